@@ -1,0 +1,1 @@
+"""extract-activations: prompts and responses in, residual streams out."""

@@ -1,0 +1,1 @@
+"""Values in, values out: texts to tokens, tokens to batches, batches to saved states."""

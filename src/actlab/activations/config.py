@@ -1,0 +1,88 @@
+"""The settings of `actlab extract-activations`."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.layers import check_layers
+from actlab.ground.options import RunOptions, execution
+from actlab.ground.storage import safe_name
+from actlab.ground.units import Part
+
+POSITIONS = ("last", "prompt-last", "response-mean", "mean")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(RunOptions):
+    """What to read, from which models, and how."""
+
+    model: tuple[str, ...] = execution(("actlab/tiny",))
+    """A local folder, a hub name, or actlab/tiny (small, made on first use). May be given several times."""
+    dataset: tuple[str, ...] = execution(("Datasets/SPDatasets",))
+    """A JSONL file, or a folder of them. May be given several times."""
+    output: str = execution("Datasets/Activations")
+    """Root folder: each dump goes to ROOT/MODEL/DATASET."""
+    splits: str = "EM,Neutral"
+    """The keys of each row that hold a response; rows of {"text"} or {"messages"} make the split "text"."""
+    layers: str = "all"
+    """Blocks to save: "all", "0,5,-1", "0-10", "0-10:2". Layer k is the output of block k."""
+    position: str = "last"
+    """The state to save: last, prompt-last, response-mean, mean (BOS included), or -k, the k-th from the end."""
+    max_length: int = 2048
+    """Most tokens of one example; the model's own limit holds too."""
+    truncate: Literal["prompt", "left", "right", "error"] = "prompt"
+    """What to cut from an example that is too long: the prompt's start, its own start or end, or nothing."""
+    chat_template: bool = False
+    """Join prompt and response by the tokenizer's chat template in place of a newline."""
+    shard_size: int = 512
+    """Source lines in a shard."""
+    dtype: Literal["float16", "float32", "bfloat16", "model"] = "float16"
+    """The dtype to save; "model" is the one the model computes in."""
+    model_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """The dtype to compute in; "auto" is the checkpoint's own."""
+    load_in_4bit: bool = False
+    """Load the weights as nf4 with double quantisation (needs the extra bnb)."""
+    trust_remote_code: bool = False
+    """Run the Python code that a model brings with it."""
+    batch_size: int = 32
+    """Most examples in a batch."""
+    batch_tokens: int = 4096
+    """Most tokens in a batch, padding included."""
+    limit: int | None = None
+    """Read only so many source lines of each dataset."""
+    revision: str | None = execution(None)
+    """A hub model's branch, tag or commit."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = execution("auto")
+    """Where to compute."""
+    on_bad: Literal["drop", "error"] = execution("drop")
+    """A bad record is dropped and counted (exit status 3), or stops the run."""
+    preview: int | None = execution(None)
+    """Print so many joined texts as the model sees them, the saved token marked, and stop."""
+
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        for name in self.split_names:
+            safe_name(name, "split")
+        if len(set(self.split_names)) < len(self.split_names):
+            raise ConfigError(f"--splits {self.splits!r} names a split twice", hint="name each once")
+        if self.position not in POSITIONS and not re.fullmatch(r"-[1-9]\d{0,5}", self.position):
+            raise ConfigError(
+                f"--position {self.position!r} is not known",
+                hint=f"use {', '.join(POSITIONS)}, or -k for the k-th token from the end",
+            )
+        for name in ("max_length", "shard_size", "batch_size", "batch_tokens", "limit", "preview"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} {value} is too small", hint="use 1 or more")
+        if self.revision is not None and len(self.model) > 1:
+            raise ConfigError("--revision is one model's, and several are given", hint="run them one by one")
+        if not self.model or not self.dataset:
+            raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
+        Part.parse(self.part or "1/1")
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits, in the order given."""
+        return tuple(name.strip() for name in self.splits.split(","))

@@ -1,0 +1,194 @@
+"""One model at work on its datasets: tokenizer, layers, plan, and the model itself once it is needed."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from actlab.activations.compute.selftest import choose_padding, self_test
+from actlab.activations.compute.states import Reader, read_states
+from actlab.activations.compute.tokens import Example, Tokens
+from actlab.activations.config import ExtractConfig
+from actlab.activations.sink import UnitStates, unit_files, unit_record
+from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
+from actlab.backends.models import (
+    ModelFacts,
+    ModelFolder,
+    environment,
+    load_backbone,
+    load_tokenizer,
+    model_files,
+    pick_device,
+    read_facts,
+    weights_bytes,
+)
+from actlab.formats.activations import KIND
+from actlab.ground.layers import parse_layers
+from actlab.ground.options import identity_of
+from actlab.ground.storage import NewFile, Plan
+from actlab.ground.units import Part
+
+log = logging.getLogger("actlab")
+
+NOT_FINITE = "NaN or inf in its states"
+
+
+class UnitDone(NamedTuple):
+    """What a unit writes, says of itself, and logs."""
+
+    files: Iterator[NewFile]
+    record: dict[str, Any]
+    event: dict[str, Any]
+
+
+class Extraction:
+    """One model and one set of settings. The weights are loaded when the first unit needs them."""
+
+    def __init__(self, model: ModelFolder, config: ExtractConfig) -> None:
+        self.model = model
+        self.config = config
+        self.part = Part.parse(config.part or "1/1")
+        self.device = pick_device(config.device)
+        self.facts: ModelFacts = read_facts(model, trust_remote_code=config.trust_remote_code)
+        self.layers = parse_layers(config.layers, self.facts.n_layers)
+        tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
+        limits = (config.max_length, self.facts.max_positions, tokenizer.model_max_length)
+        self.tokens = Tokens(tokenizer, config, min(limit for limit in limits if limit))
+        self._reader: Reader | None = None
+
+    @cached_property
+    def input_files(self) -> list[dict[str, Any]]:
+        """The model's files, hashed."""
+        return [{"role": "model", **file} for file in model_files(self.model)]
+
+    @property
+    def saved_dtype(self) -> torch.dtype:
+        """The dtype to save, as far as the settings and the model's config tell."""
+        names = (self.config.dtype, self.config.model_dtype, str(self.facts.config.dtype or "float32"))
+        name = next(name for name in names if name not in ("model", "auto"))
+        dtype: torch.dtype = getattr(torch, name.removeprefix("torch."))
+        return dtype
+
+    @property
+    def bytes_per_example(self) -> int:
+        """Bytes that one example adds to the dump, over all layers."""
+        return len(self.layers) * self.facts.hidden_dim * self.saved_dtype.itemsize
+
+    def bytes_of_memory(self, source: Source) -> int:
+        """Return about how much memory a run takes: the weights, one unit's states, one batch."""
+        unit = max(unit.n_lines for unit in source.units) * len(source.splits) * self.bytes_per_example
+        batch = self.config.batch_tokens * self.facts.hidden_dim * 4 * 16
+        return weights_bytes(self.model) + unit + batch
+
+    def output(self, source: Source) -> Path:
+        """Return the folder of this model's dump of a dataset."""
+        return Path(self.config.output) / self.model.folder_name / source.name
+
+    def plan(self, source: Source) -> Plan:
+        """Return all that decides the dump's bytes."""
+        identity = identity_of(self.config) | {
+            "model_name": self.model.name,
+            "revision": self.model.revision,
+            "dataset_name": source.name,
+            "split_names": list(source.splits),
+            "num_layers": self.facts.n_layers,
+            "hidden_dim": self.facts.hidden_dim,
+            "layer_numbers": list(self.layers),
+            "max_tokens": self.tokens.max_tokens,
+        }
+        units = [unit._asdict() for unit in source.units]
+        return Plan(KIND, identity, [source.as_input(), *self.input_files], units)
+
+    def do_unit(self, source: Source, unit: UnitLines, more: Callable[[int], None]) -> UnitDone:
+        """Return what one unit writes; `more` is told how many further examples are done."""
+        start = time.monotonic()
+        result = self._compute(source, unit, more)
+        machine = environment(self.device)
+        event = {
+            "unit": unit.unit,
+            "part": str(self.part),
+            "n_examples": len(result.examples),
+            "n_tokens": sum(len(example.ids) for example in result.examples),
+            "n_dropped": len(result.dropped),
+            "compute_s": round(time.monotonic() - start, 3),
+            **machine,
+        }
+        return UnitDone(
+            unit_files(
+                unit, result, splits=source.splits, layers=self.layers, shard_size=self.config.shard_size
+            ),
+            unit_record(result, self.tokens.token_text, machine),
+            event,
+        )
+
+    def read_examples(self, source: Source, unit: UnitLines) -> tuple[list[Example], list[Dropped]]:
+        """Read and tokenise one unit's lines."""
+        dropped: list[Dropped] = []
+        rows: list[Row] = []
+        for one in read_unit(source, unit):
+            if isinstance(one, Row):
+                rows.append(one)
+            else:
+                dropped.append(one)
+        examples: list[Example] = []
+        for made in self.tokens.examples(rows):
+            if isinstance(made, Example):
+                examples.append(made)
+            else:
+                dropped.append(made)
+        return examples, dropped
+
+    def reader(self, examples: Sequence[Example]) -> Reader:
+        """Return the model, loaded and tested on the first examples that are to be read."""
+        if self._reader is None:
+            backbone = load_backbone(
+                self.model,
+                self.facts,
+                deepest=max(self.layers),
+                dtype=self.config.model_dtype,
+                device=self.device,
+                load_in_4bit=self.config.load_in_4bit,
+                trust_remote_code=self.config.trust_remote_code,
+            )
+            padding = choose_padding(backbone, self.facts, examples[0].ids)
+            reader = Reader(
+                backbone, self.facts, self.layers, padding, self.config.batch_size, self.config.batch_tokens
+            )
+            error = self_test(reader, examples)
+            log.info(
+                "%s on %s in %s: padding %s; self-test: rows alone and batched agree to %.0e",
+                *(self.model.name, self.device.type, backbone.dtype, padding, error),
+            )
+            saved = backbone.dtype if self.config.dtype == "model" else self.saved_dtype
+            self._reader = dataclasses.replace(reader, dtype=saved)
+        return self._reader
+
+    def _compute(self, source: Source, unit: UnitLines, more: Callable[[int], None]) -> UnitStates:
+        """Return the states of one unit's examples."""
+        examples, dropped = self.read_examples(source, unit)
+        self._refuse_bad(dropped, source)
+        more(unit.n_lines * len(source.splits) - len(examples))
+        if not examples:
+            empty = torch.empty(0, len(self.layers), self.facts.hidden_dim, dtype=self.saved_dtype)
+            return UnitStates([], empty, dropped)
+        states_nld = read_states(self.reader(examples), examples, lambda batch: more(len(batch)))
+        finite_n = states_nld.isfinite().flatten(1).all(1)
+        lost = [
+            Dropped(example.row.line, example.split, NOT_FINITE)
+            for example, is_finite in zip(examples, finite_n.tolist(), strict=True)
+            if not is_finite
+        ]
+        if not lost:
+            return UnitStates(examples, states_nld, dropped)
+        self._refuse_bad(lost, source)
+        kept = [example for example, is_finite in zip(examples, finite_n.tolist(), strict=True) if is_finite]
+        return UnitStates(kept, states_nld[finite_n], dropped + lost)
+
+    def _refuse_bad(self, dropped: Sequence[Dropped], source: Source) -> None:
+        if self.config.on_bad == "error" and dropped:
+            raise refuse(dropped[0], source)

@@ -1,0 +1,191 @@
+"""Which files a unit of activations becomes, and what a finished dump adds to them."""
+
+# n example, l layer, d model width
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from actlab.activations.compute.tokens import Example
+from actlab.activations.source import Dropped, UnitLines
+from actlab.formats.activations import (
+    EXAMPLES,
+    EXAMPLES_SCHEMA,
+    KIND,
+    layer_folder,
+    shard_bytes,
+    shard_name,
+)
+from actlab.ground.manifest import METADATA
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging
+
+HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
+DROPPED = "dropped.jsonl"
+
+
+class UnitStates(NamedTuple):
+    """What one unit came to."""
+
+    examples: list[Example]
+    """In the order of source line, then split."""
+    states_nld: Float[Tensor, "n l d"]
+    """In the dtype to be saved."""
+    dropped: list[Dropped]
+
+
+def unit_files(
+    unit: UnitLines, result: UnitStates, *, splits: tuple[str, ...], layers: tuple[int, ...], shard_size: int
+) -> Iterator[NewFile]:
+    """Yield a unit's shards: one for each split, layer and stretch of `shard_size` source lines."""
+    first_shard = unit.first_line // shard_size
+    n_shards = -(-unit.n_lines // shard_size)
+    for split in splits:
+        for shard in range(first_shard, first_shard + n_shards):
+            members = [
+                index
+                for index, example in enumerate(result.examples)
+                if example.split == split and (example.row.line - 1) // shard_size == shard
+            ]
+            for place, layer in enumerate(layers):
+                data = shard_bytes(result.states_nld[torch.tensor(members, dtype=torch.long), place])
+                yield NewFile(f"{split}/{layer_folder(layer)}/{shard_name(shard)}", data, len(members))
+
+
+def unit_record(
+    result: UnitStates, token_text: Callable[[int], str], environment: dict[str, str]
+) -> dict[str, Any]:
+    """Return what the unit's completion record says besides its files."""
+    examples: dict[str, list[list[Any]]] = {}
+    for example in result.examples:
+        examples.setdefault(example.split, []).append(_table_row(example, token_text))
+    return {
+        "dropped": dict(Counter(one.reason for one in result.dropped)),
+        "dropped_records": [one._asdict() for one in result.dropped],
+        "dtype": _name(result.states_nld),
+        "environment": environment,
+        "examples": examples,
+    }
+
+
+def _name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _table_row(example: Example, token_text: Callable[[int], str]) -> list[Any]:
+    """Return an example's row of the table, in the order of EXAMPLES_SCHEMA."""
+    position = example.start if example.stop - example.start == 1 else None
+    token_id = None if position is None else example.ids[position]
+    return [
+        example.row.line,
+        example.row.row_id,
+        example.row.prompt_id,
+        len(example.ids),
+        example.n_truncated,
+        position,
+        token_id,
+        None if token_id is None else token_text(token_id),
+        example.ids[-1],
+        token_text(example.ids[-1]),
+    ]
+
+
+def finish(staging: Staging) -> Finish:
+    """Write the example tables and the list of what was dropped, and return the metadata of each split."""
+    identity = staging.plan.identity
+    splits: list[str] = identity["split_names"]
+    counts = {split: Counter(rows=0, truncated=0) for split in splits}
+    environments: dict[str, dict[str, str]] = {}
+    dtypes: set[str] = set()
+    dropped: Counter[tuple[str | None, str]] = Counter()
+    for record in staging.records():
+        environments[json.dumps(record["environment"], sort_keys=True)] = record["environment"]
+        if record["examples"]:
+            dtypes.add(record["dtype"])
+        for one in record["dropped_records"]:
+            dropped[one["split"], one["reason"]] += 1
+        for split, rows in record["examples"].items():
+            counts[split]["rows"] += len(rows)
+            counts[split]["truncated"] += sum(row[_TRUNCATED] > 0 for row in rows)
+    files = [
+        staging.write(NewFile(f"{split}/{EXAMPLES}", _table_writer(staging, split), counts[split]["rows"]))
+        for split in splits
+    ]
+    if dropped:
+        files.append(staging.write(NewFile(DROPPED, _dropped_writer(staging), dropped.total())))
+    made_on = [environments[key] for key in sorted(environments)]
+    metadata = {
+        f"{split}/{METADATA}": _metadata(
+            staging,
+            split,
+            counts[split],
+            dtype=", ".join(sorted(dtypes)) or identity["dtype"],
+            dropped={
+                reason: count for (of, reason), count in sorted(dropped.items(), key=str) if of in (None, split)
+            },
+        )
+        for split in splits
+    }
+    return Finish(files, metadata, {"made_on": made_on})
+
+
+_TRUNCATED = EXAMPLES_SCHEMA.get_field_index("n_truncated")
+
+
+def _metadata(
+    staging: Staging, split: str, counts: "Counter[str]", *, dtype: str, dropped: dict[str, int]
+) -> dict[str, Any]:
+    identity = staging.plan.identity
+    return {
+        "model_name": identity["model_name"],
+        "dataset_name": identity["dataset_name"],
+        "split": split,
+        "load_in_4bit": identity["load_in_4bit"],
+        "total_examples": counts["rows"],
+        "shard_size": identity["shard_size"],
+        "batch_size": identity["batch_size"],
+        "hidden_dim": identity["hidden_dim"],
+        "num_layers": identity["num_layers"],
+        "layers": identity["layer_numbers"],
+        "hook": HOOK,
+        "position": identity["position"],
+        "dtype": dtype,
+        "text": "chat template" if identity["chat_template"] else 'prompt + "\\n" + response',
+        "max_tokens": identity["max_tokens"],
+        "truncate": identity["truncate"],
+        "truncated_examples": counts["truncated"],
+        "dropped": dropped,
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": staging.plan.fingerprint,
+    }
+
+
+def _table_writer(staging: Staging, split: str) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, EXAMPLES_SCHEMA) as writer:
+            for record in staging.records():
+                columns = list(zip(*record["examples"].get(split, []), strict=True))
+                if columns:
+                    arrays = [
+                        pa.array(column, field.type)
+                        for column, field in zip(columns, EXAMPLES_SCHEMA, strict=True)
+                    ]
+                    writer.write_table(pa.Table.from_arrays(arrays, schema=EXAMPLES_SCHEMA))
+
+    return write
+
+
+def _dropped_writer(staging: Staging) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        for record in staging.records():
+            for one in record["dropped_records"]:
+                file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
+
+    return write

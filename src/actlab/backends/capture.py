@@ -1,0 +1,144 @@
+"""Read the residual stream: hooks borrowed for one forward pass, which stops after the deepest block."""
+
+# l layer, b batch row, t token, d model width
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from actlab.backends.models import Backbone
+from actlab.ground.errors import ModelError
+
+
+class _StopForward(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by the deepest block's hook: what comes after it is not needed."""
+
+
+@contextmanager
+def hooked(
+    blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None]
+) -> Iterator[None]:
+    """Show `take` each block's index and output, [b, t, d]; only these hooks are removed again.
+
+    Raises:
+        ModelError: A block's output is not one residual stream.
+    """
+
+    def hook_for(layer: int) -> Callable[[nn.Module, object, object], None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+                raise ModelError(
+                    f"block {layer} returns no [batch, token, width] tensor but {type(output).__name__}",
+                    hint="actlab cannot read this architecture yet",
+                )
+            take(layer, hidden)
+
+        return hook
+
+    handles = [block.register_forward_hook(hook_for(layer)) for layer, block in blocks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def residual_rows(
+    backbone: Backbone,
+    ids_bt: Int[Tensor, "b t"],
+    mask_bt: Int[Tensor, "b t"] | None,
+    layers: Sequence[int],
+    pick: Callable[[Float[Tensor, "b t d"]], Float[Tensor, "b d"]],
+) -> Float[Tensor, "l b d"]:
+    """Run a batch as deep as the deepest of `layers` and return what `pick` takes from each, on the host.
+
+    Layer k is the output of block k. Nothing of size layers x tokens is ever held, and one copy from the
+    device is made. The dtype is the one that `pick` returns.
+    """
+    rows: dict[int, Tensor] = {}
+    deepest = max(layers)
+
+    def take(layer: int, hidden_btd: Tensor) -> None:
+        if hidden_btd.shape != (*ids_bt.shape, backbone.hidden_dim):
+            raise ModelError(
+                f"block {layer} gives {tuple(hidden_btd.shape)} for input {tuple(ids_bt.shape)} "
+                f"and width {backbone.hidden_dim}",
+                hint="actlab cannot read this architecture yet",
+            )
+        rows[layer] = pick(hidden_btd)
+        if layer == deepest:
+            raise _StopForward
+
+    with hooked({layer: backbone.blocks[layer] for layer in layers}, take):
+        try:
+            _forward(backbone, ids_bt, mask_bt)
+        except _StopForward:
+            pass
+    if len(rows) < len(layers):
+        absent = sorted(set(layers) - rows.keys())
+        raise ModelError(f"blocks {absent} did not run", hint="actlab cannot read this architecture yet")
+    return torch.stack([rows[layer] for layer in layers]).cpu()
+
+
+@torch.inference_mode()
+def own_hidden_states(
+    backbone: Backbone, ids_t: Int[Tensor, " t"], mask_bt: Int[Tensor, "b t"] | None
+) -> tuple[list[Float[Tensor, "t d"]], list[Float[Tensor, "t d"]]]:
+    """Run one text through all blocks that are loaded; return the hooks' outputs and `hidden_states`.
+
+    The second list is empty where the model has no `hidden_states`.
+    """
+    hooks: dict[int, Tensor] = {}
+    with hooked(dict(enumerate(backbone.blocks)), lambda layer, hidden: hooks.update({layer: hidden[0].clone()})):
+        output = _forward(backbone, ids_t[None], mask_bt, output_hidden_states=True)
+    states = getattr(output, "hidden_states", None) or ()
+    return [hooks[layer] for layer in sorted(hooks)], [state[0] for state in states]
+
+
+def _forward(backbone: Backbone, ids_bt: Tensor, mask_bt: Tensor | None, **asked: bool) -> object:
+    """Call the backbone with ids, and a mask where one is needed, and nothing else."""
+    place = backbone.device
+    mask = {} if mask_bt is None else {"attention_mask": mask_bt.to(place)}
+    return backbone.module(input_ids=ids_bt.to(place), use_cache=False, **mask, **asked)
+
+
+def last_of(index_b: Int[Tensor, " b"]) -> Callable[[Tensor], Tensor]:
+    """Make a `pick` that takes one token a row."""
+
+    def pick(hidden_btd: Tensor) -> Tensor:
+        index = index_b.to(hidden_btd.device)
+        return hidden_btd[torch.arange(len(index), device=index.device), index]
+
+    return pick
+
+
+def mean_of(wanted_bt: Bool[Tensor, "b t"]) -> Callable[[Tensor], Tensor]:
+    """Make a `pick` that takes the float32 mean over the wanted tokens of each row."""
+
+    def pick(hidden_btd: Tensor) -> Tensor:
+        wanted = wanted_bt.to(hidden_btd.device)[:, :, None]
+        total_bd = hidden_btd.float().masked_fill(~wanted, 0.0).sum(dim=1)
+        return total_bd / wanted.sum(dim=1)
+
+    return pick
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device, or the host in its stead, had too little memory for a batch."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    text = str(error)
+    return "out of memory" in text or "can't allocate memory" in text or "Cannot allocate memory" in text
+
+
+def free_memory(device: torch.device) -> None:
+    """Give the memory that a failed batch held back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

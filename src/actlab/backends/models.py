@@ -1,0 +1,337 @@
+"""Transformers as residual streams: find a model, load its backbone, find its blocks."""
+
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from actlab.backends import gpt, hub
+from actlab.backends.quiet import quiet_transformers
+from actlab.ground.errors import ConfigError, ModelError
+from actlab.ground.manifest import sha256_of
+
+log = logging.getLogger("actlab")
+
+_READ_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
+_NOT_READ = {"trainer_state.json", "requirements.txt", "LICENSE.txt", "license.txt"}
+_HEADS = re.compile(r"(^|\.)(lm_head|embed_out|cls|score|classifier|predictions|output_layer|pooler)\b")
+_POSITIONS_AFTER_PADDING = {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert"}
+"""Families that number positions from pad_token_id + 1, so that the first rows of their table are lost."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on this disk."""
+
+    name: str
+    """As the dumps name it: a hub name, or a local folder's last component."""
+    path: Path
+    revision: str | None = None
+    """The hub's commit."""
+
+    @property
+    def folder_name(self) -> str:
+        """The model's folder under an output root."""
+        return self.name.replace("/", "_")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model's config says, before any weight is read."""
+
+    n_layers: int
+    hidden_dim: int
+    max_positions: int | None
+    """The longest input it was made for, where it has a limit."""
+    original_max_positions: int | None
+    """With longrope: inputs on both sides of this length must not share a batch."""
+    config: Any
+
+    def rope_side(self, n_tokens: int) -> int:
+        """Return a number that inputs must share to be run in one batch."""
+        return int(self.original_max_positions is not None and n_tokens > self.original_max_positions)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded model without its head, on its device, ready to be read."""
+
+    module: nn.Module
+    blocks: list[nn.Module]
+    """From block 0 to the deepest asked for, and one more where the model has one."""
+    n_layers: int
+    """Blocks in the whole model."""
+    hidden_dim: int
+    vocab_size: int
+    dtype: torch.dtype
+    device: torch.device
+
+
+def find_model(name: str, revision: str | None = None, *, weights: bool = True, code: bool = False) -> ModelFolder:
+    """Find a model by the name that a user gives: `actlab/tiny`, a local folder, or a hub name.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if name == gpt.TINY:
+        return ModelFolder(name, gpt.tiny_folder())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(
+                f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format"
+            )
+        return ModelFolder(path.resolve().name, path)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"there is no folder {name}", hint="check the path")
+    snapshot = hub.fetch(name, revision, weights=weights, code=code)
+    return ModelFolder(name, snapshot, revision=snapshot.name)
+
+
+def model_files(model: ModelFolder) -> list[dict[str, Any]]:
+    """Return name, bytes and sha256 of every file that decides what the model computes."""
+    paths = [
+        path
+        for path in sorted(model.path.iterdir())
+        if path.is_file() and path.suffix in _READ_SUFFIXES and path.name not in _NOT_READ
+    ]
+    if any(path.suffix == ".safetensors" for path in paths):
+        paths = [path for path in paths if path.suffix != ".bin"]
+    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths]
+
+
+def _sha256(path: Path) -> str:
+    """Return a file's sha256; the hub's cache names its large files by it."""
+    blob = path.resolve()
+    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return blob.name
+    return sha256_of(path)
+
+
+def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelFacts:
+    """Read a model's config.
+
+    Raises:
+        ModelError: Transformers does not know it, or it has no single stream of blocks.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"cannot read the config of {model.name}: {_one_line(error)}", hint=_remote_code_hint(error)
+        ) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{model.name} is an encoder-decoder model: it has two streams, and actlab reads one",
+            hint="use a decoder-only or an encoder-only model",
+        )
+    text = config.get_text_config(decoder=True)
+    n_layers, hidden_dim = (getattr(text, key, None) for key in ("num_hidden_layers", "hidden_size"))
+    if not isinstance(n_layers, int) or not isinstance(hidden_dim, int):
+        raise ModelError(
+            f"the config of {model.name} names no num_hidden_layers and hidden_size",
+            hint="actlab reads transformer language models",
+        )
+    limit = getattr(text, "max_position_embeddings", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    original = rope.get("original_max_position_embeddings") or getattr(
+        text, "original_max_position_embeddings", None
+    )
+    if limit and text.model_type in _POSITIONS_AFTER_PADDING:
+        limit -= text.pad_token_id + 1
+    if rope.get("rope_type") == "dynamic":  # its factors depend on the longest input seen so far
+        limit, original = (original or limit), None
+    if rope.get("rope_type") != "longrope":
+        original = None
+    return ModelFacts(n_layers, hidden_dim, limit if limit and limit > 0 else None, original, config)
+
+
+def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> Any:
+    """Load a model's tokenizer.
+
+    Raises:
+        ModelError: There is none, or it cannot tell where in the text its tokens lie.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(
+            f"cannot load the tokenizer of {model.name}: {_one_line(error)}",
+            hint="save it into the model's folder with tokenizer.save_pretrained(folder)",
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"the tokenizer of {model.name} does not give character offsets",
+            hint="convert it to a fast tokenizer (tokenizer.json)",
+        )
+    return tokenizer
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn auto, cpu, cuda or mps into a device that is here.
+
+    Raises:
+        ConfigError: It is not here.
+    """
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if here[kind]))
+    if not here[name]:
+        raise ConfigError(f"--device {name}: this machine has none", hint="use --device auto or cpu")
+    return torch.device(name)
+
+
+def load_backbone(
+    model: ModelFolder,
+    facts: ModelFacts,
+    *,
+    deepest: int,
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    device: torch.device,
+    load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
+) -> Backbone:
+    """Load a model without its head and cut off the blocks that are deeper than any asked for.
+
+    One block more than the deepest is kept, so that the model's own `hidden_states` can be compared with
+    the deepest block's output (its last entry comes after the final norm). `dtype` "auto" is the
+    checkpoint's own.
+
+    Raises:
+        ModelError: The weights are missing, incomplete or do not fit; or the blocks cannot be told apart.
+    """
+    from transformers import AutoModel
+
+    extra: dict[str, Any] = {}
+    if load_in_4bit:
+        extra = {"quantization_config": _four_bit(device, dtype), "device_map": {"": device}}
+    try:
+        with quiet_transformers():
+            whole, loading = AutoModel.from_pretrained(
+                model.path,
+                config=facts.config,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                **extra,
+            )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"cannot load {model.name}: {_one_line(error)}", hint=_remote_code_hint(error)
+        ) from error
+    except RuntimeError as error:
+        raise ModelError(
+            f"cannot load {model.name}: {_one_line(error)}",
+            hint="does config.json belong to these weights, and is there memory for them?",
+        ) from error
+    _refuse_incomplete(model, loading)
+    decoder = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
+    blocks = _find_blocks(model, decoder, facts)
+    del blocks[deepest + 2 :]
+    decoder.eval()
+    if not load_in_4bit:
+        decoder.to(device)
+    embedding = decoder.get_input_embeddings()
+    return Backbone(
+        module=decoder,
+        blocks=list(blocks),
+        n_layers=facts.n_layers,
+        hidden_dim=facts.hidden_dim,
+        vocab_size=embedding.num_embeddings,
+        dtype=next(p.dtype for p in decoder.parameters() if p.is_floating_point()),
+        device=device,
+    )
+
+
+def weights_bytes(model: ModelFolder) -> int:
+    """Return the bytes of a model's weight files."""
+    return sum(file.stat().st_size for file in model.path.iterdir() if file.suffix in (".safetensors", ".bin"))
+
+
+def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> nn.ModuleList:
+    """Return the one list of modules that is as long as the model is deep."""
+    lists = {
+        name: module for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)
+    }
+    found = [module for module in lists.values() if len(module) == facts.n_layers]
+    if len(found) > 1:  # a model one block deep has many lists of one; its blocks are the outermost
+        names = [name for name, module in lists.items() if len(module) == facts.n_layers]
+        outermost = [name for name in names if not any(name.startswith(other + ".") for other in names)]
+        found = [lists[name] for name in outermost]
+    if len(found) != 1:
+        sizes = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
+        raise ModelError(
+            f"cannot tell the {facts.n_layers} blocks of {model.name}; its module lists: {sizes}",
+            hint="actlab reads models whose blocks are one list of num_hidden_layers modules",
+        )
+    return found[0]
+
+
+def _refuse_incomplete(model: ModelFolder, loading: dict[str, Any]) -> None:
+    """Refuse weights that were drawn at random because the checkpoint lacks them."""
+    missing = sorted(key for key in loading["missing_keys"] if not _HEADS.search(key))
+    wrong = sorted(str(key) for key in loading["mismatched_keys"])
+    if missing or wrong:
+        raise ModelError(
+            f"the checkpoint of {model.name} lacks {len(missing + wrong)} weights, {(missing + wrong)[0]} first",
+            hint="does config.json belong to these weights? A model with random weights would be worthless",
+        )
+    unknown = sorted(key for key in loading["unexpected_keys"] if not _HEADS.search(key))
+    if unknown:
+        log.warning("%s holds %d weights that no block uses, as %s", model.name, len(unknown), unknown[0])
+
+
+def _four_bit(device: torch.device, dtype: str) -> Any:
+    from importlib.util import find_spec
+
+    if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
+        raise ModelError(
+            "--load-in-4bit needs bitsandbytes, which is not installed",
+            hint="pip install 'actlab[bnb]', or leave the flag away",
+        )
+    if device.type == "mps":
+        raise ModelError("--load-in-4bit does not run on mps", hint="use --device cuda, or leave the flag away")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
+    )
+
+
+def _remote_code_hint(error: BaseException) -> str:
+    if "trust_remote_code" in str(error):
+        return "it brings its own code: read it, then give --trust-remote-code"
+    return "is it a complete model folder in Hugging Face format?"
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:300]
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Return what rounding may depend on besides the settings: versions and the kind of machine."""
+    import platform
+
+    import transformers
+
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device)
+    return {
+        "torch": torch.__version__.split("+")[0],
+        "transformers": transformers.__version__,
+        "device": device.type,
+        "machine": kind,
+    }

@@ -1,0 +1,1 @@
+"""Bytes on disk: what one pipeline writes and another reads."""

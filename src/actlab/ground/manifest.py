@@ -1,0 +1,125 @@
+"""The manifest: what a dataset is made from, which files it holds, what was dropped and why."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actlab.ground.errors import StorageError
+
+MANIFEST = "manifest.json"
+METADATA = "metadata.json"
+
+
+class Stored(NamedTuple):
+    """A file of a dataset as its manifest names it."""
+
+    path: str
+    """Relative to the dataset's folder, with forward slashes."""
+    bytes: int
+    sha256: str
+    rows: int | None = None
+    """Rows in it, where it has rows."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the manifest's entry for this file."""
+        entry = self._asdict()
+        if self.rows is None:
+            del entry["rows"]
+        return entry
+
+
+def to_json(value: Any) -> bytes:
+    """Return indented UTF-8 JSON with a final newline: the same value gives the same bytes."""
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def fingerprint(value: Any) -> str:
+    """Return the sha256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file, read in bounded pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that actlab or its user wrote.
+
+    Raises:
+        StorageError: It is not there or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise StorageError(f"{path} is not there", hint="is this a finished dataset?") from None
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is not JSON: {error}", hint="was it cut or edited by hand?") from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest in a folder, or None where there is none.
+
+    Raises:
+        StorageError: There is one, and it is not a manifest.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or not {"kind", "fingerprint", "files"} <= manifest.keys():
+        raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
+    return manifest
+
+
+def stored_files(manifest: dict[str, Any]) -> Iterator[Stored]:
+    """Yield the files that a manifest names.
+
+    Raises:
+        StorageError: An entry lacks a field, or names a path outside the dataset.
+    """
+    for entry in manifest["files"]:
+        try:
+            stored = Stored(**entry)
+            inside = not Path(stored.path).is_absolute() and ".." not in Path(stored.path).parts
+        except TypeError:
+            inside = False
+        if not inside:
+            raise StorageError(f"the manifest has a bad entry: {entry}", hint="was it edited by hand?")
+        yield stored
+
+
+def n_dropped(manifest: dict[str, Any]) -> int:
+    """Return how many records the dataset's run dropped, over all reasons."""
+    return sum(manifest.get("dropped", {}).values())
+
+
+def differences(there: Any, here: Any, path: str = "") -> list[str]:
+    """Name what differs between two JSON values, leaf by leaf.
+
+    >>> differences({"dtype": "float16", "limit": None}, {"dtype": "float32", "limit": None})
+    ["dtype is 'float16' there and 'float32' here"]
+    """
+    if isinstance(there, dict) and isinstance(here, dict):
+        found = []
+        for key in [*there, *(key for key in here if key not in there)]:
+            found += differences(there.get(key), here.get(key), f"{path}.{key}" if path else str(key))
+        return found
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        found = []
+        for index, (one, other) in enumerate(zip(there, here, strict=True)):
+            name = one.get("name", index) if isinstance(one, dict) else index
+            found += differences(one, other, f"{path}[{name}]")
+        return found
+    if there == here:
+        return []
+    return [f"{path} is {_short(there)} there and {_short(here)} here"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
