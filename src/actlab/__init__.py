@@ -30,8 +30,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "ActlabError",
     "Activations",
+    "ActlabError",
     "ExtractConfig",
     "extract_activations",
     "load_activations",

@@ -156,7 +156,8 @@ def _find_models(config: ExtractConfig, *, weights: bool = True) -> list[ModelFo
         safe_name(model.folder_name, "model")
         if model.folder_name in found:
             raise ConfigError(
-                f"two models would be named {model.folder_name}", hint="run them one by one into two --output roots"
+                f"two models would be named {model.folder_name}",
+                hint="run them one by one into two --output roots",
             )
         found[model.folder_name] = model
     return list(found.values())

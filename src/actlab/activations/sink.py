@@ -127,7 +127,9 @@ def finish(staging: Staging) -> Finish:
             counts[split],
             dtype=", ".join(sorted(dtypes)) or identity["dtype"],
             dropped={
-                reason: count for (of, reason), count in sorted(dropped.items(), key=str) if of in (None, split)
+                reason: count
+                for (of, reason), count in sorted(dropped.items(), key=str)
+                if of in (None, split)
             },
         )
         for split in splits

@@ -93,14 +93,17 @@ def find_datasets(paths: tuple[str, ...]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise ConfigError(f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them")
+            raise ConfigError(
+                f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them"
+            )
     names: dict[str, Path] = {}
     for path in found:
         safe_name(path.stem, "dataset")
         other = names.setdefault(path.stem, path)
         if other is not path:
             raise ConfigError(
-                f"two datasets would be named {path.stem}: {other} and {path}", hint="rename one, or run twice"
+                f"two datasets would be named {path.stem}: {other} and {path}",
+                hint="rename one, or run twice",
             )
     return found
 

@@ -18,9 +18,7 @@ class _StopForward(Exception):  # noqa: N818 - a signal, not an error
 
 
 @contextmanager
-def hooked(
-    blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None]
-) -> Iterator[None]:
+def hooked(blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None]) -> Iterator[None]:
     """Show `take` each block's index and output, [b, t, d]; only these hooks are removed again.
 
     Raises:
@@ -94,7 +92,9 @@ def own_hidden_states(
     The second list is empty where the model has no `hidden_states`.
     """
     hooks: dict[int, Tensor] = {}
-    with hooked(dict(enumerate(backbone.blocks)), lambda layer, hidden: hooks.update({layer: hidden[0].clone()})):
+    with hooked(
+        dict(enumerate(backbone.blocks)), lambda layer, hidden: hooks.update({layer: hidden[0].clone()})
+    ):
         output = _forward(backbone, ids_t[None], mask_bt, output_hidden_states=True)
     states = getattr(output, "hidden_states", None) or ()
     return [hooks[layer] for layer in sorted(hooks)], [state[0] for state in states]
@@ -102,6 +102,12 @@ def own_hidden_states(
 
 def _forward(backbone: Backbone, ids_bt: Tensor, mask_bt: Tensor | None, **asked: bool) -> object:
     """Call the backbone with ids, and a mask where one is needed, and nothing else."""
+    largest = int(ids_bt.max())
+    if largest >= backbone.vocab_size:
+        raise ModelError(
+            f"the tokenizer gives token {largest}, but the model knows {backbone.vocab_size}",
+            hint="is this the model's own tokenizer?",
+        )
     place = backbone.device
     mask = {} if mask_bt is None else {"attention_mask": mask_bt.to(place)}
     return backbone.module(input_ids=ids_bt.to(place), use_cache=False, **mask, **asked)

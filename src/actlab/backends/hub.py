@@ -28,9 +28,7 @@ def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_NOT)
-        )
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_NOT))
     except errors.GatedRepoError as error:
         raise ModelError(
             f"the model {name!r} is gated, and this login has no access to it",

@@ -71,7 +71,9 @@ class Backbone:
     device: torch.device
 
 
-def find_model(name: str, revision: str | None = None, *, weights: bool = True, code: bool = False) -> ModelFolder:
+def find_model(
+    name: str, revision: str | None = None, *, weights: bool = True, code: bool = False
+) -> ModelFolder:
     """Find a model by the name that a user gives: `actlab/tiny`, a local folder, or a hub name.
 
     Raises:
@@ -253,14 +255,14 @@ def load_backbone(
 
 def weights_bytes(model: ModelFolder) -> int:
     """Return the bytes of a model's weight files."""
-    return sum(file.stat().st_size for file in model.path.iterdir() if file.suffix in (".safetensors", ".bin"))
+    return sum(
+        file.stat().st_size for file in model.path.iterdir() if file.suffix in (".safetensors", ".bin")
+    )
 
 
 def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> nn.ModuleList:
     """Return the one list of modules that is as long as the model is deep."""
-    lists = {
-        name: module for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)
-    }
+    lists = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)}
     found = [module for module in lists.values() if len(module) == facts.n_layers]
     if len(found) > 1:  # a model one block deep has many lists of one; its blocks are the outermost
         names = [name for name, module in lists.items() if len(module) == facts.n_layers]
@@ -298,7 +300,9 @@ def _four_bit(device: torch.device, dtype: str) -> Any:
             hint="pip install 'actlab[bnb]', or leave the flag away",
         )
     if device.type == "mps":
-        raise ModelError("--load-in-4bit does not run on mps", hint="use --device cuda, or leave the flag away")
+        raise ModelError(
+            "--load-in-4bit does not run on mps", hint="use --device cuda, or leave the flag away"
+        )
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

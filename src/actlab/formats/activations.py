@@ -92,7 +92,7 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
             tensor = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="actlab verify DIR tells what is missing") from None
-    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"cannot read {path}: {reason}", hint=hint) from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in _DTYPES:
@@ -162,7 +162,9 @@ def open_activations(path: str | Path, split: str | None = None) -> "Activations
         return Activations(next(iter(splits.values())))
     if split not in splits:
         asked = "has several splits" if split is None else f"has no split {split!r}"
-        raise StorageError(f"{path} {asked}", hint="open one of " + ", ".join(str(p) for p in splits.values()))
+        raise StorageError(
+            f"{path} {asked}", hint="open one of " + ", ".join(str(p) for p in splits.values())
+        )
     return Activations(splits[split])
 
 
@@ -240,7 +242,8 @@ class Activations:
         path = self.folder / EXAMPLES
         if not path.is_file():
             raise StorageError(
-                f"{self.folder} has no {EXAMPLES}", hint="dumps of other programs say nothing about their rows"
+                f"{self.folder} has no {EXAMPLES}",
+                hint="dumps of other programs say nothing about their rows",
             )
         return pq.read_table(path).to_pandas()
 

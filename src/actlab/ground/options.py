@@ -229,7 +229,10 @@ def _click_parameter(option: Option) -> click.Parameter:
     metavar = {str: "TEXT", int: "N", float: "X"}.get(option.kind)
     if option.is_argument:
         return click.Argument(
-            [option.name], type=kind, required=not option.is_repeatable, nargs=-1 if option.is_repeatable else 1
+            [option.name],
+            type=kind,
+            required=not option.is_repeatable,
+            nargs=-1 if option.is_repeatable else 1,
         )
     help_text = option.help + _shown_default(option)
     if option.kind is bool:

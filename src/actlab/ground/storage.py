@@ -98,7 +98,8 @@ def safe_name(name: str, what: str) -> str:
     """
     if not name or name.startswith(".") or set(name) & set('/\\:\0\n*?"<>|') or len(name) > 200:
         raise ConfigError(
-            f"{name!r} cannot be the name of a {what}", hint="a name is one folder: no /, \\, : or leading dot"
+            f"{name!r} cannot be the name of a {what}",
+            hint="a name is one folder: no /, \\, : or leading dot",
         )
     if name.endswith((".partial", ".old", ".lock")):
         raise ConfigError(f"{name!r} cannot be the name of a {what}", hint="actlab uses that ending itself")
@@ -121,7 +122,9 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
             errno.EEXIST: "a file stands where a folder is needed; choose another --output",
         }
-        hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
+        hint = hints.get(
+            error.errno or 0, "mend that, then run the same command again: finished units are kept"
+        )
         raise StorageError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
 
 
@@ -172,14 +175,18 @@ class Lock:
                 if self._descriptor is None:
                     self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
                 try:
-                    fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    fcntl.flock(
+                        self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+                    )
                 except BlockingIOError:
                     self.release()
                     return False
                 except OSError as error:
                     if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                         raise
-                    log.warning("no file locks here (%s): see to it that no two runs write here", self.path.parent)
+                    log.warning(
+                        "no file locks here (%s): see to it that no two runs write here", self.path.parent
+                    )
                     return True
                 if self._is_the_file_by_that_name():
                     return True
@@ -526,9 +533,7 @@ def _read_plan(folder: Path) -> Plan | None:
     try:
         return Plan(content["kind"], content["identity"], content["inputs"], content["units"])
     except (KeyError, TypeError):
-        raise StorageError(
-            f"{folder / _PLAN} is not an actlab plan", hint="was it edited by hand?"
-        ) from None
+        raise StorageError(f"{folder / _PLAN} is not an actlab plan", hint="was it edited by hand?") from None
 
 
 def _plan_of_manifest(folder: Path) -> Plan | None:

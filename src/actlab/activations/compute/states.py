@@ -49,7 +49,9 @@ class Reader:
 
 
 def read_states(
-    reader: Reader, examples: Sequence[Example], on_batch: Callable[[list[Example]], None] = lambda batch: None
+    reader: Reader,
+    examples: Sequence[Example],
+    on_batch: Callable[[list[Example]], None] = lambda batch: None,
 ) -> Float[Tensor, "n l d"]:
     """Return the saved state of each example in each layer, on the host, in the examples' order.
 
@@ -129,7 +131,6 @@ def _run_whole(reader: Reader, inputs: Sequence[tuple[tuple[int, ...], int, int]
     ids_bt = torch.zeros(len(inputs), max(lengths), dtype=torch.long)
     for row, (ids, _, _) in enumerate(inputs):
         ids_bt[row, : len(ids)] = torch.tensor(ids)
-    _refuse_unknown_ids(reader.backbone, ids_bt)
     place_t = torch.arange(max(lengths))
     mask_bt = None
     if reader.padding != "right, no mask":
@@ -141,12 +142,3 @@ def _run_whole(reader: Reader, inputs: Sequence[tuple[tuple[int, ...], int, int]
     else:
         pick = mean_of((place_t >= start_b[:, None]) & (place_t < stop_b[:, None]))
     return residual_rows(reader.backbone, ids_bt, mask_bt, reader.layers, pick)
-
-
-def _refuse_unknown_ids(backbone: Backbone, ids_bt: Tensor) -> None:
-    largest = int(ids_bt.max())
-    if largest >= backbone.vocab_size:
-        raise ModelError(
-            f"the tokenizer gives token {largest}, but the model knows {backbone.vocab_size}",
-            hint="is this the model's own tokenizer?",
-        )

@@ -63,7 +63,8 @@ class Tokens:
         self._config = config
         if config.chat_template and not getattr(tokenizer, "chat_template", None):
             raise ModelError(
-                "--chat-template: this model's tokenizer has none", hint="leave the flag away, or use a chat model"
+                "--chat-template: this model's tokenizer has none",
+                hint="leave the flag away, or use a chat model",
             )
 
     def examples(self, rows: Iterable[Row]) -> Iterator[Example | Dropped]:

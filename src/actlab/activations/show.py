@@ -1,0 +1,77 @@
+"""What a dump is, how large, and how its layers' norms run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from actlab.formats.activations import KIND, Activations, open_activations, split_folders
+from actlab.ground.errors import StorageError
+from actlab.ground.manifest import METADATA, read_manifest
+
+_ROWS_SAMPLED = 2048
+
+
+def show_activations(path: str | Path) -> dict[str, Any]:
+    """Return a description of a dump, as JSON: a dataset's folder, or one split's.
+
+    Norms are over at most 2,048 rows of each split and layer, evenly spaced.
+
+    Raises:
+        StorageError: There is no finished dump.
+    """
+    folder = Path(path)
+    if (folder / METADATA).is_file():
+        splits = {folder.name: folder}
+        dataset_folder = folder.parent
+    else:
+        splits = split_folders(folder)
+        dataset_folder = folder
+    if not splits:
+        open_activations(folder)
+        raise StorageError(f"{path} has no splits", hint="actlab verify DIR tells what is missing")
+    opened = {name: Activations(split) for name, split in splits.items()}
+    first = next(iter(opened.values())).metadata
+    manifest = read_manifest(dataset_folder) or {}
+    files = [file for split in splits.values() for file in split.rglob("*") if file.is_file()]
+    return {
+        "kind": KIND,
+        "path": str(folder),
+        "model_name": first.get("model_name"),
+        "dataset_name": first.get("dataset_name"),
+        "num_layers": first.get("num_layers"),
+        "hidden_dim": first.get("hidden_dim"),
+        "position": first.get("position", "last"),
+        "n_files": len(files),
+        "n_bytes": sum(file.stat().st_size for file in files),
+        "fingerprint": manifest.get("fingerprint"),
+        "made_on": manifest.get("made_on", []),
+        "dropped": manifest.get("dropped", {}),
+        "splits": {name: _describe(acts) for name, acts in opened.items()},
+    }
+
+
+def _describe(acts: Activations) -> dict[str, Any]:
+    rows = len(acts)
+    return {
+        "rows": rows,
+        "shards": len(acts.rows_per_shard),
+        "truncated_examples": acts.metadata.get("truncated_examples"),
+        "dtype": str(acts[acts.layers[0]][0:0].dtype).removeprefix("torch."),
+        "rows_sampled": min(rows, _ROWS_SAMPLED),
+        "layers": {layer: _norms(acts, layer) for layer in acts.layers},
+    }
+
+
+def _norms(acts: Activations, layer: int) -> dict[str, float | None]:
+    """Return mean and standard deviation of the rows' norms, and the largest value, of one layer."""
+    if not len(acts):
+        return {"norm_mean": None, "norm_std": None, "max_abs": None}
+    sampled = torch.linspace(0, len(acts) - 1, min(len(acts), _ROWS_SAMPLED)).round().long()
+    rows_nd = acts[layer][sampled].float()
+    norms_n = rows_nd.norm(dim=1)
+    return {
+        "norm_mean": float(norms_n.mean()),
+        "norm_std": float(norms_n.std(correction=0)),
+        "max_abs": float(rows_nd.abs().max()),
+    }

@@ -1,0 +1,72 @@
+"""`actlab extract-activations` on the command line."""
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from actlab.activations.config import ExtractConfig
+from actlab.cli.datasets import _bytes
+from actlab.ground.options import command
+
+if TYPE_CHECKING:
+    from actlab.activations.run import Extracted, Planned
+
+EXIT_DROPPED = 3
+
+
+@command("extract-activations", ExtractConfig)
+def extract(config: ExtractConfig) -> None:
+    """Save the residual stream of a model over prompts and responses: every block, last token.
+
+    Writes ROOT/MODEL/DATASET/SPLIT/layer_00/shard_000.pt and so on, with metadata.json in each split.
+    Run it again after any interruption: it goes on where it stopped, and the bytes are the same.
+
+    \b
+    actlab extract-activations --model DIR --dataset FILE.jsonl --layers 0-10:2
+    actlab extract-activations --model DIR --preview 2
+    actlab extract-activations --model DIR --part 2/3        one task of three
+    """
+    from actlab.activations.run import extract_activations, plan_extraction, preview_texts
+
+    if config.quiet:
+        logging.getLogger("actlab").setLevel(logging.WARNING)
+    if config.preview is not None:
+        for text in preview_texts(config):
+            click.echo(text)
+    elif config.dry_run:
+        plans = plan_extraction(config)
+        click.echo(_plans_as_json(plans) if config.json else "\n".join(map(_plan_as_text, plans)))
+    else:
+        _report(extract_activations(config), as_json=config.json)
+
+
+def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
+    log = logging.getLogger("actlab")
+    if as_json:
+        click.echo(json.dumps([{**one._asdict(), "path": str(one.path)} for one in extracted], indent=2))
+    for one in extracted:
+        if not one.is_sealed:
+            log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
+        elif not as_json:
+            click.echo(str(one.path))
+        if one.n_dropped:
+            log.warning("%s: %d records dropped, listed in its dropped.jsonl", one.path, one.n_dropped)
+    if any(one.n_dropped for one in extracted):
+        sys.exit(EXIT_DROPPED)
+
+
+def _plans_as_json(plans: "list[Planned]") -> str:
+    return json.dumps([{**plan._asdict(), "path": str(plan.path)} for plan in plans], indent=2)
+
+
+def _plan_as_text(plan: "Planned") -> str:
+    return (
+        f"{plan.path}\n"
+        f"  {plan.n_units} units, {plan.n_lines} source lines, {plan.n_examples} examples, {plan.n_tokens} tokens\n"
+        f"  {plan.n_truncated} would be cut short, {plan.n_dropped} dropped\n"
+        f"  {_bytes(plan.bytes_to_write)} to write, {_bytes(plan.bytes_free)} free; "
+        f"about {_bytes(plan.bytes_of_memory)} of memory"
+    )

@@ -1,0 +1,222 @@
+"""`show`, `verify` and `seal`: what every kind of dataset answers to."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from actlab.ground import storage
+from actlab.ground.errors import StorageError
+from actlab.ground.manifest import n_dropped, read_json, read_manifest
+from actlab.ground.options import argument, command, execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """What to show."""
+
+    dir: str = argument()
+    """A dataset's folder, one split's, a .partial, or a root folder of datasets."""
+    json: bool = execution(False)
+    """Print everything as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """What to verify, and how deeply."""
+
+    dir: str = argument()
+    """A dataset's folder."""
+    recompute: int = execution(0)
+    """Run the model again on so many rows of each split and compare."""
+    model: str | None = execution(None)
+    """Where the model is, if not under the name in the manifest."""
+    dataset: str | None = execution(None)
+    """Where the source file is, if not in Datasets/SPDatasets."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = execution("auto")
+    """Where to recompute."""
+    quiet: bool = execution(False)
+    """Show no bar."""
+    json: bool = execution(False)
+    """Print the findings as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SealConfig:
+    """What to seal."""
+
+    dir: str = argument()
+    """A dataset's folder or its .partial."""
+    overwrite: bool = execution(False)
+    """Replace an older dataset of that name."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Who answers for a kind of dataset: module and function, imported when needed."""
+
+    show: str
+    verify: str
+    finish: str
+
+
+_KINDS = {
+    "activations": _Kind(
+        show="actlab.activations.show:show_activations",
+        verify="actlab.activations.verify:verify_activations",
+        finish="actlab.activations.sink:finish",
+    )
+}
+
+
+def _load(where: str) -> Callable[..., Any]:
+    module, name = where.split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _kind_of(folder: Path) -> _Kind:
+    """Return who answers for a folder; a dump that another program wrote has no manifest."""
+    for place in (folder, folder.parent):
+        manifest = read_manifest(place)
+        if manifest is not None:
+            if manifest["kind"] not in _KINDS:
+                raise StorageError(
+                    f"{folder} is a dataset of kind {manifest['kind']!r}",
+                    hint="a newer actlab made it: upgrade",
+                )
+            return _KINDS[manifest["kind"]]
+    return _KINDS["activations"]
+
+
+def _existing(path: str) -> Path:
+    folder = Path(path)
+    if not folder.is_dir():
+        raise StorageError(f"there is no folder {path}", hint="name a dataset's folder")
+    return folder
+
+
+@command("show", ShowConfig)
+def show(config: ShowConfig) -> None:
+    """Show what a dataset is: its source, its sizes, its layers' norms."""
+    folder = _existing(config.dir)
+    if (folder / "plan.json").is_file():
+        _show_partial(folder, as_json=config.json)
+        return
+    inside = sorted(path.parent for path in folder.glob("*/*/manifest.json"))
+    if inside and read_manifest(folder) is None:
+        described = [_load(_kind_of(path).show)(path) for path in inside]
+        if config.json:
+            click.echo(json.dumps(described, indent=2))
+        for one in described if not config.json else []:
+            rows = ", ".join(f"{name} {split['rows']} rows" for name, split in one["splits"].items())
+            click.echo(f"{one['path']}: {one['kind']}, {rows}, {_bytes(one['n_bytes'])}")
+        return
+    described = _load(_kind_of(folder).show)(folder)
+    click.echo(json.dumps(described, indent=2) if config.json else _as_text(described))
+
+
+def _show_partial(folder: Path, *, as_json: bool) -> None:
+    plan = read_json(folder / "plan.json")
+    done = len(list((folder / "units").glob("*.json")))
+    state = {"kind": plan["kind"], "path": str(folder), "units_done": done, "units": len(plan["units"])}
+    text = f"{folder}: {plan['kind']} in the making, {done} of {len(plan['units'])} units done"
+    click.echo(json.dumps(state, indent=2) if as_json else text)
+
+
+def _as_text(one: dict[str, Any]) -> str:
+    lines = [
+        one["path"],
+        f"  {one['kind']} of {one['model_name']} ({one['num_layers']} layers, width {one['hidden_dim']}) "
+        f"on {one['dataset_name']}, position {one['position']}",
+        f"  {one['n_files']} files, {_bytes(one['n_bytes'])}",
+    ]
+    lines += [f"  made on {', '.join(made.values())}" for made in one["made_on"]]
+    lines += [f"  dropped {count}: {reason}" for reason, count in one["dropped"].items()]
+    lines += ["", "  split          rows  shards  dtype     cut short"]
+    for name, split in one["splits"].items():
+        cut = split["truncated_examples"]
+        lines.append(
+            f"  {name:<12} {split['rows']:>6} {split['shards']:>7}  {split['dtype']:<9} {'?' if cut is None else cut:>8}"
+        )
+    names = list(one["splits"])
+    lines += ["", "  norm of a row, mean ± std; largest value"]
+    lines.append("  layer  " + "  ".join(f"{name:<28}" for name in names))
+    layers = sorted({layer for split in one["splits"].values() for layer in split["layers"]})
+    for layer in layers:
+        cells = (_cell(one["splits"][name]["layers"].get(layer)) for name in names)
+        lines.append(f"  {layer:>5}  " + "  ".join(f"{cell:<28}" for cell in cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(norms: dict[str, float | None] | None) -> str:
+    if norms is None or norms["norm_mean"] is None:
+        return "no rows"
+    return f"{norms['norm_mean']:9.3f} ± {norms['norm_std']:<7.3f} {norms['max_abs']:8.2f}"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+@command("verify", VerifyConfig)
+def verify(config: VerifyConfig) -> None:
+    """Check that a dataset is what it says: hashes, shards, rows, numbers. Exit status 1 if it is not."""
+    folder = _existing(config.dir)
+    found = _load(_kind_of(folder).verify)(
+        folder,
+        recompute=config.recompute,
+        model=config.model,
+        dataset=config.dataset,
+        device=config.device,
+        quiet=config.quiet,
+    )
+    if config.json:
+        recomputed = found.recomputed and found.recomputed._asdict()
+        content = {**found._asdict(), "path": str(found.path), "recomputed": recomputed}
+        click.echo(json.dumps(content, indent=2))
+    else:
+        if not found.has_manifest:
+            click.echo("no manifest (another program made it): hashes were not checked", err=True)
+        for problem in found.problems:
+            click.echo(f"WRONG {problem}")
+        if found.recomputed:
+            worst = max(found.recomputed.error_by_layer.values(), default=0.0)
+            click.echo(
+                f"recomputed {found.recomputed.n_rows} rows, one at a time: largest relative error {worst:.1e} "
+                f"(allowed {found.recomputed.tolerance:.0e})"
+            )
+        verdict = f"{len(found.problems)} problems" if found.problems else "all as it should be"
+        click.echo(f"{found.path}: {found.n_files} files, {_bytes(found.n_bytes)}: {verdict}")
+    if found.problems:
+        sys.exit(1)
+
+
+@command("seal", SealConfig)
+def seal(config: SealConfig) -> None:
+    """Publish a dataset whose units are all done. May be repeated."""
+    path = Path(config.dir)
+    staging = storage.reopen(path, overwrite=config.overwrite)
+    output = path.with_name(path.name.removesuffix(".partial")) if staging is None else staging.output
+    if staging is not None:
+        left = staging.left()
+        if left:
+            numbers = ", ".join(str(unit["unit"]) for unit in left[:8]) + (", …" if len(left) > 8 else "")
+            raise StorageError(
+                f"{len(left)} of {len(staging.plan.units)} units of {output} are missing: {numbers}",
+                hint="run the command that makes it again, then it seals itself",
+            )
+        staging.seal(_load(_KINDS[staging.plan.kind].finish))
+    click.echo(str(output))
+    manifest = read_manifest(output)
+    if manifest and n_dropped(manifest):
+        sys.exit(3)

@@ -1,0 +1,87 @@
+"""`actlab`: commands, errors in two lines, exit codes."""
+
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from actlab import __version__
+from actlab.cli import activations, datasets
+from actlab.ground.errors import ActlabError, did_you_mean
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class Group(click.Group):
+    """A group that keeps the commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of their definition."""
+        return list(self.commands)
+
+
+@click.group(
+    "actlab",
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, message="actlab %(version)s")
+def actlab() -> None:
+    """Turn language models into datasets that interpretability researchers can trust.
+
+    Paths of finished datasets go to stdout, all else to stderr. Exit status: 0 done; 1 failed, can be
+    mended; 2 wrong usage; 3 done, but some records were dropped; 130 interrupted, run again to resume.
+    """
+
+
+for one in (activations.extract, datasets.show, datasets.verify, datasets.seal):
+    actlab.add_command(one)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("actlab").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status = actlab.main(args=arguments, standalone_mode=False)
+    except click.UsageError as error:
+        _fail(error.format_message().rstrip("."), _usage_hint(error), EXIT_USAGE)
+    except ActlabError as error:
+        _fail(str(error), error.hint, error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted", "run the same command again: finished units are kept", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # nobody reads any more
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, hint: str, status: int) -> NoReturn:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    click.echo(f"Hint: {' '.join(hint.split())}", err=True)
+    sys.exit(status)
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    context = error.ctx
+    command = context.command_path if context else "actlab"
+    otherwise = f"see {command} --help"
+    known: list[str] = []
+    name: Any = None
+    if isinstance(error, click.NoSuchOption) and context:
+        name = error.option_name
+        known = [flag for param in context.command.params for flag in (*param.opts, *param.secondary_opts)]
+    elif error.message.startswith("No such command") and context and isinstance(context.command, click.Group):
+        name = error.message.split("'")[1]
+        known = list(context.command.commands)
+    return did_you_mean(name, known, otherwise=otherwise) if name else otherwise

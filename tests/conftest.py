@@ -1,0 +1,57 @@
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import pytest
+import transformers
+
+from tests import tiny
+
+transformers.utils.logging.disable_progress_bar()
+transformers.utils.logging.set_verbosity_error()
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama in a folder."""
+    return tiny.make_model(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows as a JSONL dataset and return its path."""
+
+    def write(rows: list[Any], name: str = "data.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+def make_rows(n: int) -> list[dict[str, str]]:
+    """Prompts and two answers each, of varied length."""
+    words = " ".join(tiny.TEXTS).split()
+
+    def text(start: int, length: int) -> str:
+        return " ".join(words[(start + k) % len(words)] for k in range(length))
+
+    return [
+        {
+            "prompt": f"{k}: {text(7 * k, 2 + k % 5)}?",
+            "EM": text(3 * k, 1 + (k * 5) % 17),
+            "Neutral": text(k, 2 + (k * 3) % 11) + ".",
+        }
+        for k in range(n)
+    ]
+
+
+@pytest.fixture
+def dataset(write_rows: Callable[..., Path]) -> Path:
+    """Twenty rows."""
+    return write_rows(make_rows(20))
