@@ -80,12 +80,8 @@ def test_a_position_is_the_one_that_counting_by_hand_gives(family, position, tmp
             assert relative_errors(saved, expected).max() < TOLERANCE
 
 
-def test_layer_0_is_the_first_blocks_output_and_the_last_comes_before_the_final_norm(
-    llama, dataset, tmp_path
-):
-    (dump,) = actlab.extract_activations(
-        model=llama, dataset=dataset, output=tmp_path / "out", dtype="float32"
-    )
+def test_layer_0_is_the_first_blocks_output_and_the_last_comes_before_the_final_norm(llama, dataset, tmp_path):
+    (dump,) = actlab.extract_activations(model=llama, dataset=dataset, output=tmp_path / "out", dtype="float32")
     acts = actlab.open_activations(dump.path, "EM")
     text = make_rows(20)[2]
     ids = tiny.make_tokenizer()(text["prompt"] + "\n" + text["EM"])["input_ids"]
@@ -139,9 +135,7 @@ def test_a_multimodal_model_is_read_in_its_text_blocks(tmp_path, dataset):
     model.save_pretrained(folder)
     tokenizer = tiny.make_tokenizer()
     tokenizer.save_pretrained(folder)
-    (dump,) = actlab.extract_activations(
-        model=folder, dataset=dataset, output=tmp_path / "out", dtype="float32"
-    )
+    (dump,) = actlab.extract_activations(model=folder, dataset=dataset, output=tmp_path / "out", dtype="float32")
     row = make_rows(20)[5]
     ids = torch.tensor([tokenizer(row["prompt"] + "\n" + row["EM"])["input_ids"]])
     with torch.no_grad():

@@ -66,9 +66,7 @@ FAMILIES: dict[str, Family] = {
         "layers",
     ),
     "gpt2": Family(
-        lambda: _T.GPT2Config(
-            vocab_size=VOCAB_SIZE, n_embd=WIDTH, n_layer=N_LAYERS, n_head=4, n_positions=256
-        ),
+        lambda: _T.GPT2Config(vocab_size=VOCAB_SIZE, n_embd=WIDTH, n_layer=N_LAYERS, n_head=4, n_positions=256),
         "h",
     ),
     "gpt-neox": Family(
@@ -94,9 +92,7 @@ FAMILIES: dict[str, Family] = {
         ),
         "decoder.layers",
     ),
-    "bloom": Family(
-        lambda: _T.BloomConfig(vocab_size=VOCAB_SIZE, hidden_size=WIDTH, n_layer=N_LAYERS, n_head=4), "h"
-    ),
+    "bloom": Family(lambda: _T.BloomConfig(vocab_size=VOCAB_SIZE, hidden_size=WIDTH, n_layer=N_LAYERS, n_head=4), "h"),
     "falcon-rotary": Family(
         lambda: _T.FalconConfig(
             vocab_size=VOCAB_SIZE,
@@ -120,9 +116,7 @@ FAMILIES: dict[str, Family] = {
         "h",
     ),
     "mamba": Family(
-        lambda: _T.MambaConfig(
-            vocab_size=VOCAB_SIZE, hidden_size=WIDTH, num_hidden_layers=N_LAYERS, state_size=4
-        ),
+        lambda: _T.MambaConfig(vocab_size=VOCAB_SIZE, hidden_size=WIDTH, num_hidden_layers=N_LAYERS, state_size=4),
         "layers",
         shift=None,
     ),

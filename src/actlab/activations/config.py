@@ -79,9 +79,7 @@ class ExtractConfig(RunOptions):
         if self.revision is not None and len(self.model) > 1:
             raise ConfigError("--revision is one model's, and several are given", hint="run them one by one")
         if not self.model or not self.dataset:
-            raise ConfigError(
-                "no model or no dataset is given", hint="leave the setting away for the default"
-            )
+            raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
         Part.parse(self.part or "1/1")
 
     @property

@@ -119,9 +119,7 @@ class Extraction:
             **machine,
         }
         return UnitDone(
-            unit_files(
-                unit, result, splits=source.splits, layers=self.layers, shard_size=self.config.shard_size
-            ),
+            unit_files(unit, result, splits=source.splits, layers=self.layers, shard_size=self.config.shard_size),
             unit_record(result, self.tokens.token_text, machine),
             event,
         )

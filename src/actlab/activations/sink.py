@@ -58,9 +58,7 @@ def unit_files(
                 yield NewFile(f"{split}/{layer_folder(layer)}/{shard_name(shard)}", data, len(members))
 
 
-def unit_record(
-    result: UnitStates, token_text: Callable[[int], str], environment: dict[str, str]
-) -> dict[str, Any]:
+def unit_record(result: UnitStates, token_text: Callable[[int], str], environment: dict[str, str]) -> dict[str, Any]:
     """Return what the unit's completion record says besides its files."""
     examples: dict[str, list[list[Any]]] = {}
     for example in result.examples:
@@ -126,11 +124,7 @@ def finish(staging: Staging) -> Finish:
             split,
             counts[split],
             dtype=", ".join(sorted(dtypes)) or identity["dtype"],
-            dropped={
-                reason: count
-                for (of, reason), count in sorted(dropped.items(), key=str)
-                if of in (None, split)
-            },
+            dropped={reason: count for (of, reason), count in sorted(dropped.items(), key=str) if of in (None, split)},
         )
         for split in splits
     }
@@ -176,8 +170,7 @@ def _table_writer(staging: Staging, split: str) -> Callable[[BinaryIO], None]:
                 columns = list(zip(*record["examples"].get(split, []), strict=True))
                 if columns:
                     arrays = [
-                        pa.array(column, field.type)
-                        for column, field in zip(columns, EXAMPLES_SCHEMA, strict=True)
+                        pa.array(column, field.type) for column, field in zip(columns, EXAMPLES_SCHEMA, strict=True)
                     ]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=EXAMPLES_SCHEMA))
 

@@ -93,9 +93,7 @@ def find_datasets(paths: tuple[str, ...]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise ConfigError(
-                f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them"
-            )
+            raise ConfigError(f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them")
     names: dict[str, Path] = {}
     for path in found:
         safe_name(path.stem, "dataset")
@@ -183,6 +181,8 @@ def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped
     row_id = value.get("id", line)
     row_id = str(row_id) if isinstance(row_id, str | int) else str(line)
     messages = None
+    prompt: Any
+    texts: dict[str, Any]
     if splits == (TEXT_SPLIT,) and "prompt" not in value:
         if "text" in value:
             prompt, texts = "", {TEXT_SPLIT: value["text"]}

@@ -83,9 +83,7 @@ def verify_activations(
                 problems += problem
                 more(1)
         expected = {Path(stored.path).parts[0] for stored in stored_files(manifest) if "/" in stored.path}
-        problems += [
-            f"{name}: the split's {METADATA} is missing" for name in sorted(expected - splits.keys())
-        ]
+        problems += [f"{name}: the split's {METADATA} is missing" for name in sorted(expected - splits.keys())]
     for name, split in splits.items():
         problems += _check_split(name, split)
     if manifest is not None and not problems:
@@ -93,9 +91,7 @@ def verify_activations(
     recomputed = None
     if recompute and not problems:
         if manifest is None:
-            raise StorageError(
-                f"{folder} has no manifest, so nobody knows its settings", hint="leave --recompute away"
-            )
+            raise StorageError(f"{folder} has no manifest, so nobody knows its settings", hint="leave --recompute away")
         recomputed = _recompute(splits, manifest, recompute, model=model, dataset=dataset, device=device)
         worst = max(recomputed.error_by_layer.values(), default=0.0)
         if not worst <= recomputed.tolerance:
@@ -137,13 +133,11 @@ def _check_split(name: str, folder: Path) -> list[str]:
     for layer, layer_folder in layers.items():
         shards = shard_files(layer_folder)
         if list(shards) != list(range(len(shards))):
-            problems.append(
-                f"{name}/{layer_folder.name}: its shards are {list(shards)}, not 0 to n without a gap"
-            )
+            problems.append(f"{name}/{layer_folder.name}: its shards are {list(shards)}, not 0 to n without a gap")
         rows_of[layer] = []
         for path in shards.values():
-            rows, found = _check_shard(path, metadata.get("hidden_dim"))
-            rows_of[layer].append(rows)
+            n_rows, found = _check_shard(path, metadata.get("hidden_dim"))
+            rows_of[layer].append(n_rows)
             problems += [f"{name}/{layer_folder.name}/{path.name}: {one}" for one in found]
     usual = Counter(map(tuple, rows_of.values())).most_common(1)
     for layer, rows in rows_of.items():
@@ -151,9 +145,7 @@ def _check_split(name: str, folder: Path) -> list[str]:
             problems.append(f"{name}: layer {layer} has shards of {rows} rows, others of {list(usual[0][0])}")
     total = sum(usual[0][0]) if usual else 0
     if metadata.get("total_examples") != total:
-        problems.append(
-            f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored"
-        )
+        problems.append(f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored")
     return problems
 
 
@@ -244,9 +236,7 @@ def _original(
     (dataset_name,) = (name for role, name in inputs if role == "dataset")
     path = Path(dataset or Path("Datasets/SPDatasets") / dataset_name)
     if not path.is_file():
-        raise ConfigError(
-            f"there is no {path} to recompute from", hint=f"say where {dataset_name} is: --dataset FILE"
-        )
+        raise ConfigError(f"there is no {path} to recompute from", hint=f"say where {dataset_name} is: --dataset FILE")
     name = model or identity["model_name"]
     try:
         folder = find_model(name, identity["revision"], code=identity["trust_remote_code"])

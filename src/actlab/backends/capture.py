@@ -3,7 +3,7 @@
 # l layer, b batch row, t token, d model width
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -72,11 +72,8 @@ def residual_rows(
         if layer == deepest:
             raise _StopForward
 
-    with hooked({layer: backbone.blocks[layer] for layer in layers}, take):
-        try:
-            _forward(backbone, ids_bt, mask_bt)
-        except _StopForward:
-            pass
+    with hooked({layer: backbone.blocks[layer] for layer in layers}, take), suppress(_StopForward):
+        _forward(backbone, ids_bt, mask_bt)
     if len(rows) < len(layers):
         absent = sorted(set(layers) - rows.keys())
         raise ModelError(f"blocks {absent} did not run", hint="actlab cannot read this architecture yet")
@@ -92,9 +89,7 @@ def own_hidden_states(
     The second list is empty where the model has no `hidden_states`.
     """
     hooks: dict[int, Tensor] = {}
-    with hooked(
-        dict(enumerate(backbone.blocks)), lambda layer, hidden: hooks.update({layer: hidden[0].clone()})
-    ):
+    with hooked(dict(enumerate(backbone.blocks)), lambda layer, hidden: hooks.update({layer: hidden[0].clone()})):
         output = _forward(backbone, ids_t[None], mask_bt, output_hidden_states=True)
     states = getattr(output, "hidden_states", None) or ()
     return [hooks[layer] for layer in sorted(hooks)], [state[0] for state in states]

@@ -66,9 +66,7 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
         folder.parent.mkdir(parents=True, exist_ok=True)
     with Lock(folder.with_name(name + ".lock")) as lock:
         if not lock.try_acquire():
-            raise StorageError(
-                f"another run is training {TINY} in {folder}", hint="wait a minute and run again"
-            )
+            raise StorageError(f"another run is training {TINY} in {folder}", hint="wait a minute and run again")
         if (folder / "config.json").is_file():
             return folder
         log.info("training %s once (about a minute), to be kept in %s", TINY, folder)

@@ -71,9 +71,7 @@ class Backbone:
     device: torch.device
 
 
-def find_model(
-    name: str, revision: str | None = None, *, weights: bool = True, code: bool = False
-) -> ModelFolder:
+def find_model(name: str, revision: str | None = None, *, weights: bool = True, code: bool = False) -> ModelFolder:
     """Find a model by the name that a user gives: `actlab/tiny`, a local folder, or a hub name.
 
     Raises:
@@ -84,9 +82,7 @@ def find_model(
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelError(
-                f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format"
-            )
+            raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
         return ModelFolder(path.resolve().name, path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no folder {name}", hint="check the path")
@@ -142,9 +138,7 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
         )
     limit = getattr(text, "max_position_embeddings", None)
     rope = getattr(text, "rope_parameters", None) or {}
-    original = rope.get("original_max_position_embeddings") or getattr(
-        text, "original_max_position_embeddings", None
-    )
+    original = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
     if limit and text.model_type in _POSITIONS_AFTER_PADDING:
         limit -= text.pad_token_id + 1
     if rope.get("rope_type") == "dynamic":  # its factors depend on the longest input seen so far
@@ -226,9 +220,7 @@ def load_backbone(
                 **extra,
             )
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(
-            f"cannot load {model.name}: {_one_line(error)}", hint=_remote_code_hint(error)
-        ) from error
+        raise ModelError(f"cannot load {model.name}: {_one_line(error)}", hint=_remote_code_hint(error)) from error
     except RuntimeError as error:
         raise ModelError(
             f"cannot load {model.name}: {_one_line(error)}",
@@ -255,9 +247,7 @@ def load_backbone(
 
 def weights_bytes(model: ModelFolder) -> int:
     """Return the bytes of a model's weight files."""
-    return sum(
-        file.stat().st_size for file in model.path.iterdir() if file.suffix in (".safetensors", ".bin")
-    )
+    return sum(file.stat().st_size for file in model.path.iterdir() if file.suffix in (".safetensors", ".bin"))
 
 
 def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> nn.ModuleList:
@@ -300,9 +290,7 @@ def _four_bit(device: torch.device, dtype: str) -> Any:
             hint="pip install 'actlab[bnb]', or leave the flag away",
         )
     if device.type == "mps":
-        raise ModelError(
-            "--load-in-4bit does not run on mps", hint="use --device cuda, or leave the flag away"
-        )
+        raise ModelError("--load-in-4bit does not run on mps", hint="use --device cuda, or leave the flag away")
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

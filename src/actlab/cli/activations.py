@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from actlab.activations.config import ExtractConfig
-from actlab.cli.datasets import _bytes
+from actlab.cli.datasets import format_bytes
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
@@ -67,6 +67,6 @@ def _plan_as_text(plan: "Planned") -> str:
         f"{plan.path}\n"
         f"  {plan.n_units} units, {plan.n_lines} source lines, {plan.n_examples} examples, {plan.n_tokens} tokens\n"
         f"  {plan.n_truncated} would be cut short, {plan.n_dropped} dropped\n"
-        f"  {_bytes(plan.bytes_to_write)} to write, {_bytes(plan.bytes_free)} free; "
-        f"about {_bytes(plan.bytes_of_memory)} of memory"
+        f"  {format_bytes(plan.bytes_to_write)} to write, {format_bytes(plan.bytes_free)} free; "
+        f"about {format_bytes(plan.bytes_of_memory)} of memory"
     )

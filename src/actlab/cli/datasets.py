@@ -115,7 +115,7 @@ def show(config: ShowConfig) -> None:
             click.echo(json.dumps(described, indent=2))
         for one in described if not config.json else []:
             rows = ", ".join(f"{name} {split['rows']} rows" for name, split in one["splits"].items())
-            click.echo(f"{one['path']}: {one['kind']}, {rows}, {_bytes(one['n_bytes'])}")
+            click.echo(f"{one['path']}: {one['kind']}, {rows}, {format_bytes(one['n_bytes'])}")
         return
     described = _load(_kind_of(folder).show)(folder)
     click.echo(json.dumps(described, indent=2) if config.json else _as_text(described))
@@ -134,16 +134,14 @@ def _as_text(one: dict[str, Any]) -> str:
         one["path"],
         f"  {one['kind']} of {one['model_name']} ({one['num_layers']} layers, width {one['hidden_dim']}) "
         f"on {one['dataset_name']}, position {one['position']}",
-        f"  {one['n_files']} files, {_bytes(one['n_bytes'])}",
+        f"  {one['n_files']} files, {format_bytes(one['n_bytes'])}",
     ]
     lines += [f"  made on {', '.join(made.values())}" for made in one["made_on"]]
     lines += [f"  dropped {count}: {reason}" for reason, count in one["dropped"].items()]
     lines += ["", "  split          rows  shards  dtype     cut short"]
     for name, split in one["splits"].items():
-        cut = split["truncated_examples"]
-        lines.append(
-            f"  {name:<12} {split['rows']:>6} {split['shards']:>7}  {split['dtype']:<9} {'?' if cut is None else cut:>8}"
-        )
+        cut = "?" if split["truncated_examples"] is None else split["truncated_examples"]
+        lines.append(f"  {name:<12} {split['rows']:>6} {split['shards']:>7}  {split['dtype']:<9} {cut:>8}")
     names = list(one["splits"])
     lines += ["", "  norm of a row, mean ± std; largest value"]
     lines.append("  layer  " + "  ".join(f"{name:<28}" for name in names))
@@ -160,7 +158,12 @@ def _cell(norms: dict[str, float | None] | None) -> str:
     return f"{norms['norm_mean']:9.3f} ± {norms['norm_std']:<7.3f} {norms['max_abs']:8.2f}"
 
 
-def _bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> format_bytes(614_400)
+    '614.4 kB'
+    """
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -196,7 +199,7 @@ def verify(config: VerifyConfig) -> None:
                 f"(allowed {found.recomputed.tolerance:.0e})"
             )
         verdict = f"{len(found.problems)} problems" if found.problems else "all as it should be"
-        click.echo(f"{found.path}: {found.n_files} files, {_bytes(found.n_bytes)}: {verdict}")
+        click.echo(f"{found.path}: {found.n_files} files, {format_bytes(found.n_bytes)}: {verdict}")
     if found.problems:
         sys.exit(1)
 

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         status = actlab.main(args=arguments, standalone_mode=False)
     except click.UsageError as error:
-        _fail(error.format_message().rstrip("."), _usage_hint(error), EXIT_USAGE)
+        _fail(error.format_message().split(" (Did you mean")[0].rstrip("."), _usage_hint(error), EXIT_USAGE)
     except ActlabError as error:
         _fail(str(error), error.hint, error.exit_code)
     except (KeyboardInterrupt, click.Abort):

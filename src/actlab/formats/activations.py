@@ -162,9 +162,7 @@ def open_activations(path: str | Path, split: str | None = None) -> "Activations
         return Activations(next(iter(splits.values())))
     if split not in splits:
         asked = "has several splits" if split is None else f"has no split {split!r}"
-        raise StorageError(
-            f"{path} {asked}", hint="open one of " + ", ".join(str(p) for p in splits.values())
-        )
+        raise StorageError(f"{path} {asked}", hint="open one of " + ", ".join(str(p) for p in splits.values()))
     return Activations(splits[split])
 
 
@@ -245,7 +243,8 @@ class Activations:
                 f"{self.folder} has no {EXAMPLES}",
                 hint="dumps of other programs say nothing about their rows",
             )
-        return pq.read_table(path).to_pandas()
+        table: pd.DataFrame = pq.read_table(path).to_pandas()
+        return table
 
     def __repr__(self) -> str:
         model, name = self.metadata.get("model_name"), self.metadata.get("dataset_name")

@@ -73,7 +73,6 @@ class Option:
         return "--" + self.name.replace("_", "-")
 
 
-@functools.cache
 def options_of(config_class: type) -> tuple[Option, ...]:
     """Return the options of a config dataclass, in the order of its fields, inherited ones last."""
     hints = typing.get_type_hints(config_class)
@@ -88,11 +87,7 @@ def options_of(config_class: type) -> tuple[Option, ...]:
 
 def identity_of(config: Any) -> dict[str, Any]:
     """Return the fields of a config that change the data, by name."""
-    return {
-        option.name: getattr(config, option.name)
-        for option in options_of(type(config))
-        if not option.is_execution
-    }
+    return {option.name: getattr(config, option.name) for option in options_of(type(config)) if not option.is_execution}
 
 
 def from_settings(config_class: type[Config], settings: Mapping[str, Any]) -> Config:
@@ -155,11 +150,12 @@ def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], 
 
         params: list[click.Parameter] = [_click_parameter(option) for option in options_of(config_class)]
         params.append(
-            click.Option(
-                ["--config-path"], metavar="FILE.yaml", help="Settings from a YAML file; flags win over it."
-            )
+            click.Option(["--config-path"], metavar="FILE.yaml", help="Settings from a YAML file; flags win over it.")
         )
-        return click.Command(name, callback=callback, params=params, help=inspect.getdoc(body))
+        help_text = inspect.getdoc(body) or ""
+        return click.Command(
+            name, callback=callback, params=params, help=help_text, short_help=help_text.partition(".")[0]
+        )
 
     return decorate
 
@@ -279,13 +275,11 @@ def _coerce_one(option: Option, value: Any) -> Any:
         elif option.kind is str:  # YAML reads `layers: 3` and `position: -1` as numbers
             value = str(value)
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
-        raise ConfigError(
-            f"{option.name} takes {_A[option.kind]}, not {value!r}", hint=option.help or "see --help"
-        )
+        raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {value!r}", hint=option.help or "see --help")
     if option.choices and value not in option.choices:
         raise ConfigError(
             f"{option.name} cannot be {value!r}",
-            hint=did_you_mean(value, option.choices, otherwise="use one of " + ", ".join(option.choices)),
+            hint=did_you_mean(str(value), option.choices, otherwise="use one of " + ", ".join(option.choices)),
         )
     return value
 

@@ -25,7 +25,11 @@ def progress(label: str, *, total: int, unit: str, quiet: bool = False) -> Itera
     from tqdm.auto import tqdm
 
     with tqdm(total=total, desc=label, unit=unit, leave=False, dynamic_ncols=True) as bar:
-        yield bar.update
+
+        def update(more: int) -> None:
+            bar.update(more)
+
+        yield update
 
 
 def _log_now_and_then(label: str, total: int, unit: str) -> Callable[[int], None]:

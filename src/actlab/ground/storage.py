@@ -122,9 +122,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
             errno.EEXIST: "a file stands where a folder is needed; choose another --output",
         }
-        hint = hints.get(
-            error.errno or 0, "mend that, then run the same command again: finished units are kept"
-        )
+        hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
         raise StorageError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
 
 
@@ -175,18 +173,14 @@ class Lock:
                 if self._descriptor is None:
                     self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
                 try:
-                    fcntl.flock(
-                        self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
-                    )
+                    fcntl.flock(self._descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 except BlockingIOError:
                     self.release()
                     return False
                 except OSError as error:
                     if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                         raise
-                    log.warning(
-                        "no file locks here (%s): see to it that no two runs write here", self.path.parent
-                    )
+                    log.warning("no file locks here (%s): see to it that no two runs write here", self.path.parent)
                     return True
                 if self._is_the_file_by_that_name():
                     return True
@@ -303,9 +297,7 @@ class Staging:
                 dropped[reason] = dropped.get(reason, 0) + count
         metadata = {path: manifests.to_json(content) for path, content in sorted(finish.metadata.items())}
         files += finish.files
-        files += [
-            Stored(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in metadata.items()
-        ]
+        files += [Stored(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in metadata.items()]
         manifest = {
             **self.plan.described(),
             "fingerprint": self.plan.fingerprint,
@@ -392,9 +384,7 @@ def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
     if not folder.is_dir() and not _old_of(output).is_dir():
         if is_complete(output):
             return None
-        raise StorageError(
-            f"{path} is no dataset in the making", hint="name a dataset's folder or its .partial"
-        )
+        raise StorageError(f"{path} is no dataset in the making", hint="name a dataset's folder or its .partial")
     lock = _output_lock(output)
     if not lock.try_acquire():
         raise _busy(f"a run is at work on {output}")
