@@ -330,7 +330,8 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False) -> I
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(_output_lock(output))
         staging = Staging(output, plan, part, lock, overwrite=overwrite)
-        if not folder.exists() and _is_done(output, plan, overwrite=overwrite):
+        in_the_making = folder.exists() or _is_replaced(_old_of(output))
+        if not in_the_making and _is_done(output, plan, overwrite=overwrite):
             staging.sealed = True
             yield staging
             return
@@ -428,7 +429,7 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
         StorageError: There is one, finished or begun.
     """
     _is_done(output, plan, overwrite=overwrite)
-    if not overwrite:
+    if not overwrite and _has_units(partial_of(output)):
         _refuse_other_plan(partial_of(output), plan)
 
 
@@ -489,7 +490,7 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         try:
             _refuse_other_plan(folder, plan)
         except StorageError:
-            if not overwrite:
+            if not overwrite and _has_units(folder):
                 raise
             with storage_errors(folder):
                 _remove_tree(folder, last=_PLAN)
@@ -500,6 +501,11 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         with storage_errors(folder):
             _sync_folder(folder)
             _sync_folder(folder.parent)
+
+
+def _has_units(folder: Path) -> bool:
+    """Whether work would be lost with a `.partial`: without a finished unit, other settings may replace it."""
+    return any((folder / _UNITS).glob("*.json")) or (folder.is_dir() and not (folder / _PLAN).exists())
 
 
 def _refuse_other_plan(folder: Path, plan: Plan) -> None:

@@ -1,0 +1,279 @@
+"""The command line as a user meets it: light, two lines for an error, honest exit codes."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_rows
+from tests.test_storage import tree
+
+HEAVY = ("torch", "numpy", "transformers", "pandas", "pyarrow")
+
+
+def actlab_command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "actlab", *map(str, arguments)]
+
+
+def run(*arguments: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        actlab_command(*arguments), capture_output=True, text=True, cwd=cwd, check=False, timeout=120, **options
+    )
+
+
+def fails_in_two_lines(done: subprocess.CompletedProcess, status: int, says: str, hint: str = "") -> None:
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("tiny-llama on")]
+    assert done.returncode == status, done.stderr
+    assert len(lines) == 2, done.stderr
+    assert lines[0].startswith("Error: ")
+    assert lines[1].startswith("Hint: ")
+    assert says in lines[0]
+    assert hint in lines[1]
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["--help"], 0), (["extract-activations", "--help"], 0), (["extract-activations", "--laers", "3"], 2), ([], 2)],
+)
+def test_help_and_a_wrong_flag_are_answered_without_heavy_imports(arguments, status):
+    code = (
+        "import sys\nfrom actlab.cli.main import main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    print('STATUS', stop.code)\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "HEAVY []" in done.stdout
+    assert f"STATUS {status}" in done.stdout
+
+
+def test_importing_actlab_is_light_and_its_functions_are_there():
+    code = f"import sys, actlab\nassert not [n for n in {HEAVY!r} if n in sys.modules]\nprint(sorted(actlab.__all__))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    import actlab
+
+    for name in actlab.__all__:
+        assert getattr(actlab, name) is not None
+        assert name in done.stdout
+    with pytest.raises(AttributeError):
+        actlab.no_such_thing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "hint"),
+    [
+        (["extract-activations", "--laers", "3"], "No such option '--laers'", "did you mean '--layers'?"),
+        (["extrct-activations"], "No such command", "did you mean 'extract-activations'?"),
+        (["extract-activations", "--layers", "a-b"], "does not parse", '"0-10:2"'),
+        (["extract-activations", "--position", "first"], "--position 'first' is not known", "prompt-last"),
+        (["extract-activations", "--splits", "../x"], "'../x' cannot be the name of a split", "one folder"),
+        (["extract-activations", "--splits", "EM,EM"], "names a split twice", "once"),
+        (["extract-activations", "--shard-size", "0"], "--shard-size 0 is too small", "1 or more"),
+        (["extract-activations", "--shard-size", "x"], "'x' is not a valid integer", "--help"),
+        (["extract-activations", "--dtype", "int8"], "'int8' is not one of", "--help"),
+        (["extract-activations", "--part", "4/3"], "--part '4/3'", "i/n"),
+        (["extract-activations", "--dataset", "nowhere.jsonl"], "there is no dataset nowhere.jsonl", "--dataset"),
+        (["extract-activations", "--config-path", "nowhere.yaml"], "cannot read nowhere.yaml", "--config-path"),
+        (["show"], "Missing argument", "--help"),
+    ],
+)
+def test_wrong_usage_is_two_lines_and_exit_2(arguments, says, hint, tmp_path):
+    fails_in_two_lines(run(*arguments, cwd=tmp_path), 2, says, hint)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [("./no-such-model", "there is no folder ./no-such-model"), ("no-such-hub-model", "no-such-hub-model")],
+)
+def test_an_unknown_model_is_two_lines_and_exit_1(model, says, dataset, tmp_path):
+    fails_in_two_lines(run("extract-activations", "--model", model, "--dataset", dataset), 1, says)
+
+
+def test_a_layer_that_the_model_lacks_is_named(llama, dataset, tmp_path):
+    done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path, "--layers", "0,40")
+    fails_in_two_lines(done, 2, "--layers '0,40' names layer 40, but the model has 4", "use 0 to 3")
+
+
+def test_an_output_that_cannot_be_written_is_two_lines(llama, dataset, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "file" / "out")
+    fails_in_two_lines(done, 1, "cannot write", "--output")
+
+
+def test_a_file_size_limit_is_two_lines_and_can_be_resumed(llama, dataset, tmp_path):
+    arguments = ["extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out"]
+    done = run(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
+    fails_in_two_lines(done, 1, "File too large", "ulimit")
+    assert not (tmp_path / "out" / "tiny-llama" / "data").exists()
+    assert run(*arguments).returncode == 0
+    assert run("verify", tmp_path / "out" / "tiny-llama" / "data").returncode == 0
+
+
+def test_stdout_is_the_datasets_path_and_a_second_run_repeats_it(llama, dataset, tmp_path):
+    arguments = ["extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out"]
+    first, second = run(*arguments), run(*arguments)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout == second.stdout == f"{tmp_path}/out/tiny-llama/data\n"
+
+
+def test_dropped_records_are_counted_listed_and_in_the_exit_status(llama, tmp_path):
+    good = json.dumps(make_rows(1)[0]).encode()
+    lines = [
+        good,
+        good[: len(good) // 2],
+        b'{"prompt": "\xff\xfe", "EM": "x"}',
+        b'{"EM": "no prompt"}',
+        b'{"prompt": "p", "EM": 3}',
+        b"[1, 2]",
+        b'{"prompt": "p", "EM": "\\ud800"}',
+        b"",
+        b'{"prompt": "' + b"x" * 10_000_000 + b'", "EM": "short", "Neutral": ""}',
+    ]
+    source = tmp_path / "bad.jsonl"
+    source.write_bytes(b"\n".join(lines) + b"\n")
+    arguments = ["extract-activations", "--model", llama, "--dataset", source, "--output", tmp_path / "out"]
+    done = run(*arguments)
+    assert done.returncode == 3
+    folder = Path(done.stdout.strip())
+    listed = [json.loads(line) for line in (folder / "dropped.jsonl").read_text().splitlines()]
+    assert {(one["line"], one["reason"]) for one in listed} == {
+        (2, "bad JSON"),
+        (3, "invalid UTF-8"),
+        (4, "no prompt"),
+        (5, "a response is not text"),
+        (6, "not a JSON object"),
+        (7, "invalid Unicode"),
+    }
+    metadata = json.loads((folder / "EM" / "metadata.json").read_text())
+    assert metadata["total_examples"] == 2, "the good row, and the 10 MB prompt cut from its start"
+    assert metadata["truncated_examples"] == 1
+    assert run(*arguments).returncode == 3, "a second run repeats the status"
+    assert run("seal", folder).returncode == 3
+    assert run("verify", folder).returncode == 0
+    fails_in_two_lines(run(*arguments[:-1], tmp_path / "strict", "--on-bad", "error"), 1, "line 2: bad JSON")
+
+
+def test_an_empty_file_and_one_without_the_splits_are_two_lines(llama, tmp_path, write_rows):
+    (tmp_path / "empty.jsonl").touch()
+    empty = run("extract-activations", "--model", llama, "--dataset", tmp_path / "empty.jsonl")
+    fails_in_two_lines(empty, 1, "empty.jsonl is empty")
+    other = write_rows([{"prompt": "p", "good": "a", "bad": "b"}])
+    done = run("extract-activations", "--model", llama, "--dataset", other)
+    fails_in_two_lines(done, 1, "no row with a response", "--splits good,bad")
+
+
+def test_a_config_file_stands_under_the_flags(llama, dataset, tmp_path):
+    config = tmp_path / "run.yaml"
+    config.write_text(f"model: {llama}\ndataset: [{dataset}]\nlayers: [0, -1]\ndtype: float32\nsplits: EM\n")
+    done = run("extract-activations", "--config-path", config, "--output", tmp_path / "out", "--dtype", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    metadata = json.loads(Path(done.stdout.strip(), "EM", "metadata.json").read_text())
+    assert (metadata["layers"], metadata["dtype"]) == ([0, 3], "bfloat16")
+    config.write_text("layrs: 3\n")
+    fails_in_two_lines(run("extract-activations", "--config-path", config), 2, "'layrs'", "did you mean 'layers'?")
+    config.write_text("batch_size: many\n")
+    done = run("extract-activations", "--config-path", config)
+    fails_in_two_lines(done, 2, "batch_size takes a whole number, not 'many'")
+    config.write_text("a: [\n")
+    fails_in_two_lines(run("extract-activations", "--config-path", config), 2, "is not YAML")
+
+
+def test_dry_run_and_preview_write_nothing(llama, dataset, tmp_path):
+    arguments = ["extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out"]
+    plan = run(*arguments, "--dry-run", "--json")
+    (planned,) = json.loads(plan.stdout)
+    assert (planned["n_lines"], planned["n_examples"], planned["n_units"]) == (20, 40, 1)
+    assert planned["bytes_to_write"] == 40 * 4 * 32 * 2
+    preview = run(*arguments, "--preview", "2", "--position", "prompt-last")
+    row = make_rows(1)[0]
+    assert f"<s>{row['prompt'][:-1]}⟦?⟧\n{row['EM']}" in preview.stdout
+    assert preview.stdout.count("--- data line") == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_show_prints_sizes_and_norms(llama, dataset, tmp_path):
+    import torch
+
+    import actlab
+
+    (dump,) = actlab.extract_activations(model=llama, dataset=dataset, output=tmp_path / "out", dtype="float32")
+    shown = json.loads(run("show", dump.path, "--json").stdout)
+    rows = torch.cat(list(actlab.load_activations(dump.path / "EM", 2)))
+    assert shown["splits"]["EM"]["rows"] == 20
+    assert shown["splits"]["EM"]["layers"]["2"]["norm_mean"] == pytest.approx(rows.norm(dim=1).mean().item())
+    assert shown["splits"]["EM"]["layers"]["2"]["max_abs"] == pytest.approx(rows.abs().max().item())
+    text = run("show", dump.path).stdout
+    assert "tiny-llama (4 layers, width 32)" in text
+    assert str(dump.path) in run("show", tmp_path / "out").stdout
+    fails_in_two_lines(run("show", tmp_path), 1, "no finished activations")
+
+
+def test_sigterm_ends_with_130_and_the_run_can_be_resumed(llama, tmp_path, write_rows):
+    source = write_rows(make_rows(600))
+    arguments = ["extract-activations", "--model", llama, "--dataset", source, "--shard-size", "4"]
+    whole = run(*arguments, "--output", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    partial = tmp_path / "out" / "tiny-llama" / "data.partial" / "EM" / "layer_00"
+    process = subprocess.Popen(
+        actlab_command(*arguments, "--output", tmp_path / "out"), stderr=subprocess.PIPE, text=True
+    )
+    while not partial.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Error: interrupted" in stderr
+    assert run(*arguments, "--output", tmp_path / "out").returncode == 0
+    assert tree(tmp_path / "out" / "tiny-llama" / "data") == tree(tmp_path / "whole" / "tiny-llama" / "data")
+
+
+@pytest.mark.slow
+def test_killed_at_thirty_random_moments_and_run_again_it_gives_the_same_bytes(llama, tmp_path, write_rows):
+    source = write_rows(make_rows(1600))
+    arguments = ["extract-activations", "--model", llama, "--dataset", source, "--shard-size", "16"]
+    start = time.monotonic()
+    assert run(*arguments, "--output", tmp_path / "whole").returncode == 0
+    length_s = time.monotonic() - start
+    expected = tree(tmp_path / "whole" / "tiny-llama" / "data")
+    draw = random.Random(0)
+    n_killed = 0
+    for moment in range(30):
+        out = tmp_path / f"out-{moment}"
+        process = subprocess.Popen(
+            actlab_command(*arguments, "--output", out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=draw.uniform(0.3, 1.0) * length_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            n_killed += 1
+        final = out / "tiny-llama" / "data"
+        assert not final.exists() or tree(final) == expected
+        assert run(*arguments, "--output", out).returncode == 0
+        assert tree(final) == expected
+    assert n_killed >= 20, "most runs ended before they were killed"
+
+
+def test_two_processes_at_once_are_refused_in_two_lines(llama, dataset, tmp_path):
+    from actlab.ground.storage import Lock
+
+    (tmp_path / "out" / "tiny-llama").mkdir(parents=True)
+    with Lock(tmp_path / "out" / "tiny-llama" / "data.partial.lock") as lock:
+        assert lock.try_acquire()
+        done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out")
+    fails_in_two_lines(done, 1, "another run is at work", "wait for it")
+
+
+def test_quiet_says_nothing_and_python_m_works(llama, dataset, tmp_path):
+    done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "o", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.path.isdir(done.stdout.strip())
+    assert run("--version").stdout.startswith("actlab ")

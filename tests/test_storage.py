@@ -1,0 +1,284 @@
+"""Stop it at any step, run it again: the sealed bytes are those of an undisturbed run."""
+
+import hashlib
+import itertools
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from actlab.ground import storage
+from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.manifest import Stored, differences, read_manifest
+from actlab.ground.storage import Finish, NewFile, Plan, Staging, is_complete, reopen, safe_name, stage
+from actlab.ground.units import Part
+
+
+class Killed(BaseException):
+    """What an injected exit raises: nothing in the code may catch it."""
+
+
+STEPS = ("replace", "fsync", "rename", "open")
+
+
+@pytest.fixture
+def exit_at(monkeypatch):
+    """Make the n-th call into the operating system, before or after it took effect, the last one."""
+
+    def arm(step: int, *, after: bool) -> None:
+        count = itertools.count()
+
+        def counted(call):
+            def replacement(*args, **kwargs):
+                is_the_one = next(count) == step
+                if is_the_one and not after:
+                    raise Killed
+                result = call(*args, **kwargs)
+                if is_the_one:
+                    raise Killed
+                return result
+
+            return replacement
+
+        class FakeOs:
+            def __getattr__(self, name):
+                return counted(getattr(os, name)) if name in STEPS else getattr(os, name)
+
+        class FakeShutil:
+            rmtree = staticmethod(counted(storage.shutil.rmtree))
+
+        monkeypatch.setattr(storage, "os", FakeOs())
+        monkeypatch.setattr(storage, "shutil", FakeShutil)
+        monkeypatch.setattr(Path, "unlink", counted(unlink))
+        monkeypatch.setattr(Path, "rmdir", counted(rmdir))
+
+    unlink, rmdir = Path.unlink, Path.rmdir
+    yield arm
+    monkeypatch.undo()
+
+
+def make_plan(setting: int = 1, n_units: int = 3) -> Plan:
+    return Plan(
+        "toy",
+        {"setting": setting, "dtype": "float16"},
+        [{"name": "in.txt", "bytes": 3, "sha256": "0" * 64}],
+        [{"unit": unit} for unit in range(n_units)],
+    )
+
+
+def finish(staging: Staging) -> Finish:
+    total = sum(record["rows"] for record in staging.records())
+    table = staging.write(NewFile("table.txt", lambda file: file.write(b"table"), rows=total))
+    return Finish([table], {"metadata.json": {"rows": total}}, {"extra": 1})
+
+
+def run(output: Path, plan: Plan, part: str = "1/1", *, overwrite: bool = False) -> Staging:
+    with stage(output, plan, part=Part.parse(part), overwrite=overwrite) as staging:
+        for unit in staging.missing():
+            number = unit["unit"]
+            setting = plan.identity["setting"]
+            files = [NewFile(f"a/{number}.bin", bytes([number, setting]) * 10, 10), NewFile("b/%d" % number, b"x")]
+            staging.commit(unit, files, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
+        staging.seal(finish)
+    return staging
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    run(tmp_path / "undisturbed", make_plan())
+    return tree(tmp_path / "undisturbed")
+
+
+def test_a_sealed_folder_holds_the_files_their_hashes_and_nothing_else(tmp_path, undisturbed):
+    manifest = read_manifest(tmp_path / "undisturbed")
+    named = {file["path"]: file["sha256"] for file in manifest["files"]}
+    assert named == {path: sha for path, sha in undisturbed.items() if path != "manifest.json"}
+    assert manifest["dropped"] == {"bad": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["undisturbed"], "no lock, no .partial is left"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_stopped_at_every_step_and_run_again_it_gives_the_same_bytes(tmp_path, undisturbed, exit_at, after):
+    for step in range(500):
+        output = tmp_path / f"run-{step}"
+        exit_at(step, after=after)
+        try:
+            run(output, make_plan())
+            finished = True
+        except Killed:
+            finished = False
+        pytest.MonkeyPatch().undo()
+        exit_at(10**9, after=after)  # disarmed
+        if not finished:
+            assert not output.exists() or is_complete(output), "nothing half-written bears the dataset's name"
+        run(output, make_plan())
+        assert tree(output) == undisturbed
+        assert not storage.partial_of(output).exists()
+        if finished:
+            assert step > 30, "the steps were not counted"
+            return
+    raise AssertionError("the protocol has no end")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_replacement_stopped_at_every_step_never_loses_both(tmp_path, undisturbed, exit_at, after):
+    for step in range(500):
+        output = tmp_path / f"run-{step}"
+        exit_at(10**9, after=after)
+        run(output, make_plan(setting=2))
+        old = tree(output)
+        exit_at(step, after=after)
+        try:
+            run(output, make_plan(), overwrite=True)
+            finished = True
+        except Killed:
+            finished = False
+        exit_at(10**9, after=after)
+        if output.exists():
+            found = {path: sha for path, sha in tree(output).items() if not path.startswith(".")}
+            assert found in (old, undisturbed)
+        run(output, make_plan(), overwrite=True)
+        assert tree(output) == undisturbed
+        assert not output.with_name(output.name + ".old").exists()
+        if finished:
+            return
+    raise AssertionError("the protocol has no end")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["1/3", "2/3", "3/3"])))
+def test_parts_in_any_order_give_the_same_bytes_and_the_last_one_seals(tmp_path, undisturbed, order):
+    output = tmp_path / "parts"
+    sealed = [run(output, make_plan(), part).sealed for part in order]
+    assert sealed == [False, False, True]
+    assert tree(output) == undisturbed
+    assert run(output, make_plan(), "2/3").sealed, "a late part finds it done"
+
+
+def test_parts_that_overlap_leave_the_sealing_to_the_last(tmp_path, undisturbed):
+    output = tmp_path / "parts"
+    with stage(output, make_plan(), part=Part(1, 2)) as one, stage(output, make_plan(), part=Part(2, 2)) as two:
+        for staging in (two, one):
+            for unit in staging.missing():
+                number = unit["unit"]
+                files = [NewFile(f"a/{number}.bin", bytes([number, 1]) * 10, 10), NewFile(f"b/{number}", b"x")]
+                staging.commit(unit, files, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
+        assert not two.seal(finish), "the other part still holds its lock"
+        assert one.seal(finish)
+    assert tree(output) == undisturbed
+
+
+def test_two_runs_at_once_are_refused(tmp_path):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part()):
+        with pytest.raises(StorageError, match="another run is at work"), stage(output, make_plan(), part=Part()):
+            pass
+    with stage(output, make_plan(), part=Part(1, 2)):
+        with pytest.raises(StorageError, match="at work"), stage(output, make_plan(), part=Part(1, 2)):
+            pass
+
+
+def test_a_dataset_with_other_settings_is_refused_and_the_difference_named(tmp_path):
+    output = tmp_path / "out"
+    run(output, make_plan())
+    before = tree(output)
+    with pytest.raises(StorageError, match="setting is 1 there and 5 here"):
+        run(output, make_plan(setting=5))
+    assert tree(output) == before
+
+
+def test_a_partial_with_other_settings_is_refused_and_can_be_discarded(tmp_path):
+    output = tmp_path / "out"
+    with stage(output, make_plan(setting=5), part=Part()) as staging:
+        staging.commit({"unit": 0}, [NewFile("a/old", b"old")], {"rows": 1})
+    with pytest.raises(StorageError, match="begun with other settings.*setting is 5 there and 1 here"):
+        run(output, make_plan())
+    run(output, make_plan(), overwrite=True)
+    assert "a/old" not in tree(output)
+
+
+def test_a_folder_that_is_not_ours_is_never_deleted(tmp_path):
+    output = tmp_path / "out"
+    run(output, make_plan(setting=2))
+    mine = tmp_path / "out.old"
+    mine.mkdir()
+    (mine / "precious").write_text("mine")
+    with pytest.raises(StorageError, match="in the way"):
+        run(output, make_plan(), overwrite=True)
+    assert (mine / "precious").read_text() == "mine"
+    assert is_complete(output)
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_is_resumed(tmp_path, undisturbed, monkeypatch):
+    import errno
+
+    output = tmp_path / "out"
+    real, count = os.fsync, itertools.count()
+
+    def full(descriptor):
+        if next(count) == 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor)
+
+    monkeypatch.setattr(storage.os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left") as caught:
+        run(output, make_plan())
+    assert "free some space" in caught.value.hint
+    assert not list(storage.partial_of(output).rglob(".tmp-*"))
+    monkeypatch.undo()
+    run(output, make_plan())
+    assert tree(output) == undisturbed
+
+
+def test_seal_says_what_is_missing_and_may_be_repeated(tmp_path, undisturbed):
+    output = tmp_path / "out"
+    run(output, make_plan(), "1/2")
+    staging = reopen(storage.partial_of(output))
+    assert [unit["unit"] for unit in staging.left()] == [1]
+    assert not staging.seal(finish)
+    run_part_without_sealing = stage(output, make_plan(), part=Part(2, 2))
+    staging._lock.release()
+    with run_part_without_sealing as other:
+        (unit,) = other.missing()
+        files = [NewFile("a/1.bin", bytes([1, 1]) * 10, 10), NewFile("b/1", b"x")]
+        other.commit(unit, files, {"rows": 10, "dropped": {"bad": 1}})
+    assert reopen(output).seal(finish)
+    assert reopen(output) is None
+    assert reopen(storage.partial_of(output)) is None
+    assert tree(output) == undisturbed
+
+
+@pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a\\b", "x.partial", "a\0b", "y" * 300])
+def test_a_name_that_could_leave_its_folder_is_refused(name):
+    with pytest.raises(ConfigError):
+        safe_name(name, "split")
+
+
+def test_a_manifest_that_points_outside_is_refused(tmp_path):
+    run(tmp_path / "out", make_plan())
+    path = tmp_path / "out" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"][0]["path"] = "../../etc/passwd"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(StorageError, match="bad entry"):
+        is_complete(tmp_path / "out")
+
+
+def test_differences_are_named_leaf_by_leaf():
+    there = {"a": {"b": [1, 2]}, "c": 1, "inputs": [{"name": "x", "sha256": "1"}]}
+    here = {"a": {"b": [1, 3]}, "d": 1, "inputs": [{"name": "x", "sha256": "2"}]}
+    assert differences(there, here) == [
+        "a.b[1] is 2 there and 3 here",
+        "c is 1 there and None here",
+        "inputs[x].sha256 is '1' there and '2' here",
+        "d is None there and 1 here",
+    ]
+    assert Stored("a", 1, "x").as_json() == {"path": "a", "bytes": 1, "sha256": "x"}
