@@ -78,7 +78,7 @@ def run(output: Path, plan: Plan, part: str = "1/1", *, overwrite: bool = False)
         for unit in staging.missing():
             number = unit["unit"]
             setting = plan.identity["setting"]
-            files = [NewFile(f"a/{number}.bin", bytes([number, setting]) * 10, 10), NewFile("b/%d" % number, b"x")]
+            files = [NewFile(f"a/{number}.bin", bytes([number, setting]) * 10, 10), NewFile(f"b/{number}", b"x")]
             staging.commit(unit, files, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
         staging.seal(finish)
     return staging
@@ -199,7 +199,7 @@ def test_a_partial_with_other_settings_is_refused_and_can_be_discarded(tmp_path)
     output = tmp_path / "out"
     with stage(output, make_plan(setting=5), part=Part()) as staging:
         staging.commit({"unit": 0}, [NewFile("a/old", b"old")], {"rows": 1})
-    with pytest.raises(StorageError, match="begun with other settings.*setting is 5 there and 1 here"):
+    with pytest.raises(StorageError, match=r"begun with other settings.*setting is 5 there and 1 here"):
         run(output, make_plan())
     run(output, make_plan(), overwrite=True)
     assert "a/old" not in tree(output)

@@ -1,0 +1,27 @@
+"""Write docs/commands.md from what --help prints.
+
+python scripts/commands_page.py docs/commands.md
+"""
+
+import sys
+from pathlib import Path
+
+import click
+
+from actlab.cli.main import actlab
+
+
+def page() -> str:
+    """Return the page: each command's help, as a terminal 100 columns wide shows it."""
+    parts = ["# Commands", "", "Made from `--help` by `make docs`; a test keeps it current.", ""]
+    root = click.Context(actlab, info_name="actlab", terminal_width=100)
+    parts += ["## actlab", "", "```", actlab.get_help(root), "```", ""]
+    for name in actlab.list_commands(root):
+        command = actlab.commands[name]
+        context = click.Context(command, info_name=f"actlab {name}", terminal_width=100)
+        parts += [f"## actlab {name}", "", "```", command.get_help(context), "```", ""]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
