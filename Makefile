@@ -12,10 +12,10 @@ demo: $(STAMP)
 	$(BIN)/actlab verify Datasets/Activations/actlab_tiny/SP_sample --recompute 4
 
 test: check
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 -m "not slow"
 
 test-all: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -333,13 +334,10 @@ def test_what_the_hub_refuses_is_said_with_a_hint(error, says, dataset, tmp_path
     import huggingface_hub
     from huggingface_hub import errors
 
-    class Response:
-        headers = None
-        request = None
-        status_code = 404
+    response = SimpleNamespace(headers={}, request=None, status_code=404)
 
     def refuse(*args, **kwargs):
-        raise getattr(errors, error)("no", response=Response())
+        raise getattr(errors, error)("no", response=response)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(actlab.ActlabError, match=says) as caught:

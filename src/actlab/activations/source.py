@@ -165,7 +165,7 @@ def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped
     """Turn one source line into a row, or into the reason why it is none.
 
     >>> parse_line(b'{"prompt": "Hi", "EM": "Yo", "Neutral": ""}', 1, ("EM", "Neutral"))
-    Row(line=1, row_id='1', prompt='Hi', responses={'EM': 'Yo'})
+    Row(line=1, row_id='1', prompt='Hi', responses={'EM': 'Yo'}, messages=None)
     >>> parse_line(b'{"prompt": "Hi"', 2, ("EM",))
     Dropped(line=2, split=None, reason='bad JSON')
     """
