@@ -41,7 +41,6 @@ def contracts_hold(source: Path) -> bool:
     return done.returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [None, *VIOLATIONS])
 def test_each_import_contract_breaks_when_it_is_broken(name, tmp_path):
     shutil.copytree(ROOT / "src" / "actlab", tmp_path / "actlab")

@@ -28,6 +28,7 @@ from actlab.backends.models import (
     weights_bytes,
 )
 from actlab.formats.activations import KIND
+from actlab.ground.errors import ModelError
 from actlab.ground.layers import parse_layers
 from actlab.ground.options import identity_of
 from actlab.ground.storage import NewFile, Plan
@@ -153,11 +154,19 @@ class Extraction:
                 load_in_4bit=self.config.load_in_4bit,
                 trust_remote_code=self.config.trust_remote_code,
             )
-            padding = choose_padding(backbone, self.facts, examples[0].ids)
-            reader = Reader(
-                backbone, self.facts, self.layers, padding, self.config.batch_size, self.config.batch_tokens
-            )
-            error = self_test(reader, examples)
+            try:
+                padding = choose_padding(backbone, self.facts, examples[0].ids)
+                reader = Reader(
+                    backbone, self.facts, self.layers, padding, self.config.batch_size, self.config.batch_tokens
+                )
+                error = self_test(reader, examples)
+            except RuntimeError as failure:
+                if not self.config.load_in_4bit:
+                    raise
+                raise ModelError(
+                    f"{self.model.name} does not run in 4 bits on {self.device.type}: {failure}",
+                    hint="use --device cuda, or leave --load-in-4bit away",
+                ) from failure
             log.info(
                 "%s on %s in %s: padding %s; self-test: rows alone and batched agree to %.0e",
                 *(self.model.name, self.device.type, backbone.dtype, padding, error),
