@@ -346,7 +346,7 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False) -> I
                 return
             _prepare(output, plan, overwrite=overwrite)
         if not part.is_whole:
-            lock.try_acquire(shared=True)
+            _share(lock, output)
             own = Lock(folder / f"part-{part.number}-of-{part.of}.lock")
             stack.enter_context(own)
             if not own.try_acquire():
@@ -366,6 +366,15 @@ def _join(lock: Lock, folder: Path, part: Part) -> bool:
         if time.monotonic() >= deadline:
             raise _busy(f"another run is at work on {folder}")
         time.sleep(0.05)  # somebody is planning or sealing
+
+
+def _share(lock: Lock, output: Path) -> None:
+    """Let other parts in; changing a lock's kind lets go of it for a moment, in which another may plan."""
+    deadline = time.monotonic() + _LOCK_WAIT_S
+    while not lock.try_acquire(shared=True):
+        if time.monotonic() >= deadline:
+            raise _busy(f"another run is at work on {output}")
+        time.sleep(0.05)
 
 
 def _busy(message: str) -> StorageError:
@@ -403,17 +412,18 @@ def publish(output: Path, *, overwrite: bool) -> None:
     """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then."""
     folder, old = partial_of(output), _old_of(output)
     with storage_errors(output):
+        is_taken = output.exists() and any(output.iterdir())
+        if is_taken and not overwrite:
+            raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
+        if is_taken and old.exists():
+            raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
         for path in list(folder.rglob(_TEMPORARY + "*")) + list(folder.glob("*.lock")):
             path.unlink()
         if (folder / _UNITS).is_dir():
             shutil.rmtree(folder / _UNITS)
         (folder / _PLAN).unlink(missing_ok=True)
         _sync_folder(folder)
-        if output.exists():
-            if not overwrite:
-                raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
-            if old.exists():
-                raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
+        if is_taken:
             (output / _REPLACED).touch()
             os.rename(output, old)
         os.rename(folder, output)
