@@ -4,6 +4,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,11 @@ def test_importing_actlab_is_light_and_its_functions_are_there():
         (["extract-activations", "--dataset", "nowhere.jsonl"], "there is no dataset nowhere.jsonl", "--dataset"),
         (["extract-activations", "--config-path", "nowhere.yaml"], "cannot read nowhere.yaml", "--config-path"),
         (["show"], "Missing argument", "--help"),
+        (["extract-activations", "--splits", "EM,units"], "'units' cannot be the name of a split", "itself"),
+        (["extract-activations", "--output", ""], "output is empty", "default"),
+        (["extract-activations", "--part", ""], "part is empty", "default"),
+        (["extract-activations", "--config-path", ""], "cannot read", "--config-path"),
+        (["extract-activations", "--preview", "9" * 25], "too large", "at most"),
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_2(arguments, says, hint, tmp_path):
@@ -147,7 +153,7 @@ def test_dropped_records_are_counted_listed_and_in_the_exit_status(llama, tmp_pa
         (2, "bad JSON"),
         (3, "invalid UTF-8"),
         (4, "no prompt"),
-        (5, "a response is not text"),
+        (5, "the response is not text"),
         (6, "not a JSON object"),
         (7, "invalid Unicode"),
     }
@@ -213,6 +219,58 @@ def test_show_prints_sizes_and_norms(llama, dataset, tmp_path):
     assert "tiny-llama (4 layers, width 32)" in text
     assert str(dump.path) in run("show", tmp_path / "out").stdout
     fails_in_two_lines(run("show", tmp_path), 1, "no finished activations")
+
+
+def damage_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def empty_bin(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").touch()
+
+
+def wrong_config(folder):
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"hidden_size": 32', '"hidden_size": "abc"'))
+
+
+def no_tokenizer(folder):
+    (folder / "tokenizer.json").unlink()
+
+
+def no_config(folder):
+    (folder / "config.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_weights, empty_bin, wrong_config, no_tokenizer, no_config])
+def test_a_damaged_model_folder_is_two_lines_and_exit_1(damage, llama, dataset, tmp_path):
+    shutil.copytree(llama, tmp_path / "damaged")
+    damage(tmp_path / "damaged")
+    done = run("extract-activations", "--model", tmp_path / "damaged", "--dataset", dataset, "--output", tmp_path)
+    fails_in_two_lines(done, 1, "damaged")
+
+
+def test_no_command_prints_the_help_and_a_full_stdout_is_said():
+    done = run()
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: ")
+    assert done.stderr.count("\n") > 10
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(actlab_command("--version"), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dataset_may_be_named_from_inside_itself(llama, dataset, tmp_path):
+    done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out")
+    folder = Path(done.stdout.strip())
+    for command in ("show", "verify", "seal"):
+        assert run(command, ".", cwd=folder).returncode == 0
+    assert run("verify", ".", cwd=folder / "EM").returncode == 0
+    fails_in_two_lines(run("seal", "/"), 1, "no dataset")
+    fails_in_two_lines(run("show", "x" * 300), 1, "")
 
 
 def test_sigterm_ends_with_130_and_the_run_can_be_resumed(llama, tmp_path, write_rows):

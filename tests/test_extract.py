@@ -204,6 +204,11 @@ def test_one_copy_from_device_to_host_a_batch(llama, dataset, tmp_path, monkeypa
     assert set(from_batches) == {(4, 8, 32)}, "the saved positions only: layers x rows x width"
 
 
+def test_a_revision_of_what_is_no_hub_model_is_refused(llama, dataset, tmp_path):
+    with pytest.raises(actlab.ActlabError, match="--revision is for hub models"):
+        extract(llama, dataset, tmp_path / "out", revision="main")
+
+
 def test_what_the_splits_share_is_computed_once(llama, dataset, tmp_path, monkeypatch):
     ran: list[int] = []
     real = states_module._run_whole
@@ -218,6 +223,49 @@ def test_what_the_splits_share_is_computed_once(llama, dataset, tmp_path, monkey
     assert sum(ran) == 20, "one run a prompt, not one a response"
     em, neutral = (actlab.open_activations(dump.path, split) for split in ("EM", "Neutral"))
     assert torch.equal(em[3][:], neutral[3][:])
+
+
+def test_damage_in_the_making_is_done_again_and_damage_after_sealing_is_refused(llama, tmp_path, write_rows, caplog):
+    data = write_rows(make_rows(1030))
+    (whole,) = extract(llama, data, tmp_path / "whole", layers="0")
+    extract(llama, data, tmp_path / "out", layers="0", part="1/2")
+    partial = tmp_path / "out" / "tiny-llama" / "data.partial"
+    (partial / "EM" / "layer_00" / "shard_000.pt").unlink()
+    assert not extract(llama, data, tmp_path / "out", layers="0", part="2/2")[0].is_sealed
+    (dump,) = extract(llama, data, tmp_path / "out", layers="0")
+    assert "unit 0 is done again" in caplog.text
+    assert tree(dump.path) == tree(whole.path)
+    (dump.path / "EM" / "layer_00" / "shard_001.pt").unlink()
+    with pytest.raises(actlab.ActlabError, match=r"damaged: EM/layer_00/shard_001.pt is missing") as caught:
+        extract(llama, data, tmp_path / "out", layers="0")
+    assert "--overwrite" in caught.value.hint
+    (dump,) = extract(llama, data, tmp_path / "out", layers="0", overwrite=True)
+    assert tree(dump.path) == tree(whole.path)
+
+
+def test_a_link_or_a_file_in_the_outputs_place_is_refused_before_any_work(llama, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction_module, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
+    place = tmp_path / "out" / "tiny-llama" / "data"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path / "elsewhere")
+    for overwrite in (False, True):
+        with pytest.raises(actlab.ActlabError, match="is a symbolic link"):
+            extract(llama, dataset, tmp_path / "out", overwrite=overwrite)
+    place.unlink()
+    place.write_text("mine")
+    with pytest.raises(actlab.ActlabError, match="is a file"):
+        extract(llama, dataset, tmp_path / "out", overwrite=True)
+
+
+def test_an_empty_folder_in_the_outputs_place_is_used(llama, dataset, tmp_path):
+    (tmp_path / "out" / "tiny-llama" / "data").mkdir(parents=True)
+    assert extract(llama, dataset, tmp_path / "out")[0].is_sealed
+
+
+def test_settings_that_come_to_the_same_are_the_same(llama, dataset, tmp_path):
+    (one,) = extract(llama, dataset, tmp_path / "out", layers="all", splits="EM,Neutral")
+    (other,) = extract(llama, dataset, tmp_path / "out", layers="0-3", splits="EM, Neutral", max_length=256)
+    assert one == other
 
 
 def test_a_self_test_that_fails_stops_the_run(llama, dataset, tmp_path, monkeypatch):

@@ -233,6 +233,42 @@ def test_verify_finds_them_without_a_manifest_too(dump, damage, says):
     assert any(problem.startswith(says) for problem in actlab.verify_activations(dump).problems)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("fingerprint", "0" * 64, "its fingerprint is not"),
+        ("inputs", [], "its fingerprint is not"),
+        ("identity", {"position": "mean", "shard_size": 5}, "its fingerprint is not"),
+        ("format_version", 99, "format version 99"),
+        ("dropped", {"bad JSON": 3}, "it counts 3 dropped records, 0 are listed"),
+    ],
+)
+def test_verify_compares_the_manifest_with_itself(dump, key, value, says):
+    manifest = json.loads((dump / "manifest.json").read_text())
+    (dump / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+    assert any(says in problem for problem in actlab.verify_activations(dump).problems)
+
+
+def test_verify_misses_a_manifest_that_was_there(dump):
+    (dump / "manifest.json").unlink()
+    assert any("manifest.json: missing" in problem for problem in actlab.verify_activations(dump).problems)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", "{}", '{"total_examples": "x"}', "{"])
+def test_metadata_that_is_none_is_said(dump, content):
+    (dump / "EM" / "metadata.json").write_text(content)
+    assert actlab.verify_activations(dump).problems
+    with pytest.raises(actlab.ActlabError):
+        actlab.show_activations(dump)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "{}", '{"kind": "activations", "files": 5}'])
+def test_a_manifest_that_is_none_is_said(dump, content):
+    (dump / "manifest.json").write_text(content)
+    with pytest.raises(actlab.ActlabError, match="not an actlab manifest"):
+        actlab.verify_activations(dump)
+
+
 def test_verify_finds_nan_in_a_seeds_dump(seeds_dump):
     folder, rows = seeds_dump
     rows[2][7, 3] = float("nan")

@@ -24,7 +24,6 @@ def scanned(path, **settings):
         (b'"text"', "not a JSON object"),
         (b'{"prompt": ""}', "no prompt"),
         (b'{"prompt": 3, "EM": "x"}', "no prompt"),
-        (b'{"prompt": "p", "EM": ["x"]}', "a response is not text"),
         (b'{"prompt": "\xe9", "EM": "x"}', "invalid UTF-8"),
         (b'{"prompt": "\\udc00", "EM": "x"}', "invalid Unicode"),
     ],
@@ -46,6 +45,44 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     rows = [row for unit in source.units for row in read_unit(source, unit)]
     assert [(row.line, row.prompt) for row in rows] == [(1, "p"), (3, "q")]
     assert source.n_lines == 3
+
+
+def test_rows_of_the_other_kind_are_dropped_and_counted_not_skipped(tmp_path):
+    path = tmp_path / "mixed.jsonl"
+    pair, text = json.dumps({"prompt": "p", "EM": "x"}), json.dumps({"text": "one"})
+    path.write_text(f"{text}\n{pair}\n")
+    source = scanned(path)
+    assert [type(one) for one in read_unit(source, source.units[0])] == [Row, Dropped]
+    path.write_text(f"{pair}\n{text}\n")
+    source = scanned(path)
+    assert [type(one) for one in read_unit(source, source.units[0])] == [Row, Dropped]
+
+
+def test_one_bad_response_costs_its_own_record_and_no_other():
+    row = parse_line(b'{"prompt": "p", "EM": 5, "Neutral": "fine"}', 1, SPLITS)
+    assert (row.responses, row.not_text) == ({"Neutral": "fine"}, ("EM",))
+
+
+def test_a_split_that_is_nearly_a_key_is_taken_for_a_slip(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"prompt": "p", "EM": "x", "Neutral": "y"}))
+    with pytest.raises(DataError, match=r"no row .* has the split 'Neutrall'") as caught:
+        scanned(path, splits=("EM", "Neutrall"))
+    assert caught.value.hint == "did you mean 'Neutral'?"
+
+
+@pytest.mark.parametrize("change", ["shorter", "reversed", "gone"])
+def test_a_file_that_changes_during_the_run_is_refused(tmp_path, change):
+    path = tmp_path / "data.jsonl"
+    lines = [json.dumps({"prompt": f"p{k}", "EM": "x"}) for k in range(9)]
+    path.write_text("\n".join(lines))
+    source = scanned(path)
+    if change == "gone":
+        path.unlink()
+    else:
+        path.write_text("\n".join(lines[::-1] if change == "reversed" else lines[:4]))
+    with pytest.raises(DataError, match="changed during the run"):
+        list(read_unit(source, source.units[0]))
 
 
 def test_plain_texts_and_conversations_are_the_split_text(tmp_path):

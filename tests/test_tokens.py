@@ -3,14 +3,23 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from actlab.activations.compute.batches import plan_batches
-from actlab.activations.compute.tokens import EMPTY, NO_SUCH_TOKEN, NOT_IN_TEMPLATE, TOO_LONG, Example, Tokens
+from actlab.activations.compute.tokens import (
+    CUT_AWAY,
+    EMPTY,
+    NO_SUCH_TOKEN,
+    NOT_IN_TEMPLATE,
+    OVER_LIMIT,
+    TOO_LONG,
+    Example,
+    Tokens,
+)
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped, Row
-from actlab.ground.errors import DataError, ModelError
+from actlab.ground.errors import ModelError
 
 TEMPLATE = "{{ '<s>' }}{% for m in messages %}{{ ' [' + m.role + '] ' + m.content | trim + ' [end]\n' }}{% endfor %}"
 
@@ -88,7 +97,6 @@ def test_special_tokens_behind_the_text_are_no_response_tokens():
     [
         ("prompt", ["<s>", "p3", "\n", "r1", "r2"]),
         ("left", ["<s>", "p3", "\n", "r1", "r2"]),
-        ("right", ["<s>", "p1", "p2", "p3", "\n"]),
     ],
 )
 def test_truncation_keeps_bos_and_cuts_the_side_asked_for(side, expected):
@@ -96,6 +104,12 @@ def test_truncation_keeps_bos_and_cuts_the_side_asked_for(side, expected):
     assert text_of(made) == expected
     assert made.n_truncated == 2
     assert saved(made) == expected[-1:]
+
+
+def test_right_truncation_cuts_the_responses_end():
+    made = make("p1 p2", "r1 r2 r3", max_tokens=6, truncate="right")
+    assert text_of(made) == ["<s>", "p1", "p2", "\n", "r1", "r2"]
+    assert (made.n_truncated, saved(made)) == (1, ["r2"])
 
 
 def test_left_truncation_may_cut_into_the_response_but_prompt_truncation_may_not():
@@ -109,12 +123,11 @@ def test_truncation_moves_the_positions_along():
     assert text_of(made) == ["<s>", "p3", "p4", "\n", "r1", "r2"]
     assert saved(made) == ["p4"]
     made = make("p1 p2 p3 p4", "r1 r2", max_tokens=6, position="response-mean", truncate="right")
-    assert made == NO_SUCH_TOKEN, "nothing of the response is left"
+    assert made == CUT_AWAY, "a state of the prompt alone would stand for a response"
 
 
 def test_truncation_can_be_refused():
-    with pytest.raises(DataError, match="line 1, EM: 7 tokens, and the limit is 5"):
-        make("p1 p2 p3", "r1 r2", max_tokens=5, truncate="error")
+    assert make("p1 p2 p3", "r1 r2", max_tokens=5, truncate="error") == OVER_LIMIT
 
 
 def test_a_response_of_no_tokens_is_dropped_by_name():
@@ -151,8 +164,63 @@ def test_a_chat_template_that_is_not_there_or_loses_the_text_is_said():
         make("p1", "r1", words(), chat_template=True)
     loses = words(template="{{ '<s>' }} p1")
     assert make("p1", "r1", loses, chat_template=True) == NOT_IN_TEMPLATE
-    raises = words(template="{{ raise_exception('no') }}")
+    raises = words(template="{% if messages[0].content == 'p1' %}{{ raise_exception('no') }}{% endif %}" + TEMPLATE)
     assert make("p1", "r1", raises, chat_template=True) == NOT_IN_TEMPLATE
+    assert isinstance(make("p2", "r1", raises, chat_template=True), Example)
+    with pytest.raises(ModelError, match="cannot render a question and an answer: no"):
+        make("p1", "r1", words(template="{{ raise_exception('no') }}"), chat_template=True)
+
+
+CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+
+
+@given(st.sampled_from(["end", "im", "e", "|", "zq", "assistant", "Hello there.", " padded "]))
+def test_a_response_that_also_occurs_in_the_template_is_found_where_it_stands(response):
+    tokenizer = byte_level(CHATML)
+    made = make("What follows begin?", response, tokenizer, chat_template=True, position="response-mean")
+    assert tokenizer.decode(list(made.ids[made.start : made.stop])) == response.strip()
+    prompt = make("What follows begin?", response, tokenizer, chat_template=True, position="prompt-last")
+    before = tokenizer.decode(list(prompt.ids[: prompt.stop]))
+    assert before == "<|im_start|>user\nWhat follows begin?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def byte_level(template: str) -> PreTrainedTokenizerFast:
+    """One token a byte, so that any boundary can be hit."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({char: k for k, char in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=template)
+
+
+def test_prompt_last_does_not_depend_on_the_response_where_a_token_reaches_over_the_boundary():
+    # "[/INST] answer" with a space that the answer's first token takes along
+    mark = "{{ ' [user] ' if m.role == 'user' else ' [end] ' }}"
+    template = "{{ '<s>' }}{% for m in messages %}" + mark + "{{ m.content }}{% endfor %}"
+    names = {"<s>": 0, "▁[user]": 1, "▁p1": 2, "▁[end]": 3, "▁r1": 4, "▁r2": 5, "?": 6}
+    tokenizer = Tokenizer(models.WordLevel(names, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.add_special_tokens(["<s>"])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", chat_template=template)
+    for response in ("r1", "r2 r1"):
+        made = make("p1", response, fast, chat_template=True, position="prompt-last")
+        assert fast.convert_ids_to_tokens(list(made.ids[made.start : made.stop])) == ["▁[end]"]
+        made = make("p1", response, fast, chat_template=True, position="response-mean")
+        expected = [f"▁{word}" for word in response.split()]
+        assert fast.convert_ids_to_tokens(list(made.ids[made.start : made.stop])) == expected
+
+
+def test_whitespace_that_a_tokenizer_leaves_out_of_its_spans_is_no_special_token():
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({char: k for k, char in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    made = make(" " * 30 + "hi", "yo", fast, max_tokens=10)
+    assert not isinstance(made, str), made
+    assert (len(made.ids), made.n_truncated) == (10, 25)
+    made = make("hi", "a  ", fast, position="response-mean")
+    assert made.stop - made.start == 3, "the response's own whitespace is the response's"
 
 
 def test_a_conversation_is_rendered_whole():
@@ -216,6 +284,9 @@ def test_truncation_agrees_with_the_slow_obvious_way(prompt, response, max_token
     n_over = max(0, 1 + len(body) - max_tokens)
     if side == "prompt" and n_over > len(prompt) + 1:
         assert made == TOO_LONG
+        return
+    if side == "right" and n_over >= len(response):
+        assert made == CUT_AWAY
         return
     kept = body[: len(body) - n_over] if side == "right" else body[n_over:]
     assert text_of(made) == ["<s>", *kept]

@@ -10,6 +10,8 @@ from actlab.ground.options import RunOptions, execution
 from actlab.ground.storage import safe_name
 from actlab.ground.units import Part
 
+_TAKEN = {"units", "plan.json", "manifest.json", "dropped.jsonl"}
+_MOST = 1_000_000_000
 POSITIONS = ("last", "prompt-last", "response-mean", "mean")
 
 
@@ -64,6 +66,8 @@ class ExtractConfig(RunOptions):
         check_layers(self.layers)
         for name in self.split_names:
             safe_name(name, "split")
+            if name.lower() in _TAKEN:
+                raise ConfigError(f"{name!r} cannot be the name of a split", hint="actlab uses that name itself")
         if len(set(self.split_names)) < len(self.split_names):
             raise ConfigError(f"--splits {self.splits!r} names a split twice", hint="name each once")
         if self.position not in POSITIONS and not re.fullmatch(r"-[1-9]\d{0,5}", self.position):
@@ -76,11 +80,13 @@ class ExtractConfig(RunOptions):
             if value is not None and value < 1:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} {value} is too small", hint="use 1 or more")
+            if value is not None and value > _MOST:
+                raise ConfigError(f"--{name.replace('_', '-')} {value} is too large", hint=f"use at most {_MOST}")
         if self.revision is not None and len(self.model) > 1:
             raise ConfigError("--revision is one model's, and several are given", hint="run them one by one")
         if not self.model or not self.dataset:
             raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
-        Part.parse(self.part or "1/1")
+        Part.parse("1/1" if self.part is None else self.part)
 
     @property
     def split_names(self) -> tuple[str, ...]:

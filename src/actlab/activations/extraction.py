@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -12,7 +13,7 @@ import torch
 
 from actlab.activations.compute.selftest import choose_padding, self_test
 from actlab.activations.compute.states import Reader, read_states
-from actlab.activations.compute.tokens import Example, Tokens
+from actlab.activations.compute.tokens import OVER_LIMIT, Example, Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
@@ -27,8 +28,8 @@ from actlab.backends.models import (
     read_facts,
     weights_bytes,
 )
-from actlab.formats.activations import KIND
-from actlab.ground.errors import ModelError
+from actlab.formats.activations import DTYPES, KIND
+from actlab.ground.errors import DataError, ModelError
 from actlab.ground.layers import parse_layers
 from actlab.ground.options import identity_of
 from actlab.ground.storage import NewFile, Plan
@@ -72,8 +73,13 @@ class Extraction:
         """The dtype to save, as far as the settings and the model's config tell."""
         names = (self.config.dtype, self.config.model_dtype, str(self.facts.config.dtype or "float32"))
         name = next(name for name in names if name not in ("model", "auto"))
-        dtype: torch.dtype = getattr(torch, name.removeprefix("torch."))
-        return dtype
+        return self._checked_dtype(name.removeprefix("torch."))
+
+    def _checked_dtype(self, name: str) -> torch.dtype:
+        for dtype in DTYPES:
+            if str(dtype) == f"torch.{name}":
+                return dtype
+        raise ModelError(f"{self.model.name} computes in {name}, which shards cannot hold", hint="give --dtype float32")
 
     @property
     def bytes_per_example(self) -> int:
@@ -88,19 +94,19 @@ class Extraction:
 
     def output(self, source: Source) -> Path:
         """Return the folder of this model's dump of a dataset."""
-        return Path(self.config.output) / self.model.folder_name / source.name
+        return Path(os.path.expanduser(self.config.output)) / self.model.folder_name / source.name
 
     def plan(self, source: Source) -> Plan:
-        """Return all that decides the dump's bytes."""
+        """Return all that decides the dump's bytes: the settings, and what they came to for this model and file."""
         identity = identity_of(self.config) | {
+            "splits": list(source.splits),
+            "layers": list(self.layers),
+            "max_length": self.tokens.max_tokens,
             "model_name": self.model.name,
             "revision": self.model.revision,
             "dataset_name": source.name,
-            "split_names": list(source.splits),
             "num_layers": self.facts.n_layers,
             "hidden_dim": self.facts.hidden_dim,
-            "layer_numbers": list(self.layers),
-            "max_tokens": self.tokens.max_tokens,
         }
         units = [unit._asdict() for unit in source.units]
         return Plan(KIND, identity, [source.as_input(), *self.input_files], units)
@@ -171,7 +177,8 @@ class Extraction:
                 "%s on %s in %s: padding %s; self-test: rows alone and batched agree to %.0e",
                 *(self.model.name, self.device.type, backbone.dtype, padding, error),
             )
-            saved = backbone.dtype if self.config.dtype == "model" else self.saved_dtype
+            of_model = str(backbone.dtype).removeprefix("torch.")
+            saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype
             self._reader = dataclasses.replace(reader, dtype=saved)
         return self._reader
 
@@ -197,5 +204,11 @@ class Extraction:
         return UnitStates(kept, states_nld[finite_n], dropped + lost)
 
     def _refuse_bad(self, dropped: Sequence[Dropped], source: Source) -> None:
-        if self.config.on_bad == "error" and dropped:
-            raise refuse(dropped[0], source)
+        for one in dropped:
+            if one.reason == OVER_LIMIT:
+                raise DataError(
+                    f"{source.path}, line {one.line}, {one.split}: more than {self.tokens.max_tokens} tokens",
+                    hint="raise --max-length (the model's own limit stays), or choose another --truncate",
+                )
+            if self.config.on_bad == "error":
+                raise refuse(one, source)

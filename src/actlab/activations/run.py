@@ -12,6 +12,7 @@ from actlab.activations.extraction import Extraction
 from actlab.activations.sink import finish
 from actlab.activations.source import Source, find_datasets, scan
 from actlab.backends.models import ModelFolder, find_model
+from actlab.formats.activations import read_metadata
 from actlab.ground.errors import ConfigError
 from actlab.ground.manifest import n_dropped, read_manifest
 from actlab.ground.options import takes
@@ -26,6 +27,9 @@ class Extracted(NamedTuple):
     """The dump's folder: {root}/{model}/{dataset}."""
     is_sealed: bool
     """False where other parts are still at work."""
+    n_examples: int
+    n_truncated: int
+    """Examples that were cut to the limit."""
     n_dropped: int
     """Records that are not in it, over all reasons."""
 
@@ -84,7 +88,16 @@ def _work(extraction: Extraction, source: Source, dataset: Staging) -> None:
 
 def _outcome(dataset: Staging) -> Extracted:
     manifest = read_manifest(dataset.output) if dataset.sealed else None
-    return Extracted(dataset.output, dataset.sealed, n_dropped(manifest) if manifest else 0)
+    if manifest is None:
+        return Extracted(dataset.output, is_sealed=False, n_examples=0, n_truncated=0, n_dropped=0)
+    splits = [read_metadata(dataset.output / split) for split in manifest["identity"]["splits"]]
+    return Extracted(
+        dataset.output,
+        is_sealed=True,
+        n_examples=sum(split["total_examples"] for split in splits),
+        n_truncated=sum(split["truncated_examples"] for split in splits),
+        n_dropped=n_dropped(manifest),
+    )
 
 
 @takes(ExtractConfig)

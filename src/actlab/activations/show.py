@@ -20,7 +20,7 @@ def show_activations(path: str | Path) -> dict[str, Any]:
     Raises:
         StorageError: There is no finished dump.
     """
-    folder = Path(path)
+    folder = Path(path) if Path(path).name not in ("", "..") else Path(path).resolve()
     if (folder / METADATA).is_file():
         splits = {folder.name: folder}
         dataset_folder = folder.parent

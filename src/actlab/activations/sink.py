@@ -97,7 +97,7 @@ def _table_row(example: Example, token_text: Callable[[int], str]) -> list[Any]:
 def finish(staging: Staging) -> Finish:
     """Write the example tables and the list of what was dropped, and return the metadata of each split."""
     identity = staging.plan.identity
-    splits: list[str] = identity["split_names"]
+    splits: list[str] = identity["splits"]
     counts = {split: Counter(rows=0, truncated=0) for split in splits}
     environments: dict[str, dict[str, str]] = {}
     dtypes: set[str] = set()
@@ -148,12 +148,12 @@ def _metadata(
         "batch_size": identity["batch_size"],
         "hidden_dim": identity["hidden_dim"],
         "num_layers": identity["num_layers"],
-        "layers": identity["layer_numbers"],
+        "layers": identity["layers"],
         "hook": HOOK,
         "position": identity["position"],
         "dtype": dtype,
         "text": "chat template" if identity["chat_template"] else 'prompt + "\\n" + response',
-        "max_tokens": identity["max_tokens"],
+        "max_tokens": identity["max_length"],
         "truncate": identity["truncate"],
         "truncated_examples": counts["truncated"],
         "dropped": dropped,

@@ -1,15 +1,20 @@
 """Read datasets: JSONL files of prompts and responses, in units of whole shards of source lines."""
 
+import difflib
 import hashlib
 import itertools
 import json
+import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.storage import safe_name
+
+log = logging.getLogger("actlab")
 
 TEXT_SPLIT = "text"
 UNIT_LINES = 512
@@ -30,6 +35,8 @@ class Row(NamedTuple):
     """By split; a split that the row lacks is not here."""
     messages: tuple[dict[str, Any], ...] | None = None
     """The conversation, where the row is one; its last message is the response."""
+    not_text: tuple[str, ...] = ()
+    """The splits whose response is something else than text."""
 
     @property
     def prompt_id(self) -> str:
@@ -70,6 +77,8 @@ class Source:
     """Lines to be read, `--limit` heeded."""
     splits: tuple[str, ...]
     units: tuple[UnitLines, ...]
+    state: tuple[int, ...]
+    """Size, time of change and inode when it was hashed: a file that changes meanwhile is refused."""
 
     def as_input(self) -> dict[str, Any]:
         """Return the manifest's entry for this file."""
@@ -84,9 +93,9 @@ def find_datasets(paths: tuple[str, ...]) -> list[Path]:
     """
     found: list[Path] = []
     for name in paths:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         if path.is_dir():
-            inside = sorted(path.glob("*.jsonl"))
+            inside = sorted(one for one in path.glob("*.jsonl") if one.is_file() and not one.name.startswith("."))
             if not inside:
                 raise ConfigError(f"the folder {name} has no .jsonl file", hint="give --dataset FILE.jsonl")
             found += inside
@@ -118,6 +127,7 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
     n_bytes = n_lines = 0
     try:
         with path.open("rb") as file:
+            state = _state(file)
             for line in _pieces(file):
                 digest.update(line.data)
                 if line.begins:
@@ -135,7 +145,12 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
         for unit, first in enumerate(range(0, n_lines, lines_per_unit))
     )
     found = _splits_in(path, splits, n_lines)
-    return Source(path, path.stem, n_bytes, digest.hexdigest(), n_lines, found, units)
+    return Source(path, path.stem, n_bytes, digest.hexdigest(), n_lines, found, units, state)
+
+
+def _state(file: BinaryIO) -> tuple[int, ...]:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class _Piece(NamedTuple):
@@ -144,7 +159,7 @@ class _Piece(NamedTuple):
     """Whether a line begins with this piece."""
 
 
-def _pieces(file: Any) -> Iterator[_Piece]:
+def _pieces(file: BinaryIO) -> Iterator[_Piece]:
     """Yield a binary file in pieces of at most 1 MiB, cut at line ends."""
     begins = True
     while data := file.readline(_READ_BYTES):
@@ -153,19 +168,33 @@ def _pieces(file: Any) -> Iterator[_Piece]:
 
 
 def read_unit(source: Source, unit: UnitLines) -> Iterator[Row | Dropped]:
-    """Yield a unit's rows, and what could not be read as one. Blank lines are neither."""
-    with source.path.open("rb") as file:
-        file.seek(unit.offset)
-        for index, data in enumerate(itertools.islice(file, unit.n_lines)):
-            if data.strip():
-                yield parse_line(data, unit.first_line + index + 1, source.splits)
+    """Yield a unit's rows, and what could not be read as one. Blank lines are neither.
+
+    Raises:
+        DataError: The file is not the one that was scanned any more.
+    """
+    changed = DataError(
+        f"{source.path} changed during the run",
+        hint="run again: what was made from the old file is refused, unless you give --overwrite",
+    )
+    try:
+        with source.path.open("rb") as file:
+            file.seek(unit.offset)
+            lines = list(itertools.islice(file, unit.n_lines))
+            if _state(file) != source.state:
+                raise changed
+    except OSError as error:
+        raise changed from error
+    for index, data in enumerate(lines):
+        if data.strip():
+            yield parse_line(data, unit.first_line + index + 1, source.splits)
 
 
 def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped:
     """Turn one source line into a row, or into the reason why it is none.
 
     >>> parse_line(b'{"prompt": "Hi", "EM": "Yo", "Neutral": ""}', 1, ("EM", "Neutral"))
-    Row(line=1, row_id='1', prompt='Hi', responses={'EM': 'Yo'}, messages=None)
+    Row(line=1, row_id='1', prompt='Hi', responses={'EM': 'Yo'}, messages=None, not_text=())
     >>> parse_line(b'{"prompt": "Hi"', 2, ("EM",))
     Dropped(line=2, split=None, reason='bad JSON')
     """
@@ -179,12 +208,12 @@ def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped
     if not isinstance(value, dict):
         return Dropped(line, None, "not a JSON object")
     row_id = value.get("id", line)
-    row_id = str(row_id) if isinstance(row_id, str | int) else str(line)
+    row_id = str(row_id) if isinstance(row_id, str | int) else str(line)  # an id may be a number
     messages = None
     prompt: Any
     texts: dict[str, Any]
     if splits == (TEXT_SPLIT,) and "prompt" not in value:
-        if "text" in value:
+        if value.get("text"):
             prompt, texts = "", {TEXT_SPLIT: value["text"]}
         elif messages := _messages(value):
             contents = [message["content"] for message in messages]
@@ -193,14 +222,15 @@ def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped
             return Dropped(line, None, "no text")
     else:
         prompt, texts = value.get("prompt"), {name: value.get(name) for name in splits}
+        if splits == (TEXT_SPLIT,) and not texts[TEXT_SPLIT]:
+            return Dropped(line, None, "no text")
     if not isinstance(prompt, str) or (not prompt and splits != (TEXT_SPLIT,)):
         return Dropped(line, None, "no prompt")
-    responses = {name: text for name, text in texts.items() if text not in (None, "")}
-    if any(not isinstance(text, str) for text in responses.values()):
-        return Dropped(line, None, "a response is not text")
-    if any(not _is_unicode(text) for text in (prompt, *responses.values())):
+    if not _is_unicode(json.dumps([row_id, prompt, list(texts.values()), messages], ensure_ascii=False)):
         return Dropped(line, None, "invalid Unicode")
-    return Row(line, row_id, prompt, responses, messages)
+    responses = {name: text for name, text in texts.items() if isinstance(text, str) and text}
+    not_text = tuple(name for name, text in texts.items() if not isinstance(text, str | None))
+    return Row(line, row_id, prompt, responses, messages, not_text)
 
 
 def _messages(value: dict[str, Any]) -> tuple[dict[str, Any], ...] | None:
@@ -221,31 +251,39 @@ def _is_unicode(text: str) -> bool:
 
 
 def _splits_in(path: Path, splits: tuple[str, ...], n_lines: int) -> tuple[str, ...]:
-    """Return the splits that a file's first rows speak of, and refuse a file that has none of them."""
+    """Return the splits of a file, pairs or plain texts, and refuse a file whose first rows have none.
+
+    A split that no row has, while the rows have a key that is nearly its name, is taken for a slip.
+    """
     reasons: dict[str, int] = {}
     keys: dict[str, None] = {}
+    seen: set[str] = set()
     with path.open("rb") as file:
         for index, data in enumerate(itertools.islice(file, min(n_lines, _ROWS_LOOKED_AT))):
             if not data.strip():
                 continue
             as_pairs = parse_line(data, index + 1, splits)
-            if isinstance(as_pairs, Row) and as_pairs.responses:
-                return splits
-            as_text = parse_line(data, index + 1, (TEXT_SPLIT,))
-            if isinstance(as_text, Row) and as_text.responses:
+            if isinstance(as_pairs, Row):
+                seen |= as_pairs.responses.keys()
+                keys |= dict.fromkeys(json.loads(data.decode("utf-8-sig")))
+            elif not seen and isinstance(parse_line(data, index + 1, (TEXT_SPLIT,)), Row):
                 return (TEXT_SPLIT,)
             reason = as_pairs.reason if isinstance(as_pairs, Dropped) else "none of the splits"
             reasons[reason] = reasons.get(reason, 0) + 1
-            if isinstance(as_pairs, Row):
-                keys |= dict.fromkeys(json.loads(data.decode("utf-8-sig")))
-    counts = ", ".join(f"{reason} ({count})" for reason, count in reasons.items()) or "blank lines only"
-    others = [key for key in keys if key not in ("prompt", "id")]
-    raise DataError(
-        f"{path} has no row with a response in its first {_ROWS_LOOKED_AT} lines: {counts}",
-        hint=f"its rows have the keys {', '.join(others)}: give --splits {','.join(others)}"
-        if others
-        else 'write one JSON object a line: {"prompt": …, "EM": …, "Neutral": …}',
-    )
+    others = [key for key in keys if key not in ("prompt", "id", *splits)]
+    if not seen:
+        counts = ", ".join(f"{reason} ({count})" for reason, count in reasons.items()) or "blank lines only"
+        hint = f"its rows have the keys {', '.join(others)}: give --splits {','.join(others)}"
+        form = 'write one JSON object a line: {"prompt": …, "EM": …, "Neutral": …}'
+        raise DataError(
+            f"{path} has no row with a response in its first {_ROWS_LOOKED_AT} lines: {counts}",
+            hint=hint if others else form,
+        )
+    for name in (name for name in splits if name not in seen):
+        if near := difflib.get_close_matches(name, others, n=1):
+            raise DataError(f"no row of {path} has the split {name!r}", hint=f"did you mean {near[0]!r}?")
+        log.warning("%s: none of the first %d rows has the split %s", path, _ROWS_LOOKED_AT, name)
+    return splits
 
 
 def refuse(dropped: Dropped, source: Source) -> ActlabError:

@@ -13,6 +13,7 @@ from actlab.activations.compute.selftest import TOLERANCE, relative_error
 from actlab.activations.compute.states import read_states
 from actlab.activations.config import ExtractConfig
 from actlab.activations.extraction import Extraction
+from actlab.activations.sink import DROPPED
 from actlab.activations.source import scan
 from actlab.backends.models import find_model
 from actlab.formats.activations import (
@@ -20,15 +21,25 @@ from actlab.formats.activations import (
     Activations,
     layer_folders,
     open_activations,
+    read_metadata,
     read_shard,
     shard_files,
     split_folders,
 )
 from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
-from actlab.ground.manifest import MANIFEST, METADATA, read_json, read_manifest, sha256_of, stored_files
-from actlab.ground.options import options_of
+from actlab.ground.manifest import (
+    MANIFEST,
+    METADATA,
+    fingerprint,
+    n_dropped,
+    read_manifest,
+    sha256_of,
+    stored_files,
+)
+from actlab.ground.options import from_settings, options_of
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
+from actlab.ground.storage import FORMAT_VERSION
 
 
 class Recomputed(NamedTuple):
@@ -68,7 +79,7 @@ def verify_activations(
     Raises:
         ActlabError: There is no dump, or the originals are not the ones that it was made from.
     """
-    folder = Path(path)
+    folder = Path(path) if Path(path).name not in ("", "..") else Path(path).resolve()
     if (folder / METADATA).is_file() and not split_folders(folder):
         folder = folder.parent
     splits = split_folders(folder)
@@ -78,6 +89,7 @@ def verify_activations(
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
     problems: list[str] = []
     if manifest is not None:
+        problems += _check_manifest(folder, manifest)
         with progress("hashing", total=len(files), unit="file", quiet=quiet) as more:
             for problem in _check_files(folder, manifest, files):
                 problems += problem
@@ -85,7 +97,7 @@ def verify_activations(
         expected = {Path(stored.path).parts[0] for stored in stored_files(manifest) if "/" in stored.path}
         problems += [f"{name}: the split's {METADATA} is missing" for name in sorted(expected - splits.keys())]
     for name, split in splits.items():
-        problems += _check_split(name, split)
+        problems += _check_split(name, split, manifest and manifest["fingerprint"])
     if manifest is not None and not problems:
         problems += _check_tables(splits, manifest)
     recomputed = None
@@ -94,10 +106,28 @@ def verify_activations(
             raise StorageError(f"{folder} has no manifest, so nobody knows its settings", hint="leave --recompute away")
         recomputed = _recompute(splits, manifest, recompute, model=model, dataset=dataset, device=device)
         worst = max(recomputed.error_by_layer.values(), default=0.0)
+        n_expected = sum(min(recompute, len(Activations(split))) for split in splits.values())
+        if recomputed.n_rows != n_expected:
+            problems.append(f"only {recomputed.n_rows} of {n_expected} stored rows could be made again")
         if not worst <= recomputed.tolerance:
             problems.append(f"recomputed rows differ by {worst:.1e}, more than {recomputed.tolerance:.0e}")
     n_bytes = sum(file.stat().st_size for file in files)
     return Verified(folder, len(files), n_bytes, manifest is not None, problems, recomputed)
+
+
+def _check_manifest(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Compare the manifest with itself and with the list of what was dropped."""
+    problems = []
+    if manifest.get("format_version") != FORMAT_VERSION:
+        problems.append(f"{MANIFEST}: format version {manifest.get('format_version')}, not {FORMAT_VERSION}")
+    described = {key: manifest.get(key) for key in ("format_version", "kind", "identity", "inputs")}
+    if fingerprint(described) != manifest["fingerprint"]:
+        problems.append(f"{MANIFEST}: its fingerprint is not that of its settings and inputs")
+    listed = folder / DROPPED
+    n_listed = len(listed.read_bytes().splitlines()) if listed.is_file() else 0
+    if n_listed != n_dropped(manifest):
+        problems.append(f"{MANIFEST}: it counts {n_dropped(manifest)} dropped records, {n_listed} are listed")
+    return problems
 
 
 def _check_files(folder: Path, manifest: dict[str, Any], files: list[Path]) -> Iterator[list[str]]:
@@ -118,49 +148,58 @@ def _check_files(folder: Path, manifest: dict[str, Any], files: list[Path]) -> I
     yield [f"{extra}: not in the manifest" for extra in sorted(on_disk - named - {MANIFEST})]
 
 
-def _check_split(name: str, folder: Path) -> list[str]:
+def _check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[str]:
     """Return what is wrong with one split's shards and counts, whether or not there is a manifest."""
     try:
-        metadata = read_json(folder / METADATA)
+        metadata = read_metadata(folder)
     except ActlabError as error:
         return [str(error)]
     problems: list[str] = []
+    if "fingerprint" in metadata and fingerprint_there is None:
+        problems.append(f"{MANIFEST}: missing, and {name}/{METADATA} says that there was one")
+    elif metadata.get("fingerprint") != fingerprint_there:
+        problems.append(f"{name}/{METADATA}: its fingerprint is not the manifest's")
     layers = layer_folders(folder)
     expected_layers = metadata.get("layers", list(range(int(metadata.get("num_layers", len(layers))))))
     if sorted(layers) != sorted(expected_layers):
         problems.append(f"{name}: layers {sorted(layers)} are there, {expected_layers} expected")
     rows_of: dict[int, list[int]] = {}
+    dtypes: set[str] = set()
     for layer, layer_folder in layers.items():
         shards = shard_files(layer_folder)
         if list(shards) != list(range(len(shards))):
             problems.append(f"{name}/{layer_folder.name}: its shards are {list(shards)}, not 0 to n without a gap")
         rows_of[layer] = []
         for path in shards.values():
-            n_rows, found = _check_shard(path, metadata.get("hidden_dim"))
+            n_rows, dtype, found = _check_shard(path, metadata["hidden_dim"])
             rows_of[layer].append(n_rows)
+            dtypes |= {dtype} if n_rows else set()
             problems += [f"{name}/{layer_folder.name}/{path.name}: {one}" for one in found]
     usual = Counter(map(tuple, rows_of.values())).most_common(1)
     for layer, rows in rows_of.items():
         if tuple(rows) != usual[0][0]:
             problems.append(f"{name}: layer {layer} has shards of {rows} rows, others of {list(usual[0][0])}")
+    if len(dtypes) > 1 or ("dtype" in metadata and dtypes and dtypes != {metadata["dtype"]}):
+        problems.append(f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}")
     total = sum(usual[0][0]) if usual else 0
     if metadata.get("total_examples") != total:
         problems.append(f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored")
     return problems
 
 
-def _check_shard(path: Path, hidden_dim: object) -> tuple[int, list[str]]:
+def _check_shard(path: Path, hidden_dim: int) -> tuple[int, str, list[str]]:
+    """Return a shard's rows, its dtype, and what is wrong with it."""
     try:
         rows_nd = read_shard(path)
     except ActlabError as error:
-        return 0, [str(error)]
+        return 0, "", [str(error)]
     problems = []
     if rows_nd.shape[1] != hidden_dim:
         problems.append(f"width {rows_nd.shape[1]}, not {hidden_dim}")
     n_bad = int((~rows_nd.isfinite().all(dim=1)).sum())
     if n_bad:
         problems.append(f"{n_bad} rows hold NaN or inf")
-    return len(rows_nd), problems
+    return len(rows_nd), str(rows_nd.dtype).removeprefix("torch."), problems
 
 
 def _check_tables(splits: dict[str, Path], manifest: dict[str, Any]) -> list[str]:
@@ -244,7 +283,8 @@ def _original(
         raise ModelError(str(error), hint="say where the model is: --model DIR") from error
     known = {option.name for option in options_of(ExtractConfig)}
     settings = {key: value for key, value in identity.items() if key in known and key != "revision"}
-    config = ExtractConfig(**settings, model=(name,), dataset=(str(path),), device=device)  # type: ignore[arg-type]
+    here = {"model": name, "dataset": str(path), "device": device}
+    config: ExtractConfig = from_settings(ExtractConfig, settings | here)
     extraction = Extraction(folder, config)
     source = scan(path, splits=config.split_names, shard_size=config.shard_size, limit=config.limit)
     for entry in [source.as_input(), *extraction.input_files]:

@@ -1,6 +1,7 @@
 """Transformers as residual streams: find a model, load its backbone, find its blocks."""
 
 import logging
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import nn
 
 from actlab.backends import gpt, hub
 from actlab.backends.quiet import quiet_transformers
-from actlab.ground.errors import ConfigError, ModelError
+from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 from actlab.ground.manifest import sha256_of
 
 log = logging.getLogger("actlab")
@@ -19,6 +20,7 @@ log = logging.getLogger("actlab")
 _READ_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
 _NOT_READ = {"trainer_state.json", "requirements.txt", "LICENSE.txt", "license.txt"}
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|cls|score|classifier|predictions|output_layer|pooler)\b")
+_WHOLE = "is it a complete model folder in Hugging Face format, its files whole?"
 _POSITIONS_AFTER_PADDING = {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert"}
 """Families that number positions from pad_token_id + 1, so that the first rows of their table are lost."""
 
@@ -77,9 +79,11 @@ def find_model(name: str, revision: str | None = None, *, weights: bool = True, 
     Raises:
         ModelError: There is none.
     """
+    if revision is not None and (name == gpt.TINY or Path(os.path.expanduser(name)).is_dir()):
+        raise ConfigError(f"--revision is for hub models, and {name} is none", hint="leave --revision away")
     if name == gpt.TINY:
         return ModelFolder(name, gpt.tiny_folder())
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
@@ -118,12 +122,8 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
     """
     from transformers import AutoConfig
 
-    try:
+    with foreign_errors(f"cannot read the config of {model.name}", hint=_WHOLE):
         config = AutoConfig.from_pretrained(model.path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"cannot read the config of {model.name}: {_one_line(error)}", hint=_remote_code_hint(error)
-        ) from error
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             f"{model.name} is an encoder-decoder model: it has two streams, and actlab reads one",
@@ -131,7 +131,7 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
         )
     text = config.get_text_config(decoder=True)
     n_layers, hidden_dim = (getattr(text, key, None) for key in ("num_hidden_layers", "hidden_size"))
-    if not isinstance(n_layers, int) or not isinstance(hidden_dim, int):
+    if not isinstance(n_layers, int) or not isinstance(hidden_dim, int) or n_layers < 1 or hidden_dim < 1:
         raise ModelError(
             f"the config of {model.name} names no num_hidden_layers and hidden_size",
             hint="actlab reads transformer language models",
@@ -140,7 +140,7 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
     rope = getattr(text, "rope_parameters", None) or {}
     original = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
     if limit and text.model_type in _POSITIONS_AFTER_PADDING:
-        limit -= text.pad_token_id + 1
+        limit -= (text.pad_token_id or 0) + 1
     if rope.get("rope_type") == "dynamic":  # its factors depend on the longest input seen so far
         limit, original = (original or limit), None
     if rope.get("rope_type") != "longrope":
@@ -156,13 +156,10 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> An
     """
     from transformers import AutoTokenizer
 
-    try:
+    hint = "save it into the model's folder with tokenizer.save_pretrained(folder)"
+    with foreign_errors(f"cannot load the tokenizer of {model.name}", hint=hint):
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(
-            f"cannot load the tokenizer of {model.name}: {_one_line(error)}",
-            hint="save it into the model's folder with tokenizer.save_pretrained(folder)",
-        ) from error
+        tokenizer.model_max_length = int(tokenizer.model_max_length)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"the tokenizer of {model.name} does not give character offsets",
@@ -209,23 +206,15 @@ def load_backbone(
     extra: dict[str, Any] = {}
     if load_in_4bit:
         extra = {"quantization_config": _four_bit(device, dtype), "device_map": {"": device}}
-    try:
-        with quiet_transformers():
-            whole, loading = AutoModel.from_pretrained(
-                model.path,
-                config=facts.config,
-                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-                trust_remote_code=trust_remote_code,
-                output_loading_info=True,
-                **extra,
-            )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"cannot load {model.name}: {_one_line(error)}", hint=_remote_code_hint(error)) from error
-    except RuntimeError as error:
-        raise ModelError(
-            f"cannot load {model.name}: {_one_line(error)}",
-            hint="does config.json belong to these weights, and is there memory for them?",
-        ) from error
+    with quiet_transformers(), foreign_errors(f"cannot load {model.name}", hint=_WHOLE):
+        whole, loading = AutoModel.from_pretrained(
+            model.path,
+            config=facts.config,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+            **extra,
+        )
     _refuse_incomplete(model, loading)
     decoder = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
     blocks = _find_blocks(model, decoder, facts)
@@ -299,17 +288,6 @@ def _four_bit(device: torch.device, dtype: str) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if dtype == "auto" else getattr(torch, dtype),
     )
-
-
-def _remote_code_hint(error: BaseException) -> str:
-    if "trust_remote_code" in str(error):
-        return "it brings its own code: read it, then give --trust-remote-code"
-    return "is it a complete model folder in Hugging Face format?"
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:300]
 
 
 def environment(device: torch.device) -> dict[str, str]:

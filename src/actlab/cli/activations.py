@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import click
 
 from actlab.activations.config import ExtractConfig
 from actlab.cli.datasets import format_bytes
+from actlab.ground.errors import DataError
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
@@ -33,9 +35,13 @@ def extract(config: ExtractConfig) -> None:
 
     if config.quiet:
         logging.getLogger("actlab").setLevel(logging.WARNING)
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     if config.preview is not None:
-        for text in preview_texts(config):
+        texts = list(preview_texts(config))
+        for text in texts:
             click.echo(text)
+        if not texts:
+            raise DataError("no record of the first dataset makes an example", hint="--dry-run counts what is dropped")
     elif config.dry_run:
         plans = plan_extraction(config)
         click.echo(_plans_as_json(plans) if config.json else "\n".join(map(_plan_as_text, plans)))
@@ -52,6 +58,10 @@ def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
             log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
         elif not as_json:
             click.echo(str(one.path))
+        if one.is_sealed and not one.n_examples:
+            log.warning("%s: it is empty, every record was dropped", one.path)
+        if one.n_truncated:
+            log.info("%s: %d of %d examples were cut to the limit", one.path, one.n_truncated, one.n_examples)
         if one.n_dropped:
             log.warning("%s: %d records dropped, listed in its dropped.jsonl", one.path, one.n_dropped)
     if any(one.n_dropped for one in extracted):

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from typing import Any, Literal
 import click
 
 from actlab.ground import storage
-from actlab.ground.errors import StorageError
-from actlab.ground.manifest import n_dropped, read_json, read_manifest
+from actlab.ground.errors import ActlabError, ConfigError, StorageError
+from actlab.ground.manifest import n_dropped, read_manifest
 from actlab.ground.options import argument, command, execution
 
 
@@ -95,10 +96,10 @@ def _kind_of(folder: Path) -> _Kind:
 
 
 def _existing(path: str) -> Path:
-    folder = Path(path)
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise StorageError(f"there is no folder {path}", hint="name a dataset's folder")
-    return folder
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 @command("show", ShowConfig)
@@ -108,24 +109,37 @@ def show(config: ShowConfig) -> None:
     if (folder / "plan.json").is_file():
         _show_partial(folder, as_json=config.json)
         return
-    inside = sorted(path.parent for path in folder.glob("*/*/manifest.json"))
+    inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/manifest.json"))
     if inside and read_manifest(folder) is None:
-        described = [_load(_kind_of(path).show)(path) for path in inside]
-        if config.json:
-            click.echo(json.dumps(described, indent=2))
-        for one in described if not config.json else []:
-            rows = ", ".join(f"{name} {split['rows']} rows" for name, split in one["splits"].items())
-            click.echo(f"{one['path']}: {one['kind']}, {rows}, {format_bytes(one['n_bytes'])}")
+        described = [_described(path) for path in inside]
+        click.echo(json.dumps(described, indent=2) if config.json else "\n".join(map(_as_line, described)))
         return
     described = _load(_kind_of(folder).show)(folder)
     click.echo(json.dumps(described, indent=2) if config.json else _as_text(described))
 
 
+def _described(path: Path) -> dict[str, Any]:
+    """Describe one of several datasets; what is wrong with one does not hide the others."""
+    try:
+        described: dict[str, Any] = _load(_kind_of(path).show)(path)
+    except ActlabError as error:
+        return {"path": str(path), "error": str(error)}
+    return described
+
+
+def _as_line(one: dict[str, Any]) -> str:
+    if "error" in one:
+        return f"{one['path']}: WRONG {one['error']}"
+    rows = ", ".join(f"{name} {split['rows']} rows" for name, split in one["splits"].items())
+    return f"{one['path']}: {one['kind']}, {rows}, {format_bytes(one['n_bytes'])}"
+
+
 def _show_partial(folder: Path, *, as_json: bool) -> None:
-    plan = read_json(folder / "plan.json")
+    plan = storage.read_plan(folder)
+    assert plan is not None
     done = len(list((folder / "units").glob("*.json")))
-    state = {"kind": plan["kind"], "path": str(folder), "units_done": done, "units": len(plan["units"])}
-    text = f"{folder}: {plan['kind']} in the making, {done} of {len(plan['units'])} units done"
+    state = {"kind": plan.kind, "path": str(folder), "units_done": done, "units": len(plan.units)}
+    text = f"{folder}: {plan.kind} in the making, {done} of {len(plan.units)} units done"
     click.echo(json.dumps(state, indent=2) if as_json else text)
 
 
@@ -174,6 +188,8 @@ def format_bytes(count: float) -> str:
 @command("verify", VerifyConfig)
 def verify(config: VerifyConfig) -> None:
     """Check that a dataset is what it says: hashes, shards, rows, numbers. Exit status 1 if it is not."""
+    if config.recompute < 0:
+        raise ConfigError(f"--recompute {config.recompute} is too small", hint="use 0 or more")
     folder = _existing(config.dir)
     found = _load(_kind_of(folder).verify)(
         folder,
@@ -207,9 +223,9 @@ def verify(config: VerifyConfig) -> None:
 @command("seal", SealConfig)
 def seal(config: SealConfig) -> None:
     """Publish a dataset whose units are all done. May be repeated."""
-    path = Path(config.dir)
+    path = Path(os.path.expanduser(config.dir))
+    output = storage.output_of(path)
     staging = storage.reopen(path, overwrite=config.overwrite)
-    output = path.with_name(path.name.removesuffix(".partial")) if staging is None else staging.output
     if staging is not None:
         left = staging.left()
         if left:

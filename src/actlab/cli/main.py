@@ -1,6 +1,7 @@
 """`actlab`: commands, errors in two lines, exit codes."""
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -49,17 +50,33 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     logging.getLogger("actlab").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        status = actlab.main(args=arguments, standalone_mode=False)
+        with actlab.make_context("actlab", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            actlab.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(EXIT_USAGE)
     except click.UsageError as error:
         _fail(error.format_message().split(" (Did you mean")[0].rstrip("."), _usage_hint(error), EXIT_USAGE)
     except ActlabError as error:
         _fail(str(error), error.hint, error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         _fail("interrupted", "run the same command again: finished units are kept", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        sys.stderr.close()  # nobody reads any more
+        _drop_stdout()  # nobody reads any more
         sys.exit(1)
-    sys.exit(status if isinstance(status, int) else 0)
+    except OSError as error:  # a path that is too long, not ours to read, on a full disk: the user's to mend
+        _drop_stdout()
+        where = f" {error.filename}" if error.filename else ""
+        _fail(f"cannot go on{where}: {error.strerror or error}", "check the path, its permissions and the disk", 1)
+    sys.exit(0)
+
+
+def _drop_stdout() -> None:
+    """Keep Python from flushing to a stdout that takes nothing more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

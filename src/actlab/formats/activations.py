@@ -55,7 +55,8 @@ EXAMPLES_SCHEMA = pa.schema(
 )
 """One row per saved example, in the order of the shards' rows."""
 
-_DTYPES = (torch.float16, torch.float32, torch.bfloat16)
+DTYPES = (torch.float16, torch.float32, torch.bfloat16)
+"""What a shard may hold."""
 
 
 def layer_folder(layer: int) -> str:
@@ -95,7 +96,7 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"cannot read {path}: {reason}", hint=hint) from error
-    if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in _DTYPES:
+    if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in DTYPES:
         raise StorageError(f"{path} does not hold a 2-D float tensor", hint=hint)
     return tensor
 
@@ -143,6 +144,23 @@ def split_folders(dataset_folder: Path) -> dict[str, Path]:
     return {path.name: path for path in found if layer_folders(path)}
 
 
+def read_metadata(split_folder: Path) -> dict[str, Any]:
+    """Return a split's metadata.
+
+    Raises:
+        StorageError: It is missing, or does not say what every dump's has to say.
+    """
+    path = split_folder / METADATA
+    metadata = read_json(path)
+    layers = metadata.get("layers", []) if isinstance(metadata, dict) else None
+    if not isinstance(layers, list) or not all(isinstance(one, int) for one in layers):
+        raise StorageError(f"{path} is no metadata of activations", hint="was it edited by hand?")
+    for key in ("total_examples", "hidden_dim", "num_layers"):
+        if not isinstance(metadata.get(key), int):
+            raise StorageError(f"{path} has no number for {key}", hint="was it edited by hand?")
+    return dict(metadata)
+
+
 def open_activations(path: str | Path, split: str | None = None) -> "Activations":
     """Open one split of a dump, lazily.
 
@@ -181,7 +199,7 @@ class Activations:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.metadata: dict[str, Any] = read_json(folder / METADATA)
+        self.metadata = read_metadata(folder)
         self._layer_folders = layer_folders(folder)
         if not self._layer_folders:
             raise StorageError(f"{folder} has no layer folders", hint="give a split's folder")
@@ -243,7 +261,10 @@ class Activations:
                 f"{self.folder} has no {EXAMPLES}",
                 hint="dumps of other programs say nothing about their rows",
             )
-        table: pd.DataFrame = pq.read_table(path).to_pandas()
+        try:
+            table: pd.DataFrame = pq.read_table(path, schema=EXAMPLES_SCHEMA).to_pandas()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise StorageError(f"cannot read {path}: {error}", hint="run actlab verify DIR") from error
         return table
 
     def __repr__(self) -> str:
@@ -304,6 +325,10 @@ class LayerRows:
             tensor = self._shard(shard)
             if gathered is None:
                 gathered = torch.empty(len(rows), tensor.shape[1], dtype=tensor.dtype)
+            if (tensor.shape[1], tensor.dtype) != (gathered.shape[1], gathered.dtype):
+                raise StorageError(
+                    f"the shards in {self._folder} differ in width or dtype", hint="run actlab verify DIR"
+                )
             inside = torch.tensor([rows[place] - self._starts[shard] for place in places])
             gathered[torch.tensor(places)] = tensor[inside]
         if gathered is None:

@@ -1,7 +1,8 @@
 """What the user can mend. Everything else is a bug and keeps its traceback."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class ActlabError(Exception):
@@ -30,6 +31,26 @@ class ModelError(ActlabError):
 
 class StorageError(ActlabError):
     """Something on disk is in the way, full, or not what it claims."""
+
+
+@contextmanager
+def foreign_errors(what: str, *, hint: str) -> Iterator[None]:
+    """Turn whatever a library raises on a user's files into a ModelError, once, where it enters.
+
+    For parsers of files that actlab did not write (configs, weights, tokenizers, templates): they raise
+    anything on a damaged file. Running out of memory is left alone.
+    """
+    try:
+        yield
+    except (ActlabError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ModelError(f"{what}: {reason}", hint=_remote_code_hint(reason) or hint) from error
+
+
+def _remote_code_hint(reason: str) -> str | None:
+    return "it brings its own code: read it, then give --trust-remote-code" if "trust_remote_code" in reason else None
 
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:

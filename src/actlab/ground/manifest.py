@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,8 +71,11 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     manifest = read_json(path)
-    if not isinstance(manifest, dict) or not {"kind", "fingerprint", "files"} <= manifest.keys():
+    shapes = {"kind": str, "fingerprint": str, "identity": dict, "inputs": list, "dropped": dict, "files": list}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), of) for key, of in shapes.items()):
         raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
+    if not all(isinstance(count, int) for count in manifest["dropped"].values()):
+        raise StorageError(f"{path} has counts that are no numbers", hint="was it edited by hand?")
     return manifest
 
 
@@ -91,6 +94,20 @@ def stored_files(manifest: dict[str, Any]) -> Iterator[Stored]:
         if not inside:
             raise StorageError(f"the manifest has a bad entry: {entry}", hint="was it edited by hand?")
         yield stored
+
+
+def damaged_files(folder: Path, files: Iterable[Stored]) -> list[str]:
+    """Name the files that are not there or have another size: a look at the folder, without reading them."""
+    damaged = []
+    for stored in files:
+        try:
+            size = (folder / stored.path).stat().st_size
+        except FileNotFoundError:
+            damaged.append(f"{stored.path} is missing")
+        else:
+            if size != stored.bytes:
+                damaged.append(f"{stored.path} has {size} bytes, not {stored.bytes}")
+    return damaged
 
 
 def n_dropped(manifest: dict[str, Any]) -> int:

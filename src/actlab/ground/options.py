@@ -144,7 +144,7 @@ def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], 
 
     def decorate(body: Callable[[Any], None]) -> click.Command:
         def callback(config_path: str | None, **flags: Any) -> None:
-            settings = read_yaml(config_path) if config_path else {}
+            settings = read_yaml(config_path) if config_path is not None else {}
             settings |= {key: value for key, value in flags.items() if value not in (None, ())}
             body(from_settings(config_class, settings))
 
@@ -173,7 +173,7 @@ def read_yaml(path: str) -> dict[str, Any]:
         settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config-path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path} is not YAML: {reason}", hint=hint) from error
     if settings is None:
@@ -276,6 +276,9 @@ def _coerce_one(option: Option, value: Any) -> Any:
             value = str(value)
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
         raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {value!r}", hint=option.help or "see --help")
+    if isinstance(value, str) and (not value or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+        what = "is empty" if not value else "holds a character that no path or name can have"
+        raise ConfigError(f"{option.name} {what}", hint="leave the setting away for the default, if it has one")
     if option.choices and value not in option.choices:
         raise ConfigError(
             f"{option.name} cannot be {value!r}",

@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -101,6 +102,8 @@ def safe_name(name: str, what: str) -> str:
             f"{name!r} cannot be the name of a {what}",
             hint="a name is one folder: no /, \\, : or leading dot",
         )
+    if not name.isprintable() or any("\ud800" <= char <= "\udfff" for char in name):
+        raise ConfigError(f"{name!a} cannot be the name of a {what}", hint="rename it in printable Unicode")
     if name.endswith((".partial", ".old", ".lock")):
         raise ConfigError(f"{name!r} cannot be the name of a {what}", hint="actlab uses that ending itself")
     return name
@@ -128,7 +131,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
     """Write a file so that its name never stands on half of it; `data` may be what writes it."""
-    temporary = path.with_name(_TEMPORARY + path.name)
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -157,6 +160,19 @@ def is_complete(folder: Path) -> bool:
 def partial_of(output: Path) -> Path:
     """Return the folder in which a dataset is made."""
     return output.with_name(output.name + ".partial")
+
+
+def output_of(path: Path) -> Path:
+    """Return the dataset's folder, named by itself or by its `.partial`.
+
+    Raises:
+        StorageError: The path has no name that a dataset could have.
+    """
+    path = path if path.name not in ("", "..") else path.resolve()
+    name = path.name.removesuffix(".partial")
+    if not name:
+        raise StorageError(f"{path} is no dataset", hint="name a dataset's folder or its .partial")
+    return path.with_name(name)
 
 
 class Lock:
@@ -232,7 +248,21 @@ class Staging:
         """Return the units of any part that have no completion record."""
         if self.sealed or is_complete(self.folder):
             return []
-        return [unit for unit in self.plan.units if not self._record_path(unit["unit"]).is_file()]
+        return [unit for unit in self.plan.units if not self._has(unit["unit"])]
+
+    def _has(self, unit: int) -> bool:
+        """Whether a unit has its record, and the files that the record names, whole."""
+        path = self._record_path(unit)
+        if not path.is_file():
+            return False
+        try:
+            files = list(manifests.stored_files(manifests.read_json(path)))
+        except (StorageError, KeyError, TypeError):
+            return False
+        damaged = manifests.damaged_files(self.folder, files)
+        if damaged:
+            log.warning("unit %d is done again: %s", unit, damaged[0])
+        return not damaged
 
     def write(self, new: NewFile) -> Stored:
         """Write one file of the dataset and return its entry for the manifest."""
@@ -389,7 +419,7 @@ def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
     Raises:
         StorageError: There is neither, or somebody is at work on it.
     """
-    output = path.with_name(path.name.removesuffix(".partial")) if path.name.endswith(".partial") else path
+    output = output_of(path)
     folder = partial_of(output)
     if not folder.is_dir() and not _old_of(output).is_dir():
         if is_complete(output):
@@ -402,7 +432,7 @@ def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
     if not folder.is_dir():
         lock.remove()
         return None
-    plan = _read_plan(folder) or _plan_of_manifest(folder)
+    plan = read_plan(folder) or _plan_of_manifest(folder)
     if plan is None:
         raise StorageError(f"{folder} has no plan", hint="run the command that made it again")
     return Staging(output, plan, Part(), lock, overwrite=overwrite)
@@ -453,12 +483,26 @@ def _output_lock(output: Path) -> Lock:
 
 def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     """Whether the dataset is there with the same settings and inputs. With others it is refused."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if output.is_symlink():
+        raise StorageError(f"{output} is a symbolic link", hint="choose an --output without one")
+    if output.exists() and not output.is_dir():
+        raise StorageError(f"{output} is a file", hint="choose another --output")
+    if not output.exists() or not any(output.iterdir()):
         return False
-    manifest = manifests.read_manifest(output) if output.is_dir() else None
+    old = _old_of(output)
+    if old.exists() and not _is_replaced(old) and overwrite:
+        raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
+    if overwrite and not (output / MANIFEST).is_file():
+        return False
+    manifest = manifests.read_manifest(output)
     if manifest is not None and manifest["fingerprint"] == plan.fingerprint and is_complete(output):
-        return True
-    if overwrite and output.is_dir():
+        damaged = manifests.damaged_files(output, list(manifests.stored_files(manifest)))
+        if damaged and not overwrite:
+            raise StorageError(
+                f"{output} is damaged: {damaged[0]}", hint="actlab verify tells all; give --overwrite to make it again"
+            )
+        return not damaged
+    if overwrite:
         return False
     if manifest is None:
         why = "was not made by actlab, or is incomplete"
@@ -519,7 +563,7 @@ def _has_units(folder: Path) -> bool:
 
 
 def _refuse_other_plan(folder: Path, plan: Plan) -> None:
-    there = _read_plan(folder) or _plan_of_manifest(folder)
+    there = read_plan(folder) or _plan_of_manifest(folder)
     if there is None and folder.is_dir():
         if all(path.name.startswith(_TEMPORARY) for path in folder.iterdir()):
             return  # stopped before its plan was written
@@ -532,14 +576,24 @@ def _refuse_other_plan(folder: Path, plan: Plan) -> None:
         )
 
 
-def _read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Path) -> Plan | None:
+    """Return the plan of a `.partial`, or None where it has none.
+
+    Raises:
+        StorageError: It was edited or damaged.
+    """
     if not (folder / _PLAN).is_file():
         return None
     content = manifests.read_json(folder / _PLAN)
     try:
-        return Plan(content["kind"], content["identity"], content["inputs"], content["units"])
+        plan = Plan(content["kind"], content["identity"], content["inputs"], content["units"])
+        if plan.fingerprint == content["fingerprint"] and all(isinstance(unit["unit"], int) for unit in plan.units):
+            return plan
     except (KeyError, TypeError):
-        raise StorageError(f"{folder / _PLAN} is not an actlab plan", hint="was it edited by hand?") from None
+        pass
+    raise StorageError(
+        f"{folder / _PLAN} is not what actlab wrote", hint="it was edited or damaged: give --overwrite to discard it"
+    )
 
 
 def _plan_of_manifest(folder: Path) -> Plan | None:

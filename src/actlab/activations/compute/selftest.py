@@ -17,7 +17,7 @@ from actlab.ground.errors import ModelError
 
 log = logging.getLogger("actlab")
 
-TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 """Largest relative error of a row between two ways to compute it, by the model's dtype.
 
 Other batch shapes take other kernels: some 5e-7 in float32 and 1e-2 in bfloat16. A wrong mask, position or

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped, Row
-from actlab.ground.errors import DataError, ModelError
+from actlab.ground.errors import ModelError, foreign_errors
 
 log = logging.getLogger("actlab")
 
@@ -15,6 +15,11 @@ EMPTY = "empty after tokenisation"
 TOO_LONG = "the response alone is too long"
 NO_SUCH_TOKEN = "no token at the position asked for"
 NOT_IN_TEMPLATE = "the chat template does not keep the prompt and response"
+CUT_AWAY = "truncation leaves nothing of the response"
+OVER_LIMIT = "longer than the limit"
+NOT_TEXT = "the response is not text"
+_STAND_IN = "zqResponseStandInqz"
+"""Rendered in the response's stead, to see what the template writes around it."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,15 @@ class Joined(NamedTuple):
     """Characters that belong to the prompt: with a chat template, all that comes before the response."""
     response_start: int
     response_end: int
+
+    def has_in_prompt(self, start: int, end: int) -> bool:
+        """Whether a token of this span is the prompt's: it begins there, and keeps out of the response.
+
+        Between a prompt and a response that a newline joins, a token may hold the newline too; a token that
+        reaches from a chat template into the response is the response's, so that the prompt's last token
+        does not depend on the response.
+        """
+        return start < self.prompt_end and (end <= self.prompt_end or self.prompt_end < self.response_start)
 
 
 class Spans(NamedTuple):
@@ -66,13 +80,15 @@ class Tokens:
                 "--chat-template: this model's tokenizer has none",
                 hint="leave the flag away, or use a chat model",
             )
+        if config.chat_template:
+            tried = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+            with foreign_errors("the chat template cannot render a question and an answer", hint="leave the flag away"):
+                tokenizer.apply_chat_template(tried, tokenize=False)
 
     def examples(self, rows: Iterable[Row]) -> Iterator[Example | Dropped]:
-        """Yield an example, or why there is none, for each split of each row, in order.
-
-        Raises:
-            DataError: An example is too long and `--truncate error` is set.
-        """
+        """Yield an example, or why there is none, for each split of each row, in order."""
+        rows = list(rows)
+        yield from (Dropped(row.line, split, NOT_TEXT) for row in rows for split in row.not_text)
         pairs = [(row, split) for row in rows for split in row.responses]
         joined = [self._join(row, split) for row, split in pairs]
         encoded = iter(self._encode([one.text for one in joined if one is not None]))
@@ -80,7 +96,7 @@ class Tokens:
             if one is None:
                 yield Dropped(row.line, split, NOT_IN_TEMPLATE)
                 continue
-            spans = _find_spans(one, *next(encoded), self._tokenizer.bos_token_id)
+            spans = _find_spans(one, *next(encoded))
             made = self._make(row, split, spans)
             yield Dropped(row.line, split, made) if isinstance(made, str) else made
 
@@ -109,20 +125,24 @@ class Tokens:
             *([{"role": "user", "content": row.prompt}] if row.prompt else []),
             {"role": "assistant", "content": response},
         )
-        from jinja2 import TemplateError
-
+        stand_in = (*messages[:-1], {**messages[-1], "content": _STAND_IN})
         try:
-            text = self._tokenizer.apply_chat_template(list(messages), tokenize=False)
-        except (TemplateError, TypeError, KeyError) as error:
-            log.debug("line %d: the chat template refuses: %s", row.line, error)
+            with foreign_errors("the chat template refuses", hint=""):
+                text, around = (
+                    self._tokenizer.apply_chat_template(list(one), tokenize=False) for one in (messages, stand_in)
+                )
+        except ModelError as error:
+            log.debug("line %d: %s", row.line, error)
             return None
-        start = text.rfind(response.strip())
-        has_prompt = row.messages is not None or row.prompt.strip() in text[: max(start, 0)]
-        if start < 0 or not has_prompt:
+        before, found, behind = around.rpartition(_STAND_IN)
+        start, end = len(before), len(text) - len(behind)
+        is_around = found and start <= end and text.startswith(before) and text.endswith(behind)
+        has_prompt = row.messages is not None or row.prompt.strip() in before
+        if not is_around or not has_prompt or response.strip() not in text[start:end]:
             return None
-        return Joined(text, start, start, start + len(response.strip()))
+        return Joined(text, start, start, end)
 
-    def _encode(self, texts: Sequence[str]) -> Iterable[tuple[list[int], list[tuple[int, int]]]]:
+    def _encode(self, texts: Sequence[str]) -> Iterable[tuple[list[int], list[tuple[int, int]], list[int]]]:
         """Tokenise whole texts: special tokens are the tokenizer's own, or the chat template's."""
         if not texts:
             return
@@ -130,15 +150,19 @@ class Tokens:
             list(texts),
             add_special_tokens=not self._config.chat_template,
             return_offsets_mapping=True,
+            return_special_tokens_mask=True,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
         )
         bos = self._tokenizer.bos_token_id
-        for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        columns = (encoded[key] for key in ("input_ids", "offset_mapping", "special_tokens_mask"))
+        for ids, offsets, special in zip(*columns, strict=True):
             if bos is not None and ids[:2] == [bos, bos]:  # the text brought a BOS of its own
-                ids, offsets = ids[1:], offsets[1:]
-            yield ids, offsets
+                ids, offsets, special = ids[:1] + ids[2:], offsets[:1] + offsets[2:], special[:1] + special[2:]
+            if ids[:1] == [bos]:
+                special[0] = 1  # also where a chat template wrote it as text
+            yield ids, offsets, special
 
     def _make(self, row: Row, split: str, spans: Spans) -> Example | str:
         """Cut and place one example, or say why there is none."""
@@ -147,14 +171,13 @@ class Tokens:
         n_over = max(0, len(spans.ids) - self.max_tokens)
         if n_over:
             if self._config.truncate == "error":
-                raise DataError(
-                    f"line {row.line}, {split}: {len(spans.ids)} tokens, and the limit is {self.max_tokens}",
-                    hint="raise --max-length (the model's own limit stays), or choose another --truncate",
-                )
+                return OVER_LIMIT
             shorter = _cut(spans, n_over, self._config.truncate)
             if shorter is None:
                 return TOO_LONG
             spans = shorter
+            if spans.response_start >= spans.response_stop:
+                return CUT_AWAY
         start, stop = _saved_tokens(spans, self._config.position)
         if not 0 <= start < stop:
             return NO_SUCH_TOKEN
@@ -177,24 +200,25 @@ def _saved_tokens(spans: Spans, position: str) -> tuple[int, int]:
             return n_tokens + int(from_end), n_tokens + int(from_end) + 1
 
 
-def _find_spans(joined: Joined, ids: list[int], offsets: list[tuple[int, int]], bos: int | None) -> Spans:
+def _find_spans(joined: Joined, ids: list[int], offsets: list[tuple[int, int]], special: list[int]) -> Spans:
     """Say which tokens are the prompt's and which the response's, by where in the text they lie.
 
-    The prompt ends at the last token that begins inside it; a token that reaches over the boundary is the
-    prompt's. The response's tokens are the others that reach into it, so a newline of its own between the
-    two is neither's.
+    The response's tokens are those behind the prompt's that reach into it, so a newline of its own between
+    the two is neither's. Some tokenizers leave whitespace out of their spans: such a token is no wider than
+    a point, and counts where the point lies.
     """
-    real = [i for i, (start, end) in enumerate(offsets) if end > start]
+    real = [i for i, is_special in enumerate(special) if not is_special]
     if not real:
         return Spans(ids, len(ids), len(ids), len(ids), len(ids))
     n_leading = real[0]
-    if n_leading == 0 and ids[0] == bos:  # a chat template writes its BOS as text
-        n_leading = 1
-    prompt_stop = 1 + max((i for i in real if offsets[i][0] < joined.prompt_end), default=n_leading - 1)
+    prompt_stop = 1 + max((i for i in real if joined.has_in_prompt(*offsets[i])), default=n_leading - 1)
+    is_at_end = joined.response_end == len(joined.text)
     response = [
         i
         for i in real
-        if i >= prompt_stop and offsets[i][1] > joined.response_start and offsets[i][0] < joined.response_end
+        if i >= prompt_stop
+        and offsets[i][1] > joined.response_start
+        and (is_at_end or offsets[i][0] < joined.response_end)
     ]
     if not response:
         return Spans(ids, n_leading, prompt_stop, prompt_stop, prompt_stop)
