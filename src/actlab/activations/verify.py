@@ -97,7 +97,7 @@ def verify_activations(
         expected = {Path(stored.path).parts[0] for stored in stored_files(manifest) if "/" in stored.path}
         problems += [f"{name}: the split's {METADATA} is missing" for name in sorted(expected - splits.keys())]
     for name, split in splits.items():
-        problems += _check_split(name, split, manifest and manifest["fingerprint"])
+        problems += _check_split(name, split, manifest["fingerprint"] if manifest else None)
     if manifest is not None and not problems:
         problems += _check_tables(splits, manifest)
     recomputed = None
