@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,19 @@ import pytest
 from actlab.ground import storage
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.manifest import Stored, differences, read_manifest
-from actlab.ground.storage import Finish, NewFile, Plan, Staging, is_complete, reopen, safe_name, stage
+from actlab.ground.storage import (
+    Finish,
+    NewFile,
+    Plan,
+    Staging,
+    files,
+    is_complete,
+    lock,
+    publish,
+    reopen,
+    safe_name,
+    stage,
+)
 from actlab.ground.units import Part
 
 
@@ -46,10 +59,12 @@ def exit_at(monkeypatch):
                 return counted(getattr(os, name)) if name in STEPS else getattr(os, name)
 
         class FakeShutil:
-            rmtree = staticmethod(counted(storage.shutil.rmtree))
+            rmtree = staticmethod(counted(shutil.rmtree))
 
-        monkeypatch.setattr(storage, "os", FakeOs())
-        monkeypatch.setattr(storage, "shutil", FakeShutil)
+        for module in (files, lock, publish):
+            monkeypatch.setattr(module, "os", FakeOs())
+        for module in (files, publish):
+            monkeypatch.setattr(module, "shutil", FakeShutil)
         monkeypatch.setattr(Path, "unlink", counted(unlink))
         monkeypatch.setattr(Path, "rmdir", counted(rmdir))
 
@@ -78,8 +93,8 @@ def run(output: Path, plan: Plan, part: str = "1/1", *, overwrite: bool = False)
         for unit in staging.missing():
             number = unit["unit"]
             setting = plan.identity["setting"]
-            files = [NewFile(f"a/{number}.bin", bytes([number, setting]) * 10, 10), NewFile(f"b/{number}", b"x")]
-            staging.commit(unit, files, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
+            written = [NewFile(f"a/{number}.bin", bytes([number, setting]) * 10, 10), NewFile(f"b/{number}", b"x")]
+            staging.commit(unit, written, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
         staging.seal(finish)
     return staging
 
@@ -169,8 +184,8 @@ def test_parts_that_overlap_leave_the_sealing_to_the_last(tmp_path, undisturbed)
         for staging in (two, one):
             for unit in staging.missing():
                 number = unit["unit"]
-                files = [NewFile(f"a/{number}.bin", bytes([number, 1]) * 10, 10), NewFile(f"b/{number}", b"x")]
-                staging.commit(unit, files, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
+                written = [NewFile(f"a/{number}.bin", bytes([number, 1]) * 10, 10), NewFile(f"b/{number}", b"x")]
+                staging.commit(unit, written, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
         assert not two.seal(finish), "the other part still holds its lock"
         assert one.seal(finish)
     assert tree(output) == undisturbed
@@ -228,7 +243,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_is_resumed(tmp_path, undist
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor)
 
-    monkeypatch.setattr(storage.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(StorageError, match="No space left") as caught:
         run(output, make_plan())
     assert "free some space" in caught.value.hint
@@ -248,8 +263,8 @@ def test_seal_says_what_is_missing_and_may_be_repeated(tmp_path, undisturbed):
     staging._lock.release()
     with run_part_without_sealing as other:
         (unit,) = other.missing()
-        files = [NewFile("a/1.bin", bytes([1, 1]) * 10, 10), NewFile("b/1", b"x")]
-        other.commit(unit, files, {"rows": 10, "dropped": {"bad": 1}})
+        written = [NewFile("a/1.bin", bytes([1, 1]) * 10, 10), NewFile("b/1", b"x")]
+        other.commit(unit, written, {"rows": 10, "dropped": {"bad": 1}})
     assert reopen(output).seal(finish)
     assert reopen(output) is None
     assert reopen(storage.partial_of(output)) is None

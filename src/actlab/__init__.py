@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from actlab.activations.config import ExtractConfig
     from actlab.activations.run import extract_activations, plan_extraction, preview_texts
     from actlab.activations.show import show_activations
-    from actlab.activations.verify import verify_activations
+    from actlab.activations.verify.run import verify_activations
     from actlab.formats.activations import Activations, load_activations, open_activations
     from actlab.ground.errors import ActlabError
 
@@ -26,7 +26,7 @@ _HOMES = {
     "plan_extraction": "actlab.activations.run",
     "preview_texts": "actlab.activations.run",
     "show_activations": "actlab.activations.show",
-    "verify_activations": "actlab.activations.verify",
+    "verify_activations": "actlab.activations.verify.run",
 }
 
 __all__ = [

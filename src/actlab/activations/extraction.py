@@ -17,16 +17,14 @@ from actlab.activations.compute.tokens import OVER_LIMIT, Example, Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
+from actlab.backends.hub import ModelFolder, model_files, weights_bytes
 from actlab.backends.models import (
     ModelFacts,
-    ModelFolder,
     environment,
     load_backbone,
     load_tokenizer,
-    model_files,
     pick_device,
     read_facts,
-    weights_bytes,
 )
 from actlab.formats.activations import DTYPES, KIND
 from actlab.ground.errors import DataError, ModelError

@@ -11,7 +11,8 @@ from actlab.activations.config import ExtractConfig
 from actlab.activations.extraction import Extraction
 from actlab.activations.sink import finish
 from actlab.activations.source import Source, find_datasets, scan
-from actlab.backends.models import ModelFolder, find_model
+from actlab.backends.hub import ModelFolder, find_model
+from actlab.backends.memory import freed_memory_kept
 from actlab.formats.activations import read_metadata
 from actlab.ground.errors import ConfigError
 from actlab.ground.manifest import n_dropped, read_manifest
@@ -79,7 +80,7 @@ def _work(extraction: Extraction, source: Source, dataset: Staging) -> None:
     missing = [source.units[unit["unit"]] for unit in dataset.missing()]
     label = f"{extraction.model.name} on {source.name}"
     total = sum(unit.n_lines for unit in missing) * len(source.splits)
-    with progress(label, total=total, unit="example", quiet=extraction.config.quiet) as more:
+    with progress(label, total=total, unit="example", quiet=extraction.config.quiet) as more, freed_memory_kept():
         for unit in missing:
             done = extraction.do_unit(source, unit, more)
             dataset.commit(unit._asdict(), done.files, done.record)

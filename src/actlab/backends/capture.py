@@ -127,19 +127,3 @@ def mean_of(wanted_bt: Bool[Tensor, "b t"]) -> Callable[[Tensor], Tensor]:
         return total_bd / wanted.sum(dim=1)
 
     return pick
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether a device, or the host in its stead, had too little memory for a batch."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text or "Cannot allocate memory" in text
-
-
-def free_memory(device: torch.device) -> None:
-    """Give the memory that a failed batch held back to the device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

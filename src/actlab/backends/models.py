@@ -1,44 +1,23 @@
-"""Transformers as residual streams: find a model, load its backbone, find its blocks."""
+"""Transformers as residual streams: read a config, load a backbone, find its blocks."""
 
 import logging
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from actlab.backends import gpt, hub
+from actlab.backends.hub import ModelFolder
 from actlab.backends.quiet import quiet_transformers
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
-from actlab.ground.manifest import sha256_of
 
 log = logging.getLogger("actlab")
 
-_READ_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
-_NOT_READ = {"trainer_state.json", "requirements.txt", "LICENSE.txt", "license.txt"}
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|cls|score|classifier|predictions|output_layer|pooler)\b")
 _WHOLE = "is it a complete model folder in Hugging Face format, its files whole?"
 _POSITIONS_AFTER_PADDING = {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert"}
 """Families that number positions from pad_token_id + 1, so that the first rows of their table are lost."""
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A model on this disk."""
-
-    name: str
-    """As the dumps name it: a hub name, or a local folder's last component."""
-    path: Path
-    revision: str | None = None
-    """The hub's commit."""
-
-    @property
-    def folder_name(self) -> str:
-        """The model's folder under an output root."""
-        return self.name.replace("/", "_")
 
 
 @dataclass(frozen=True)
@@ -71,47 +50,6 @@ class Backbone:
     vocab_size: int
     dtype: torch.dtype
     device: torch.device
-
-
-def find_model(name: str, revision: str | None = None, *, weights: bool = True, code: bool = False) -> ModelFolder:
-    """Find a model by the name that a user gives: `actlab/tiny`, a local folder, or a hub name.
-
-    Raises:
-        ModelError: There is none.
-    """
-    if revision is not None and (name == gpt.TINY or Path(os.path.expanduser(name)).is_dir()):
-        raise ConfigError(f"--revision is for hub models, and {name} is none", hint="leave --revision away")
-    if name == gpt.TINY:
-        return ModelFolder(name, gpt.tiny_folder())
-    path = Path(os.path.expanduser(name))
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
-        return ModelFolder(path.resolve().name, path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"there is no folder {name}", hint="check the path")
-    snapshot = hub.fetch(name, revision, weights=weights, code=code)
-    return ModelFolder(name, snapshot, revision=snapshot.name)
-
-
-def model_files(model: ModelFolder) -> list[dict[str, Any]]:
-    """Return name, bytes and sha256 of every file that decides what the model computes."""
-    paths = [
-        path
-        for path in sorted(model.path.iterdir())
-        if path.is_file() and path.suffix in _READ_SUFFIXES and path.name not in _NOT_READ
-    ]
-    if any(path.suffix == ".safetensors" for path in paths):
-        paths = [path for path in paths if path.suffix != ".bin"]
-    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths]
-
-
-def _sha256(path: Path) -> str:
-    """Return a file's sha256; the hub's cache names its large files by it."""
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        return blob.name
-    return sha256_of(path)
 
 
 def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelFacts:
@@ -232,11 +170,6 @@ def load_backbone(
         dtype=next(p.dtype for p in decoder.parameters() if p.is_floating_point()),
         device=device,
     )
-
-
-def weights_bytes(model: ModelFolder) -> int:
-    """Return the bytes of a model's weight files."""
-    return sum(file.stat().st_size for file in model.path.iterdir() if file.suffix in (".safetensors", ".bin"))
 
 
 def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> nn.ModuleList:

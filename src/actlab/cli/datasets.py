@@ -69,7 +69,7 @@ class _Kind:
 _KINDS = {
     "activations": _Kind(
         show="actlab.activations.show:show_activations",
-        verify="actlab.activations.verify:verify_activations",
+        verify="actlab.activations.verify.run:verify_activations",
         finish="actlab.activations.sink:finish",
     )
 }

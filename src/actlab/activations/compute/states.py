@@ -13,13 +13,8 @@ from torch import Tensor
 
 from actlab.activations.compute.batches import plan_batches
 from actlab.activations.compute.tokens import Example
-from actlab.backends.capture import (
-    free_memory,
-    is_out_of_memory,
-    last_of,
-    mean_of,
-    residual_rows,
-)
+from actlab.backends.capture import last_of, mean_of, residual_rows
+from actlab.backends.memory import free_memory, is_out_of_memory
 from actlab.backends.models import Backbone, ModelFacts
 from actlab.ground.errors import ModelError
 

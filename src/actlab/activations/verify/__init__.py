@@ -1,0 +1,1 @@
+"""Is a dump what it says it is?"""

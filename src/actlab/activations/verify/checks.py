@@ -1,0 +1,138 @@
+"""What can be checked by reading: hashes, shards, counts, tables."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from actlab.activations.sink import DROPPED
+from actlab.formats.activations import (
+    EXAMPLES,
+    Activations,
+    layer_folders,
+    read_metadata,
+    read_shard,
+    shard_files,
+)
+from actlab.ground.errors import ActlabError
+from actlab.ground.manifest import (
+    MANIFEST,
+    METADATA,
+    fingerprint,
+    n_dropped,
+    sha256_of,
+    stored_files,
+)
+from actlab.ground.storage import FORMAT_VERSION
+
+
+def check_manifest(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Compare the manifest with itself and with the list of what was dropped."""
+    problems = []
+    if manifest.get("format_version") != FORMAT_VERSION:
+        problems.append(f"{MANIFEST}: format version {manifest.get('format_version')}, not {FORMAT_VERSION}")
+    described = {key: manifest.get(key) for key in ("format_version", "kind", "identity", "inputs")}
+    if fingerprint(described) != manifest["fingerprint"]:
+        problems.append(f"{MANIFEST}: its fingerprint is not that of its settings and inputs")
+    listed = folder / DROPPED
+    n_listed = len(listed.read_bytes().splitlines()) if listed.is_file() else 0
+    if n_listed != n_dropped(manifest):
+        problems.append(f"{MANIFEST}: it counts {n_dropped(manifest)} dropped records, {n_listed} are listed")
+    return problems
+
+
+def check_files(folder: Path, manifest: dict[str, Any], files: list[Path]) -> Iterator[list[str]]:
+    """Yield the problems of each file that is there, or that the manifest names."""
+    on_disk = {file.relative_to(folder).as_posix() for file in files}
+    named = set()
+    for stored in stored_files(manifest):
+        named.add(stored.path)
+        file = folder / stored.path
+        if stored.path not in on_disk:
+            yield [f"{stored.path}: missing"]
+        elif file.stat().st_size != stored.bytes:
+            yield [f"{stored.path}: {file.stat().st_size} bytes, not {stored.bytes}"]
+        elif sha256_of(file) != stored.sha256:
+            yield [f"{stored.path}: its bytes are not the ones that were written (sha256 differs)"]
+        else:
+            yield []
+    yield [f"{extra}: not in the manifest" for extra in sorted(on_disk - named - {MANIFEST})]
+
+
+def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[str]:
+    """Return what is wrong with one split's shards and counts, whether or not there is a manifest."""
+    try:
+        metadata = read_metadata(folder)
+    except ActlabError as error:
+        return [str(error)]
+    problems: list[str] = []
+    if "fingerprint" in metadata and fingerprint_there is None:
+        problems.append(f"{MANIFEST}: missing, and {name}/{METADATA} says that there was one")
+    elif metadata.get("fingerprint") != fingerprint_there:
+        problems.append(f"{name}/{METADATA}: its fingerprint is not the manifest's")
+    layers = layer_folders(folder)
+    expected_layers = metadata.get("layers", list(range(int(metadata.get("num_layers", len(layers))))))
+    if sorted(layers) != sorted(expected_layers):
+        problems.append(f"{name}: layers {sorted(layers)} are there, {expected_layers} expected")
+    rows_of: dict[int, list[int]] = {}
+    dtypes: set[str] = set()
+    for layer, layer_folder in layers.items():
+        shards = shard_files(layer_folder)
+        if list(shards) != list(range(len(shards))):
+            problems.append(f"{name}/{layer_folder.name}: its shards are {list(shards)}, not 0 to n without a gap")
+        rows_of[layer] = []
+        for path in shards.values():
+            n_rows, dtype, found = _check_shard(path, metadata["hidden_dim"])
+            rows_of[layer].append(n_rows)
+            dtypes |= {dtype} if n_rows else set()
+            problems += [f"{name}/{layer_folder.name}/{path.name}: {one}" for one in found]
+    usual = Counter(map(tuple, rows_of.values())).most_common(1)
+    for layer, rows in rows_of.items():
+        if tuple(rows) != usual[0][0]:
+            problems.append(f"{name}: layer {layer} has shards of {rows} rows, others of {list(usual[0][0])}")
+    if len(dtypes) > 1 or ("dtype" in metadata and dtypes and dtypes != {metadata["dtype"]}):
+        problems.append(f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}")
+    total = sum(usual[0][0]) if usual else 0
+    if metadata.get("total_examples") != total:
+        problems.append(f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored")
+    return problems
+
+
+def _check_shard(path: Path, hidden_dim: int) -> tuple[int, str, list[str]]:
+    """Return a shard's rows, its dtype, and what is wrong with it."""
+    try:
+        rows_nd = read_shard(path)
+    except ActlabError as error:
+        return 0, "", [str(error)]
+    problems = []
+    if rows_nd.shape[1] != hidden_dim:
+        problems.append(f"width {rows_nd.shape[1]}, not {hidden_dim}")
+    n_bad = int((~rows_nd.isfinite().all(dim=1)).sum())
+    if n_bad:
+        problems.append(f"{n_bad} rows hold NaN or inf")
+    return len(rows_nd), str(rows_nd.dtype).removeprefix("torch."), problems
+
+
+def check_tables(splits: dict[str, Path], manifest: dict[str, Any]) -> list[str]:
+    """Compare the example tables with the shards, and the splits with one another."""
+    problems = []
+    shard_size = manifest["identity"]["shard_size"]
+    prompts: dict[int, str] = {}
+    n_shards: dict[str, int] = {}
+    for name, folder in splits.items():
+        acts = Activations(folder)
+        table = acts.examples
+        n_shards[name] = len(acts.rows_per_shard)
+        lines = table["source_line"].tolist()
+        if lines != sorted(set(lines)):
+            problems.append(f"{name}/{EXAMPLES}: its source lines are not ascending")
+        counts = Counter((line - 1) // shard_size for line in lines)
+        by_table = [counts[shard] for shard in range(n_shards[name])]
+        if by_table != list(acts.rows_per_shard):
+            problems.append(f"{name}: shards of {list(acts.rows_per_shard)} rows, {by_table} by {EXAMPLES}")
+        for line, prompt in zip(lines, table["prompt_id"], strict=True):
+            if prompts.setdefault(line, prompt) != prompt:
+                problems.append(f"{name}: line {line} has another prompt than in another split")
+    if len(set(n_shards.values())) > 1:
+        problems.append(f"the splits have different numbers of shards: {n_shards}")
+    return problems

@@ -1,0 +1,106 @@
+"""Run the model again on a few rows, each alone, and compare."""
+
+import dataclasses
+import random
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from actlab.activations.compute.selftest import TOLERANCE, relative_error
+from actlab.activations.compute.states import read_states
+from actlab.activations.config import ExtractConfig
+from actlab.activations.extraction import Extraction
+from actlab.activations.source import scan
+from actlab.backends.hub import find_model
+from actlab.formats.activations import (
+    Activations,
+)
+from actlab.ground.errors import ConfigError, DataError, ModelError
+from actlab.ground.options import from_settings, options_of
+from actlab.ground.seeds import derive_seed
+
+
+class Recomputed(NamedTuple):
+    """The model run again, one row alone, against what is stored."""
+
+    n_rows: int
+    error_by_layer: dict[int, float]
+    """The largest ‖stored - computed‖ / ‖computed‖ of a row."""
+    tolerance: float
+
+
+def recompute_rows(
+    splits: dict[str, Path],
+    manifest: dict[str, Any],
+    n_rows: int,
+    *,
+    model: str | None,
+    dataset: str | None,
+    device: str,
+) -> Recomputed:
+    """Run the model again, each row alone, on rows drawn from each split."""
+    extraction, source = _original(manifest, model=model, dataset=dataset, device=device)
+    errors: dict[int, float] = dict.fromkeys(extraction.layers, 0.0)
+    n_done = 0
+    stored_dtype = torch.float32
+    for name, folder in splits.items():
+        acts = Activations(folder)
+        lines = acts.examples["source_line"].tolist()
+        draw = random.Random(derive_seed(0, "verify", name))
+        chosen = {lines[row]: row for row in draw.sample(range(len(lines)), min(n_rows, len(lines)))}
+        for unit in source.units:
+            if not any(unit.first_line < line <= unit.first_line + unit.n_lines for line in chosen):
+                continue
+            examples, _ = extraction.read_examples(source, unit)
+            for example in examples:
+                if example.split == name and example.row.line in chosen:
+                    reader = dataclasses.replace(extraction.reader([example]), dtype=None)
+                    (computed_ld,) = read_states(reader, [example])
+                    for place, layer in enumerate(extraction.layers):
+                        stored_d = acts[layer][chosen[example.row.line]]
+                        stored_dtype = stored_d.dtype
+                        error = relative_error(stored_d, computed_ld[place])
+                        errors[layer] = max(errors[layer], error)
+                    n_done += 1
+    tolerance = torch.finfo(stored_dtype).eps
+    if n_done:
+        tolerance += TOLERANCE[reader.backbone.dtype]
+    return Recomputed(n_done, errors, tolerance)
+
+
+def _original(
+    manifest: dict[str, Any], *, model: str | None, dataset: str | None, device: str
+) -> tuple[Extraction, Any]:
+    """Find the model and the dataset that a dump was made from, and make sure that they are the same."""
+    identity = manifest["identity"]
+    inputs = {(entry["role"], entry["name"]): entry for entry in manifest["inputs"]}
+    (dataset_name,) = (name for role, name in inputs if role == "dataset")
+    path = Path(dataset or Path("Datasets/SPDatasets") / dataset_name)
+    if not path.is_file():
+        raise ConfigError(f"there is no {path} to recompute from", hint=f"say where {dataset_name} is: --dataset FILE")
+    name = model or identity["model_name"]
+    try:
+        folder = find_model(name, identity["revision"], code=identity["trust_remote_code"])
+    except ModelError as error:
+        raise ModelError(str(error), hint="say where the model is: --model DIR") from error
+    known = {option.name for option in options_of(ExtractConfig)}
+    settings = {key: value for key, value in identity.items() if key in known and key != "revision"}
+    here = {"model": name, "dataset": str(path), "device": device}
+    config: ExtractConfig = from_settings(ExtractConfig, settings | here)
+    extraction = Extraction(folder, config)
+    source = scan(path, splits=config.split_names, shard_size=config.shard_size, limit=config.limit)
+    for entry in [source.as_input(), *extraction.input_files]:
+        there = inputs.pop((entry["role"], entry["name"]), None)
+        if entry["role"] == "dataset" and there is None:
+            there = inputs.pop(("dataset", dataset_name))
+        if there is None or there["sha256"] != entry["sha256"]:
+            flag = entry["role"]
+            raise DataError(
+                f"{entry['name']} is not the {flag} file that this dump was made from",
+                hint=f"say where the original is: --{flag} PATH",
+            )
+    if inputs:
+        missing = next(iter(inputs))[1]
+        raise DataError(f"the model here lacks {missing}", hint="say where the original is: --model DIR")
+    return extraction, source

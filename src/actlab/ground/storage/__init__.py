@@ -1,0 +1,34 @@
+"""How a dataset comes to lie on disk: planned, worked unit by unit, sealed, published by one rename.
+
+While it is made, everything lies in `<output>.partial`:
+
+    plan.json            what is to be done: settings, inputs, units
+    units/000017.json    the completion record of unit 17: its files, what it dropped
+    …                    the units' files, each written under a temporary name, flushed, renamed
+
+Sealing writes `manifest.json`, then every `metadata.json`, then removes plan, records and temporary files
+and renames the folder. A folder whose manifest names a metadata file that is there is complete.
+"""
+
+from actlab.ground.storage.files import safe_name, storage_errors
+from actlab.ground.storage.lock import Lock
+from actlab.ground.storage.plan import FORMAT_VERSION, Plan, is_complete, output_of, partial_of, read_plan
+from actlab.ground.storage.staging import Finish, NewFile, Staging, refuse_others, reopen, stage
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Finish",
+    "Lock",
+    "NewFile",
+    "Plan",
+    "Staging",
+    "is_complete",
+    "output_of",
+    "partial_of",
+    "read_plan",
+    "refuse_others",
+    "reopen",
+    "safe_name",
+    "stage",
+    "storage_errors",
+]

@@ -1,0 +1,91 @@
+"""Names, errors and files: the system's own calls, and what they can refuse."""
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from actlab.ground.errors import ConfigError, StorageError
+
+TEMPORARY = ".tmp-"
+
+
+def safe_name(name: str, what: str) -> str:
+    """Return a name that may be one folder's name, and no more.
+
+    Raises:
+        ConfigError: It is empty, has a separator, or is one of the dots.
+    """
+    if not name or name.startswith(".") or set(name) & set('/\\:\0\n*?"<>|') or len(name) > 200:
+        raise ConfigError(
+            f"{name!r} cannot be the name of a {what}",
+            hint="a name is one folder: no /, \\, : or leading dot",
+        )
+    if not name.isprintable() or any("\ud800" <= char <= "\udfff" for char in name):
+        raise ConfigError(f"{name!a} cannot be the name of a {what}", hint="rename it in printable Unicode")
+    if name.endswith((".partial", ".old", ".lock")):
+        raise ConfigError(f"{name!r} cannot be the name of a {what}", hint="actlab uses that ending itself")
+    return name
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Say what the operating system refused, and what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "free some space, then run the same command again: finished units are kept",
+            errno.EDQUOT: "your quota is used up; free some space, then run the same command again",
+            errno.EFBIG: "a file-size limit is set; raise it (ulimit -f), then run the same command again",
+            errno.EROFS: "the file system is read-only; choose another --output",
+            errno.EACCES: "you may not write there; choose another --output",
+            errno.EPERM: "you may not write there; choose another --output",
+            errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
+            errno.EEXIST: "a file stands where a folder is needed; choose another --output",
+        }
+        hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
+        raise StorageError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
+
+
+def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write a file so that its name never stands on half of it; `data` may be what writes it."""
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                if callable(data):
+                    data(file)
+                else:
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(folder: Path, *, last: str) -> None:
+    """Remove a folder so that the file which says what it is goes last."""
+    for path in list(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != last:
+            path.unlink()
+    (folder / last).unlink(missing_ok=True)
+    folder.rmdir()

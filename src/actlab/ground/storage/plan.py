@@ -1,0 +1,106 @@
+"""The plan of a dataset, and the folders in which it is made."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from actlab.ground import manifest as manifests
+from actlab.ground.errors import StorageError
+from actlab.ground.manifest import METADATA
+
+FORMAT_VERSION = 1
+PLAN = "plan.json"
+UNITS = "units"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known about a dataset before the work starts. Every value is JSON."""
+
+    kind: str
+    """Which pipeline made it, and so who can show, verify and seal it."""
+    identity: dict[str, Any]
+    """The settings that change the data, and what they came to for these inputs."""
+    inputs: list[dict[str, Any]]
+    """Name, bytes and sha256 of every file that is read."""
+    units: list[dict[str, Any]] = field(default_factory=list)
+    """The closed list of units, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of what decides the dataset's bytes."""
+        return manifests.fingerprint(self.described())
+
+    def described(self) -> dict[str, Any]:
+        """Return the part of the plan that the manifest keeps."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "identity": json.loads(json.dumps(self.identity)),
+            "inputs": self.inputs,
+        }
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder holds a sealed dataset, or one whose sealing lacks only the cleaning up."""
+    manifest = manifests.read_manifest(folder)
+    if manifest is None:
+        return False
+    metadata = [file.path for file in manifests.stored_files(manifest) if Path(file.path).name == METADATA]
+    return bool(metadata) and all((folder / path).is_file() for path in metadata)
+
+
+def partial_of(output: Path) -> Path:
+    """Return the folder in which a dataset is made."""
+    return output.with_name(output.name + ".partial")
+
+
+def output_of(path: Path) -> Path:
+    """Return the dataset's folder, named by itself or by its `.partial`.
+
+    Raises:
+        StorageError: The path has no name that a dataset could have.
+    """
+    path = path if path.name not in ("", "..") else path.resolve()
+    name = path.name.removesuffix(".partial")
+    if not name:
+        raise StorageError(f"{path} is no dataset", hint="name a dataset's folder or its .partial")
+    return path.with_name(name)
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """Return the plan of a `.partial`, or None where it has none.
+
+    Raises:
+        StorageError: It was edited or damaged.
+    """
+    if not (folder / PLAN).is_file():
+        return None
+    content = manifests.read_json(folder / PLAN)
+    try:
+        plan = Plan(content["kind"], content["identity"], content["inputs"], content["units"])
+        if plan.fingerprint == content["fingerprint"] and all(isinstance(unit["unit"], int) for unit in plan.units):
+            return plan
+    except (KeyError, TypeError):
+        pass
+    raise StorageError(
+        f"{folder / PLAN} is not what actlab wrote", hint="it was edited or damaged: give --overwrite to discard it"
+    )
+
+
+def plan_of_manifest(folder: Path) -> Plan | None:
+    """Return the plan of a folder that was stopped while its sealing cleaned up."""
+    if not is_complete(folder):
+        return None
+    content = manifests.read_manifest(folder)
+    assert content is not None
+    return Plan(content["kind"], content["identity"], content["inputs"])
+
+
+def differences_to(there: dict[str, Any], plan: Plan, *, most: int = 3) -> list[str]:
+    """Name what differs between a manifest or plan on disk and a plan, the first few only."""
+    here = plan.described()
+    found = manifests.differences({key: there.get(key) for key in here}, here)
+    found = [one.removeprefix("identity.") for one in found]
+    return found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else [])
