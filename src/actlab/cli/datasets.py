@@ -150,7 +150,8 @@ def _as_text(one: dict[str, Any]) -> str:
         f"on {one['dataset_name']}, position {one['position']}",
         f"  {one['n_files']} files, {format_bytes(one['n_bytes'])}",
     ]
-    lines += [f"  made on {', '.join(made.values())}" for made in one["made_on"]]
+    for made in one["made_on"]:
+        lines.append("  made with " + ", ".join(f"{key} {value}" for key, value in made.items()))
     lines += [f"  dropped {count}: {reason}" for reason, count in one["dropped"].items()]
     lines += ["", "  split          rows  shards  dtype     cut short"]
     for name, split in one["splits"].items():
