@@ -14,11 +14,11 @@ from actlab.cli.main import actlab
 def page() -> str:
     """Return the page: each command's help, as a terminal 100 columns wide shows it."""
     parts = ["# Commands", "", "Made from `--help` by `make docs`; a test keeps it current.", ""]
-    root = click.Context(actlab, info_name="actlab", terminal_width=100)
+    root = click.Context(actlab, info_name="actlab", terminal_width=100, **actlab.context_settings)
     parts += ["## actlab", "", "```", actlab.get_help(root), "```", ""]
     for name in actlab.list_commands(root):
         command = actlab.commands[name]
-        context = click.Context(command, info_name=f"actlab {name}", terminal_width=100)
+        context = click.Context(command, info_name=name, parent=root, terminal_width=100)
         parts += [f"## actlab {name}", "", "```", command.get_help(context), "```", ""]
     return "\n".join(parts)
 

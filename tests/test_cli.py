@@ -187,6 +187,12 @@ def test_a_config_file_stands_under_the_flags(llama, dataset, tmp_path):
     config.write_text("batch_size: many\n")
     done = run("extract-activations", "--config-path", config)
     fails_in_two_lines(done, 2, "batch_size takes a whole number, not 'many'")
+    for twice in ("layers: all\nlayers: '0'\n", "batch-size: 8\nbatch_size: 4\n"):
+        config.write_text(twice)
+        fails_in_two_lines(run("extract-activations", "--config-path", config), 2, "twice", "keep one")
+    for odd in ("5\n", "[a, b]\n", "text\n"):
+        config.write_text(odd)
+        fails_in_two_lines(run("extract-activations", "--config-path", config), 2, "not settings")
     config.write_text("a: [\n")
     fails_in_two_lines(run("extract-activations", "--config-path", config), 2, "is not YAML")
 
@@ -270,6 +276,8 @@ def test_a_dataset_may_be_named_from_inside_itself(llama, dataset, tmp_path):
         assert run(command, ".", cwd=folder).returncode == 0
     assert run("verify", ".", cwd=folder / "EM").returncode == 0
     fails_in_two_lines(run("seal", "/"), 1, "no dataset")
+    for command in ("show", "verify"):
+        fails_in_two_lines(run(command, "/"), 1, "no finished activations")
     fails_in_two_lines(run("show", "x" * 300), 1, "")
 
 

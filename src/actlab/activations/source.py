@@ -282,7 +282,7 @@ def _splits_in(path: Path, splits: tuple[str, ...], n_lines: int) -> tuple[str, 
     for name in (name for name in splits if name not in seen):
         if near := difflib.get_close_matches(name, others, n=1):
             raise DataError(f"no row of {path} has the split {name!r}", hint=f"did you mean {near[0]!r}?")
-        log.warning("%s: none of the first %d rows has the split %s", path, _ROWS_LOOKED_AT, name)
+        log.warning("%s: none of its first rows has the split %s", path, name)
     return splits
 
 

@@ -206,7 +206,7 @@ def verify(config: VerifyConfig) -> None:
         click.echo(json.dumps(content, indent=2))
     else:
         if not found.has_manifest:
-            click.echo("no manifest (another program made it): hashes were not checked", err=True)
+            click.echo("no manifest: hashes were not checked", err=True)
         for problem in found.problems:
             click.echo(f"WRONG {problem}")
         if found.recomputed:

@@ -185,7 +185,7 @@ def open_activations(path: str | Path, split: str | None = None) -> "Activations
 
 
 def _why_not(folder: Path) -> str:
-    if folder.name.endswith(".partial") or folder.with_name(folder.name + ".partial").is_dir():
+    if folder.name.endswith(".partial") or (folder.parent / f"{folder.name}.partial").is_dir():
         return "it is still being made: run its command again, or actlab seal DIR when all parts are done"
     return "give the folder that holds metadata.json"
 

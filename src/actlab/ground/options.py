@@ -170,7 +170,8 @@ def read_yaml(path: str) -> dict[str, Any]:
 
     hint = "write one setting a line, as in  batch_size: 16"
     try:
-        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        settings = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config-path") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -180,6 +181,11 @@ def read_yaml(path: str) -> dict[str, Any]:
         return {}
     if not isinstance(settings, dict):
         raise ConfigError(f"{path} holds a {type(settings).__name__}, not settings", hint=hint)
+    root = yaml.compose(text, yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
+    keys = [str(node.value).replace("-", "_") for node, _ in root.value]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ConfigError(f"{path} sets {twice[0]} twice", hint="keep one of them")
     return {str(key).replace("-", "_"): value for key, value in settings.items()}
 
 
