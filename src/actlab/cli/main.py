@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from actlab import __version__
-from actlab.cli import activations, datasets
+from actlab.cli import activations, datasets, features
 from actlab.ground.errors import ActlabError, did_you_mean
 
 EXIT_USAGE = 2
@@ -40,7 +40,15 @@ def actlab() -> None:
     """
 
 
-for one in (activations.extract, datasets.show, datasets.verify, datasets.seal):
+COMMANDS = (
+    activations.extract,
+    features.generate,
+    features.sweep,
+    datasets.show,
+    datasets.verify,
+    datasets.seal,
+)
+for one in COMMANDS:
     actlab.add_command(one)
 
 

@@ -34,8 +34,8 @@ class StorageError(ActlabError):
 
 
 @contextmanager
-def foreign_errors(what: str, *, hint: str) -> Iterator[None]:
-    """Turn whatever a library raises on a user's files into a ModelError, once, where it enters.
+def foreign_errors(what: str, *, hint: str, kind: type[ActlabError] = ModelError) -> Iterator[None]:
+    """Turn whatever a library raises on a user's files into an ActlabError, once, where it enters.
 
     For parsers of files that actlab did not write (configs, weights, tokenizers, templates): they raise
     anything on a damaged file. Running out of memory is left alone.
@@ -46,7 +46,7 @@ def foreign_errors(what: str, *, hint: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{what}: {reason}", hint=_remote_code_hint(reason) or hint) from error
+        raise kind(f"{what}: {reason}", hint=_remote_code_hint(reason) or hint) from error
 
 
 def _remote_code_hint(reason: str) -> str | None:

@@ -53,6 +53,23 @@ def parse_layers(spec: str, n_layers: int) -> tuple[int, ...]:
     return tuple(sorted(chosen))
 
 
+def parse_layers_arg(spec: str) -> list[int]:
+    """Turn "0-2,10,15-17" into ascending layer numbers, without repeats; what layers there are, a file says.
+
+    >>> parse_layers_arg("0-2,10,15-17")
+    [0, 1, 2, 10, 15, 16, 17]
+
+    Raises:
+        ConfigError: The spec does not parse, is "all", has a negative number, or runs backwards.
+    """
+    items = _parse(spec)
+    if items is None or any(first < 0 or last < 0 for first, last, _ in items):
+        raise ConfigError(f"--layers {spec!r} is not a list of layers", hint='write "0-5", "2,5,10" or "0-2,10,15-17"')
+    if any(first > last for first, last, _ in items):
+        raise ConfigError(f"--layers {spec!r} has a range that runs backwards", hint="write the lower layer first")
+    return sorted({layer for first, last, step in items for layer in range(first, last + 1, step)})
+
+
 def _parse(spec: str) -> list[tuple[int, int, int]] | None:
     """Return (first, last, step) for each item, or None for "all"."""
     if spec.strip() == "all":

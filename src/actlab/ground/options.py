@@ -25,8 +25,8 @@ Config = TypeVar("Config")
 Result = TypeVar("Result")
 
 
-def execution(default: Any) -> Any:
-    """Declare a field that does not change the data: output, part, device, quiet, …"""
+def execution(default: Any = dataclasses.MISSING) -> Any:
+    """Declare a field that does not change the data: output, part, device, quiet, …; without default, a required one."""
     return field(default=default, metadata={"execution": True})
 
 

@@ -10,25 +10,31 @@ Sealing writes `manifest.json`, then every `metadata.json`, then removes plan, r
 and renames the folder. A folder whose manifest names a metadata file that is there is complete.
 """
 
-from actlab.ground.storage.files import safe_name, storage_errors
+from actlab.ground.storage.files import safe_name, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.plan import FORMAT_VERSION, Plan, is_complete, output_of, partial_of, read_plan
+from actlab.ground.storage.single import SINGLE, Made, finish_single, publish_single
 from actlab.ground.storage.staging import Finish, NewFile, Staging, refuse_others, reopen, stage
 
 __all__ = [
     "FORMAT_VERSION",
+    "SINGLE",
     "Finish",
     "Lock",
+    "Made",
     "NewFile",
     "Plan",
     "Staging",
+    "finish_single",
     "is_complete",
     "output_of",
     "partial_of",
+    "publish_single",
     "read_plan",
     "refuse_others",
     "reopen",
     "safe_name",
     "stage",
     "storage_errors",
+    "write_file",
 ]

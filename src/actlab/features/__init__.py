@@ -1,0 +1,1 @@
+"""SAE features of sentences: compute them, rank them, make classifier datasets, train probes."""

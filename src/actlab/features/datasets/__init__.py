@@ -1,0 +1,1 @@
+"""`actlab generate-datasets`: classifier datasets from sentence feature files."""

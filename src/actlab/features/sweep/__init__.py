@@ -1,0 +1,1 @@
+"""`actlab sweep-datasets`: many classifier datasets from one pass over each folder's files."""

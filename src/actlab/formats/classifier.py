@@ -1,0 +1,178 @@
+"""Classifier datasets: X and y with how they were made, as one NPZ or Parquet file."""
+
+# n sample, f input feature, t target
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Shaped
+
+from actlab.ground.errors import DataError, foreign_errors
+from actlab.ground.storage import write_file
+
+NORM_KEYS = ("method", "mean", "std", "min", "max", "range")
+"""Kept in `metadata` under these names, in the file as `norm_*` (`meta_*` in older files)."""
+_PARQUET_KEY = b"actlab"
+_MOST_BYTES = 1 << 36
+
+
+class ClassifierDataset(NamedTuple):
+    """What a file holds. It unpacks as X, y, metadata."""
+
+    X: Float[np.ndarray, "n f"]
+    y: Shaped[np.ndarray, " n"] | Shaped[np.ndarray, "n t"]
+    """float32 activations, or int64 labels."""
+    metadata: dict[str, Any]
+    """The file's `meta_*` without that prefix, and the normalisation's `method`, `mean`, `std`, `min`, `max`."""
+
+    def to_sklearn(self) -> tuple[Any, Any]:
+        """Return X and y, as `fit(X, y)` takes them."""
+        return self.X, self.y
+
+    def to_torch(self) -> Any:
+        """Return a `torch.utils.data.TensorDataset` over X and y."""
+        import torch
+
+        return torch.utils.data.TensorDataset(torch.from_numpy(self.X), torch.from_numpy(self.y))
+
+    @property
+    def sentence_indices(self) -> Shaped[np.ndarray, " n"]:
+        """Which sentence each sample comes from; without record, each from its own."""
+        found = self.metadata.get("groups", self.metadata.get("sentence_indices"))
+        return np.arange(len(self.X)) if found is None or len(found) != len(self.X) else np.asarray(found)
+
+
+def save_dataset(
+    X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, "n ..."], metadata: Mapping[str, Any], path: str | Path
+) -> None:
+    """Write a dataset as NPZ, or as Parquet where the path ends so. The same values give the same bytes.
+
+    Keys of the normalisation (`method`, `mean`, `std`, `min`, `max`) may stand in `metadata`: they are stored
+    as `norm_*`, all else as `meta_*`; text 0-d, lists as arrays, what is None not at all.
+
+    Raises:
+        DataError: X and y do not fit together, or a value is not finite or no number.
+    """
+    path = Path(path).expanduser()
+    y = np.asarray(y)
+    arrays = {"X": np.asarray(X, dtype=np.float32), "y": y.astype(_y_dtype(y), copy=False)}
+    _check(arrays["X"], arrays["y"], str(path))
+    stored = {
+        f"norm_{key}" if key in NORM_KEYS else f"meta_{key}": _stored(key, value)
+        for key, value in metadata.items()
+        if value is not None
+    }
+    if path.suffix == ".parquet":
+        write_file(path, _parquet_bytes(arrays, stored))
+        return
+
+    def write(file: Any) -> None:
+        np.savez(file, allow_pickle=False, **arrays, **stored)
+
+    write_file(path if path.suffix == ".npz" else path.with_name(path.name + ".npz"), write)
+
+
+def load_dataset(path: str | Path) -> ClassifierDataset:
+    """Read a dataset that actlab wrote, or one of the older dialect, whose `norm_*` are named `meta_*`.
+
+    Raises:
+        DataError: It is none, or holds values that are not finite.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DataError(f"there is no dataset {path}", hint="make one: actlab generate-datasets --help")
+    found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+    if "X" not in found or "y" not in found:
+        raise DataError(f"{path} has no X and y", hint="give an NPZ that actlab generate-datasets wrote")
+    X, y = found.pop("X"), found.pop("y")
+    _check(X, y, str(path))
+    metadata = {}
+    for key, value in found.items():
+        name = key.removeprefix("meta_").removeprefix("norm_")
+        metadata[name] = value.item() if value.ndim == 0 else value
+    if "method" not in metadata and "normalization" in metadata:
+        metadata["method"] = metadata["normalization"]
+    return ClassifierDataset(X, y, metadata)
+
+
+def read_manifest_of(path: Path) -> dict[str, Any] | None:
+    """Return the manifest inside a dataset's file; None where there is no file, or none in it."""
+    if not path.is_file():
+        return None
+    try:
+        if path.suffix == ".parquet":
+            text = json.loads(pq.read_schema(path).metadata[_PARQUET_KEY])["meta_manifest"]["value"]
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                text = str(file["meta_manifest"])
+        return cast(dict[str, Any], json.loads(text))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+
+
+def _check(X: Any, y: Any, where: str) -> None:
+    hint = "X is [samples, features] and y has as many samples"
+    if X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y):
+        raise DataError(f"{where}: X is {list(X.shape)} and y {list(y.shape)}", hint=hint)
+    if X.dtype.kind not in "fiu" or y.dtype.kind not in "fiu":
+        raise DataError(f"{where}: X is {X.dtype} and y {y.dtype}, not numbers", hint=hint)
+    for name, values in (("X", X), ("y", y)):
+        if not all(np.isfinite(values[start : start + 4096]).all() for start in range(0, len(values), 4096)):
+            raise DataError(f"{where}: {name} holds NaN or inf", hint="leave those samples away")
+
+
+def _y_dtype(y: Shaped[np.ndarray, "n ..."]) -> Any:
+    return {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.int64}.get(y.dtype.kind, y.dtype)
+
+
+def _stored(key: str, value: Any) -> Shaped[np.ndarray, "..."]:
+    array = np.asarray(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
+    if array.dtype.kind not in "fiubU":
+        raise DataError(f"metadata {key!r} is neither numbers nor text", hint="use numbers, text, or lists of them")
+    if key in ("mean", "std", "min", "max", "range"):
+        return array.astype(np.float32, copy=False)
+    return array
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    hint = "give an NPZ that actlab generate-datasets wrote"
+    with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError), np.load(path, allow_pickle=False) as file:
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise DataError(f"{path} is not an NPZ", hint=hint)
+        if file.zip is None or sum(info.file_size for info in file.zip.infolist()) > _MOST_BYTES:
+            raise DataError(f"{path} claims to hold more than {_MOST_BYTES} bytes", hint=hint)
+        return {key: file[key] for key in file.files if key in ("X", "y") or key.startswith(("meta_", "norm_"))}
+
+
+def _parquet_bytes(arrays: Mapping[str, Any], stored: Mapping[str, Any]) -> bytes:
+    columns: dict[str, Any] = {}
+    for name, values in arrays.items():
+        flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+        columns[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    described = {key: {"dtype": str(value.dtype), "value": value.tolist()} for key, value in stored.items()}
+    metadata = {_PARQUET_KEY: json.dumps(described, ensure_ascii=False).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)
+    return buffer.getvalue()
+
+
+def _read_parquet(path: Path) -> dict[str, Any]:
+    hint = "give a Parquet file that actlab generate-datasets wrote"
+    with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError):
+        table = pq.read_table(path)
+        found = {name: _column(table[name].combine_chunks()) for name in ("X", "y")}
+        described = json.loads(table.schema.metadata[_PARQUET_KEY])
+        return found | {key: np.array(one["value"], dtype=one["dtype"]) for key, one in described.items()}
+
+
+def _column(column: Any) -> Shaped[np.ndarray, "n ..."]:
+    if pa.types.is_fixed_size_list(column.type):
+        return np.asarray(column.flatten()).reshape(len(column), column.type.list_size)
+    return np.asarray(column)

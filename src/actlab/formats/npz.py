@@ -1,0 +1,304 @@
+"""NPZ files, read a few bytes at a time: an element costs its own page, not its array.
+
+A stored member is read at its offset with `pread`, read-ahead switched off; a compressed one is inflated in
+bounded pieces, from its start to the last byte wanted. Nothing in a file is executed, objects are refused.
+"""
+
+import functools
+import io
+import itertools
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+import numpy as np
+from jaxtyping import Shaped
+
+from actlab.ground.errors import DataError, foreign_errors
+
+_HEAD_BYTES = 1024
+"""Read at a member's start: its local header, its array header and, of a small array, all of it."""
+_PIECE_BYTES = 256 << 10
+_GAP_BYTES = 4096
+"""Elements nearer than a page are fetched together."""
+_SMALL_BYTES = 64 << 20
+"""No array that is read whole is larger."""
+_HINT = "is it whole, and an NPZ? Make it again, or take it away"
+
+
+class ArrayHeader(NamedTuple):
+    """What an array's header says."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    is_fortran: bool
+    n_header_bytes: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the elements."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Member:
+    """Where an array lies in the file."""
+
+    header: ArrayHeader
+    offset: int
+    """Of the member's data, array header included, from the file's start."""
+    n_stored_bytes: int
+    is_deflated: bool
+    crc: int
+
+
+class NpzReader:
+    """One NPZ file. Arrays are looked at inside `with reader:`, which may be entered again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO | None = None
+        self._infos: dict[str, zipfile.ZipInfo] = {}
+        self._members: dict[str, _Member] = {}
+        self._state: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        with self._errors():
+            self._file = self.path.open("rb", buffering=0)
+            status = os.fstat(self._file.fileno())
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            state = (status.st_size, status.st_mtime_ns)
+            if self._state is None:
+                with zipfile.ZipFile(self._file) as archive:
+                    for info in archive.infolist():
+                        self._infos[info.filename.removesuffix(".npy")] = info
+                self._state = state
+            elif self._state != state:
+                self.__exit__()
+                raise DataError(f"{self.path} changed during the run", hint="run again when nobody writes to it")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._infos
+
+    @property
+    def checksums(self) -> list[tuple[str, int, int]]:
+        """Name, bytes and checksum of each array as the file's own directory tells, so nothing is read."""
+        return [(name, info.file_size, info.CRC) for name, info in self._infos.items()]
+
+    @property
+    def names(self) -> list[str]:
+        """The arrays' names, in the file's order."""
+        return list(self._infos)
+
+    def header(self, name: str) -> ArrayHeader:
+        """Return an array's dtype, shape and order.
+
+        Raises:
+            DataError: There is no such array, or it is damaged, encrypted or made of objects.
+        """
+        return self._member(name).header
+
+    def array(self, name: str) -> Shaped[np.ndarray, "..."]:
+        """Read a small array whole and check its checksum.
+
+        Raises:
+            DataError: There is none, or it is damaged, or larger than 64 MiB.
+        """
+        member = self._member(name)
+        if member.header.n_bytes > _SMALL_BYTES:
+            raise DataError(f"{self.path}: {name} is too large, {member.header.n_bytes} bytes", hint=_HINT)
+        with self._errors():
+            data = b"".join(self._pieces(member))
+            if len(data) != member.header.n_header_bytes + member.header.n_bytes or zlib.crc32(data) != member.crc:
+                raise DataError(f"{self.path}: {name} is damaged, its checksum differs", hint=_HINT)
+            values = np.frombuffer(data, member.header.dtype, offset=member.header.n_header_bytes)
+            order = "F" if member.header.is_fortran else "C"
+            return values.reshape(member.header.shape, order=order)  # type: ignore[call-overload,no-any-return]
+
+    def pick(self, name: str, index: tuple[Any, ...]) -> Shaped[np.ndarray, "..."]:
+        """Return `array[index]` for whole numbers or arrays of them, one for each dimension, by their bytes alone.
+
+        Raises:
+            DataError: There is no such array, it is damaged, or the index lies outside.
+        """
+        member = self._member(name)
+        header = member.header
+        arrays = np.broadcast_arrays(*index)
+        if len(arrays) != len(header.shape):
+            raise DataError(f"{self.path}: {name} has {len(header.shape)} dimensions", hint=_HINT)
+        order = "F" if header.is_fortran else "C"
+        try:
+            places = np.asarray(np.ravel_multi_index(arrays, header.shape, order=order)).reshape(-1)  # type: ignore[call-overload]
+        except ValueError as error:
+            raise DataError(f"{self.path}: {name} is only {header.shape}", hint=_HINT) from error
+        is_ascending = bool((places[1:] >= places[:-1]).all())
+        sorting = slice(None) if is_ascending else np.argsort(places, kind="stable")
+        picked = np.empty(len(places), header.dtype.newbyteorder("="))
+        with self._errors():
+            take = self._inflate_at if member.is_deflated else self._read_at
+            picked[sorting] = take(member, places[sorting])
+        return picked.reshape(arrays[0].shape)
+
+    def _read_at(self, member: _Member, places: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+        """Return the elements at ascending places of a stored array: near ones by one read."""
+        header = member.header
+        picked = np.empty(len(places), header.dtype)
+        size = header.dtype.itemsize
+        steps = np.diff(places) * size > _GAP_BYTES
+        steps |= np.diff(places * size // _PIECE_BYTES) > 0
+        bounds = [0, *(np.flatnonzero(steps) + 1).tolist(), len(places)]
+        start = member.offset + header.n_header_bytes
+        for first, last in itertools.pairwise(bounds):
+            if first == last:
+                continue
+            low, high = int(places[first]), int(places[last - 1]) + 1
+            data = self._pread((high - low) * size, start + low * size)
+            picked[first:last] = np.frombuffer(data, header.dtype)[places[first:last] - low]
+        return picked
+
+    def _inflate_at(self, member: _Member, places: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+        """Return the elements at ascending places of a compressed array, and stop after the last."""
+        header = member.header
+        picked = np.empty(len(places), header.dtype)
+        size = header.dtype.itemsize
+        n_left = header.n_header_bytes  # still to be skipped
+        rest = b""
+        first = n_seen = 0
+        for piece in self._pieces(member):
+            if first == len(places):
+                return picked
+            skipped = min(n_left, len(piece))
+            n_left -= skipped
+            data = rest + piece[skipped:] if rest or skipped else piece
+            n_here = len(data) // size
+            last = int(np.searchsorted(places, n_seen + n_here))
+            if last > first:
+                here = np.frombuffer(data, header.dtype, count=n_here)
+                picked[first:last] = here[places[first:last] - n_seen]
+            rest = data[n_here * size :]
+            n_seen += n_here
+            first = last
+        if first < len(places):
+            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+        return picked
+
+    def _pieces(self, member: _Member) -> Iterator[bytes]:
+        """Yield a member's bytes, array header included, in bounded pieces."""
+        if not member.is_deflated:
+            for done in range(0, member.n_stored_bytes, _PIECE_BYTES):
+                yield self._pread(min(_PIECE_BYTES, member.n_stored_bytes - done), member.offset + done)
+            return
+        n_bytes = member.header.n_header_bytes + member.header.n_bytes
+        for piece in self._inflated(member.offset, member.n_stored_bytes):
+            n_bytes -= len(piece)
+            if n_bytes < 0:
+                raise DataError(f"{self.path} holds more than its arrays say", hint=_HINT)
+            yield piece
+
+    def _inflated(self, offset: int, n_stored_bytes: int) -> Iterator[bytes]:
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        for done in range(0, n_stored_bytes, _PIECE_BYTES):
+            data = self._pread(min(_PIECE_BYTES, n_stored_bytes - done), offset + done)
+            while data:
+                yield inflate.decompress(data, _PIECE_BYTES)
+                data = inflate.unconsumed_tail
+        while piece := inflate.decompress(b"", _PIECE_BYTES) if not inflate.eof else b"":
+            yield piece
+
+    def _pread(self, n_bytes: int, offset: int) -> bytes:
+        assert self._file is not None, "use inside `with reader:`"
+        data = os.pread(self._file.fileno(), n_bytes, offset)
+        while 0 < len(data) < n_bytes:
+            more = os.pread(self._file.fileno(), n_bytes - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        if len(data) < n_bytes:
+            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+        return data
+
+    def _member(self, name: str) -> _Member:
+        if name not in self._members:
+            if name not in self._infos:
+                raise DataError(f"{self.path} has no array {name!r}", hint="it has " + ", ".join(self._infos))
+            with self._errors():
+                self._members[name] = self._find(name, self._infos[name])
+        return self._members[name]
+
+    def _find(self, name: str, info: zipfile.ZipInfo) -> _Member:
+        """Read the local header, whose lengths may differ from the directory's, and the array header behind it."""
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
+            raise DataError(f"{self.path}: {name} is encrypted or compressed in an unknown way", hint=_HINT)
+        assert self._state is not None
+        n_bytes = min(_HEAD_BYTES, max(0, self._state[0] - info.header_offset))
+        head = self._pread(n_bytes, info.header_offset)
+        if head[:4] != b"PK\x03\x04":
+            raise DataError(f"{self.path}: {name} is not where the file says", hint=_HINT)
+        n_local = 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+        offset = info.header_offset + n_local
+        is_deflated = info.compress_type == zipfile.ZIP_DEFLATED
+        if offset + info.compress_size > self._state[0]:
+            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+        header = _read_header(self._beginning(offset, info, head[n_local:]))
+        if header.dtype.hasobject or header.dtype.kind not in "fiubU":
+            raise DataError(f"{self.path}: {name} holds {header.dtype}, neither numbers nor text", hint=_HINT)
+        if header.n_header_bytes + header.n_bytes != info.file_size:
+            raise DataError(f"{self.path}: {name} has not the size that its header says", hint=_HINT)
+        return _Member(header, offset, info.compress_size, is_deflated, info.CRC)
+
+    def _beginning(self, offset: int, info: zipfile.ZipInfo, head: bytes) -> bytes:
+        """Return the array header's bytes."""
+        if info.compress_type == zipfile.ZIP_DEFLATED:
+            n_wanted = min(_HEAD_BYTES, info.compress_size)
+            start = head[:n_wanted] if len(head) >= n_wanted else self._pread(n_wanted, offset)
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _HEAD_BYTES)
+        else:
+            data = head if len(head) >= 128 else self._pread(min(_HEAD_BYTES, info.compress_size), offset)
+        n_header = _header_bytes(data)
+        if n_header > len(data):  # very many dimensions: no array of ours
+            raise DataError(f"{self.path}: an array header of {n_header} bytes", hint=_HINT)
+        return data[:n_header]
+
+    def _errors(self) -> Any:
+        return foreign_errors(f"cannot read {self.path}", hint=_HINT, kind=DataError)
+
+
+def _header_bytes(data: bytes) -> int:
+    """Return the length of an array header, its magic included."""
+    if data[:6] != b"\x93NUMPY" or len(data) < 12:
+        raise ValueError("an array in it has no header")
+    if data[6] == 1:
+        return 10 + int.from_bytes(data[8:10], "little")
+    return 12 + int.from_bytes(data[8:12], "little")
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_header(data: bytes) -> ArrayHeader:
+    """Parse an array header; the files of a folder share most of theirs."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read(file)
+    if any(size < 0 for size in shape):
+        raise ValueError(f"an array in it has the shape {shape}")
+    return ArrayHeader(dtype, shape, is_fortran, len(data))
+
+
+def write_npz(file: BinaryIO, arrays: Mapping[str, Shaped[np.ndarray, "..."]], *, compressed: bool) -> None:
+    """Write arrays as NPZ: stored, or deflated at the fastest level. The same arrays give the same bytes."""
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w", method, compresslevel=1 if compressed else None) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:  # dated 1980
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

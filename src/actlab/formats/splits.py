@@ -1,0 +1,129 @@
+"""Which sentences a chain of commands trains on and tests on: `splits.json`.
+
+The unit is the sentence, so all rows of one sentence are on one side.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from actlab.ground.errors import DataError
+from actlab.ground.manifest import fingerprint, read_json, to_json
+
+KIND = "splits"
+SIDES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Every sentence on one side."""
+
+    side_of: Mapping[int, str]
+    """Sentence index to "train", "validation" or "test"."""
+    text_ids: Mapping[int, str]
+    """Sentence index to `text_id` of its text; empty where the input had no texts."""
+    settings: Mapping[str, Any]
+    """How it was made."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that say which split this is."""
+        return fingerprint([sorted((index, side) for index, side in self.side_of.items())])[:12]
+
+    def indices(self, side: str) -> list[int]:
+        """Return the sentences of one side, ascending."""
+        return sorted(index for index, of in self.side_of.items() if of == side)
+
+    def sides(self, sentence_indices: Iterable[int]) -> np.ndarray[Any, np.dtype[np.str_]]:
+        """Return each row's side.
+
+        Raises:
+            DataError: A sentence is on no side.
+        """
+        indices = [int(index) for index in sentence_indices]
+        unknown = sorted({index for index in indices if index not in self.side_of})
+        if unknown:
+            raise DataError(
+                f"the split knows nothing of sentence {unknown[0]} ({len(unknown)} sentences in all)",
+                hint="was it made from other sentences? Make it from this input: actlab split --input …",
+            )
+        return np.array([self.side_of[index] for index in indices], dtype="<U10")
+
+    def check_texts(self, texts: Mapping[int, str]) -> None:
+        """Refuse a split that was made for other sentences under the same numbers.
+
+        Raises:
+            DataError: A text is not the one that the split was made for.
+        """
+        for index, text in texts.items():
+            known = self.text_ids.get(index)
+            if known is not None and known != text_id(text):
+                raise DataError(
+                    f"the split was made for another text than sentence {index} of this input",
+                    hint="make it from this input: actlab split --input …",
+                )
+
+
+def text_id(text: str) -> str:
+    """Return twelve hex digits that stand for a text.
+
+    >>> text_id("Hello")
+    '185f8db32271'
+    """
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def splits_bytes(splits: Splits) -> bytes:
+    """Return the bytes of `splits.json`."""
+    content = {
+        "kind": KIND,
+        "format_version": 1,
+        "fingerprint": splits.fingerprint,
+        "settings": dict(splits.settings),
+        **{side: splits.indices(side) for side in SIDES},
+        "text_ids": {str(index): splits.text_ids[index] for index in sorted(splits.text_ids)},
+    }
+    return to_json(content)
+
+
+def read_splits(path: str | Path) -> Splits:
+    """Read `splits.json`.
+
+    Raises:
+        DataError: It is none, or a sentence is on two sides.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DataError(f"there is no split {path}", hint="make one: actlab split --input … --output splits.json")
+    content = read_json(path)
+    hint = "make it anew: actlab split --input … --output splits.json"
+    if not isinstance(content, dict) or content.get("kind") != KIND:
+        raise DataError(f"{path} is no split", hint=hint)
+    side_of: dict[int, str] = {}
+    for side in SIDES:
+        indices = content.get(side, [])
+        if not isinstance(indices, list) or not all(type(index) is int and index >= 0 for index in indices):
+            raise DataError(f"{path} has something else than sentence indices under {side!r}", hint=hint)
+        for index in indices:
+            if index in side_of:
+                raise DataError(f"{path} has sentence {index} under {side_of[index]!r} and {side!r}", hint=hint)
+            side_of[index] = side
+    if not any(side == "train" for side in side_of.values()):
+        raise DataError(f"{path} has no sentence to train on", hint=hint)
+    text_ids = content.get("text_ids", {})
+    settings = content.get("settings", {})
+    if not isinstance(text_ids, dict) or not isinstance(settings, dict) or not all(map(str.isdecimal, text_ids)):
+        raise DataError(f"{path} is no split", hint=hint)
+    return Splits(side_of, {int(index): str(one) for index, one in text_ids.items()}, settings)
+
+
+def row_sides(splits: Splits | None, sentence_indices: Int[np.ndarray, " n"]) -> np.ndarray[Any, np.dtype[np.str_]]:
+    """Return each row's side; without a split every row is "train"."""
+    if splits is None:
+        return np.full(len(sentence_indices), "train", dtype="<U10")
+    return splits.sides(sentence_indices)

@@ -1,0 +1,40 @@
+"""Datasets of one unit: a handful of files made together, published whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actlab.ground.manifest import METADATA
+from actlab.ground.storage.plan import Plan
+from actlab.ground.storage.staging import Finish, NewFile, Staging, stage
+from actlab.ground.units import Part
+
+SINGLE = [{"unit": 0}]
+"""The units of such a dataset's plan."""
+
+
+class Made(NamedTuple):
+    """What such a dataset consists of."""
+
+    files: list[NewFile]
+    metadata: dict[str, Any]
+    """The content of its `metadata.json`."""
+
+
+def publish_single(output: Path, plan: Plan, make: Callable[[], Made], *, overwrite: bool) -> None:
+    """Make a dataset of one unit, unless it is there already.
+
+    Raises:
+        StorageError: There is one made with other settings, or another run is at work on it.
+    """
+    with stage(output, plan, part=Part(), overwrite=overwrite) as dataset:
+        for unit in dataset.missing():
+            made = make()
+            dataset.commit(unit, made.files, {"metadata": made.metadata})
+        dataset.seal(finish_single)
+
+
+def finish_single(staging: Staging) -> Finish:
+    """Return the metadata that the one unit left."""
+    (record,) = staging.records()
+    return Finish([], {METADATA: record["metadata"]}, {})
