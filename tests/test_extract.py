@@ -11,7 +11,8 @@ import torch
 
 import actlab
 from actlab.activations import extraction as extraction_module
-from actlab.activations.compute import states as states_module
+from actlab.backends import reader as states_module
+from actlab.backends import selftest
 from tests import tiny
 from tests.conftest import make_rows
 from tests.test_storage import tree
@@ -157,10 +158,10 @@ def test_out_of_memory_halves_that_batch_says_so_and_goes_on(llama, dataset, tmp
     (whole,) = extract(llama, dataset, tmp_path / "whole", dtype="float32")
     real = states_module._run_whole
 
-    def small_device(reader, inputs):
+    def small_device(reader, inputs, make_pick):
         if len(inputs) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(reader, inputs)
+        return real(reader, inputs, make_pick)
 
     monkeypatch.setattr(states_module, "_run_whole", small_device)
     (halved,) = extract(llama, dataset, tmp_path / "halved", dtype="float32")
@@ -169,7 +170,7 @@ def test_out_of_memory_halves_that_batch_says_so_and_goes_on(llama, dataset, tmp
         one, other = (actlab.open_activations(dump.path, split)[2][:] for dump in (whole, halved))
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
-    def no_memory(reader, inputs):
+    def no_memory(reader, inputs, make_pick):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(states_module, "_run_whole", no_memory)
@@ -194,8 +195,8 @@ def test_one_copy_from_device_to_host_a_batch(llama, dataset, tmp_path, monkeypa
         forwards.append(1)
         return real_forward(*args, **kwargs)
 
-    monkeypatch.setattr(extraction_module, "self_test", lambda reader, examples: 0.0)
-    monkeypatch.setattr(extraction_module, "choose_padding", lambda *_: "right, no mask")
+    monkeypatch.setattr(selftest, "self_test", lambda reader, examples: 0.0)
+    monkeypatch.setattr(selftest, "choose_padding", lambda *_: "right, no mask")
     monkeypatch.setattr(capture, "_forward", forward)
     monkeypatch.setattr(torch.Tensor, "cpu", counted)
     extract(llama, dataset, tmp_path / "out", batch_size=8)
@@ -213,11 +214,11 @@ def test_what_the_splits_share_is_computed_once(llama, dataset, tmp_path, monkey
     ran: list[int] = []
     real = states_module._run_whole
 
-    def counted(reader, inputs):
+    def counted(reader, inputs, make_pick):
         ran.append(len(inputs))
-        return real(reader, inputs)
+        return real(reader, inputs, make_pick)
 
-    monkeypatch.setattr(extraction_module, "self_test", lambda reader, examples: 0.0)
+    monkeypatch.setattr(selftest, "self_test", lambda reader, examples: 0.0)
     monkeypatch.setattr(states_module, "_run_whole", counted)
     (dump,) = extract(llama, dataset, tmp_path / "out", position="prompt-last")
     assert sum(ran) == 20, "one run a prompt, not one a response"
@@ -244,7 +245,7 @@ def test_damage_in_the_making_is_done_again_and_damage_after_sealing_is_refused(
 
 
 def test_a_link_or_a_file_in_the_outputs_place_is_refused_before_any_work(llama, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction_module, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
+    monkeypatch.setattr(selftest, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
     place = tmp_path / "out" / "tiny-llama" / "data"
     place.parent.mkdir(parents=True)
     place.symlink_to(tmp_path / "elsewhere")
@@ -271,11 +272,12 @@ def test_settings_that_come_to_the_same_are_the_same(llama, dataset, tmp_path):
 def test_a_self_test_that_fails_stops_the_run(llama, dataset, tmp_path, monkeypatch):
     real = states_module._run_whole
 
-    def left_padded_by_mistake(reader, inputs):
+    def left_padded_by_mistake(reader, inputs, make_pick):
         shift = max(len(ids) for ids, _, _ in inputs)
-        return real(reader, [((7,) * (shift - len(ids)) + ids, *_moved(ids, shift, a, b)) for ids, a, b in inputs])
+        moved = [one._make(((7,) * (shift - len(one.ids)) + one.ids, *_moved(*one, shift))) for one in inputs]
+        return real(reader, moved, make_pick)
 
-    def _moved(ids, shift, start, stop):
+    def _moved(ids, start, stop, shift):
         return start + shift - len(ids), stop + shift - len(ids)
 
     monkeypatch.setattr(states_module, "_run_whole", left_padded_by_mistake)
@@ -288,13 +290,13 @@ def test_several_models_are_each_loaded_once_for_all_datasets(llama, tmp_path, w
     other = tiny.make_model(tmp_path / "tiny-gpt2", "gpt2")
     first, second = write_rows(make_rows(4), "one.jsonl"), write_rows(make_rows(5), "two.jsonl")
     loads: list[str] = []
-    real = extraction_module.load_backbone
+    real = selftest.load_backbone
 
     def counted(model, *args, **kwargs):
         loads.append(model.name)
         return real(model, *args, **kwargs)
 
-    monkeypatch.setattr(extraction_module, "load_backbone", counted)
+    monkeypatch.setattr(selftest, "load_backbone", counted)
     dumps = extract((llama, other), (first, second), tmp_path / "out")
     assert loads == ["tiny-llama", "tiny-gpt2"]
     names = [dump.path.relative_to(tmp_path / "out").as_posix() for dump in dumps]

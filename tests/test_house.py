@@ -18,7 +18,7 @@ VIOLATIONS = {
     "formats imports backends": ("formats/activations.py", "import actlab.backends.hub"),
     "backends imports formats": ("backends/hub.py", "import actlab.formats.activations"),
     "a pipeline imports the command line": ("activations/run.py", "import actlab.cli.main"),
-    "compute imports the sink": ("activations/compute/batches.py", "import actlab.activations.sink"),
+    "compute imports the sink": ("activations/compute.py", "import actlab.activations.sink"),
     "config imports source": ("activations/config.py", "import actlab.activations.source"),
     "ground imports torch": ("ground/seeds.py", "import torch"),
     "a config imports numpy": ("activations/config.py", "import numpy"),

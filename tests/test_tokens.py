@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from actlab.activations.compute.batches import plan_batches
-from actlab.activations.compute.tokens import (
+from actlab.activations.compute import (
     CUT_AWAY,
     EMPTY,
     NO_SUCH_TOKEN,
@@ -19,6 +18,7 @@ from actlab.activations.compute.tokens import (
 )
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped, Row
+from actlab.backends.batches import plan_batches
 from actlab.ground.errors import ModelError
 
 TEMPLATE = "{{ '<s>' }}{% for m in messages %}{{ ' [' + m.role + '] ' + m.content | trim + ' [end]\n' }}{% endfor %}"

@@ -151,7 +151,7 @@ def floor(folder: Path, out: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from actlab.activations.compute.batches import plan_batches
+    from actlab.backends.batches import plan_batches
     from actlab.activations.config import ExtractConfig
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")

@@ -11,9 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from actlab.activations.compute.selftest import choose_padding, self_test
-from actlab.activations.compute.states import Reader, read_states
-from actlab.activations.compute.tokens import OVER_LIMIT, Example, Tokens
+from actlab.activations.compute import OVER_LIMIT, Example, Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
@@ -21,11 +19,12 @@ from actlab.backends.hub import ModelFolder, model_files, weights_bytes
 from actlab.backends.models import (
     ModelFacts,
     environment,
-    load_backbone,
     load_tokenizer,
     pick_device,
     read_facts,
 )
+from actlab.backends.reader import Reader, read_states
+from actlab.backends.selftest import load_reader
 from actlab.formats.activations import DTYPES, KIND
 from actlab.ground.errors import DataError, ModelError
 from actlab.ground.layers import parse_layers
@@ -149,33 +148,19 @@ class Extraction:
     def reader(self, examples: Sequence[Example]) -> Reader:
         """Return the model, loaded and tested on the first examples that are to be read."""
         if self._reader is None:
-            backbone = load_backbone(
+            reader = load_reader(
                 self.model,
                 self.facts,
-                deepest=max(self.layers),
+                self.layers,
+                examples,
+                batch_size=self.config.batch_size,
+                batch_tokens=self.config.batch_tokens,
                 dtype=self.config.model_dtype,
                 device=self.device,
                 load_in_4bit=self.config.load_in_4bit,
                 trust_remote_code=self.config.trust_remote_code,
             )
-            try:
-                padding = choose_padding(backbone, self.facts, examples[0].ids)
-                reader = Reader(
-                    backbone, self.facts, self.layers, padding, self.config.batch_size, self.config.batch_tokens
-                )
-                error = self_test(reader, examples)
-            except RuntimeError as failure:
-                if not self.config.load_in_4bit:
-                    raise
-                raise ModelError(
-                    f"{self.model.name} does not run in 4 bits on {self.device.type}: {failure}",
-                    hint="use --device cuda, or leave --load-in-4bit away",
-                ) from failure
-            log.info(
-                "%s on %s in %s: padding %s; self-test: rows alone and batched agree to %.0e",
-                *(self.model.name, self.device.type, backbone.dtype, padding, error),
-            )
-            of_model = str(backbone.dtype).removeprefix("torch.")
+            of_model = str(reader.backbone.dtype).removeprefix("torch.")
             saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype
             self._reader = dataclasses.replace(reader, dtype=saved)
         return self._reader

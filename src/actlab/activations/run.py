@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.activations.compute.tokens import Example
+from actlab.activations.compute import Example
 from actlab.activations.config import ExtractConfig
 from actlab.activations.extraction import Extraction
 from actlab.activations.sink import finish

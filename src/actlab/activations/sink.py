@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from actlab.activations.compute.tokens import Example
+from actlab.activations.compute import Example
 from actlab.activations.source import Dropped, UnitLines
 from actlab.formats.activations import (
     EXAMPLES,

@@ -51,12 +51,12 @@ def residual_rows(
     ids_bt: Int[Tensor, "b t"],
     mask_bt: Int[Tensor, "b t"] | None,
     layers: Sequence[int],
-    pick: Callable[[Float[Tensor, "b t d"]], Float[Tensor, "b d"]],
-) -> Float[Tensor, "l b d"]:
+    pick: Callable[[Float[Tensor, "b t d"]], Float[Tensor, "n d"]],
+) -> Float[Tensor, "l n d"]:
     """Run a batch as deep as the deepest of `layers` and return what `pick` takes from each, on the host.
 
-    Layer k is the output of block k. Nothing of size layers x tokens is ever held, and one copy from the
-    device is made. The dtype is the one that `pick` returns.
+    Layer k is the output of block k. Nothing is held that `pick` does not take, and one copy from the device
+    is made. The dtype is the one that `pick` returns.
     """
     rows: dict[int, Tensor] = {}
     deepest = max(layers)
@@ -116,6 +116,11 @@ def last_of(index_b: Int[Tensor, " b"]) -> Callable[[Tensor], Tensor]:
         return hidden_btd[torch.arange(len(index), device=index.device), index]
 
     return pick
+
+
+def all_of(wanted_bt: Bool[Tensor, "b t"]) -> Callable[[Tensor], Tensor]:
+    """Make a `pick` that takes all wanted tokens, row after row."""
+    return lambda hidden_btd: hidden_btd[wanted_bt.to(hidden_btd.device)]
 
 
 def mean_of(wanted_bt: Bool[Tensor, "b t"]) -> Callable[[Tensor], Tensor]:

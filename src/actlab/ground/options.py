@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 def execution(default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field that does not change the data: output, part, device, quiet, …; without default, a required one."""
+    """Declare a field that does not change the data: output, part, device, quiet, …; without default it is required."""
     return field(default=default, metadata={"execution": True})
 
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from actlab.activations.compute.selftest import TOLERANCE, relative_error
-from actlab.activations.compute.states import read_states
 from actlab.activations.config import ExtractConfig
 from actlab.activations.extraction import Extraction
 from actlab.activations.source import scan
 from actlab.backends.hub import find_model
+from actlab.backends.reader import read_states
+from actlab.backends.selftest import TOLERANCE, relative_error
 from actlab.formats.activations import (
     Activations,
 )

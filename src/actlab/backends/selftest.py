@@ -5,14 +5,15 @@
 import dataclasses
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from actlab.activations.compute.states import Padding, Reader, read_states
-from actlab.activations.compute.tokens import Example
 from actlab.backends.capture import last_of, own_hidden_states, residual_rows
-from actlab.backends.models import Backbone, ModelFacts
+from actlab.backends.hub import ModelFolder
+from actlab.backends.models import Backbone, ModelFacts, load_backbone
+from actlab.backends.reader import Padding, Reader, Span, read_states
 from actlab.ground.errors import ModelError
 
 log = logging.getLogger("actlab")
@@ -23,6 +24,51 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torc
 Other batch shapes take other kernels: some 5e-7 in float32 and 1e-2 in bfloat16. A wrong mask, position or
 layer moves a row by 0.1 and more.
 """
+
+
+def load_reader(
+    model: ModelFolder,
+    facts: ModelFacts,
+    layers: tuple[int, ...],
+    examples: Sequence[Span],
+    *,
+    batch_size: int,
+    batch_tokens: int,
+    dtype: Literal["auto", "float32", "float16", "bfloat16"],
+    device: torch.device,
+    load_in_4bit: bool = False,
+    trust_remote_code: bool = False,
+) -> Reader:
+    """Load a model, find out how it may be padded, and test it on a few of the run's own texts.
+
+    Raises:
+        ModelError: It cannot be loaded, or the test fails.
+    """
+    backbone = load_backbone(
+        model,
+        facts,
+        deepest=max(layers),
+        dtype=dtype,
+        device=device,
+        load_in_4bit=load_in_4bit,
+        trust_remote_code=trust_remote_code,
+    )
+    try:
+        padding = choose_padding(backbone, facts, examples[0].ids)
+        reader = Reader(backbone, facts, layers, padding, batch_size, batch_tokens)
+        error = self_test(reader, examples)
+    except RuntimeError as failure:
+        if not load_in_4bit:
+            raise
+        raise ModelError(
+            f"{model.name} does not run in 4 bits on {device.type}: {failure}",
+            hint="use --device cuda, or leave --load-in-4bit away",
+        ) from failure
+    log.info(
+        "%s on %s in %s: padding %s; self-test: rows alone and batched agree to %.0e",
+        *(model.name, device.type, backbone.dtype, padding, error),
+    )
+    return reader
 
 
 def choose_padding(backbone: Backbone, facts: ModelFacts, ids: Sequence[int]) -> Padding:
@@ -49,7 +95,7 @@ def choose_padding(backbone: Backbone, facts: ModelFacts, ids: Sequence[int]) ->
     return "none"
 
 
-def self_test(reader: Reader, examples: Sequence[Example]) -> float:
+def self_test(reader: Reader, examples: Sequence[Span]) -> float:
     """Compare, on a few of the run's own examples, batched against alone and hooks against the model.
 
     Returns:
@@ -75,7 +121,7 @@ def self_test(reader: Reader, examples: Sequence[Example]) -> float:
     return error
 
 
-def _compare_hidden_states(reader: Reader, example: Example, tolerance: float) -> None:
+def _compare_hidden_states(reader: Reader, example: Span, tolerance: float) -> None:
     """Refuse hooks that do not read the model's own hidden states.
 
     In most families `hidden_states[k + 1]` is block k's output; in some, [k]. The entry of the model's last

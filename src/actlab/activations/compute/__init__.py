@@ -1,1 +1,0 @@
-"""Values in, values out: texts to tokens, tokens to batches, batches to saved states."""
