@@ -1,20 +1,95 @@
-"""`generate-datasets` and `sweep-datasets` on the command line."""
+"""`compute-features`, `generate-datasets`, `sweep-datasets` and `train-sae` on the command line."""
 
 import json
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from actlab.cli.datasets import format_bytes
 from actlab.features.datasets.config import DatasetConfig
+from actlab.features.encode.config import EncodeConfig
 from actlab.features.sweep.config import SweepConfig
+from actlab.features.train_sae.config import TrainSaeConfig
+from actlab.ground.errors import ConfigError
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
     from actlab.features.datasets.run import Generated
+    from actlab.features.encode.run import Planned
 
 EXIT_DROPPED = 3
+
+
+@command("compute-features", EncodeConfig)
+def compute(config: EncodeConfig) -> None:
+    """Encode sentences with a model's SAEs: one file a sentence, one row a token.
+
+    The input is a CSV with sentence,concept_strength_label. One forward pass serves all layers. Run it again
+    after any interruption: it goes on where it stopped, and the bytes are the same.
+
+    \b
+    actlab compute-features --input sentences.csv --model DIR --sae SAES --output DIR
+    actlab compute-features --from-hidden DIR --sae OTHER_SAES --output DIR2     no model needed
+    """
+    from actlab.features.encode.run import compute_features, plan_features
+
+    _quiet(config.quiet)
+    log = logging.getLogger("actlab")
+    if config.dry_run:
+        plan = plan_features(config)
+        click.echo(
+            json.dumps({**plan._asdict(), "path": str(plan.path)}, indent=2) if config.json else _plan_as_text(plan)
+        )
+        return
+    done = compute_features(config)
+    if config.json:
+        click.echo(json.dumps({**done._asdict(), "path": str(done.path)}, indent=2))
+    elif done.is_sealed:
+        click.echo(str(done.path))
+    if not done.is_sealed:
+        log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
+    elif not done.n_sentences:
+        log.warning("%s: it is empty, every sentence was dropped", done.path)
+    if done.n_dropped:
+        log.warning("%s: %d sentences dropped, listed in its dropped.jsonl", done.path, done.n_dropped)
+        sys.exit(EXIT_DROPPED)
+
+
+def _plan_as_text(plan: "Planned") -> str:
+    return (
+        f"{plan.path}\n"
+        f"  {plan.n_units} units, {plan.n_sentences} sentences, {plan.n_rows} rows\n"
+        f"  to write about {format_bytes(plan.bytes_dense)} with --storage dense, "
+        f"{format_bytes(plan.bytes_sparse)} with sparse; {format_bytes(plan.bytes_free)} free\n"
+        f"  about {format_bytes(plan.bytes_of_memory)} of memory besides the model's"
+    )
+
+
+@command("train-sae", TrainSaeConfig)
+def train(config: TrainSaeConfig) -> None:
+    """Train a small SAE a layer on the residual stream, so that the chain runs offline.
+
+    Saved in SAELens' format, layer_03/cfg.json and sae_weights.safetensors. For SAEs to publish, use SAELens.
+
+    \b
+    actlab train-sae --input texts.jsonl --layers 2,4 --output SAES
+    tensorboard --logdir SAES.tensorboard
+    """
+    from actlab.features.train_sae.run import train_sae
+
+    if config.dry_run:
+        raise ConfigError("train-sae has no plan to show", hint="leave --dry-run away; --n-steps 10 is a quick trial")
+    _quiet(config.quiet)
+    done = train_sae(config)
+    if config.json:
+        click.echo(json.dumps({**done._asdict(), "path": str(done.path)}, indent=2))
+    elif done.is_sealed:
+        click.echo(str(done.path))
+    if not done.is_sealed:
+        logging.getLogger("actlab").info("%s: this part is done; the last part to finish seals", done.path)
 
 
 @command("generate-datasets", DatasetConfig)
@@ -58,6 +133,7 @@ def sweep(config: SweepConfig) -> None:
 def _quiet(quiet: bool) -> None:
     if quiet:
         logging.getLogger("actlab").setLevel(logging.WARNING)
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 
 def _report(generated: "list[Generated]", *, as_json: bool, dry_run: bool) -> None:

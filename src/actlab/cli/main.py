@@ -42,8 +42,10 @@ def actlab() -> None:
 
 COMMANDS = (
     activations.extract,
+    features.compute,
     features.generate,
     features.sweep,
+    features.train,
     datasets.show,
     datasets.verify,
     datasets.seal,

@@ -1,0 +1,106 @@
+"""Find the SAEs that a user names, and lend their encoders."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from actlab.backends.saes import gemma_scope, saelens
+from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
+from actlab.ground.errors import ConfigError, ModelError
+
+
+class Family(NamedTuple):
+    """How one kind of SAE folder is read."""
+
+    file: str
+    """The file by which a folder of this kind is known."""
+    read: Callable[[Path], SaeFacts]
+    weights: Callable[[SaeFacts], Callable[[str], Tensor]]
+
+
+FAMILIES = {
+    "gemma-scope": Family(gemma_scope.FILE, gemma_scope.read, gemma_scope.weights),
+    "saelens": Family(saelens.FILE, saelens.read, saelens.weights),
+}
+
+
+def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list[SaeFacts]:
+    """Return the SAEs in the folders named, and below them, by layer and average L0.
+
+    Raises:
+        ConfigError: A folder is not there or holds none.
+        ModelError: One is damaged or cannot be read by actlab.
+    """
+    found: dict[Path, SaeFacts] = {}
+    for name in names:
+        folder = Path(os.path.expanduser(name))
+        if not folder.exists():
+            raise ConfigError(f"there is no folder {name}", hint="give --sae a folder with SAEs in it")
+        inside = [
+            (family, path)
+            for family in FAMILIES.values()
+            for path in ([folder] if folder.is_file() else sorted(folder.rglob(family.file)))
+            if path.name == family.file
+        ]
+        if not inside:
+            raise ConfigError(
+                f"{name} holds no SAE",
+                hint="actlab reads Gemma Scope (params.npz) and SAELens (cfg.json, sae_weights.safetensors) folders",
+            )
+        for family, path in inside:
+            found[path.resolve()] = _scaled(family.read(path), input_scale)
+    saes = sorted(found.values(), key=lambda sae: (sae.layer, sae.average_l0, str(sae.path)))
+    for one, other in zip(saes, saes[1:], strict=False):
+        if (one.layer, one.average_l0) == (other.layer, other.average_l0):
+            raise ConfigError(
+                f"two SAEs of layer {one.layer} have average_l0 {one.average_l0}: {one.path} and {other.path}",
+                hint="name the folder of one of them",
+            )
+    return saes
+
+
+def _scaled(sae: SaeFacts, input_scale: float | None) -> SaeFacts:
+    """Put the user's factor in where the folder lacks it."""
+    if sae.input_norm != "expected_average_only_in":
+        return sae
+    if input_scale is None:
+        raise ModelError(
+            f"{sae.path}: its inputs are to be multiplied by a factor that is not in the folder",
+            hint="give --input-scale: sqrt(d_in) over the mean norm of the activations it was trained on",
+        )
+    return dataclasses.replace(sae, input_scale=input_scale)
+
+
+class Encoders:
+    """Lends encoders: all are kept where memory allows, else one at a time."""
+
+    def __init__(self, saes: Sequence[SaeFacts], device: torch.device) -> None:
+        self._device = device
+        self._keep = sum(sae.bytes_of_encoder for sae in saes) <= 0.4 * _bytes_free(device)
+        self._loaded: dict[Path, Encoder] = {}
+
+    def get(self, sae: SaeFacts) -> Encoder:
+        """Return an SAE's encoder, loaded now if it is not there.
+
+        Raises:
+            ModelError: Its weights are damaged or do not fit together.
+        """
+        if sae.path not in self._loaded:
+            if not self._keep:
+                self._loaded.clear()
+            self._loaded[sae.path] = make_encoder(sae, FAMILIES[sae.family].weights(sae), self._device)
+        return self._loaded[sae.path]
+
+
+def _bytes_free(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):  # not told on this system
+        return 4 << 30

@@ -1,0 +1,65 @@
+"""Gemma Scope: `layer_12/width_16k/average_l0_82/params.npz`, JumpReLU without b_dec on the input."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actlab.backends.saes.sae import SaeFacts
+from actlab.ground.errors import ModelError, foreign_errors
+
+FILE = "params.npz"
+_KEYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
+_HINT = "a Gemma Scope folder is layer_L/width_16k/average_l0_X/params.npz"
+
+_ON_NEURONPEDIA = dict(
+    enumerate(
+        [105, 102, 141, 59, 124, 68, 70, 69, 71, 73, 77, 80, 82, 84, 84, 78, 78, 77, 74, 73, 71, 70, 72, 75, 73, 116]
+    )
+)
+"""By layer, average L0 of the one 16k SAE of each layer of gemma-scope-2b-pt-res that Neuronpedia hosts (its "canonical")."""
+
+
+def read(path: Path) -> SaeFacts:
+    """Return what a `params.npz` and the folders above it say.
+
+    Raises:
+        ModelError: It is damaged, or the folders do not name layer and L0.
+    """
+    place = path.absolute().as_posix()
+    layer = re.search(r"/layer_(\d{1,4})/", place)
+    l0 = re.search(r"/average_l0_(\d{1,6})/", place)
+    if layer is None or l0 is None:
+        raise ModelError(f"{path} does not say its layer and average L0", hint=_HINT)
+    with foreign_errors(f"cannot read {path}", hint=_HINT), np.load(path, allow_pickle=False) as file:
+        if lacking := sorted(_KEYS - set(file.files)):
+            raise ModelError(f"{path} has no {lacking[0]}", hint=_HINT)
+        d_in, n_features = len(file["b_dec"]), len(file["b_enc"])
+    return SaeFacts(
+        path=path,
+        family="gemma-scope",
+        architecture="jumprelu",
+        layer=int(layer[1]),
+        d_in=d_in,
+        n_features=n_features,
+        average_l0=int(l0[1]),
+        neuronpedia_id=_neuronpedia_id(place, int(layer[1]), int(l0[1])),
+    )
+
+
+def weights(facts: SaeFacts) -> Callable[[str], Tensor]:
+    """Return what reads one weight; the decoder's half of the file stays unread."""
+
+    def read_one(name: str) -> Tensor:
+        with foreign_errors(f"cannot read {facts.path}", hint=_HINT), np.load(facts.path, allow_pickle=False) as file:
+            return torch.from_numpy(file[name])
+
+    return read_one
+
+
+def _neuronpedia_id(place: str, layer: int, l0: int) -> str | None:
+    is_hosted = "gemma-scope-2b-pt-res/" in place and "/width_16k/" in place and _ON_NEURONPEDIA.get(layer) == l0
+    return f"gemma-2-2b/{layer}-gemmascope-res-16k" if is_hosted else None

@@ -1,0 +1,71 @@
+"""`actlab train-probe` on the command line."""
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from actlab.cli.datasets import format_bytes
+from actlab.features.probe.config import ProbeConfig
+from actlab.ground.options import command
+
+if TYPE_CHECKING:
+    from actlab.features.probe.run import PlannedProbe
+
+
+@command("train-probe", ProbeConfig)
+def train(config: ProbeConfig) -> None:
+    """Fit linear probes and test them on rows that nothing was chosen on, beside their baselines.
+
+    Reads a classifier dataset, or two activation dumps with one probe a layer. Writes results.json, the
+    weights for raw activations (.pt, .safetensors, .json) and plots. Rows of one sentence or prompt are
+    never on both sides; the best layer is chosen by cross-validation on the training rows.
+
+    \b
+    actlab train-probe --input concept.npz --split splits.json --output Probes/concept
+    actlab train-probe --positive DUMP/EM --negative DUMP/Neutral --output Probes/MODEL
+    """
+    from actlab.features.probe.run import plan_probe, train_probe
+
+    if config.quiet:
+        logging.getLogger("actlab").setLevel(logging.WARNING)
+    if config.dry_run:
+        plan = plan_probe(config)
+        click.echo(json.dumps({**plan._asdict(), "path": str(plan.path)}, indent=2) if config.json else _as_text(plan))
+        return
+    trained = train_probe(config)
+    if config.json:
+        click.echo(json.dumps({"path": str(trained.path), "results": trained.results}, indent=2))
+    else:
+        click.echo(str(trained.path))
+    logging.getLogger("actlab").info("%s", _summary(trained.results))
+
+
+def _as_text(plan: "PlannedProbe") -> str:
+    layers = f"{len(plan.layers)} layers, " if plan.layers else ""
+    lines = [
+        str(plan.path),
+        f"  {plan.model_type} on {layers}{plan.n_features} features",
+        f"  {plan.n_samples} samples in {plan.n_groups} groups: {plan.n_train} to fit on, {plan.n_test} to test on",
+        f"  about {format_bytes(plan.bytes_of_memory)} of memory",
+        *(f"  note: {note}" for note in plan.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _summary(results: dict[str, Any]) -> str:
+    """Say the main score with its interval and baselines, of the best layer where there are several."""
+    layer = results.get("best_layer")
+    shown = results if layer is None else results["layers"][str(layer)]
+    key, name = ("test_r2", "R²") if shown["model_type"] == "ridge" else ("test_roc_auc", "AUROC")
+    interval = shown[f"{key}_interval"]
+    around = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    beside = ", ".join(f"{one.replace('_', ' ')} {_number(of[key])}" for one, of in shown["baselines"].items())
+    where = "" if layer is None else f"layer {layer} (the best by its folds): "
+    leaked = "" if shown["held_out"] else " (not held out)"
+    return f"{where}test {name} {_number(shown[key])}{around}{leaked}; {beside}"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""`actlab compute-features`: sentences through a model and its SAEs, into sentence feature files."""

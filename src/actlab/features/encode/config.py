@@ -1,0 +1,78 @@
+"""The settings of `actlab compute-features`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.layers import check_layers
+from actlab.ground.options import RunOptions, execution
+from actlab.ground.units import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig(RunOptions):
+    """Which sentences, which model, which SAEs."""
+
+    input: str | None = execution(None)
+    """A CSV with the columns sentence and concept_strength_label."""
+    sae: tuple[str, ...] = execution()
+    """A folder with SAEs in it, Gemma Scope's or SAELens'. May be given several times."""
+    output: str = execution()
+    """The folder to make: sentence_000001.npz and so on."""
+    model: str = execution("actlab/tiny")
+    """A local folder, a hub name, or actlab/tiny."""
+    from_hidden: str | None = execution(None)
+    """Encode the hidden states of this folder of sentence files again: no model and no CSV is needed."""
+    layers: str = "all"
+    """The SAEs' layers to use: "all", "0,5,12", "0-10"."""
+    average_l0: int | None = None
+    """Use only the SAEs with this average L0."""
+    storage: Literal["dense", "sparse"] = "dense"
+    """dense is the document's layout, deflated; sparse keeps SAE activations as CSR, far smaller and faster."""
+    final_only: bool = False
+    """Keep the final token's row of each sentence only."""
+    dtype: Literal["float32", "float16"] = "float32"
+    """The dtype of the arrays."""
+    text_column: str = "sentence"
+    """The CSV's column with the sentences."""
+    label_column: str = "concept_strength_label"
+    """The CSV's column with the labels, numbers."""
+    limit: int | None = None
+    """Read only so many rows of the CSV."""
+    max_length: int = 2048
+    """Most tokens of a sentence; the model's own limit holds too. A longer one is dropped, never cut."""
+    model_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """The dtype the model computes in; "auto" is the checkpoint's own."""
+    load_in_4bit: bool = False
+    """Load the model's weights as nf4 (needs the extra bnb)."""
+    trust_remote_code: bool = False
+    """Run the Python code that a model brings with it."""
+    batch_size: int = 32
+    """Most sentences in a batch."""
+    batch_tokens: int = 4096
+    """Most tokens in a batch, padding included."""
+    input_scale: float | None = None
+    """The factor on the SAE's input, for SAEs of normalize_activations expected_average_only_in."""
+    l0_check: Literal["stop", "warn", "off"] = execution("stop")
+    """What to do when features fire far more or less often than the SAE declares."""
+    revision: str | None = execution(None)
+    """A hub model's branch, tag or commit."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = execution("auto")
+    """Where to compute."""
+    on_bad: Literal["drop", "error"] = execution("drop")
+    """A bad sentence is dropped and counted (exit status 3), or stops the run."""
+
+    def __post_init__(self) -> None:
+        check_layers(self.layers)
+        if not self.sae:
+            raise ConfigError("no SAE is given", hint="give --sae a folder; actlab train-sae makes small ones")
+        if (self.input is None) == (self.from_hidden is None):
+            raise ConfigError(
+                "give --input or --from-hidden, one of them",
+                hint="--input is a CSV of sentences, --from-hidden a folder of sentence files",
+            )
+        for name in ("limit", "max_length", "batch_size", "batch_tokens"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 1_000_000_000:
+                raise ConfigError(f"--{name.replace('_', '-')} {value} is out of range", hint="use 1 or more")
+        Part.parse(self.part or "1/1")

@@ -1,0 +1,205 @@
+"""`actlab compute-features`: from sentences to the activations of SAE features, one file a sentence."""
+
+import logging
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from actlab.backends.memory import freed_memory_kept
+from actlab.backends.models import environment
+from actlab.backends.saes.find import Encoders, find_saes
+from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
+from actlab.features.encode.compute import EncodedUnit, encode_unit, l0_problem
+from actlab.features.encode.config import EncodeConfig
+from actlab.features.encode.sink import finish, unit_files, unit_record
+from actlab.features.encode.source import Dropped, units_of
+from actlab.features.encode.states.model import ModelStates
+from actlab.features.encode.states.sentence import StatesSource
+from actlab.features.encode.states.stored import StoredStates
+from actlab.formats.sentences import KIND
+from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.layers import parse_layers
+from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
+from actlab.ground.options import identity_of, takes
+from actlab.ground.progress import progress
+from actlab.ground.storage import Plan, Staging, refuse_others, stage
+from actlab.ground.units import Part
+
+log = logging.getLogger("actlab")
+
+_DEFLATED = {"hidden": 0.92, "activations": 1 / 100}
+"""What deflate leaves of states, and of dense SAE activations: measured on Gemma-2-2B's shapes."""
+
+
+class Computed(NamedTuple):
+    """What became of a run."""
+
+    path: Path
+    is_sealed: bool
+    """False where other parts are still at work."""
+    n_sentences: int
+    n_dropped: int
+    """Sentences that are not in it."""
+    measured_l0s: list[float]
+    """By SAE, features that fire on a token."""
+
+
+class Planned(NamedTuple):
+    """What a run would take."""
+
+    path: Path
+    n_units: int
+    n_sentences: int
+    n_rows: int
+    bytes_dense: int
+    bytes_sparse: int
+    bytes_free: int
+    bytes_of_memory: int
+
+
+class _Job:
+    """The settings, met with the sentences and the SAEs."""
+
+    def __init__(self, config: EncodeConfig) -> None:
+        self.config = config
+        self.saes = _chosen_saes(config)
+        self.layers = tuple(sorted({sae.layer for sae in self.saes}))
+        self.states: StatesSource = StoredStates(config) if config.from_hidden is not None else ModelStates(config)
+        self.states.check_layers(self.layers)
+        for sae in self.saes:
+            if sae.d_in != self.states.hidden_dim:
+                raise ConfigError(
+                    f"{sae.path} reads {sae.d_in} numbers a token, but the states have {self.states.hidden_dim}",
+                    hint="is it this model's SAE, and of the residual stream?",
+                )
+        self.output = Path(os.path.expanduser(config.output))
+
+    def plan(self) -> Plan:
+        """Return all that decides the folder's bytes."""
+        identity = identity_of(self.config) | {
+            "layers": list(self.layers),
+            **self.states.describe(),
+            "n_sentences": self.states.n_sentences,
+            "hidden_dim": self.states.hidden_dim,
+            "num_features": self.saes[0].n_features,
+            "saes": [sae.as_identity() for sae in self.saes],
+        }
+        inputs = [*self.states.inputs(), *(entry for sae in self.saes for entry in sae.as_inputs())]
+        return Plan(KIND, identity, inputs, units_of(self.states.n_sentences))
+
+
+@takes(EncodeConfig)
+def compute_features(config: EncodeConfig) -> Computed:
+    """Encode sentences with SAEs; `EncodeConfig` has the settings.
+
+    A finished folder with the same settings is left as it is, a half-made one is continued.
+
+    Raises:
+        ActlabError: Something is wrong that the user can mend; its hint says how.
+    """
+    job = _Job(config)
+    plan = job.plan()
+    part = Part.parse(config.part or "1/1")
+    refuse_others(job.output, plan, overwrite=config.overwrite)
+    with stage(job.output, plan, part=part, overwrite=config.overwrite) as dataset:
+        _work(job, dataset)
+        dataset.seal(finish)
+    return _outcome(dataset)
+
+
+def _work(job: _Job, dataset: Staging) -> None:
+    """Do the units of this task's part that are missing."""
+    missing = dataset.missing()
+    encoders = Encoders(job.saes, job.states.device)
+    machine = environment(job.states.device)
+    judged = False
+    total = sum(unit["n"] for unit in missing)
+    with progress("encoding", total=total, unit="sentence", quiet=job.config.quiet) as more, freed_memory_kept():
+        for unit in missing:
+            start = time.monotonic()
+            states, dropped = job.states.read(unit["first"], unit["n"], job.layers)
+            if dropped and job.config.on_bad == "error":
+                raise _refused(dropped[0])
+            encoded = encode_unit(states, job.saes, job.layers, encoders) if states else EncodedUnit([], 0, [])
+            if states and not judged:
+                _judge_l0(job, encoded)
+                judged = True
+            files = unit_files(encoded, storage=job.config.storage, dtype=job.config.dtype)
+            dataset.commit(unit, files, unit_record(encoded, dropped, machine))
+            dataset.log({"unit": unit["unit"], "compute_s": round(time.monotonic() - start, 3), **machine})
+            more(unit["n"])
+
+
+def _judge_l0(job: _Job, encoded: EncodedUnit) -> None:
+    """Stop, or say so, where the first unit's features fire far from what the SAEs declare."""
+    for sae, n_active in zip(job.saes, encoded.n_active, strict=True):
+        problem = l0_problem(sae, n_active, encoded.n_rows)
+        if problem is not None and job.config.l0_check == "stop":
+            raise problem
+        if problem is not None and job.config.l0_check == "warn":
+            log.warning("%s", problem)
+
+
+def _outcome(dataset: Staging) -> Computed:
+    manifest = read_manifest(dataset.output) if dataset.sealed else None
+    if manifest is None:
+        return Computed(dataset.output, is_sealed=False, n_sentences=0, n_dropped=0, measured_l0s=[])
+    metadata = read_json(dataset.output / METADATA)
+    return Computed(dataset.output, True, metadata["n_sentences"], n_dropped(manifest), metadata["measured_l0s"])
+
+
+@takes(EncodeConfig)
+def plan_features(config: EncodeConfig) -> Planned:
+    """Return what a run with these settings would do and cost, without loading weights or writing."""
+    job = _Job(config)
+    n_rows = job.states.n_tokens()
+    total, itemsize = sum(n_rows), {"float32": 4, "float16": 2}[config.dtype]
+    hidden = total * (len(job.saes) + 1) * job.states.hidden_dim * itemsize
+    dense = total * sum(sae.n_features for sae in job.saes) * itemsize
+    l0s = sum(100 if sae.average_l0 == NOT_KNOWN else sae.average_l0 for sae in job.saes)
+    there = next(folder for folder in (job.output, *job.output.absolute().parents) if folder.is_dir())
+    return Planned(
+        path=job.output,
+        n_units=len(units_of(job.states.n_sentences)),
+        n_sentences=len(n_rows),
+        n_rows=total,
+        bytes_dense=int(hidden * _DEFLATED["hidden"] + dense * _DEFLATED["activations"]),
+        bytes_sparse=hidden + total * l0s * (itemsize + 4),
+        bytes_free=shutil.disk_usage(there).free,
+        bytes_of_memory=sum(sae.bytes_of_encoder for sae in job.saes) + max(n_rows, default=0) * dense // max(total, 1),
+    )
+
+
+def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:
+    """Return the SAEs that the settings leave of those in the folders.
+
+    Raises:
+        ConfigError: None is left, or they have different numbers of features.
+    """
+    saes = find_saes(config.sae, input_scale=config.input_scale)
+    there = sorted({sae.layer for sae in saes})
+    layers = there if config.layers == "all" else parse_layers(config.layers, max(there) + 1)
+    for layer in layers:
+        if layer not in there:
+            raise ConfigError(f"there is no SAE of layer {layer}", hint="there are of " + ", ".join(map(str, there)))
+    chosen = [sae for sae in saes if sae.layer in layers]
+    if config.average_l0 is not None:
+        l0s = sorted({sae.average_l0 for sae in chosen})
+        chosen = [sae for sae in chosen if sae.average_l0 == config.average_l0]
+        if lacking := [layer for layer in layers if layer not in {sae.layer for sae in chosen}]:
+            raise ConfigError(
+                f"average_l0 mismatch: layer {lacking[0]} has no SAE of average_l0 {config.average_l0}",
+                hint="there are " + ", ".join(map(str, l0s)),
+            )
+    if len({sae.n_features for sae in chosen}) > 1:
+        sizes = ", ".join(sorted({str(sae.n_features) for sae in chosen}))
+        raise ConfigError(f"the SAEs have different numbers of features: {sizes}", hint="encode each width by itself")
+    return chosen
+
+
+def _refused(dropped: Dropped) -> DataError:
+    return DataError(
+        f"sentence {dropped.sentence}: {dropped.reason}", hint="mend it, or leave --on-bad drop to go on without it"
+    )

@@ -1,0 +1,80 @@
+"""Which files a unit of sentences becomes, and what a finished folder adds to them."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, BinaryIO
+
+from actlab.features.encode.compute import EncodedUnit
+from actlab.features.encode.source import Dropped
+from actlab.formats.sentences import KIND, sentence_name, write_sentence
+from actlab.ground.manifest import METADATA
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging
+
+DROPPED = "dropped.jsonl"
+
+
+def unit_files(unit: EncodedUnit, *, storage: str, dtype: str) -> Iterator[NewFile]:
+    """Yield a unit's sentence files."""
+    for new in unit.sentences:
+        write = partial(write_sentence, new=new, sparse=storage == "sparse", dtype=dtype)
+        yield NewFile(sentence_name(new.index), write, len(new.token_positions))
+
+
+def unit_record(unit: EncodedUnit, dropped: Sequence[Dropped], environment: dict[str, str]) -> dict[str, Any]:
+    """Return what the unit's completion record says besides its files."""
+    return {
+        "dropped": dict(Counter(one.reason for one in dropped)),
+        "dropped_records": [one._asdict() for one in dropped],
+        "environment": environment,
+        "n_sentences": len(unit.sentences),
+        "n_rows": unit.n_rows,
+        "n_active": unit.n_active,
+    }
+
+
+def finish(staging: Staging) -> Finish:
+    """Return the folder's metadata, and write the list of what was dropped."""
+    identity = staging.plan.identity
+    saes = identity["saes"]
+    n_sentences = n_rows = n_dropped = 0
+    n_active = [0] * len(saes)
+    dropped: Counter[str] = Counter()
+    environments: dict[str, dict[str, str]] = {}
+    for record in staging.records():
+        environments[json.dumps(record["environment"], sort_keys=True)] = record["environment"]
+        dropped.update(record["dropped"])
+        n_dropped += len(record["dropped_records"])
+        n_sentences += record["n_sentences"]
+        n_rows += record["n_rows"]
+        n_active = [total + more for total, more in zip(n_active, record["n_active"] or n_active, strict=True)]
+    files = [staging.write(NewFile(DROPPED, _dropped_writer(staging), n_dropped))] if n_dropped else []
+    metadata = {
+        "model_name": identity["model_name"],
+        "n_sentences": n_sentences,
+        "n_rows": n_rows,
+        "layers": [sae["layer"] for sae in saes],
+        "average_l0s": [sae["average_l0"] for sae in saes],
+        "measured_l0s": [round(total / n_rows, 3) if n_rows else None for total in n_active],
+        "num_features": identity["num_features"],
+        "hidden_dim": identity["hidden_dim"],
+        "storage": identity["storage"],
+        "dtype": identity["dtype"],
+        "final_only": identity["final_only"],
+        "hook": identity["hook"],
+        "dropped": dict(sorted(dropped.items())),
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": staging.plan.fingerprint,
+    }
+    return Finish(files, {METADATA: metadata}, {"made_on": [environments[key] for key in sorted(environments)]})
+
+
+def _dropped_writer(staging: Staging) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        for record in staging.records():
+            for one in record["dropped_records"]:
+                file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
+
+    return write

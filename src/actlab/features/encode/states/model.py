@@ -1,0 +1,172 @@
+"""States by a model's forward pass, one for all layers."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actlab.backends.hub import ModelFolder, find_model, model_files
+from actlab.backends.models import ModelFacts, load_tokenizer, pick_device, read_facts
+from actlab.backends.reader import Reader, read_tokens
+from actlab.backends.selftest import load_reader
+from actlab.features.encode.config import EncodeConfig
+from actlab.features.encode.source import Dropped, Row, Sentences, read_sentences
+from actlab.features.encode.states.sentence import NOT_FINITE, SentenceStates
+from actlab.ground.errors import ConfigError, DataError, foreign_errors
+
+TOO_LONG = "longer than the limit"
+NO_TOKEN = "empty after tokenisation"
+HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
+
+
+class _Text(NamedTuple):
+    """A sentence as tokens; those of its own are `start` to `stop` - 1."""
+
+    row: Row
+    ids: tuple[int, ...]
+    start: int
+    stop: int
+    ends: tuple[int, ...]
+    """Where each of its own tokens ends in the text."""
+
+
+class _Read(NamedTuple):
+    """What the reader is asked for: the rows to be saved of a text."""
+
+    ids: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class ModelStates:
+    """States by a model's forward pass, one for all layers."""
+
+    def __init__(self, config: EncodeConfig) -> None:
+        assert config.input is not None
+        self._config = config
+        self._model: ModelFolder = find_model(config.model, config.revision, code=config.trust_remote_code)
+        self._facts: ModelFacts = read_facts(self._model, trust_remote_code=config.trust_remote_code)
+        self._tokenizer = load_tokenizer(self._model, trust_remote_code=config.trust_remote_code)
+        self._sentences: Sentences = read_sentences(
+            config.input, text_column=config.text_column, label_column=config.label_column, limit=config.limit
+        )
+        limits = (config.max_length, self._facts.max_positions, self._tokenizer.model_max_length)
+        self._max_tokens = min(limit for limit in limits if limit)
+        self._reader: Reader | None = None
+        self.device = pick_device(config.device)
+        self.hidden_dim = self._facts.hidden_dim
+        self.n_sentences = len(self._sentences.rows)
+
+    def describe(self) -> dict[str, Any]:
+        """Return model, hook, BOS and scale."""
+        special = self._tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        return {
+            "model_name": self._model.name,
+            "revision": self._model.revision,
+            "num_layers": self._facts.n_layers,
+            "hook": HOOK,
+            "leading_special_tokens": len(special) - sum(1 for one in special if not one) if special[0] else 0,
+            "embedding_scale": 1.0,
+            "max_length": self._max_tokens,
+        }
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Return the CSV and the model's files, hashed."""
+        return [self._sentences.as_input(), *({"role": "model", **file} for file in model_files(self._model))]
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Refuse layers that the model lacks."""
+        if layers and max(layers) >= self._facts.n_layers:
+            raise ConfigError(
+                f"an SAE is for layer {max(layers)}, but {self._model.name} has {self._facts.n_layers} layers",
+                hint="is it this model's SAE? --layers chooses some",
+            )
+
+    def n_tokens(self) -> list[int]:
+        """Return how many rows each good sentence has."""
+        texts, _ = self._tokenise(self._sentences.rows)
+        return [1 if self._config.final_only else text.stop - text.start for text in texts]
+
+    def read(self, first: int, n: int, layers: tuple[int, ...]) -> tuple[list[SentenceStates], list[Dropped]]:
+        """Run the model on some rows; a sentence that fails is tried once more, alone."""
+        texts, dropped = self._tokenise(self._sentences.rows[first : first + n])
+        if not texts:
+            return [], dropped
+        wanted = [_Read(text.ids, self._first_row(text), text.stop) for text in texts]
+        reader = self._open(layers, wanted)
+        made = []
+        for text, one, hidden_lrd in zip(texts, wanted, read_tokens(reader, wanted), strict=True):
+            if not bool(hidden_lrd.isfinite().all()):
+                (hidden_lrd,) = read_tokens(reader, [one])
+            if bool(hidden_lrd.isfinite().all()):
+                made.append(self._states(text, hidden_lrd))
+            else:
+                dropped.append(Dropped(text.row.sentence, NOT_FINITE))
+        return made, dropped
+
+    def _first_row(self, text: _Text) -> int:
+        return text.stop - 1 if self._config.final_only else text.start
+
+    def _states(self, text: _Text, hidden_lrd: Tensor) -> SentenceStates:
+        first = self._first_row(text)
+        places = range(first, text.stop)
+        assert self._reader is not None
+        table = self._reader.backbone.module.get_input_embeddings().weight  # type: ignore[operator]
+        embeddings_rd = table[torch.tensor(text.ids[first : text.stop], device=table.device)]
+        return SentenceStates(
+            index=text.row.sentence,
+            text=text.row.text,
+            label=text.row.label,
+            fragments=tuple(text.row.text[: text.ends[place - text.start]] for place in places),
+            token_positions=tuple(places),
+            fragment_lengths=tuple(place - text.start + 1 for place in places),
+            is_final=np.array([place == text.stop - 1 for place in places]),
+            embeddings_rd=embeddings_rd.detach().float().cpu().numpy(),
+            hidden_lrd=hidden_lrd,
+        )
+
+    def _tokenise(self, rows: Sequence[Row | Dropped]) -> tuple[list[_Text], list[Dropped]]:
+        texts: list[_Text] = []
+        dropped = [row for row in rows if isinstance(row, Dropped)]
+        for row in rows:
+            if isinstance(row, Row):
+                text = self._text(row)
+                if isinstance(text, _Text):
+                    texts.append(text)
+                else:
+                    dropped.append(text)
+        return texts, dropped
+
+    def _text(self, row: Row) -> _Text | Dropped:
+        with foreign_errors(f"cannot tokenise sentence {row.sentence}", hint="is it text?", kind=DataError):
+            made = self._tokenizer(
+                row.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+            )
+        own = [place for place, is_special in enumerate(made["special_tokens_mask"]) if not is_special]
+        if not own:
+            return Dropped(row.sentence, NO_TOKEN)
+        if len(made["input_ids"]) > self._max_tokens:
+            return Dropped(row.sentence, TOO_LONG)
+        ends = tuple(made["offset_mapping"][place][1] for place in own)
+        return _Text(row, tuple(made["input_ids"]), own[0], own[-1] + 1, ends)
+
+    def _open(self, layers: tuple[int, ...], texts: Sequence[_Read]) -> Reader:
+        if self._reader is None:
+            config = self._config
+            reader = load_reader(
+                self._model,
+                self._facts,
+                layers,
+                [_Read(text.ids, text.stop - 1, text.stop) for text in texts],
+                batch_size=config.batch_size,
+                batch_tokens=config.batch_tokens,
+                dtype=config.model_dtype,
+                device=self.device,
+                load_in_4bit=config.load_in_4bit,
+                trust_remote_code=config.trust_remote_code,
+            )
+            self._reader = dataclasses.replace(reader, dtype=torch.float32)
+        return self._reader

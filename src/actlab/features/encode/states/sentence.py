@@ -1,0 +1,55 @@
+"""What both sources of states give."""
+
+# l layer, r row (token), d model width
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from actlab.features.encode.source import Dropped
+
+NOT_FINITE = "NaN or inf in its states"
+
+
+@dataclass(frozen=True)
+class SentenceStates:
+    """One sentence, ready to be encoded."""
+
+    index: int
+    text: str
+    label: float
+    fragments: tuple[str, ...]
+    token_positions: tuple[int, ...]
+    fragment_lengths: tuple[int, ...]
+    is_final: Bool[np.ndarray, " r"]
+    embeddings_rd: Float[np.ndarray, "r d"]
+    hidden_lrd: Float[Tensor, "l r d"]
+    """By the layers asked for, in float32."""
+
+
+class StatesSource(Protocol):
+    """Where states come from."""
+
+    n_sentences: int
+    hidden_dim: int
+    device: torch.device
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the states, for the manifest."""
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Return the manifest's entries for the files read."""
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Refuse layers that are not there."""
+
+    def n_tokens(self) -> list[int]:
+        """Return the rows of each sentence that would be encoded."""
+
+    def read(self, first: int, n: int, layers: tuple[int, ...]) -> tuple[list[SentenceStates], list[Dropped]]:
+        """Return the states of some sentences."""

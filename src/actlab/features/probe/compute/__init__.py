@@ -1,0 +1,1 @@
+"""From rows and labels to a probe, its scores, its baselines and its weights: values in, values out."""

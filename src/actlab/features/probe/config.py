@@ -1,0 +1,80 @@
+"""The settings of `actlab train-probe`."""
+
+import math
+from dataclasses import MISSING, dataclass
+from typing import Literal
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.layers import check_layers
+from actlab.ground.options import RunOptions, execution
+
+_MOST_DRAWS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(RunOptions):
+    """What to read, which probe to fit, and how to test it."""
+
+    input: str | None = execution(None)
+    """A classifier dataset (NPZ or Parquet) of generate-datasets; or give --positive and --negative."""
+    positive: str | None = execution(None)
+    """The activations of class 1: a split's folder of a dump, or a dump that has only one split."""
+    negative: str | None = execution(None)
+    """The activations of class 0."""
+    output: str = execution(MISSING)
+    """Folder to write: results.json, the weights and the plots."""
+    model_type: Literal["auto", "logistic", "ridge", "difference-of-means"] = "auto"
+    """The probe; "auto" is logistic for whole labels and ridge for a target of decimal numbers."""
+    layers: str = "all"
+    """Layers of the dumps: "all", "0,5,-1", "0-10", "0-10:2". One probe each."""
+    split: str | None = execution(None)
+    """The splits.json of actlab split: fit on its train side, test on its test side. For --input only."""
+    test_size: float = 0.2
+    """Share of the rows to test on, whole groups at a time, where no split is given or in the file."""
+    folds: int = 5
+    """Folds of the cross-validation inside the training rows."""
+    regularization: float = 1.0
+    """Strength of the L2 penalty on standardised features, more is stronger: ridge's alpha, 1/C of logistic."""
+    bootstrap: int = 1000
+    """Resamples of the test groups for the 95 % intervals."""
+    seed: int = 0
+    """Seed of the test set, the folds, the shuffled labels and the resamples."""
+    allow_leak: bool = False
+    """Go on although the test rows had a say in the input; results.json then says "held_out": false."""
+    plots: bool = True
+    """Draw the scores as PNG files."""
+
+    def __post_init__(self) -> None:
+        self._check_inputs()
+        check_layers(self.layers)
+        if not 0.05 <= self.test_size <= 0.5:
+            raise ConfigError(f"--test-size {self.test_size} is no share to test on", hint="use 0.05 to 0.5")
+        if not 2 <= self.folds <= 100:
+            raise ConfigError(f"--folds {self.folds} cannot be", hint="use 2 to 100, as in --folds 5")
+        if not (math.isfinite(self.regularization) and self.regularization > 0):
+            raise ConfigError(f"--regularization {self.regularization} is no strength", hint="use a number above 0")
+        if not 1 <= self.bootstrap <= _MOST_DRAWS:
+            raise ConfigError(f"--bootstrap {self.bootstrap} cannot be", hint=f"use 1 to {_MOST_DRAWS} resamples")
+        if self.part is not None:
+            raise ConfigError("train-probe has no parts", hint="leave --part away; for a share, choose --layers")
+
+    def _check_inputs(self) -> None:
+        on_dumps = self.positive is not None or self.negative is not None
+        if on_dumps == (self.input is not None):
+            raise ConfigError(
+                "train-probe takes one kind of input" if on_dumps else "train-probe has nothing to read",
+                hint="give --input NPZ, or --positive DIR --negative DIR",
+            )
+        if on_dumps and (self.positive is None or self.negative is None):
+            lacking = "--positive" if self.positive is None else "--negative"
+            raise ConfigError(f"{lacking} is not given", hint="a probe on dumps needs --positive and --negative")
+        if on_dumps and self.split is not None:
+            raise ConfigError(
+                "--split names sentences, which dumps do not have",
+                hint="leave it away: the test set is drawn by prompt from --test-size and --seed",
+            )
+        if not on_dumps and self.layers.strip() != "all":
+            raise ConfigError(
+                "--layers is for dumps; a dataset's layers are chosen when it is made",
+                hint="leave it away, or give --positive and --negative",
+            )

@@ -1,0 +1,160 @@
+"""Rows from two activation dumps, one a class."""
+
+# n sample, f feature (the model's width)
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+
+from actlab.features.probe.config import ProbeConfig
+from actlab.features.probe.source.samples import Samples, group_numbers
+from actlab.formats.activations import EXAMPLES, Activations, layer_folders, open_activations, shard_files
+from actlab.ground.errors import DataError
+from actlab.ground.layers import parse_layers
+from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, read_manifest, sha256_of, stored_files
+from actlab.ground.storage import safe_name
+
+_ALIKE = ("model_name", "hidden_dim", "num_layers", "position", "load_in_4bit", "hook", "text")
+"""What both dumps must agree in: a difference would tell the classes apart by itself."""
+
+
+def read_dumps(config: ProbeConfig) -> Samples:
+    """Open two dumps: the rows of `--negative` are class 0 and come first, those of `--positive` class 1.
+
+    Raises:
+        ActlabError: One is no dump or empty, they do not belong together, or a layer is not in both.
+    """
+    assert config.positive is not None
+    assert config.negative is not None
+    negative, positive = (open_activations(Path(one).expanduser()) for one in (config.negative, config.positive))
+    _check_pair(negative, positive)
+    layers = _layers(negative, positive, config.layers)
+    inputs = [_described("positive", positive), _described("negative", negative)]
+    groups, confounds, notes = _rows(negative, positive)
+    return Samples(
+        name=_name(negative, positive),
+        y=np.repeat(np.array([0, 1]), [len(negative), len(positive)]),
+        groups=groups,
+        layers=layers,
+        n_features=positive.hidden_dim,
+        read=lambda layer: _read(negative, positive, layer),
+        about=_about(negative, positive, inputs),
+        inputs=inputs,
+        notes=notes,
+        confounds=confounds,
+    )
+
+
+def _check_pair(negative: Activations, positive: Activations) -> None:
+    if negative.folder.resolve() == positive.folder.resolve():
+        raise DataError(f"both classes are {positive.folder}", hint="give two splits, as in DUMP/EM and DUMP/Neutral")
+    for dump in (negative, positive):
+        if not len(dump):
+            raise DataError(f"{dump.folder} is empty", hint="its metadata.json says what was dropped, and why")
+    for key in _ALIKE:
+        here, there = positive.metadata.get(key), negative.metadata.get(key)
+        if here != there and None not in (here, there):
+            raise DataError(
+                f"the dumps differ in {key}: {here!r} and {there!r}",
+                hint="extract both with the same model and settings",
+            )
+
+
+def _layers(negative: Activations, positive: Activations, spec: str) -> tuple[int, ...]:
+    saved = sorted(set(negative.layers) & set(positive.layers))
+    layers = tuple(saved) if spec.strip() == "all" else parse_layers(spec, int(positive.metadata["num_layers"]))
+    lacking = [layer for layer in layers if layer not in saved]
+    if lacking or not layers:
+        what = f"layer {lacking[0]} is not in both dumps" if lacking else "the dumps share no layer"
+        raise DataError(what, hint="saved in both: " + (", ".join(map(str, saved)) or "none"))
+    return layers
+
+
+def _name(negative: Activations, positive: Activations) -> str:
+    names = [str(dump.metadata.get("dataset_name") or dump.folder.parent.name) for dump in (positive, negative)]
+    return safe_name(names[0] if names[0] == names[1] else "_vs_".join(names), "dataset")
+
+
+def _about(negative: Activations, positive: Activations, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "dataset_path": _name(negative, positive),
+        "dataset_hash": fingerprint([entry["sha256"] for entry in inputs]),
+        "n_samples": len(negative) + len(positive),
+        "n_features": positive.hidden_dim,
+        "meta_strategy": "activations",
+        "model_name": positive.metadata.get("model_name"),
+        "positive": positive.split,
+        "negative": negative.split,
+        "position": positive.metadata.get("position"),
+    }
+
+
+def _rows(
+    negative: Activations, positive: Activations
+) -> tuple[Int[np.ndarray, " n"], dict[str, Int[np.ndarray, " n"]], tuple[str, ...]]:
+    """Return each row's group, what may confound the classes, and what there is to say about both."""
+    dumps = (negative, positive)
+    if not all((dump.folder / EXAMPLES).is_file() for dump in dumps):
+        note = (
+            f"a dump has no {EXAMPLES}: rows of the same number were taken for the same prompt, "
+            "and length and last token could not be checked"
+        )
+        return np.concatenate([np.arange(len(dump)) for dump in dumps]), {}, (note,)
+    for dump in dumps:
+        if len(dump.examples) != len(dump):
+            raise DataError(
+                f"{dump.folder} has {len(dump)} rows and {len(dump.examples)} examples", hint="run actlab verify DIR"
+            )
+    return (
+        group_numbers(_column(dumps, "prompt_id").astype(str)),
+        {name: _column(dumps, name) for name in ("n_tokens", "last_token_id")},
+        (),
+    )
+
+
+def _column(dumps: tuple[Activations, Activations], name: str) -> Shaped[np.ndarray, " n"]:
+    return np.concatenate([dump.examples[name].to_numpy() for dump in dumps])
+
+
+def _read(negative: Activations, positive: Activations, layer: int | None) -> Float[np.ndarray, "n f"]:
+    assert layer is not None
+    parts = [dump[layer][:] for dump in (negative, positive)]
+    if any(part.shape[1] != positive.hidden_dim for part in parts):
+        raise DataError(f"layer {layer} is not as wide as metadata.json says", hint="run actlab verify DIR")
+    rows: Float[np.ndarray, "n f"] = torch.cat([part.double() for part in parts]).numpy()
+    if not np.isfinite(rows).all():
+        raise DataError(f"layer {layer} holds NaN or inf", hint="extract again, with --dtype bfloat16 or float32")
+    return rows
+
+
+def _described(role: str, dump: Activations) -> dict[str, Any]:
+    """Return a split's name, bytes and one sha256 over those of its files: the manifest's, or taken here."""
+    files = _listed(dump)
+    if files is None or damaged_files(dump.folder.parent, files):
+        files = [_stored(dump, path) for path in _paths(dump)]
+    return {
+        "role": role,
+        "name": dump.folder.name,
+        "bytes": sum(file.bytes for file in files),
+        "sha256": fingerprint(sorted((file.path, file.sha256) for file in files)),
+    }
+
+
+def _listed(dump: Activations) -> list[Stored] | None:
+    manifest = read_manifest(dump.folder.parent)
+    if manifest is None:
+        return None
+    return [file for file in stored_files(manifest) if file.path.startswith(f"{dump.folder.name}/")] or None
+
+
+def _paths(dump: Activations) -> list[Path]:
+    shards = [path for folder in layer_folders(dump.folder).values() for path in shard_files(folder).values()]
+    beside = [dump.folder / name for name in (METADATA, EXAMPLES)]
+    return [*shards, *(path for path in beside if path.is_file())]
+
+
+def _stored(dump: Activations, path: Path) -> Stored:
+    return Stored(str(path.relative_to(dump.folder.parent).as_posix()), path.stat().st_size, sha256_of(path))

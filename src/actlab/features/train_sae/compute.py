@@ -1,0 +1,122 @@
+"""A TopK or BatchTopK SAE and its training."""
+
+# t token, d model width, f feature
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_DEAD_AFTER_TOKENS = 20_000
+"""A feature that has not fired for so many tokens is dead, and learns what the others leave."""
+_DEAD_WEIGHT = 1 / 32
+"""Of the dead features' loss, as in Gao et al. 2024 (arXiv 2406.04093)."""
+_THRESHOLD_RATE = 0.01
+
+
+class Step(NamedTuple):
+    """What a training step saw."""
+
+    loss: float
+    l0: float
+    explained_variance: float
+    dead_share: float
+
+
+class Sae(nn.Module):
+    """`x ≈ f @ W_dec + b_dec`, where f keeps the k largest of `relu((x - b_dec) @ W_enc + b_enc)`.
+
+    Inputs are scaled so that their mean norm is √d; `folded` gives the weights for unscaled ones.
+    """
+
+    def __init__(self, d_in: int, n_features: int, k: int, *, over_batch: bool, draw: torch.Generator) -> None:
+        super().__init__()
+        directions_fd = nn.functional.normalize(torch.randn(n_features, d_in, generator=draw), dim=1)
+        self.W_dec = nn.Parameter(directions_fd)
+        self.W_enc = nn.Parameter(directions_fd.T.clone())
+        self.b_enc = nn.Parameter(torch.zeros(n_features))
+        self.b_dec = nn.Parameter(torch.zeros(d_in))
+        self.threshold = -1.0
+        """A running mean of the smallest activation kept, with `over_batch`."""
+        self._k = k
+        self._over_batch = over_batch
+
+    def activate(self, pre_tf: Tensor) -> Float[Tensor, "t f"]:
+        """Keep the k largest of each row, or of the batch on average."""
+        positive_tf = pre_tf.relu()
+        if not self._over_batch:
+            top = positive_tf.topk(self._k, dim=-1)
+            return torch.zeros_like(positive_tf).scatter(-1, top.indices, top.values)
+        flat = positive_tf.flatten()
+        top = flat.topk(self._k * len(pre_tf))
+        self._follow_threshold(top.values.detach())
+        return torch.zeros_like(flat).scatter(-1, top.indices, top.values).reshape(positive_tf.shape)
+
+    def pre(self, x_td: Tensor) -> Float[Tensor, "t f"]:
+        """Return the activations before any is dropped."""
+        return (x_td - self.b_dec) @ self.W_enc + self.b_enc
+
+    def _follow_threshold(self, kept: Tensor) -> None:
+        positive = kept[kept > 0]
+        if len(positive):
+            smallest = float(positive.min())
+            moved = self.threshold + _THRESHOLD_RATE * (smallest - self.threshold)
+            self.threshold = smallest if self.threshold < 0 else moved
+
+    def folded(self, scale: float) -> dict[str, Tensor]:
+        """Return the weights for inputs that are not multiplied by `scale`."""
+        weights = {
+            "W_enc": self.W_enc * scale,
+            "W_dec": self.W_dec / scale,
+            "b_enc": self.b_enc,
+            "b_dec": self.b_dec / scale,
+        }
+        if self._over_batch:
+            weights["threshold"] = torch.full_like(self.b_enc, self.threshold)
+        return {name: weight.detach().cpu().clone().contiguous() for name, weight in weights.items()}
+
+
+def train(
+    sae: Sae,
+    batches: Iterable[Float[Tensor, "t d"]],
+    *,
+    n_steps: int,
+    learning_rate: float,
+    on_step: Callable[[int, Step], None],
+) -> None:
+    """Train in place on batches of scaled residuals; the decoder's rows stay of length 1."""
+    optimizer = torch.optim.Adam(sae.parameters(), lr=learning_rate, betas=(0.9, 0.999))
+    fall = max(1, n_steps // 5)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (n_steps - step) / fall))
+    silent_f = torch.zeros(sae.W_dec.shape[0], device=sae.W_dec.device)
+    for number, x_td in enumerate(batches):
+        pre_tf = sae.pre(x_td)
+        latents_tf = sae.activate(pre_tf)
+        error_td = x_td - (latents_tf @ sae.W_dec + sae.b_dec)
+        total = (x_td - x_td.mean(0)).pow(2).sum()
+        left = error_td.pow(2).sum() / total
+        dead_f = silent_f > _DEAD_AFTER_TOKENS
+        loss = left + _DEAD_WEIGHT * _revival(sae, pre_tf, error_td.detach(), dead_f)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+        with torch.no_grad():
+            sae.W_dec.copy_(nn.functional.normalize(sae.W_dec, dim=1))
+            fired_tf = latents_tf > 0
+            silent_f = torch.where(fired_tf.any(0), 0, silent_f + len(x_td))
+            dead_share = float((silent_f > _DEAD_AFTER_TOKENS).float().mean())
+            l0 = float(fired_tf.sum()) / len(x_td)
+            on_step(number, Step(float(loss), l0, 1 - float(left), dead_share))
+
+
+def _revival(sae: Sae, pre_tf: Tensor, error_td: Tensor, dead_f: Tensor) -> Tensor:
+    """Return how badly the dead features alone explain what the living ones leave; 0 without dead ones."""
+    n = min(int(dead_f.sum()), pre_tf.shape[1] // 2, error_td.shape[1] // 2)
+    if n == 0:
+        return torch.zeros((), device=pre_tf.device)
+    top = pre_tf.masked_fill(~dead_f, -torch.inf).topk(n, dim=-1)
+    latents_tf = torch.zeros_like(pre_tf).scatter(-1, top.indices, top.values.relu())
+    return (error_td - latents_tf @ sae.W_dec).pow(2).sum() / error_td.pow(2).sum()

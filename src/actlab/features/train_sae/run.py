@@ -1,0 +1,209 @@
+"""`actlab train-sae`: one small SAE a layer, a unit each."""
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from actlab.backends.hub import find_model, model_files
+from actlab.backends.models import environment, load_tokenizer, pick_device, read_facts
+from actlab.backends.saes import saelens
+from actlab.backends.selftest import load_reader
+from actlab.features.train_sae.compute import Sae, Step, train
+from actlab.features.train_sae.config import TrainSaeConfig
+from actlab.features.train_sae.source import Text, read_texts, residual_batches, tokenise
+from actlab.ground.layers import parse_layers
+from actlab.ground.manifest import METADATA, to_json
+from actlab.ground.options import identity_of, takes
+from actlab.ground.progress import progress
+from actlab.ground.seeds import derive_seed
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging, refuse_others, stage
+from actlab.ground.units import Part
+
+log = logging.getLogger("actlab")
+
+KIND = "saes"
+_CURVE_POINTS = 100
+
+
+class TrainedSaes(NamedTuple):
+    """What a run came to."""
+
+    path: Path
+    is_sealed: bool
+    """False where other parts are still at work."""
+    layers: list[int]
+
+
+class _Job:
+    """The settings, met with the model and the texts."""
+
+    def __init__(self, config: TrainSaeConfig) -> None:
+        self.config = config
+        self.model = find_model(config.model, config.revision, code=config.trust_remote_code)
+        self.facts = read_facts(self.model, trust_remote_code=config.trust_remote_code)
+        self.layers = parse_layers(config.layers, self.facts.n_layers)
+        self.device = pick_device(config.device)
+        self.source = read_texts(config.input, text_column=config.text_column, limit=config.limit)
+        tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
+        limits = (config.max_length, self.facts.max_positions, tokenizer.model_max_length)
+        self.texts: list[Text] = tokenise(tokenizer, self.source.texts, min(limit for limit in limits if limit))
+        self.output = Path(os.path.expanduser(config.output))
+
+    def plan(self) -> Plan:
+        """Return all that decides the SAEs' bytes."""
+        identity = identity_of(self.config) | {
+            "layers": list(self.layers),
+            "model_name": self.model.name,
+            "revision": self.model.revision,
+            "hidden_dim": self.facts.hidden_dim,
+        }
+        inputs = [self.source.as_input(), *({"role": "model", **file} for file in model_files(self.model))]
+        return Plan(KIND, identity, inputs, [{"unit": unit, "layer": one} for unit, one in enumerate(self.layers)])
+
+
+@takes(TrainSaeConfig)
+def train_sae(config: TrainSaeConfig) -> TrainedSaes:
+    """Train one SAE a layer; `TrainSaeConfig` has the settings.
+
+    Raises:
+        ActlabError: Something is wrong that the user can mend; its hint says how.
+    """
+    job = _Job(config)
+    plan = job.plan()
+    refuse_others(job.output, plan, overwrite=config.overwrite)
+    with stage(job.output, plan, part=Part.parse(config.part or "1/1"), overwrite=config.overwrite) as dataset:
+        missing = dataset.missing()
+        with progress("training SAEs", total=len(missing) * config.n_steps, unit="step", quiet=config.quiet) as more:
+            for unit in missing:
+                start = time.monotonic()
+                files, record = _train_layer(job, unit["layer"], more)
+                dataset.commit(unit, files, record)
+                dataset.log({"layer": unit["layer"], "train_s": round(time.monotonic() - start, 3)})
+        is_sealed = dataset.seal(finish)
+    return TrainedSaes(job.output, is_sealed, list(job.layers))
+
+
+def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[list[NewFile], dict[str, Any]]:
+    """Train the SAE of one layer and return its files and its record."""
+    config = job.config
+    reader = load_reader(
+        *(job.model, job.facts, (layer,), job.texts[:64]),
+        batch_size=32,
+        batch_tokens=4096,
+        dtype="auto",
+        device=job.device,
+        trust_remote_code=config.trust_remote_code,
+    )
+    reader = dataclasses.replace(reader, dtype=torch.float32)
+    batches = residual_batches(
+        reader, job.texts, batch_size=config.batch_size, n_steps=config.n_steps, seed=config.seed
+    )
+    first_td = next(batches).to(job.device)
+    scale = job.facts.hidden_dim**0.5 / float(first_td.norm(dim=1).mean())
+    draw = torch.Generator().manual_seed(derive_seed(config.seed, "sae", layer))
+    over_batch = config.architecture == "jumprelu"
+    sae = Sae(job.facts.hidden_dim, config.n_features, config.k, over_batch=over_batch, draw=draw)
+    with torch.no_grad():
+        sae.b_dec.copy_((first_td * scale).mean(0))
+    sae.to(job.device)
+    curve: list[Step] = []
+    with _curves(job, layer) as draw_step:
+
+        def on_step(number: int, step: Step) -> None:
+            if number % max(1, config.n_steps // _CURVE_POINTS) == 0 or number == config.n_steps - 1:
+                curve.append(step)
+                draw_step(number, step)
+            more(1)
+
+        scaled = (x_td.to(job.device) * scale for x_td in _chain(first_td, batches))
+        train(sae, scaled, n_steps=config.n_steps, learning_rate=config.learning_rate, on_step=on_step)
+    last = curve[-1]
+    log.info(
+        "layer %d: explained variance %.3f, L0 %.1f, %.1f %% of the features dead",
+        *(layer, last.explained_variance, last.l0, 100 * last.dead_share),
+    )
+    return list(_files(job, layer, sae.folded(scale), last)), {
+        "environment": environment(job.device),
+        "layer": layer,
+        "last": last._asdict(),
+        "curve": [list(step) for step in curve],
+    }
+
+
+def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    yield from rest
+
+
+def _files(job: _Job, layer: int, weights: dict[str, Tensor], last: Step) -> Iterator[NewFile]:
+    """Yield an SAE's folder in SAELens' format."""
+    config = job.config
+    content: dict[str, Any] = {
+        "architecture": config.architecture,
+        "d_in": job.facts.hidden_dim,
+        "d_sae": config.n_features,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {
+            "model_name": job.model.name,
+            "hook_name": f"blocks.{layer}.hook_resid_post",
+            "average_l0": round(config.k if config.architecture == "topk" else last.l0),
+            "trained_by": "actlab train-sae",
+        },
+    }
+    if config.architecture == "topk":
+        content |= {"k": config.k, "rescale_acts_by_decoder_norm": False}
+    folder = f"layer_{layer:02d}"
+    yield NewFile(f"{folder}/{saelens.WEIGHTS}", save(weights))
+    yield NewFile(f"{folder}/{saelens.FILE}", to_json(content))
+
+
+@contextmanager
+def _curves(job: _Job, layer: int) -> Iterator[Callable[[int, Step], None]]:
+    """Lend a function that draws a step's numbers in TensorBoard, beside the output: its files hold times."""
+    if not job.config.tensorboard:
+        yield lambda number, step: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = job.output.with_name(job.output.name + ".tensorboard") / f"layer_{layer:02d}"
+    with SummaryWriter(str(folder)) as writer:
+
+        def draw(number: int, step: Step) -> None:
+            for name, value in step._asdict().items():
+                writer.add_scalar(name, value, number)
+
+        yield draw
+
+
+def finish(staging: Staging) -> Finish:
+    """Return the folder's metadata: what each SAE came to, and its curve."""
+    identity = staging.plan.identity
+    records = list(staging.records())
+    metadata = {
+        "model_name": identity["model_name"],
+        "architecture": identity["architecture"],
+        "layers": identity["layers"],
+        "n_features": identity["n_features"],
+        "k": identity["k"],
+        "results": {str(record["layer"]): record["last"] for record in records},
+        "curve_columns": list(Step._fields),
+        "curves": {str(record["layer"]): record["curve"] for record in records},
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": staging.plan.fingerprint,
+    }
+    made_on = {str(record["environment"]): record["environment"] for record in records}
+    return Finish([], {METADATA: metadata}, {"made_on": [made_on[key] for key in sorted(made_on)]})

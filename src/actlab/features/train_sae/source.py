@@ -1,0 +1,135 @@
+"""Every token's residual of a stream of texts, shuffled."""
+
+# t token, d model width
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from actlab.backends.reader import Reader, read_tokens
+from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.ground.manifest import sha256_of
+from actlab.ground.seeds import derive_seed
+
+_BUFFER_TOKENS = 1 << 16
+"""Tokens that are shuffled together."""
+_TEXTS_A_READ = 64
+
+
+class Text(NamedTuple):
+    """A text as tokens; those of its own are `start` to `stop` - 1."""
+
+    ids: tuple[int, ...]
+    start: int
+    stop: int
+
+
+class Texts(NamedTuple):
+    """The texts of a file."""
+
+    path: Path
+    texts: list[str]
+
+    def as_input(self) -> dict[str, Any]:
+        """Return the manifest's entry for the file."""
+        size = self.path.stat().st_size
+        return {"role": "texts", "name": self.path.name, "bytes": size, "sha256": sha256_of(self.path)}
+
+
+def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
+    """Read texts from JSONL (every text value of a row, joined) or a CSV column.
+
+    Raises:
+        ConfigError: There is no such file or column.
+        DataError: It holds no text.
+    """
+    file = Path(os.path.expanduser(path))
+    if not file.is_file():
+        raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
+    hint = 'write JSONL rows of {"text": …}, or a CSV with a text column'
+    with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError):
+        texts = _from_csv(file, text_column, limit) if file.suffix == ".csv" else _from_jsonl(file, limit)
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise DataError(f"{path} holds no text", hint=hint)
+    return Texts(file, texts)
+
+
+def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
+    import pandas as pd
+
+    table = pd.read_csv(file, dtype=str, keep_default_na=False, nrows=limit, encoding="utf-8-sig")
+    if column not in table.columns:
+        known = ", ".join(map(str, table.columns[:10]))
+        raise ConfigError(f"{file} has no column {column!r}", hint=f"it has {known}: give --text-column")
+    return [str(text) for text in table[column]]
+
+
+def _from_jsonl(file: Path, limit: int | None) -> list[str]:
+    texts = []
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines):
+            if limit is not None and number >= limit:
+                break
+            row = json.loads(line) if line.strip() else {}
+            if not isinstance(row, dict):
+                raise DataError(f"{file}, line {number + 1} is no JSON object", hint='write {"text": …} rows')
+            texts.append("\n".join(value for key, value in row.items() if isinstance(value, str) and key != "id"))
+    return texts
+
+
+def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Text]:
+    """Turn texts into tokens, cut at `max_tokens`; special tokens in front are run and not read."""
+    made = []
+    for text in texts:
+        encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        ids, special = encoding["input_ids"][:max_tokens], encoding["special_tokens_mask"][:max_tokens]
+        own = [place for place, is_special in enumerate(special) if not is_special]
+        if own:
+            made.append(Text(tuple(ids), own[0], own[-1] + 1))
+    if not made:
+        raise DataError("the texts have no token", hint="give longer texts, or raise --max-length")
+    return made
+
+
+def residual_batches(
+    reader: Reader, texts: Sequence[Text], *, batch_size: int, n_steps: int, seed: int
+) -> Iterator[Float[Tensor, "t d"]]:
+    """Yield `n_steps` batches of residuals of one layer, texts in a new order every pass.
+
+    Texts whose residuals fit the buffer are run once; more are streamed through it.
+    """
+    draw = torch.Generator().manual_seed(derive_seed(seed, "order"))
+    n_tokens = sum(text.stop - text.start for text in texts)
+    fits = n_tokens <= _BUFFER_TOKENS
+    stream = _stream(reader, texts, draw)
+    buffer_td = _filled(next(stream), stream, min(n_tokens, _BUFFER_TOKENS))
+    order_t, used = torch.randperm(len(buffer_td), generator=draw), 0
+    for _ in range(n_steps):
+        if used and used + batch_size > (len(buffer_td) if fits else len(buffer_td) // 2):
+            if not fits:  # half of it is used up
+                buffer_td = _filled(buffer_td[order_t[used:]], stream, _BUFFER_TOKENS)
+            order_t, used = torch.randperm(len(buffer_td), generator=draw), 0
+        yield buffer_td[order_t[used : used + batch_size]]
+        used += batch_size
+
+
+def _filled(buffer_td: Tensor, stream: Iterator[Tensor], wanted: int) -> Tensor:
+    while len(buffer_td) < wanted:
+        buffer_td = torch.cat([buffer_td, next(stream)])
+    return buffer_td
+
+
+def _stream(reader: Reader, texts: Sequence[Text], draw: torch.Generator) -> Iterator[Tensor]:
+    """Yield the residuals of some texts after the other, without end."""
+    while True:
+        order = torch.randperm(len(texts), generator=draw).tolist()
+        for start in range(0, len(order), _TEXTS_A_READ):
+            some = [texts[place] for place in order[start : start + _TEXTS_A_READ]]
+            yield torch.cat([states_ltd[0] for states_ltd in read_tokens(reader, some)])
