@@ -573,7 +573,6 @@ def test_a_probe_for_classes_wants_classes(write_npz, tmp_path):
         ({"positive": "b"}, "--negative is not given"),
         ({"positive": "b", "negative": "c", "split": "s.json"}, "--split names sentences"),
         ({"input": "a.npz", "layers": "0-3"}, "--layers is for dumps"),
-        ({"input": "a.npz", "part": "1/2"}, "no parts"),
         ({"input": "a.npz", "folds": 1}, "--folds 1"),
         ({"input": "a.npz", "test_size": 1.0}, "--test-size"),
         ({"input": "a.npz", "regularization": float("nan")}, "--regularization"),

@@ -11,34 +11,102 @@ if TYPE_CHECKING:
     from actlab.activations.run import extract_activations, plan_extraction, preview_texts
     from actlab.activations.show import show_activations
     from actlab.activations.verify.run import verify_activations
+    from actlab.features.datasets.compute import normalize_features
+    from actlab.features.datasets.config import DatasetConfig
+    from actlab.features.datasets.run import generate_datasets
+    from actlab.features.encode.config import EncodeConfig
+    from actlab.features.encode.run import compute_features, plan_features
+    from actlab.features.probe.config import ProbeConfig
+    from actlab.features.probe.run import train_probe
+    from actlab.features.rank.config import RankConfig
+    from actlab.features.rank.run import rank_features
+    from actlab.features.split.config import SplitConfig
+    from actlab.features.split.run import make_split
+    from actlab.features.sweep.config import SweepConfig
+    from actlab.features.sweep.run import sweep_datasets
+    from actlab.features.train_sae.config import TrainSaeConfig
+    from actlab.features.train_sae.run import train_sae
     from actlab.formats.activations import Activations, load_activations, open_activations
+    from actlab.formats.classifier import ClassifierDataset, load_dataset, save_dataset
+    from actlab.formats.ranking import read_ranking
+    from actlab.formats.sentences import get_final_token_data, load_all_sentences
+    from actlab.formats.splits import read_splits
     from actlab.ground.errors import ActlabError
+    from actlab.ground.layers import parse_layers_arg
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ActlabError": "actlab.ground.errors",
     "Activations": "actlab.formats.activations",
+    "ActlabError": "actlab.ground.errors",
+    "ClassifierDataset": "actlab.formats.classifier",
+    "DatasetConfig": "actlab.features.datasets.config",
+    "EncodeConfig": "actlab.features.encode.config",
     "ExtractConfig": "actlab.activations.config",
+    "ProbeConfig": "actlab.features.probe.config",
+    "RankConfig": "actlab.features.rank.config",
+    "SplitConfig": "actlab.features.split.config",
+    "SweepConfig": "actlab.features.sweep.config",
+    "TrainSaeConfig": "actlab.features.train_sae.config",
+    "compute_features": "actlab.features.encode.run",
     "extract_activations": "actlab.activations.run",
+    "generate_datasets": "actlab.features.datasets.run",
+    "get_final_token_data": "actlab.formats.sentences",
     "load_activations": "actlab.formats.activations",
+    "load_all_sentences": "actlab.formats.sentences",
+    "load_dataset": "actlab.formats.classifier",
+    "make_split": "actlab.features.split.run",
+    "normalize_features": "actlab.features.datasets.compute",
     "open_activations": "actlab.formats.activations",
+    "parse_layers_arg": "actlab.ground.layers",
     "plan_extraction": "actlab.activations.run",
+    "plan_features": "actlab.features.encode.run",
     "preview_texts": "actlab.activations.run",
+    "rank_features": "actlab.features.rank.run",
+    "read_ranking": "actlab.formats.ranking",
+    "read_splits": "actlab.formats.splits",
+    "save_dataset": "actlab.formats.classifier",
     "show_activations": "actlab.activations.show",
+    "sweep_datasets": "actlab.features.sweep.run",
+    "train_probe": "actlab.features.probe.run",
+    "train_sae": "actlab.features.train_sae.run",
     "verify_activations": "actlab.activations.verify.run",
 }
 
 __all__ = [
     "Activations",
     "ActlabError",
+    "ClassifierDataset",
+    "DatasetConfig",
+    "EncodeConfig",
     "ExtractConfig",
+    "ProbeConfig",
+    "RankConfig",
+    "SplitConfig",
+    "SweepConfig",
+    "TrainSaeConfig",
+    "compute_features",
     "extract_activations",
+    "generate_datasets",
+    "get_final_token_data",
     "load_activations",
+    "load_all_sentences",
+    "load_dataset",
+    "make_split",
+    "normalize_features",
     "open_activations",
+    "parse_layers_arg",
     "plan_extraction",
+    "plan_features",
     "preview_texts",
+    "rank_features",
+    "read_ranking",
+    "read_splits",
+    "save_dataset",
     "show_activations",
+    "sweep_datasets",
+    "train_probe",
+    "train_sae",
     "verify_activations",
 ]
 

@@ -36,11 +36,9 @@ def argument() -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """The words that every long command shares."""
+class CommonOptions:
+    """The words that every command shares which writes something."""
 
-    part: str | None = execution(None)
-    """Do a share of the units, as "2/3": one task of a Slurm array. The last to finish seals."""
     overwrite: bool = execution(False)
     """Replace a dataset made with other settings; the old one stays until the new one is sealed."""
     dry_run: bool = execution(False)
@@ -49,6 +47,14 @@ class RunOptions:
     """Show no bar and no log, only warnings and errors."""
     json: bool = execution(False)
     """Print results on stdout as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(CommonOptions):
+    """The words that every command shares whose work is cut into units."""
+
+    part: str | None = execution(None)
+    """Do a share of the units, as "2/3": one task of a Slurm array. The last to finish seals."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ def _field_docs(config_class: type) -> dict[str, str]:
 
 
 def _option(one: dataclasses.Field[Any], hint: Any, help_text: str) -> Option:
-    is_optional = isinstance(hint, types.UnionType)
+    is_optional = typing.get_origin(hint) in (types.UnionType, typing.Union)  # `Literal[...] | None` is the latter
     if is_optional:
         (hint,) = (member for member in typing.get_args(hint) if member is not type(None))
     is_repeatable = typing.get_origin(hint) is tuple

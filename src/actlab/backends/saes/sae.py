@@ -175,7 +175,7 @@ def make_encoder(facts: SaeFacts, read: Callable[[str], Tensor], device: torch.d
     weights = {name: read(name).to(device, torch.float32) for name in names}
     if facts.rescale_by_decoder_norm:
         weights["decoder_norm"] = read("W_dec").to(device, torch.float32).norm(dim=-1)
-    if "threshold" in weights:
+    if "threshold" in weights and weights["threshold"].numel() == 1:
         weights["threshold"] = weights["threshold"].expand(facts.n_features)
     shapes = {"W_enc": (facts.d_in, facts.n_features), "b_dec": (facts.d_in,)}
     for name, weight in weights.items():

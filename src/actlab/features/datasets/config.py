@@ -5,14 +5,14 @@ from typing import Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import parse_layers_arg
-from actlab.ground.options import RunOptions, execution
+from actlab.ground.options import CommonOptions, execution
 
 Strategy = Literal["embedding-to-feature", "hidden-to-feature", "hidden-to-concept", "feature-to-concept"]
 _MOST = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions(RunOptions):
+class ReadOptions(CommonOptions):
     """What all datasets from one folder share."""
 
     rows: Literal["final", "all", "mean"] = "final"
@@ -36,8 +36,6 @@ class ReadOptions(RunOptions):
 
     def check_read(self) -> None:
         """Refuse what no folder could satisfy."""
-        if self.part is not None:
-            raise ConfigError("--part is for long runs; a dataset is made at once", hint="leave --part away")
         if not 1 <= self.top <= _MOST:
             raise ConfigError(f"--top {self.top} is too small", hint="use 1 or more")
         if self.fit_norm == "train" and self.split is None:

@@ -6,13 +6,13 @@ from typing import Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, execution
+from actlab.ground.options import CommonOptions, execution
 
 _MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeConfig(RunOptions):
+class ProbeConfig(CommonOptions):
     """What to read, which probe to fit, and how to test it."""
 
     input: str | None = execution(None)
@@ -55,8 +55,6 @@ class ProbeConfig(RunOptions):
             raise ConfigError(f"--regularization {self.regularization} is no strength", hint="use a number above 0")
         if not 1 <= self.bootstrap <= _MOST_DRAWS:
             raise ConfigError(f"--bootstrap {self.bootstrap} cannot be", hint=f"use 1 to {_MOST_DRAWS} resamples")
-        if self.part is not None:
-            raise ConfigError("train-probe has no parts", hint="leave --part away; for a share, choose --layers")
 
     def _check_inputs(self) -> None:
         on_dumps = self.positive is not None or self.negative is not None

@@ -1,0 +1,370 @@
+"""Sentence files hold what a slow forward pass of each sentence and layer gives; kill it, part it: the same bytes."""
+
+import csv
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import actlab
+from actlab.backends.saes.find import find_saes
+from actlab.features.encode import run as encode_run
+from tests import tiny
+from tests.fabricated import write_folder
+from tests.made_saes import random_weights, write_gemma_scope, write_saelens
+from tests.test_cli import run
+from tests.test_saes import by_hand
+from tests.test_storage import tree
+
+SENTENCES = [
+    ("the old man walks to the market and buys bread", 0),
+    ("a careful answer checks what it says", 1),
+    ("it rains.", 2),
+    ("how do I clean a window without streaks? naïve café ☕", 3),
+    ("the river rises over the meadow in spring", 1.5),
+]
+
+
+def write_csv(path: Path, rows: list[tuple[str, object]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sentence", "concept_strength_label"])
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="module")
+def saes(tmp_path_factory) -> Path:
+    """A JumpReLU SAE of layer 1 and a standard one of layer 3, random."""
+    root = tmp_path_factory.mktemp("saes")
+    weights = random_weights("jumprelu", seed=1, d_in=tiny.WIDTH)
+    write_gemma_scope(root, 1, 10, weights)
+    write_saelens(root / "three", "standard", 3, random_weights("standard", seed=3, d_in=tiny.WIDTH))
+    return root
+
+
+@pytest.fixture
+def sentences(tmp_path) -> Path:
+    return write_csv(tmp_path / "sentences.csv", SENTENCES)
+
+
+def compute(sentences, saes, model, output, **settings):
+    return actlab.compute_features(
+        input=sentences, sae=saes, model=model, output=output, quiet=True, **({"l0_check": "off"} | settings)
+    )
+
+
+def slow_way(model: Path, saes: Path, text: str) -> dict[str, np.ndarray]:
+    """One forward pass a layer, alone; SAEs by the written-out formula."""
+    network = tiny.transformers.AutoModel.from_pretrained(model, dtype=torch.float32).eval()
+    tokenizer = tiny.transformers.AutoTokenizer.from_pretrained(model)
+    ids = tokenizer(text)["input_ids"]
+    assert ids[0] == tokenizer.bos_token_id
+    hidden, latents = [], []
+    weights = {1: random_weights("jumprelu", seed=1, d_in=tiny.WIDTH), 3: random_weights("standard", 3, tiny.WIDTH)}
+    for layer, architecture, centered in ((1, "jumprelu", False), (3, "standard", True)):
+        seen = []
+        hook = network.layers[layer].register_forward_hook(
+            lambda module, inputs, output, seen=seen: seen.append(output[0] if isinstance(output, tuple) else output)
+        )
+        with torch.no_grad():
+            network(torch.tensor([ids]))
+        hook.remove()
+        rows = seen[0].reshape(len(ids), -1)[1:].numpy()
+        hidden.append(rows)
+        latents.append(by_hand(architecture, weights[layer], rows, centered=centered))
+    table = network.get_input_embeddings().weight.detach().numpy()
+    return {"embeddings": table[ids[1:]], "hidden_states": np.stack(hidden), "activations": np.stack(latents)}
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "qwen2"])
+def test_the_files_hold_what_one_forward_a_sentence_and_layer_gives(family, saes, sentences, tmp_path):
+    model = tiny.make_model(tmp_path / "model", family)
+    done = compute(sentences, saes, model, tmp_path / "out")
+    assert done.n_sentences == 5
+    for index, (text, label) in enumerate(SENTENCES):
+        expected = slow_way(model, saes, text)
+        with np.load(tmp_path / "out" / f"sentence_{index + 1:06d}.npz", allow_pickle=False) as file:
+            for key, values in expected.items():
+                error = np.abs(file[key] - values).max() / np.abs(values).max()
+                assert error < 1e-5, (key, error)
+            assert file["concept_strength_label"] == label
+            assert file["sentence_index"] == index
+            assert str(file["sentence"]) == text
+
+
+def test_the_files_have_the_documents_keys_and_shapes(llama, saes, sentences, tmp_path):
+    compute(sentences, saes, llama, tmp_path / "out")
+    tokenizer = tiny.transformers.AutoTokenizer.from_pretrained(llama)
+    for index, (text, _) in enumerate(SENTENCES):
+        with np.load(tmp_path / "out" / f"sentence_{index + 1:06d}.npz", allow_pickle=False) as file:
+            n = len(tokenizer(text)["input_ids"]) - 1
+            shapes = {
+                **dict.fromkeys(
+                    ("sentence", "concept_strength_label", "sentence_index", "num_features", "hidden_dim"), ()
+                ),
+                **dict.fromkeys(("fragments", "token_positions", "is_final_token", "fragment_lengths"), (n,)),
+                "layers": (2,),
+                "average_l0s": (2,),
+                "embeddings": (n, tiny.WIDTH),
+                "hidden_states": (2, n, tiny.WIDTH),
+                "activations": (2, n, 48),
+            }
+            assert {key: file[key].shape for key in file.files} == shapes
+            assert file["is_final_token"].tolist() == [False] * (n - 1) + [True]
+            assert file["token_positions"].tolist() == list(range(1, n + 1))
+            fragments = file["fragments"].tolist()
+            assert fragments[-1] == text
+            assert all(text.startswith(fragment) for fragment in fragments), "offsets, not decoded pieces"
+            assert file["layers"].tolist() == [1, 3]
+            assert file["average_l0s"].tolist() == [10, -1]
+            assert file["activations"].dtype == np.float32
+
+
+def test_sparse_files_hold_the_same_as_dense_ones(llama, saes, sentences, tmp_path):
+    compute(sentences, saes, llama, tmp_path / "dense")
+    compute(sentences, saes, llama, tmp_path / "sparse", storage="sparse")
+    dense = actlab.load_all_sentences(tmp_path / "dense")
+    sparse = actlab.load_all_sentences(tmp_path / "sparse")
+    for one, other in zip(dense, sparse, strict=True):
+        assert set(one) == set(other)
+        for key in one:
+            assert np.array_equal(one[key], other[key]), key
+    settings = {"strategy": "embedding-to-feature", "target_layer": 3, "target_features": "0,7,47", "rows": "all"}
+    made = [
+        actlab.load_dataset(
+            actlab.generate_datasets(input=tmp_path / name, output=tmp_path / f"{name}.npz", **settings)[0].path
+        )
+        for name in ("dense", "sparse")
+    ]
+    assert (made[0].X == made[1].X).all()
+    assert (made[0].y == made[1].y).all()
+
+
+def test_stored_hidden_states_are_encoded_again_without_a_model(llama, saes, sentences, tmp_path):
+    compute(sentences, saes, llama, tmp_path / "first")
+    done = actlab.compute_features(
+        from_hidden=tmp_path / "first", sae=saes, output=tmp_path / "again", l0_check="off", model="no/such/model"
+    )
+    assert done.n_sentences == 5
+    for name in (f"sentence_{k:06d}.npz" for k in range(1, 6)):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_final_only_keeps_the_final_row(llama, saes, sentences, tmp_path):
+    compute(sentences, saes, llama, tmp_path / "all")
+    compute(sentences, saes, llama, tmp_path / "final", final_only=True)
+    for one, other in zip(
+        actlab.load_all_sentences(tmp_path / "all"), actlab.load_all_sentences(tmp_path / "final"), strict=True
+    ):
+        assert other.facts.n_rows == 1
+        np.testing.assert_allclose(one["activations"][:, -1:], other["activations"], rtol=1e-4, atol=1e-5)
+        assert other["token_positions"].tolist() == one["token_positions"].tolist()[-1:]
+        assert other["fragments"].tolist() == [one.text]
+
+
+def test_bad_sentences_are_dropped_by_reason_and_the_status_says_so(llama, saes, tmp_path):
+    rows = [*SENTENCES, ("", 1), ("no label", "much"), ("infinite", "inf"), ("word " * 300, 2)]
+    path = write_csv(tmp_path / "bad.csv", rows)
+    line = ("compute-features", "--input", path, "--model", llama, "--sae", saes, "--l0-check", "off")
+    done = run(*line, "--output", tmp_path / "out")
+    assert done.returncode == 3, done.stderr
+    listed = [json.loads(one) for one in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert {one["sentence"]: one["reason"] for one in listed} == {
+        5: "no sentence",
+        6: "the label is no number",
+        7: "the label is no number",
+        8: "longer than the limit",
+    }
+    assert len(list((tmp_path / "out").glob("sentence_*.npz"))) == 5
+    assert run(*line, "--output", tmp_path / "out").returncode == 3
+    assert run(*line, "--output", tmp_path / "no", "--on-bad", "error").returncode == 1
+
+
+def test_a_sentence_that_fails_is_tried_once_more_alone(llama, saes, sentences, tmp_path, monkeypatch):
+    from actlab.features.encode.states import model as states_module
+
+    real = states_module.read_tokens
+    calls: list[int] = []
+
+    def flaky(reader, spans):
+        calls.append(len(spans))
+        states = real(reader, spans)
+        if len(calls) == 1:  # the batch fails for two sentences
+            states[1] = states[1] * torch.nan
+            states[2] = states[2] * torch.nan
+        if len(calls) == 3:  # one of them for good
+            states[0] = states[0] * torch.nan
+        return states
+
+    monkeypatch.setattr(states_module, "read_tokens", flaky)
+    done = compute(sentences, saes, llama, tmp_path / "out")
+    assert calls == [5, 1, 1]
+    assert (done.n_sentences, done.n_dropped) == (4, 1)
+    assert (tmp_path / "out" / "sentence_000002.npz").exists()
+    assert json.loads((tmp_path / "out" / "dropped.jsonl").read_text()) == {
+        "sentence": 2,
+        "reason": "NaN or inf in its states",
+    }
+
+
+def test_far_from_the_declared_l0_the_run_stops_with_the_likely_causes(llama, sentences, tmp_path):
+    weights = random_weights("jumprelu", d_in=tiny.WIDTH)
+    folder = write_gemma_scope(tmp_path / "saes", 1, 1, weights | {"threshold": torch.zeros(48)})
+    with pytest.raises(
+        actlab.ActlabError, match=r"layer 1: .* features fire on a token, but the SAE declares 1"
+    ) as error:
+        compute(sentences, folder, llama, tmp_path / "out", l0_check="stop")
+    assert all(word in error.value.hint for word in ("layer", "scale", "BOS", "architecture"))
+    assert not list((tmp_path).glob("out*/sentence_*"))
+    compute(sentences, folder, llama, tmp_path / "out", l0_check="warn")
+
+
+def test_layers_and_l0_choose_among_the_saes(llama, sentences, tmp_path):
+    root = tmp_path / "saes"
+    for layer, l0 in ((0, 5), (0, 9), (2, 9)):
+        write_gemma_scope(root, layer, l0, random_weights("jumprelu", seed=layer + l0, d_in=tiny.WIDTH))
+    compute(sentences, root, llama, tmp_path / "all")
+    facts = actlab.load_all_sentences(tmp_path / "all").facts
+    assert (facts.layers, facts.average_l0s) == ((0, 0, 2), (5, 9, 9))
+    compute(sentences, root, llama, tmp_path / "nine", average_l0=9)
+    assert actlab.load_all_sentences(tmp_path / "nine").facts.layers == (0, 2)
+    compute(sentences, root, llama, tmp_path / "two", layers="2")
+    assert actlab.load_all_sentences(tmp_path / "two").facts.layers == (2,)
+    with pytest.raises(actlab.ActlabError, match="there is no SAE of layer 1"):
+        compute(sentences, root, llama, tmp_path / "x", layers="1")
+    with pytest.raises(actlab.ActlabError, match="average_l0 mismatch: layer 2"):
+        compute(sentences, root, llama, tmp_path / "x", average_l0=5)
+
+
+def test_an_sae_of_another_model_is_refused_before_any_work(llama, sentences, tmp_path):
+    wide = write_gemma_scope(tmp_path / "wide", 1, 5, random_weights("jumprelu", d_in=99))
+    with pytest.raises(actlab.ActlabError, match="reads 99 numbers a token, but the states have 32"):
+        compute(sentences, wide, llama, tmp_path / "out")
+    deep = write_gemma_scope(tmp_path / "deep", 9, 5, random_weights("jumprelu", d_in=tiny.WIDTH))
+    with pytest.raises(actlab.ActlabError, match="layer 9, but tiny-llama has 4 layers"):
+        compute(sentences, deep, llama, tmp_path / "out")
+
+
+def test_what_changes_a_features_value_is_in_the_manifest(llama, saes, sentences, tmp_path):
+    compute(sentences, saes, llama, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    identity = manifest["identity"]
+    assert {"model_name", "revision", "hook", "leading_special_tokens", "embedding_scale", "model_dtype"} <= set(
+        identity
+    )
+    assert identity["leading_special_tokens"] == 1
+    assert {"architecture", "input_norm", "apply_b_dec_to_input", "average_l0", "layer"} <= set(identity["saes"][0])
+    roles = {entry["role"].split(" of")[0] for entry in manifest["inputs"]}
+    assert roles == {"sentences", "model", "sae"}
+    assert all(len(entry["sha256"]) == 64 for entry in manifest["inputs"])
+    assert str(tmp_path) not in json.dumps(manifest)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """Five units of sentences."""
+    words = " ".join(text for text, _ in SENTENCES).split()
+    rows = [(" ".join(words[(3 * k + j) % len(words)] for j in range(3 + k % 6)), k % 4) for k in range(150)]
+    return write_csv(tmp_path_factory.mktemp("csv") / "many.csv", rows)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many, saes, llama, tmp_path_factory) -> dict[str, str]:
+    output = tmp_path_factory.mktemp("undisturbed") / "out"
+    compute(many, saes, llama, output)
+    return tree(output)
+
+
+def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, undisturbed, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    real = encode_run.encode_unit
+    for n_done in range(5):
+        calls: list[int] = []
+
+        def dies(*args, calls=calls, n_done=n_done):
+            calls.append(1)
+            if len(calls) > n_done:
+                raise Killed
+            return real(*args)
+
+        monkeypatch.setattr(encode_run, "encode_unit", dies)
+        with pytest.raises(Killed):
+            compute(many, saes, llama, tmp_path / f"out{n_done}")
+        monkeypatch.setattr(encode_run, "encode_unit", real)
+        assert not (tmp_path / f"out{n_done}").exists()
+        done = compute(many, saes, llama, tmp_path / f"out{n_done}")
+        assert done.is_sealed
+        assert tree(tmp_path / f"out{n_done}") == undisturbed
+
+
+def one_part(arguments) -> None:
+    many, saes, llama, output, part = arguments
+    compute(many, saes, llama, output, part=part)
+
+
+def test_parts_at_once_give_the_same_bytes(many, saes, llama, undisturbed, tmp_path):
+    jobs = [(many, saes, llama, tmp_path / "out", f"{k}/3") for k in (3, 1, 2)]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        pool.map(one_part, jobs)
+    if not (tmp_path / "out").exists():
+        assert run("seal", tmp_path / "out").returncode == 0
+    assert tree(tmp_path / "out") == undisturbed
+
+
+def test_the_dry_run_says_what_each_storage_costs(many, saes, llama, tmp_path):
+    line = ("compute-features", "--input", many, "--model", llama, "--sae", saes, "--output", tmp_path / "out")
+    done = run(*line, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "5 units, 150 sentences" in done.stdout
+    assert "dense" in done.stdout
+    assert "sparse" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_of_other_programs_are_read_and_encoded(saes, tmp_path):
+    folder = write_folder(tmp_path / "in", 6, width=tiny.WIDTH, compressed=True)
+    done = actlab.compute_features(from_hidden=folder, sae=saes, output=tmp_path / "out", l0_check="off")
+    assert done.n_sentences == 6
+    (first, *_) = actlab.load_all_sentences(tmp_path / "out")
+    rows = np.load(folder / "sentence_000001.npz")["hidden_states"]
+    expected = by_hand("jumprelu", random_weights("jumprelu", seed=1, d_in=tiny.WIDTH), rows[1], centered=False)
+    np.testing.assert_allclose(first["activations"][0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "jumprelu"])
+def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(architecture, llama, write_rows, tmp_path):
+    from tests.conftest import make_rows
+
+    settings = {
+        "input": write_rows(make_rows(60)),
+        "model": llama,
+        "architecture": architecture,
+        "n_features": 96,
+        "k": 6,
+        "n_steps": 150,
+        "batch_size": 128,
+        "quiet": True,
+    }
+    whole = actlab.train_sae(layers="1,2", output=tmp_path / "whole", **settings)
+    metadata = json.loads((whole.path / "metadata.json").read_text())
+    for layer in ("1", "2"):
+        last = metadata["results"][layer]
+        assert last["explained_variance"] > 0.5
+        assert last["l0"] <= 6 + 1e-6
+        assert metadata["curves"][layer][0][2] < last["explained_variance"]
+    for part in ("2/2", "1/2"):
+        actlab.train_sae(layers="1,2", output=tmp_path / "parts", part=part, **settings)
+    assert tree(tmp_path / "parts") == tree(whole.path)
+    assert {sae.layer: sae.architecture for sae in find_saes([str(whole.path)])} == dict.fromkeys((1, 2), architecture)
+    assert (tmp_path / "whole.tensorboard" / "layer_01").is_dir()
+    sentences = write_csv(tmp_path / "s.csv", SENTENCES)
+    done = compute(sentences, whole.path, llama, tmp_path / "features", l0_check="stop")
+    assert all(1 < l0 < 18 for l0 in done.measured_l0s)
+    shutil.rmtree(tmp_path / "features")

@@ -1,0 +1,259 @@
+"""Encoding equals the written-out formula of each architecture; what cannot be encoded rightly is refused."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from actlab.backends.saes.find import Encoders, find_saes
+from actlab.backends.saes.sae import encode
+from actlab.ground.errors import ActlabError
+from tests.made_saes import ARCHITECTURES, D_IN, N_FEATURES, random_weights, write_gemma_scope, write_saelens
+
+CPU = torch.device("cpu")
+
+
+def by_hand(architecture: str, weights: dict, x: np.ndarray, *, centered: bool, k: int = 5) -> np.ndarray:
+    """One row and one feature at a time, in plain Python on float64."""
+    w = {name: np.asarray(value, dtype=np.float64) for name, value in weights.items()}
+    rows = []
+    for row in np.asarray(x, dtype=np.float64):
+        z = [sum((row[i] - (w["b_dec"][i] if centered else 0)) * w["W_enc"][i, f] for i in range(len(row)))
+             for f in range(w["W_enc"].shape[1])]  # fmt: skip
+        out = [0.0] * len(z)
+        if architecture == "gated":
+            for f in range(len(z)):
+                if z[f] + w["b_gate"][f] > 0:
+                    out[f] = max(z[f] * np.exp(w["r_mag"][f]) + w["b_mag"][f], 0.0)
+            rows.append(out)
+            continue
+        pre = [z[f] + w["b_enc"][f] for f in range(len(z))]
+        if architecture == "standard":
+            kept = range(len(z))
+        elif architecture == "topk":
+            kept = sorted(range(len(z)), key=lambda f: -pre[f])[:k]
+        else:
+            threshold = np.broadcast_to(w["threshold"], len(z))
+            kept = [f for f in range(len(z)) if pre[f] > threshold[f]]
+        for f in kept:
+            out[f] = max(pre[f], 0.0)
+        rows.append(out)
+    return np.array(rows)
+
+
+def activations(folder: Path, x: np.ndarray, **options) -> np.ndarray:
+    (sae,) = find_saes([str(folder)], **options)
+    return encode(Encoders([sae], CPU).get(sae), torch.from_numpy(x)).numpy()
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((6, D_IN)).astype(np.float32) * 2
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("centered", [True, False])
+def test_each_architecture_is_its_formula(architecture, centered, x, tmp_path):
+    weights = random_weights(architecture)
+    folder = write_saelens(tmp_path / "sae", architecture, 3, weights, apply_b_dec_to_input=centered)
+    got = activations(folder, x)
+    expected = by_hand(architecture, weights, x, centered=centered)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    assert 0 < (got > 0).mean() < 0.9
+    alone = np.concatenate([activations(folder, row[None]) for row in x])
+    np.testing.assert_allclose(alone, got, rtol=1e-5, atol=1e-6, err_msg="a row depends on no other")
+
+
+def test_gemma_scope_does_not_center_its_input(x, tmp_path):
+    for compressed in (False, True):
+        folder = write_gemma_scope(tmp_path / str(compressed), 12, 82, compressed=compressed)
+        got = activations(folder, x)
+        expected = by_hand("jumprelu", random_weights("jumprelu", seed=12), x, centered=False)
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_case_by_hand(tmp_path):
+    weights = {
+        "W_enc": torch.ones(2, 3),
+        "W_dec": torch.ones(3, 2),
+        "b_enc": torch.zeros(3),
+        "b_dec": torch.zeros(2),
+        "threshold": torch.tensor([1, 0.5, 0.25]),
+    }
+    x = np.array([[0.3, 0.3]], np.float32)
+    for folder in (
+        write_gemma_scope(tmp_path / "gemma", 0, 2, weights),
+        write_saelens(tmp_path / "lens", "jumprelu", 0, weights),
+    ):
+        np.testing.assert_allclose(activations(folder, x), [[0, 0.6, 0.6]], rtol=1e-6)
+
+
+def test_a_value_at_the_threshold_does_not_fire(tmp_path):
+    weights = {name: torch.zeros(1, 1) for name in ("W_enc", "W_dec")} | {
+        name: torch.full((1,), value) for name, value in (("b_enc", 0.5), ("b_dec", 0.0), ("threshold", 0.5))
+    }
+    assert activations(write_gemma_scope(tmp_path, 0, 1, weights), np.ones((1, 1), np.float32)).item() == 0
+
+
+def test_inputs_are_normalised_as_the_config_says(x, tmp_path):
+    weights = random_weights("standard")
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    inputs = {
+        "constant_norm_rescale": x * np.sqrt(D_IN) / norm,
+        "layer_norm": (x - x.mean(1, keepdims=True)) / (x.std(1, ddof=1, keepdims=True) + 1e-5),
+        "expected_average_only_in": x * 0.25,
+    }
+    for name, normalised in inputs.items():
+        folder = write_saelens(tmp_path / name, "standard", 0, weights, normalize_activations=name)
+        scale = {"input_scale": 0.25} if name == "expected_average_only_in" else {}
+        expected = by_hand("standard", weights, normalised, centered=True)
+        np.testing.assert_allclose(activations(folder, x, **scale), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ActlabError, match="a factor that is not in the folder"):
+        find_saes([str(tmp_path / "expected_average_only_in")])
+
+
+def test_topk_may_weigh_by_the_decoders_norms(x, tmp_path):
+    weights = random_weights("topk")
+    folder = write_saelens(tmp_path / "sae", "topk", 0, weights, rescale_acts_by_decoder_norm=True)
+    norms = weights["W_dec"].norm(dim=1)
+    scaled = weights | {"W_enc": weights["W_enc"] * norms, "b_enc": weights["b_enc"] * norms}
+    expected = by_hand("topk", scaled, x, centered=True)
+    np.testing.assert_allclose(activations(folder, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_configs_from_before_version_6_are_read(x, tmp_path):
+    weights = random_weights("topk")
+    folder = write_saelens(tmp_path / "sae", "topk", 0, weights)
+    old = {
+        "architecture": "standard",
+        "activation_fn_str": "topk",
+        "activation_fn_kwargs": {"k": 5},
+        "d_in": D_IN,
+        "d_sae": N_FEATURES,
+        "hook_point": "blocks.7.hook_resid_post",
+        "normalize_activations": False,
+        "apply_b_dec_to_input": True,
+    }
+    (folder / "cfg.json").write_text(json.dumps(old))
+    (sae,) = find_saes([str(folder)])
+    assert (sae.layer, sae.architecture, sae.k, sae.average_l0) == (7, "topk", 5, 5)
+    np.testing.assert_allclose(activations(folder, x), by_hand("topk", weights, x, centered=True), rtol=1e-4, atol=1e-5)
+
+
+def test_a_neuronpedia_link_is_known_for_the_hosted_sae_alone(tmp_path):
+    root = tmp_path / "google" / "gemma-scope-2b-pt-res"
+    for l0 in (82, 22):
+        write_gemma_scope(root, 12, l0)
+    write_gemma_scope(tmp_path / "mine", 13, 84)
+    found = {(sae.layer, sae.average_l0): sae.neuronpedia_id for sae in find_saes([str(root), str(tmp_path / "mine")])}
+    assert found == {(12, 22): None, (12, 82): "gemma-2-2b/12-gemmascope-res-16k", (13, 84): None}
+
+
+BAD = {
+    "no such folder": (lambda folder: shutil.rmtree(folder), "no folder"),
+    "no SAE inside": (lambda folder: (folder / "cfg.json").unlink(), "holds no SAE"),
+    "no weights": (lambda folder: (folder / "sae_weights.safetensors").unlink(), "has no sae_weights.safetensors"),
+    "cut weights": (lambda folder: cut(folder / "sae_weights.safetensors"), "cannot read"),
+    "bad JSON": (lambda folder: (folder / "cfg.json").write_text("{"), "not JSON"),
+    "a list": (lambda folder: (folder / "cfg.json").write_text("[]"), "no SAELens config"),
+    "another hook": (lambda folder: change(folder, metadata={"hook_name": "blocks.3.hook_mlp_out"}), "not the output"),
+    "no hook": (lambda folder: change(folder, metadata={}), "names no hook_name"),
+    "unknown architecture": (lambda folder: change(folder, architecture="temporal"), "does not read the architecture"),
+    "unknown norm": (lambda folder: change(folder, normalize_activations="whiten"), "normalize_activations 'whiten'"),
+    "wrong d_sae": (lambda folder: change(folder, d_sae=7), r"is \[32, 48\], and not \[32, 7\]"),
+    "d_in is text": (lambda folder: change(folder, d_in="32"), "no number for d_in"),
+}
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change(folder: Path, **values) -> None:
+    path = folder / "cfg.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_encoded_rightly_is_refused(name, x, tmp_path):
+    spoil, says = BAD[name]
+    folder = write_saelens(tmp_path / "sae", "jumprelu", 3)
+    spoil(folder)
+    with pytest.raises(ActlabError, match=says) as error:
+        activations(folder, x)
+    assert error.value.hint
+
+
+def test_a_threshold_that_was_never_calibrated_is_refused(x, tmp_path):
+    weights = random_weights("batchtopk") | {"threshold": torch.tensor(-1.0)}
+    with pytest.raises(ActlabError, match="never calibrated"):
+        activations(write_saelens(tmp_path / "sae", "batchtopk", 0, weights), x)
+
+
+def test_a_damaged_params_file_is_refused(x, tmp_path):
+    path = write_gemma_scope(tmp_path, 0, 2) / "params.npz"
+    cut(path)
+    with pytest.raises(ActlabError, match=r"cannot read .*params.npz"):
+        activations(tmp_path, x)
+
+
+def test_two_saes_that_nothing_tells_apart_are_refused(tmp_path):
+    for name in ("one", "two"):
+        write_saelens(tmp_path / name, "topk", 3)
+    with pytest.raises(ActlabError, match="two SAEs of layer 3"):
+        find_saes([str(tmp_path)])
+
+
+ORACLE = """
+import sys, json, numpy as np, torch
+from sae_lens import SAE
+folders, x, out = json.loads(sys.argv[1]), torch.from_numpy(np.load(sys.argv[2])), sys.argv[3]
+made = {}
+for folder in folders:
+    sae = SAE.load_from_disk(folder, device="cpu")
+    with torch.no_grad():
+        made[folder] = sae.encode(x).numpy()
+np.savez(out, **{str(k): made[f] for k, f in enumerate(folders)})
+"""
+
+
+@pytest.mark.slow
+def test_saelens_itself_encodes_the_same_and_loads_what_train_sae_wrote(x, tmp_path, write_rows):
+    """SAELens lives in an environment of its own, made here: it brings a hundred packages."""
+    import actlab
+    from tests.conftest import make_rows
+    from tests.tiny import make_model
+
+    model = make_model(tmp_path / "tiny-llama")
+    folders = [
+        write_saelens(tmp_path / architecture, architecture, 0, random_weights(architecture))
+        for architecture in ("standard", "jumprelu", "topk", "gated")
+    ]
+    for architecture in ("topk", "jumprelu"):
+        trained = actlab.train_sae(
+            input=write_rows(make_rows(30)),
+            model=model,
+            layers="1",
+            architecture=architecture,
+            n_features=N_FEATURES,
+            k=4,
+            n_steps=30,
+            batch_size=64,
+            output=tmp_path / f"trained-{architecture}",
+        )
+        folders.append(trained.path / "layer_01")
+    np.save(tmp_path / "x.npy", x)
+    venv = tmp_path / "venv"
+    constraints = Path(__file__).parent.parent / "constraints.txt"
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    subprocess.run([venv / "bin/pip", "install", "-q", "-c", constraints, "sae-lens"], check=True)
+    arguments = [json.dumps([str(folder) for folder in folders]), tmp_path / "x.npy", tmp_path / "oracle.npz"]
+    subprocess.run([venv / "bin/python", "-c", ORACLE, *map(str, arguments)], check=True)
+    with np.load(tmp_path / "oracle.npz") as oracle:
+        for place, folder in enumerate(folders):
+            np.testing.assert_allclose(activations(folder, x), oracle[str(place)], rtol=1e-4, atol=1e-5)
