@@ -10,6 +10,15 @@ demo: $(STAMP)
 	$(BIN)/actlab extract-activations
 	$(BIN)/actlab show Datasets/Activations/actlab_tiny/SP_sample
 	$(BIN)/actlab verify Datasets/Activations/actlab_tiny/SP_sample --recompute 4
+	$(BIN)/actlab train-sae --input Datasets/SPDatasets/SP_sample.jsonl --layers 1,3,5 --n-steps 300 --output Features/saes
+	$(BIN)/actlab compute-features --input Datasets/Sentences/caring.csv --sae Features/saes --output Features/caring
+	$(BIN)/actlab split --input Datasets/Sentences/caring.csv --output Features/splits.json
+	$(BIN)/actlab rank-features --input Features/caring --split Features/splits.json --rows mean --output Features/ranking
+	$(BIN)/actlab generate-datasets --strategy hidden-to-concept --input Features/caring --layer 3 --rows mean \
+		--split Features/splits.json --output Features/caring_h3_to_concept.npz
+	$(BIN)/actlab train-probe --input Features/caring_h3_to_concept.npz --output Features/probe
+	$(BIN)/actlab train-probe --positive Datasets/Activations/actlab_tiny/SP_sample/EM \
+		--negative Datasets/Activations/actlab_tiny/SP_sample/Neutral --output Probes/actlab_tiny
 
 test: check
 	$(BIN)/pytest -n 2 -m "not slow"
@@ -25,6 +34,8 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench/extraction.py
+	$(BIN)/python scripts/bench/features.py
+	$(BIN)/python scripts/bench/ranking.py
 
 docs: $(STAMP)
 	$(BIN)/python scripts/commands_page.py docs/commands.md

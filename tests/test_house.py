@@ -1,6 +1,7 @@
 """The house keeps its own rules: import contracts break when broken, pages say what the code does."""
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -20,10 +21,16 @@ VIOLATIONS = {
     "a pipeline imports the command line": ("activations/run.py", "import actlab.cli.main"),
     "compute imports the sink": ("activations/compute.py", "import actlab.activations.sink"),
     "config imports source": ("activations/config.py", "import actlab.activations.source"),
+    "a command of features imports another": ("features/rank/run.py", "import actlab.features.probe.run"),
+    "features imports activations": ("features/rank/source.py", "import actlab.activations.source"),
+    "a command's compute imports its sink": ("features/encode/compute.py", "import actlab.features.encode.sink"),
+    "a config of features imports numpy": ("features/datasets/config.py", "import numpy"),
     "ground imports torch": ("ground/seeds.py", "import torch"),
     "a config imports numpy": ("activations/config.py", "import numpy"),
     "a module stands outside the floors": ("stray.py", ""),
     "a module stands outside the pipeline's parts": ("activations/stray.py", ""),
+    "a module stands outside a command's parts": ("features/probe/stray.py", ""),
+    "a command stands outside features": ("features/stray.py", ""),
 }
 
 
@@ -66,8 +73,6 @@ def table_of(page: str, heading: str) -> list[str]:
 
 
 def test_the_formats_page_lists_the_fields_that_are_written(llama, dataset, tmp_path):
-    import json
-
     import actlab
 
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
@@ -78,6 +83,42 @@ def test_the_formats_page_lists_the_fields_that_are_written(llama, dataset, tmp_
     assert table_of(page, "`examples.parquet`") == EXAMPLES_SCHEMA.names
     manifest = json.loads((dump.path / "manifest.json").read_text())
     assert table_of(page, "`manifest.json`") == list(manifest)
+
+
+def test_the_formats_page_lists_what_the_commands_of_features_write(llama, tmp_path):
+    import numpy as np
+
+    import actlab
+    from tests.fabricated import write_folder
+    from tests.made_saes import random_weights, write_gemma_scope
+    from tests.test_encode import SENTENCES, write_csv
+
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    sentences = write_csv(tmp_path / "s.csv", SENTENCES)
+    sae = write_gemma_scope(tmp_path / "saes", 1, 10, random_weights("jumprelu"))
+    actlab.compute_features(input=sentences, sae=sae, model=llama, output=tmp_path / "features", l0_check="off")
+    with np.load(tmp_path / "features" / "sentence_000001.npz") as file:
+        assert table_of(page, "`sentence_000001.npz`") == file.files
+    folder = write_folder(tmp_path / "in", 40)
+    split = actlab.make_split(input=folder, output=tmp_path / "splits.json").path
+    assert table_of(page, "`splits.json`") == list(json.loads(split.read_text()))
+    ranking = actlab.rank_features(input=folder, split=split, output=tmp_path / "ranking", plots=False).path
+    header = (ranking / "ranked_features.csv").read_text().splitlines()[0].split(",")
+    assert table_of(page, "`ranked_features.csv`") == header
+    keys = set()
+    settings = {"input": folder, "groups": True, "rows": "all", "split": split}
+    for number, (normalize, chosen) in enumerate(
+        [
+            ("standardize", {"strategy": "hidden-to-concept", "layer": 1}),
+            ("minmax", {"strategy": "hidden-to-feature", "target_layer": 1, "target_feature": 3}),
+            ("none", {"strategy": "feature-to-concept", "target_layer": 1, "target_features": "3,4"}),
+        ]
+    ):
+        output = tmp_path / f"{number}.npz"
+        actlab.generate_datasets(output=output, normalize=normalize, **settings, **chosen)
+        with np.load(output) as file:
+            keys |= set(file.files)
+    assert set(table_of(page, "`meta_*` and `norm_*`")) == keys - {"X", "y"}
 
 
 def test_the_pages_name_no_file_that_is_not_there():

@@ -151,8 +151,8 @@ def floor(folder: Path, out: Path) -> None:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from actlab.backends.batches import plan_batches
     from actlab.activations.config import ExtractConfig
+    from actlab.backends.batches import plan_batches
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModel.from_pretrained(folder / "model").eval()

@@ -23,11 +23,10 @@ from actlab.formats.activations import (
     shard_bytes,
     shard_name,
 )
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import DROPPED, METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging
 
 HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
-DROPPED = "dropped.jsonl"
 
 
 class UnitStates(NamedTuple):

@@ -22,7 +22,7 @@ class ShowConfig:
     """What to show."""
 
     dir: str = argument()
-    """A dataset's folder, one split's, a .partial, or a root folder of datasets."""
+    """A dataset's folder, one split's, a .partial, a classifier dataset's file, or a root folder of datasets."""
     json: bool = execution(False)
     """Print everything as JSON."""
 
@@ -32,7 +32,7 @@ class VerifyConfig:
     """What to verify, and how deeply."""
 
     dir: str = argument()
-    """A dataset's folder."""
+    """A dataset's folder, or a classifier dataset's file."""
     recompute: int = execution(0)
     """Run the model again on so many rows of each split and compare."""
     model: str | None = execution(None)
@@ -66,12 +66,21 @@ class _Kind:
     finish: str
 
 
+def _of_features(finish: str) -> _Kind:
+    inspect = "actlab.features.inspect"
+    return _Kind(show=f"{inspect}:show_features", verify=f"{inspect}:verify_features", finish=finish)
+
+
 _KINDS = {
     "activations": _Kind(
         show="actlab.activations.show:show_activations",
         verify="actlab.activations.verify.run:verify_activations",
         finish="actlab.activations.sink:finish",
-    )
+    ),
+    "sentence-features": _of_features("actlab.features.encode.sink:finish"),
+    "saes": _of_features("actlab.features.train_sae.run:finish"),
+    "feature-ranking": _of_features("actlab.ground.storage:finish_single"),
+    "probe": _of_features("actlab.ground.storage:finish_single"),
 }
 
 
@@ -82,7 +91,9 @@ def _load(where: str) -> Callable[..., Any]:
 
 
 def _kind_of(folder: Path) -> _Kind:
-    """Return who answers for a folder; a dump that another program wrote has no manifest."""
+    """Return who answers for a path; what another program wrote has no manifest."""
+    if folder.is_file() or any(folder.glob("sentence_*.npz")):
+        return _KINDS["sentence-features"]
     for place in (folder, folder.parent):
         manifest = read_manifest(place)
         if manifest is not None:
@@ -97,8 +108,10 @@ def _kind_of(folder: Path) -> _Kind:
 
 def _existing(path: str) -> Path:
     folder = Path(os.path.expanduser(path))
+    if folder.is_file() and folder.suffix in (".npz", ".parquet"):
+        return folder
     if not folder.is_dir():
-        raise StorageError(f"there is no folder {path}", hint="name a dataset's folder")
+        raise StorageError(f"there is no folder {path}", hint="name a dataset's folder, or a classifier dataset's file")
     return folder if folder.name not in ("", "..") else folder.resolve()
 
 
@@ -115,7 +128,8 @@ def show(config: ShowConfig) -> None:
         click.echo(json.dumps(described, indent=2) if config.json else "\n".join(map(_as_line, described)))
         return
     described = _load(_kind_of(folder).show)(folder)
-    click.echo(json.dumps(described, indent=2) if config.json else _as_text(described))
+    as_text = _as_text if described["kind"] == "activations" else _as_list
+    click.echo(json.dumps(described, indent=2) if config.json else as_text(described))
 
 
 def _described(path: Path) -> dict[str, Any]:
@@ -130,6 +144,8 @@ def _described(path: Path) -> dict[str, Any]:
 def _as_line(one: dict[str, Any]) -> str:
     if "error" in one:
         return f"{one['path']}: WRONG {one['error']}"
+    if "splits" not in one:
+        return f"{one['path']}: {one['kind']}, {format_bytes(one['n_bytes'])}"
     rows = ", ".join(f"{name} {split['rows']} rows" for name, split in one["splits"].items())
     return f"{one['path']}: {one['kind']}, {rows}, {format_bytes(one['n_bytes'])}"
 
@@ -141,6 +157,16 @@ def _show_partial(folder: Path, *, as_json: bool) -> None:
     state = {"kind": plan.kind, "path": str(folder), "units_done": done, "units": len(plan.units)}
     text = f"{folder}: {plan.kind} in the making, {done} of {len(plan.units)} units done"
     click.echo(json.dumps(state, indent=2) if as_json else text)
+
+
+def _as_list(one: dict[str, Any]) -> str:
+    """Return one line a key, long values cut."""
+    lines = [one["path"]]
+    for key, value in one.items():
+        text = format_bytes(value) if key == "n_bytes" else json.dumps(value, ensure_ascii=False)
+        if key != "path":
+            lines.append(f"  {key:<20} {text if len(text) <= 100 else text[:97] + '...'}")
+    return "\n".join(lines)
 
 
 def _as_text(one: dict[str, Any]) -> str:

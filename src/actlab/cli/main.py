@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from actlab import __version__
-from actlab.cli import activations, datasets, features
+from actlab.cli import activations, datasets, features, probe, rank, split
 from actlab.ground.errors import ActlabError, did_you_mean
 
 EXIT_USAGE = 2
@@ -43,9 +43,12 @@ def actlab() -> None:
 COMMANDS = (
     activations.extract,
     features.compute,
+    split.split,
+    rank.rank,
     features.generate,
     features.sweep,
     features.train,
+    probe.train,
     datasets.show,
     datasets.verify,
     datasets.seal,

@@ -56,6 +56,46 @@ class _Member:
     crc: int
 
 
+class _Inflating:
+    """A compressed array on its way: its elements one piece after the other."""
+
+    def __init__(self, header: ArrayHeader, pieces: Iterator[bytes]) -> None:
+        self.start = 0
+        """The first element that is still at hand."""
+        self._here = np.empty(0, header.dtype)
+        self._pieces = pieces
+        self._n_header_bytes_left = header.n_header_bytes
+        self._rest = b""
+
+    def take(self, places: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
+        """Return the elements at ascending places, none before `start`.
+
+        Raises:
+            EOFError: The array ends before.
+        """
+        picked = np.empty(len(places), self._here.dtype)
+        first = 0
+        while first < len(places):
+            last = int(np.searchsorted(places, self.start + len(self._here)))
+            picked[first:last] = self._here[places[first:last] - self.start]
+            first = last
+            if first < len(places):
+                self._inflate_more()
+        return picked
+
+    def _inflate_more(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is None:
+            raise EOFError("it ends before its arrays do")
+        skipped = min(self._n_header_bytes_left, len(piece))
+        self._n_header_bytes_left -= skipped
+        data = self._rest + piece[skipped:] if self._rest or skipped else piece
+        self.start += len(self._here)
+        n_here = len(data) // self._here.itemsize
+        self._here = np.frombuffer(data, self._here.dtype, count=n_here)
+        self._rest = data[n_here * self._here.itemsize :]
+
+
 class NpzReader:
     """One NPZ file. Arrays are looked at inside `with reader:`, which may be entered again."""
 
@@ -65,6 +105,8 @@ class NpzReader:
         self._infos: dict[str, zipfile.ZipInfo] = {}
         self._members: dict[str, _Member] = {}
         self._state: tuple[int, int] | None = None
+        self._inflating: dict[int, _Inflating] = {}
+        """Compressed arrays that are half read, by their offset."""
 
     def __enter__(self) -> Self:
         with self._errors():
@@ -87,6 +129,7 @@ class NpzReader:
         if self._file is not None:
             self._file.close()
             self._file = None
+            self._inflating.clear()
 
     def __contains__(self, name: str) -> bool:
         return name in self._infos
@@ -125,6 +168,21 @@ class NpzReader:
             values = np.frombuffer(data, member.header.dtype, offset=member.header.n_header_bytes)
             order = "F" if member.header.is_fortran else "C"
             return values.reshape(member.header.shape, order=order)  # type: ignore[call-overload,no-any-return]
+
+    def check_sums(self) -> None:
+        """Read every array, in bounded pieces, and compare it with its checksum.
+
+        Raises:
+            DataError: One differs, or cannot be read.
+        """
+        for name in self.names:
+            member = self._member(name)
+            crc = 0
+            with self._errors():
+                for piece in self._pieces(member):
+                    crc = zlib.crc32(piece, crc)
+            if crc != member.crc:
+                raise DataError(f"{self.path}: {name} is damaged, its checksum differs", hint=_HINT)
 
     def pick(self, name: str, index: tuple[Any, ...]) -> Shaped[np.ndarray, "..."]:
         """Return `array[index]` for whole numbers or arrays of them, one for each dimension, by their bytes alone.
@@ -168,30 +226,15 @@ class NpzReader:
         return picked
 
     def _inflate_at(self, member: _Member, places: Shaped[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"]:
-        """Return the elements at ascending places of a compressed array, and stop after the last."""
-        header = member.header
-        picked = np.empty(len(places), header.dtype)
-        size = header.dtype.itemsize
-        n_left = header.n_header_bytes  # still to be skipped
-        rest = b""
-        first = n_seen = 0
-        for piece in self._pieces(member):
-            if first == len(places):
-                return picked
-            skipped = min(n_left, len(piece))
-            n_left -= skipped
-            data = rest + piece[skipped:] if rest or skipped else piece
-            n_here = len(data) // size
-            last = int(np.searchsorted(places, n_seen + n_here))
-            if last > first:
-                here = np.frombuffer(data, header.dtype, count=n_here)
-                picked[first:last] = here[places[first:last] - n_seen]
-            rest = data[n_here * size :]
-            n_seen += n_here
-            first = last
-        if first < len(places):
-            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
-        return picked
+        """Return the elements at ascending places of a compressed array, and stop after the last.
+
+        The next call goes on from there, unless it asks for something before: rows that are asked for in the
+        file's order are inflated once.
+        """
+        inflating = self._inflating.get(member.offset)
+        if inflating is None or (len(places) and places[0] < inflating.start):
+            inflating = self._inflating[member.offset] = _Inflating(member.header, self._pieces(member))
+        return inflating.take(places)
 
     def _pieces(self, member: _Member) -> Iterator[bytes]:
         """Yield a member's bytes, array header included, in bounded pieces."""

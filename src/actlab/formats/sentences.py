@@ -97,6 +97,15 @@ class Sentence(Mapping[str, Any]):
         """Name, bytes and checksum of each array: what the file holds, without reading it."""
         return self._reader.checksums
 
+    def check_sums(self) -> None:
+        """Read every array and compare it with its checksum.
+
+        Raises:
+            DataError: One differs.
+        """
+        with self._reader:
+            self._reader.check_sums()
+
     def embeddings(self, rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, "r d"]:
         """Read rows of the embeddings. Inside `with sentence:`."""
         return self._reader.pick("embeddings", (rows[:, None], np.arange(self.facts.hidden_dim)))
@@ -137,7 +146,7 @@ class Sentence(Mapping[str, Any]):
     def token_texts(self) -> list[str]:
         """What each row's token adds to the sentence: fragments are prefixes."""
         fragments = [str(one) for one in self["fragments"]] if "fragments" in self else []
-        before = ["", *fragments[:-1]]
+        before = ["", *fragments][: len(fragments)]
         return [
             fragment[len(last) :] if fragment.startswith(last) else fragment
             for fragment, last in zip(fragments, before, strict=True)

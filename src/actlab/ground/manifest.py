@@ -10,6 +10,7 @@ from actlab.ground.errors import StorageError
 
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
+DROPPED = "dropped.jsonl"
 
 
 class Stored(NamedTuple):

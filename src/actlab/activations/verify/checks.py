@@ -1,11 +1,9 @@
-"""What can be checked by reading: hashes, shards, counts, tables."""
+"""What can be checked by reading: shards, counts, tables."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from actlab.activations.sink import DROPPED
 from actlab.formats.activations import (
     EXAMPLES,
     Activations,
@@ -15,48 +13,7 @@ from actlab.formats.activations import (
     shard_files,
 )
 from actlab.ground.errors import ActlabError
-from actlab.ground.manifest import (
-    MANIFEST,
-    METADATA,
-    fingerprint,
-    n_dropped,
-    sha256_of,
-    stored_files,
-)
-from actlab.ground.storage import FORMAT_VERSION
-
-
-def check_manifest(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """Compare the manifest with itself and with the list of what was dropped."""
-    problems = []
-    if manifest.get("format_version") != FORMAT_VERSION:
-        problems.append(f"{MANIFEST}: format version {manifest.get('format_version')}, not {FORMAT_VERSION}")
-    described = {key: manifest.get(key) for key in ("format_version", "kind", "identity", "inputs")}
-    if fingerprint(described) != manifest["fingerprint"]:
-        problems.append(f"{MANIFEST}: its fingerprint is not that of its settings and inputs")
-    listed = folder / DROPPED
-    n_listed = len(listed.read_bytes().splitlines()) if listed.is_file() else 0
-    if n_listed != n_dropped(manifest):
-        problems.append(f"{MANIFEST}: it counts {n_dropped(manifest)} dropped records, {n_listed} are listed")
-    return problems
-
-
-def check_files(folder: Path, manifest: dict[str, Any], files: list[Path]) -> Iterator[list[str]]:
-    """Yield the problems of each file that is there, or that the manifest names."""
-    on_disk = {file.relative_to(folder).as_posix() for file in files}
-    named = set()
-    for stored in stored_files(manifest):
-        named.add(stored.path)
-        file = folder / stored.path
-        if stored.path not in on_disk:
-            yield [f"{stored.path}: missing"]
-        elif file.stat().st_size != stored.bytes:
-            yield [f"{stored.path}: {file.stat().st_size} bytes, not {stored.bytes}"]
-        elif sha256_of(file) != stored.sha256:
-            yield [f"{stored.path}: its bytes are not the ones that were written (sha256 differs)"]
-        else:
-            yield []
-    yield [f"{extra}: not in the manifest" for extra in sorted(on_disk - named - {MANIFEST})]
+from actlab.ground.manifest import MANIFEST, METADATA
 
 
 def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[str]:

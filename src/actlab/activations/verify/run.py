@@ -1,10 +1,9 @@
 """Is a dump what it says it is? Hashes, shards, rows, numbers; and the model run again on a few rows."""
 
 from pathlib import Path
-from typing import NamedTuple
 
-from actlab.activations.verify.checks import check_files, check_manifest, check_split, check_tables
-from actlab.activations.verify.recompute import Recomputed, recompute_rows
+from actlab.activations.verify.checks import check_split, check_tables
+from actlab.activations.verify.recompute import recompute_rows
 from actlab.formats.activations import (
     Activations,
     open_activations,
@@ -16,18 +15,7 @@ from actlab.ground.manifest import (
     read_manifest,
     stored_files,
 )
-from actlab.ground.progress import progress
-
-
-class Verified(NamedTuple):
-    """What was looked at, and what is wrong."""
-
-    path: Path
-    n_files: int
-    n_bytes: int
-    has_manifest: bool
-    problems: list[str]
-    recomputed: Recomputed | None = None
+from actlab.ground.verify import Verified, check_against_manifest, files_of
 
 
 def verify_activations(
@@ -54,14 +42,10 @@ def verify_activations(
     manifest = read_manifest(folder)
     if not splits and manifest is None:
         open_activations(folder)  # says why there is nothing to verify
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    files = files_of(folder)
     problems: list[str] = []
     if manifest is not None:
-        problems += check_manifest(folder, manifest)
-        with progress("hashing", total=len(files), unit="file", quiet=quiet) as more:
-            for problem in check_files(folder, manifest, files):
-                problems += problem
-                more(1)
+        problems += check_against_manifest(folder, manifest, quiet=quiet)
         expected = {Path(stored.path).parts[0] for stored in stored_files(manifest) if "/" in stored.path}
         problems += [f"{name}: the split's {METADATA} is missing" for name in sorted(expected - splits.keys())]
     for name, split in splits.items():

@@ -1,6 +1,7 @@
 """Find the SAEs that a user names, and lend their encoders."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
         for family, path in inside:
             found[path.resolve()] = _scaled(family.read(path), input_scale)
     saes = sorted(found.values(), key=lambda sae: (sae.layer, sae.average_l0, str(sae.path)))
-    for one, other in zip(saes, saes[1:], strict=False):
+    for one, other in itertools.pairwise(saes):
         if (one.layer, one.average_l0) == (other.layer, other.average_l0):
             raise ConfigError(
                 f"two SAEs of layer {one.layer} have average_l0 {one.average_l0}: {one.path} and {other.path}",

@@ -20,7 +20,7 @@ _ON_NEURONPEDIA = dict(
         [105, 102, 141, 59, 124, 68, 70, 69, 71, 73, 77, 80, 82, 84, 84, 78, 78, 77, 74, 73, 71, 70, 72, 75, 73, 116]
     )
 )
-"""By layer, average L0 of the one 16k SAE of each layer of gemma-scope-2b-pt-res that Neuronpedia hosts (its "canonical")."""
+"""By layer, average L0 of the one 16k SAE of gemma-scope-2b-pt-res that Neuronpedia hosts, its "canonical" one."""
 
 
 def read(path: Path) -> SaeFacts:

@@ -106,13 +106,12 @@ def encode(encoder: Encoder, x_td: Float[Tensor, "t d"]) -> Float[Tensor, "t f"]
     return _ACTIVATE[facts.architecture](encoder, x_td @ weights["W_enc"])
 
 
-def _input(facts: SaeFacts, x_td: Tensor) -> Tensor:
+def _input(facts: SaeFacts, x_td: Tensor) -> Any:
     if facts.input_norm == "constant_norm_rescale":
-        return x_td * (facts.d_in**0.5 / x_td.norm(dim=-1, keepdim=True))
+        return x_td * (facts.d_in**0.5) / x_td.norm(dim=-1, keepdim=True)
     if facts.input_norm == "layer_norm":
         centered_td = x_td - x_td.mean(dim=-1, keepdim=True)
-        std_t1: Tensor = centered_td.std(dim=-1, keepdim=True)
-        return centered_td / (std_t1 + 1e-5)  # eps on the deviation, which is the sample's
+        return centered_td / (centered_td.std(dim=-1, keepdim=True) + 1e-5)  # eps on the deviation, the sample's
     return x_td * facts.input_scale if facts.input_norm == "expected_average_only_in" else x_td
 
 

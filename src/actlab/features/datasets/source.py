@@ -37,7 +37,7 @@ class Wanted:
                 layers |= dict.fromkeys(recipe.input_layers)
             for one in recipe.features:
                 features.setdefault(one.config, {})[one.feature] = None
-        return cls(embeddings, tuple(layers), {config: tuple(sorted(some)) for config, some in features.items()})
+        return cls(embeddings, tuple(layers), {config: tuple(sorted(features[config])) for config in sorted(features)})
 
     def n_columns(self, hidden_dim: int) -> int:
         """Return how many numbers are kept of each sample."""

@@ -9,10 +9,8 @@ from typing import Any, BinaryIO
 from actlab.features.encode.compute import EncodedUnit
 from actlab.features.encode.source import Dropped
 from actlab.formats.sentences import KIND, sentence_name, write_sentence
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import DROPPED, METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging
-
-DROPPED = "dropped.jsonl"
 
 
 def unit_files(unit: EncodedUnit, *, storage: str, dtype: str) -> Iterator[NewFile]:

@@ -1,0 +1,43 @@
+"""`actlab split` on the command line."""
+
+import json
+import logging
+import sys
+
+import click
+
+from actlab.features.split.config import SplitConfig
+from actlab.ground.options import command
+
+EXIT_DROPPED = 3
+
+
+@command("split", SplitConfig)
+def split(config: SplitConfig) -> None:
+    """Divide sentences into train, validation and test, once for every command that follows.
+
+    Takes a sentence folder, a classifier dataset or a CSV. Labels are in every side as they are in all; a
+    sentence and its near-duplicates are on one side. rank-features, generate-datasets and train-probe take
+    the file by --split.
+
+    \b
+    actlab split --input DIR --output splits.json
+    actlab split --input texts.csv --by-column topic --test-values law,medicine
+    """
+    from actlab.features.split.run import make_split, plan_split
+    from actlab.formats.splits import SIDES
+
+    if config.quiet:
+        logging.getLogger("actlab").setLevel(logging.WARNING)
+    made = plan_split(config) if config.dry_run else make_split(config)
+    sizes = {side: len(made.splits.indices(side)) for side in SIDES}
+    if config.json:
+        described = {"path": str(made.path), "fingerprint": made.splits.fingerprint, **sizes}
+        click.echo(json.dumps({**described, "n_dropped": made.n_dropped}, indent=2))
+    elif config.dry_run:
+        click.echo(f"{made.path}: " + ", ".join(f"{side} {size}" for side, size in sizes.items()))
+    else:
+        click.echo(str(made.path))
+    if made.n_dropped:
+        logging.getLogger("actlab").warning("%d files or rows of the input are on no side", made.n_dropped)
+        sys.exit(EXIT_DROPPED)

@@ -1,0 +1,1 @@
+"""`actlab rank-features`: which features follow the label."""

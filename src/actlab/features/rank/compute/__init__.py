@@ -1,0 +1,1 @@
+"""Statistics of sparse features against labels, and the ranking that they make."""

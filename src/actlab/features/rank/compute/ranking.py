@@ -1,0 +1,140 @@
+"""The ranking over all configurations: corrected p-values, the filter, the order, the permutation control."""
+
+# n row, i sentence, s feature active in at least one row, p permutation
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Bool, Float, Int
+
+from actlab.features.rank.compute.columns import Columns
+from actlab.features.rank.compute.statistics import Scores, Statistics, score
+from actlab.features.rank.source import Configuration
+from actlab.formats.ranking import RankedFeature
+from actlab.ground.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a feature must reach to be listed."""
+
+    min_pearson: float
+    min_tpr: float
+    max_fpr: float
+
+    def pass_s(self, scores: Scores) -> Bool[np.ndarray, " s"]:
+        """Return which features reach it."""
+        is_correlated_s = scores.pearson_s >= self.min_pearson
+        return is_correlated_s & (scores.tpr_s >= self.min_tpr) & (scores.fpr_s <= self.max_fpr)
+
+
+class Ranking(NamedTuple):
+    """The features that pass, best first."""
+
+    features: list[RankedFeature]
+    n_passing: int
+    """Before `top` cut the list."""
+    n_tested: int
+    """Features that are active in at least one row."""
+    best: RankedFeature | None
+    """The highest score of all features, whether it passes or not."""
+
+
+def rank(
+    described: Sequence[tuple[Configuration, Statistics]],
+    labels: Sequence[float],
+    bounds: Bounds,
+    *,
+    top: int | None,
+    ranked_on: str,
+    highest_p: Float[np.ndarray, " p"] | None = None,
+) -> Ranking:
+    """Rank the features of all configurations by score; ties by layer, average L0 and number.
+
+    The q-values are Benjamini and Hochberg's over all features of all configurations that are active in at
+    least one row, those that do not pass included. `highest_p` is the highest score under each permutation.
+    """
+    q_values = _corrected([statistics.p_value_s for _, statistics in described])
+    passing: list[RankedFeature] = []
+    best: list[RankedFeature] = []
+    for (configuration, statistics), q_value_s in zip(described, q_values, strict=True):
+        make = _maker(configuration, statistics, labels, q_value_s, highest_p, ranked_on)
+        passing += [make(s) for s in np.flatnonzero(bounds.pass_s(statistics.scores)).tolist()]
+        best += [make(int(statistics.scores.score_s.argmax()))] if len(statistics.feature_s) else []
+    ordered = [replace(one, rank=number) for number, one in enumerate(sorted(passing, key=_order), start=1)]
+    n_tested = sum(len(statistics.feature_s) for _, statistics in described)
+    return Ranking(ordered[:top], len(ordered), n_tested, min(best, key=_order, default=None))
+
+
+def permuted_labels(
+    label_i: Float[np.ndarray, " i"], sentence_n: Int[np.ndarray, " n"], n_permutations: int, seed: int
+) -> Iterator[Float[np.ndarray, " n"]]:
+    """Yield the rows' labels when the labels are permuted among the sentences: a sentence's rows stay together."""
+    for number in range(n_permutations):
+        rng = np.random.default_rng(derive_seed(seed, "permutation", number))
+        yield rng.permutation(label_i)[sentence_n]
+
+
+def highest_scores(columns: Columns, labellings: Iterable[Float[np.ndarray, " n"]]) -> Iterator[float]:
+    """Yield the highest score of any feature under each labelling of the rows."""
+    for label_n in labellings:
+        yield float(score(columns, label_n).score_s.max(initial=-np.inf))
+
+
+def _corrected(p_values: Sequence[Float[np.ndarray, " s"]]) -> list[Float[np.ndarray, " s"]]:
+    together = np.concatenate([*p_values, np.zeros(0)])
+    q_values = scipy.stats.false_discovery_control(together) if len(together) else together
+    return np.split(q_values, np.cumsum([len(one) for one in p_values]))[: len(p_values)]
+
+
+def _maker(
+    configuration: Configuration,
+    statistics: Statistics,
+    labels: Sequence[float],
+    q_value_s: Float[np.ndarray, " s"],
+    highest_p: Float[np.ndarray, " p"] | None,
+    ranked_on: str,
+) -> Callable[[int], RankedFeature]:
+    """Return what makes the row of the feature at a place, its rank still to be set."""
+    scores = statistics.scores
+
+    def p_permutation(s: int) -> float | None:
+        if highest_p is None:
+            return None
+        return float((1 + np.count_nonzero(highest_p >= scores.score_s[s])) / (1 + len(highest_p)))
+
+    def make(s: int) -> RankedFeature:
+        feature = int(statistics.feature_s[s])
+        return RankedFeature(
+            rank=0,
+            layer=configuration.layer,
+            average_l0=configuration.average_l0,
+            feature_id=feature,
+            neuronpedia_url=configuration.url(feature),
+            interpretability_score=float(scores.score_s[s]),
+            pearson_corr=float(scores.pearson_s[s]),
+            spearman_corr=float(statistics.spearman_s[s]),
+            separation_score=float(scores.separation_s[s]),
+            tpr=float(scores.tpr_s[s]),
+            fpr=float(scores.fpr_s[s]),
+            means=dict(zip(labels, statistics.mean_sl[s].tolist(), strict=True)),
+            monotonic=bool(statistics.monotonic_s[s]),
+            auroc=float(statistics.auroc_s[s]),
+            cohens_d=float(statistics.cohens_d_s[s]),
+            p_value=float(statistics.p_value_s[s]),
+            q_value=float(q_value_s[s]),
+            n_active=int(statistics.n_active_s[s]),
+            p_permutation=p_permutation(s),
+            ranked_on=ranked_on,
+        )
+
+    return make
+
+
+def _order(feature: RankedFeature) -> tuple[float, int, int, int]:
+    assert feature.interpretability_score is not None
+    average_l0 = -1 if feature.average_l0 is None else feature.average_l0
+    return -feature.interpretability_score, feature.layer, average_l0, feature.feature_id

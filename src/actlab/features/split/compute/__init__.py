@@ -1,0 +1,1 @@
+"""Which sentences belong together, and how groups of them are divided."""

@@ -1,0 +1,50 @@
+"""The settings of `actlab split`."""
+
+from dataclasses import dataclass
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.options import CommonOptions, execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitConfig(CommonOptions):
+    """What to divide, and how."""
+
+    input: str = execution()
+    """A folder of sentence_*.npz, a classifier dataset (NPZ or Parquet), or a CSV of sentences."""
+    output: str = execution("splits.json")
+    """The file to write."""
+    test_size: float = 0.2
+    """The share of the sentences to test on."""
+    validation_size: float = 0.0
+    """The share of the sentences to validate on."""
+    seed: int = 0
+    """Which of the possible divisions to take."""
+    near_duplicates: float = 0.8
+    """Keep sentences together whose sets of 5-character pieces overlap (Jaccard) this much; 0 or above 1: never."""
+    by_column: str | None = None
+    """Test on other material: the test sentences are those with --test-values in this column of the CSV."""
+    test_values: str | None = None
+    """Values of --by-column, comma-separated."""
+
+    def __post_init__(self) -> None:
+        for name in ("test_size", "validation_size"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {value} is no share", hint="use 0 to below 1, as 0.2")
+        if not 0 < self.test_size + self.validation_size < 1:
+            raise ConfigError(
+                "nothing is left to train on, or nothing to test on",
+                hint="--test-size and --validation-size must come to more than 0 and less than 1",
+            )
+        if not self.near_duplicates >= 0:
+            raise ConfigError(
+                f"--near-duplicates {self.near_duplicates} is no overlap", hint="use 0.8, or 0 to turn it off"
+            )
+        if (self.by_column is None) != (self.test_values is None):
+            raise ConfigError("--by-column and --test-values belong together", hint="give both, or neither")
+
+    @property
+    def test_value_names(self) -> tuple[str, ...]:
+        """The values of the column that make a test sentence."""
+        return tuple(value.strip() for value in (self.test_values or "").split(",") if value.strip())

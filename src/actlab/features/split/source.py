@@ -1,0 +1,147 @@
+"""What is divided: sentences with their labels and texts, from a folder, a classifier dataset or a CSV."""
+
+# i sentence
+
+import csv
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actlab.features.split.config import SplitConfig
+from actlab.formats.classifier import load_dataset
+from actlab.formats.sentences import load_all_sentences
+from actlab.ground.errors import ConfigError, DataError, did_you_mean
+from actlab.ground.manifest import sha256_of
+
+log = logging.getLogger("actlab")
+
+TEXT, LABEL = "sentence", "concept_strength_label"
+
+
+@dataclass(frozen=True)
+class Items:
+    """The sentences, ascending by index."""
+
+    indices: Sequence[int]
+    labels: Sequence[float] | None
+    """None where the input has none that divide sentences into classes."""
+    texts: Sequence[str] | None
+    values: Sequence[str] | None
+    """Of the column that chooses the test, where one does."""
+    n_dropped: int
+    """Files or lines that were left out."""
+    input: dict[str, Any]
+    """Name of the input, and what says that it is the same one."""
+
+
+def read_items(config: SplitConfig) -> Items:
+    """Read what is needed of the input, by what it is.
+
+    Raises:
+        ConfigError: It is not there, is none of the three, or has no such column.
+        DataError: It is damaged.
+    """
+    path = Path(config.input).expanduser()
+    is_csv = path.suffix.lower() in (".csv", ".tsv")
+    if config.by_column is not None and not is_csv:
+        raise ConfigError("--by-column needs a CSV, whose columns it names", hint=f"{path} is none")
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.is_file():
+        raise ConfigError(f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, or a CSV")
+    if is_csv:
+        return _from_csv(path, config.by_column)
+    if path.suffix.lower() in (".npz", ".parquet"):
+        return _from_dataset(path)
+    raise ConfigError(f"{path} is no folder, NPZ, Parquet file or CSV", hint="its name's ending says what it is")
+
+
+def _from_folder(path: Path) -> Items:
+    folder = load_all_sentences(path)
+    texts: dict[int, str] = {}
+    labels: dict[int, float] = {}
+    for sentence in sorted(folder, key=lambda sentence: sentence.facts.index):
+        index = sentence.facts.index
+        try:
+            if index < 0:
+                raise DataError(f"{sentence.path} has the index {index}", hint="indices count from 0")
+            texts[index] = sentence.text
+        except DataError as error:
+            log.warning("left out: %s", error)
+        else:
+            labels[index] = sentence.facts.label
+    return Items(
+        indices=list(texts),
+        labels=list(labels.values()),
+        texts=list(texts.values()) if all(texts.values()) else None,
+        values=None,
+        n_dropped=len(folder.lost) + len(folder) - len(texts),
+        input=folder.as_input(),
+    )
+
+
+def _from_dataset(path: Path) -> Items:
+    dataset = load_dataset(path)
+    indices, first = np.unique(dataset.sentence_indices, return_index=True)
+    if indices.dtype.kind not in "iu" or (indices < 0).any():
+        raise DataError(f"{path}: its sentence indices are no such numbers", hint="make it anew: generate-datasets")
+    is_class = dataset.y.ndim == 1 and dataset.y.dtype.kind in "iu"
+    return Items(
+        indices=indices.tolist(),
+        labels=dataset.y[first].astype(float).tolist() if is_class else None,
+        texts=None,
+        values=None,
+        n_dropped=0,
+        input=_file_input(path),
+    )
+
+
+def _from_csv(path: Path, column: str | None) -> Items:
+    rows, names = _read_csv(path)
+    for name in (TEXT, *([column] if column else [])):
+        if name not in names:
+            known = "its columns are " + ", ".join(names)
+            raise ConfigError(f"{path} has no column {name!r}", hint=did_you_mean(name, names, otherwise=known))
+    kept: dict[int, tuple[str, float, str]] = {}
+    for index, row in enumerate(rows):
+        label = _number(row.get(LABEL)) if LABEL in names else 0.0
+        if not (row[TEXT] or "").strip() or label is None:
+            log.warning("%s: row %d is left out: it has no sentence or no number as label", path, index)
+            continue
+        kept[index] = (row[TEXT] or "", label, (row.get(column) or "").strip() if column else "")
+    if not kept:
+        raise DataError(f"{path} has no sentence", hint=f"its columns must be {TEXT},{LABEL}")
+    texts, labels, values = zip(*kept.values(), strict=True)
+    return Items(
+        indices=list(kept),
+        labels=labels if LABEL in names else None,
+        texts=texts,
+        values=values if column else None,
+        n_dropped=len(rows) - len(kept),
+        input=_file_input(path),
+    )
+
+
+def _read_csv(path: Path) -> tuple[list[dict[str, str | None]], list[str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            return list(reader), list(reader.fieldnames or [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}", hint="is it a CSV in UTF-8?") from error
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _file_input(path: Path) -> dict[str, Any]:
+    return {"name": path.resolve().name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

@@ -1,0 +1,181 @@
+"""Feature rankings: `ranked_features.csv`, the features that follow a label, best first.
+
+`docs/formats.md` is the normative page.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from actlab.ground.errors import DataError
+
+KIND = "feature-ranking"
+CSV_NAME = "ranked_features.csv"
+EXAMPLES_NAME = "feature_examples.json"
+DOCUMENT_LABELS = (0.0, 1.0, 2.0, 3.0)
+"""Their means have a column in every ranking."""
+DOCUMENT_COLUMNS = (
+    "rank",
+    "layer",
+    "average_l0",
+    "feature_id",
+    "neuronpedia_url",
+    "interpretability_score",
+    "pearson_corr",
+    "spearman_corr",
+    "separation_score",
+    "tpr",
+    "fpr",
+    "mean_label_0",
+    "mean_label_1",
+    "mean_label_2",
+    "mean_label_3",
+    "monotonic",
+)
+OWN_COLUMNS = ("auroc", "cohens_d", "p_value", "q_value", "n_active", "p_permutation", "ranked_on")
+"""To the right of the document's; `p_permutation` only where labels were permuted."""
+_MEAN = "mean_label_"
+_REQUIRED = ("rank", "layer", "feature_id")
+_HINT = "give a ranked_features.csv that actlab rank-features wrote, or its folder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedFeature:
+    """One row of a ranking. What a file does not say is None."""
+
+    rank: int
+    """From 1."""
+    layer: int
+    average_l0: int | None
+    feature_id: int
+    neuronpedia_url: str = ""
+    interpretability_score: float | None = None
+    pearson_corr: float | None = None
+    spearman_corr: float | None = None
+    separation_score: float | None = None
+    tpr: float | None = None
+    fpr: float | None = None
+    means: Mapping[float, float] = field(default_factory=dict)
+    """The mean activation by label, labels ascending."""
+    monotonic: bool | None = None
+    """Whether the mean never decreases from one label to the next."""
+    auroc: float | None = None
+    cohens_d: float | None = None
+    p_value: float | None = None
+    q_value: float | None = None
+    n_active: int | None = None
+    """Rows in which the feature is not zero."""
+    p_permutation: float | None = None
+    ranked_on: str | None = None
+    """"all", or "train:" and the fingerprint of the split whose training sentences were ranked on."""
+
+
+def mean_column(label: float) -> str:
+    """Return the name of the column with a label's mean activation.
+
+    >>> mean_column(3.0), mean_column(0.5)
+    ('mean_label_3', 'mean_label_0.5')
+    """
+    return _MEAN + (str(int(label)) if float(label).is_integer() else repr(float(label)))
+
+
+def ranking_columns(labels: Sequence[float], *, permuted: bool) -> list[str]:
+    """Return a ranking's columns: the document's, ours, then the means of labels that the document lacks."""
+    own = [name for name in OWN_COLUMNS if permuted or name != "p_permutation"]
+    return [*DOCUMENT_COLUMNS, *own, *(mean_column(one) for one in sorted(labels) if one not in DOCUMENT_LABELS)]
+
+
+def ranking_bytes(features: Sequence[RankedFeature], labels: Sequence[float], *, permuted: bool) -> bytes:
+    """Return the bytes of `ranked_features.csv`, UTF-8, numbers to eight digits."""
+    columns = ranking_columns(labels, permuted=permuted)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for feature in features:
+        means = {mean_column(label): mean for label, mean in feature.means.items()}
+        cells = {**vars(feature), **{name: means.get(name) for name in columns if name.startswith(_MEAN)}}
+        writer.writerow([_cell(cells[name]) for name in columns])
+    return text.getvalue().encode()
+
+
+def read_ranking(path: str | Path) -> list[RankedFeature]:
+    """Read a ranking, by its file or its folder: actlab's, or one that has the document's columns alone.
+
+    Raises:
+        DataError: It is none, or a cell is not what its column holds.
+    """
+    path = Path(path).expanduser()
+    path = path / CSV_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise DataError(f"there is no ranking {path}", hint="make one: actlab rank-features --help")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if missing := [name for name in _REQUIRED if name not in (reader.fieldnames or [])]:
+                raise DataError(f"{path} has no column {missing[0]!r}", hint=_HINT)
+            return [_read_row(path, number, row) for number, row in enumerate(reader, start=2)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}", hint=_HINT) from error
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return format(value, ".8g") if isinstance(value, float) else str(value)
+
+
+def _read_row(path: Path, number: int, row: Mapping[str, str | None]) -> RankedFeature:
+    def number_in(name: str) -> float | None:
+        text = (row.get(name) or "").strip()
+        try:
+            return float(text) if text else None
+        except ValueError:
+            raise DataError(f"{path}, line {number}: {name} is {text!r}, no number", hint=_HINT) from None
+
+    def whole(name: str) -> int | None:
+        value = number_in(name)
+        if value is not None and (not value.is_integer() or value < 0):
+            raise DataError(f"{path}, line {number}: {name} is {value:g}", hint=_HINT)
+        return None if value is None else int(value)
+
+    def needed(name: str) -> int:
+        value = whole(name)
+        if value is None:
+            raise DataError(f"{path}, line {number}: {name} is empty", hint=_HINT)
+        return value
+
+    means = {float(name.removeprefix(_MEAN)): number_in(name) for name in row if _is_mean(name)}
+    return RankedFeature(
+        rank=needed("rank"),
+        layer=needed("layer"),
+        average_l0=whole("average_l0"),
+        feature_id=needed("feature_id"),
+        neuronpedia_url=row.get("neuronpedia_url") or "",
+        interpretability_score=number_in("interpretability_score"),
+        pearson_corr=number_in("pearson_corr"),
+        spearman_corr=number_in("spearman_corr"),
+        separation_score=number_in("separation_score"),
+        tpr=number_in("tpr"),
+        fpr=number_in("fpr"),
+        means={label: mean for label, mean in sorted(means.items()) if mean is not None},
+        monotonic={"true": True, "false": False}.get((row.get("monotonic") or "").strip().lower()),
+        auroc=number_in("auroc"),
+        cohens_d=number_in("cohens_d"),
+        p_value=number_in("p_value"),
+        q_value=number_in("q_value"),
+        n_active=whole("n_active"),
+        p_permutation=number_in("p_permutation"),
+        ranked_on=row.get("ranked_on") or None,
+    )
+
+
+def _is_mean(name: str | None) -> bool:
+    if name is None or not name.startswith(_MEAN):
+        return False
+    try:
+        return math.isfinite(float(name.removeprefix(_MEAN)))
+    except ValueError:
+        return False

@@ -1,0 +1,322 @@
+"""No sentence on two sides, near-duplicates together, labels in their shares, the same bytes every time."""
+
+import csv
+import itertools
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actlab.cli.split import split as command
+from actlab.features.split.compute.duplicates import near_duplicate_groups
+from actlab.features.split.compute.sides import classes_of, divide, quotas
+from actlab.features.split.run import make_split
+from actlab.formats.classifier import save_dataset
+from actlab.formats.sentences import NewSentence, sentence_name, write_sentence
+from actlab.formats.splits import read_splits, text_id
+from actlab.ground.errors import ConfigError, DataError, StorageError
+
+WORDS = """when I told my friend that the money was gone she looked at me and said nothing
+for a long while""".split()  # noqa: SIM905
+
+
+def make_text(index: int) -> str:
+    rng = np.random.default_rng(index)
+    return " ".join(str(word) for word in rng.permutation(WORDS)[:12]) + f" {index * 7919}"
+
+
+@pytest.fixture
+def write_csv(tmp_path):
+    def write(rows, names=("sentence", "concept_strength_label")) -> Path:
+        path = tmp_path / "texts.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([names, *rows])
+        return path
+
+    return write
+
+
+@pytest.fixture
+def hundred(write_csv):
+    return write_csv([(make_text(index), index % 4) for index in range(100)])
+
+
+def pieces(text: str) -> set[str]:
+    """The slow way to say what a piece is: five characters, the ends marked."""
+    text = "##" + " ".join(text.lower().split()) + "##"
+    return {text[start : start + 5] for start in range(len(text) - 4)}
+
+
+def overlap(one: str, other: str) -> float:
+    return len(pieces(one) & pieces(other)) / len(pieces(one) | pieces(other))
+
+
+def test_sides_are_disjoint_whole_and_of_the_sizes_asked_for_in_every_label(hundred, tmp_path):
+    made = make_split(input=hundred, output=tmp_path / "s.json", validation_size=0.1)
+    sides = {side: made.splits.indices(side) for side in ("train", "validation", "test")}
+    assert {side: len(indices) for side, indices in sides.items()} == {"train": 70, "validation": 10, "test": 20}
+    assert sorted(itertools.chain(*sides.values())) == list(range(100))
+    for side, per_label in (("test", (5, 5)), ("validation", (2, 3)), ("train", (17, 18))):
+        counts = np.bincount(np.array(sides[side]) % 4)
+        assert counts.min() >= per_label[0]
+        assert counts.max() <= per_label[1]
+    assert read_splits(made.path) == made.splits
+    assert made.splits.text_ids == {index: text_id(make_text(index)) for index in range(100)}
+
+
+def test_the_same_settings_give_the_same_bytes_and_another_seed_other_sides(hundred, tmp_path):
+    one = make_split(input=hundred, output=tmp_path / "one.json")
+    two = make_split(input=hundred, output=tmp_path / "two.json")
+    other = make_split(input=hundred, output=tmp_path / "other.json", seed=1)
+    assert one.path.read_bytes() == two.path.read_bytes()
+    assert one.splits.fingerprint != other.splits.fingerprint
+
+
+def test_another_file_is_refused_until_overwrite_is_given(hundred, tmp_path):
+    path = tmp_path / "s.json"
+    make_split(input=hundred, output=path)
+    before = path.stat().st_mtime_ns
+    make_split(input=hundred, output=path)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(StorageError, match="another split"):
+        make_split(input=hundred, output=path, seed=1)
+    assert path.stat().st_mtime_ns == before
+    made = make_split(input=hundred, output=path, seed=1, overwrite=True)
+    assert read_splits(path) == made.splits
+    with pytest.raises(StorageError, match="is a folder"):
+        make_split(input=hundred, output=tmp_path)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 14)), min_size=20, max_size=80),
+    st.floats(0.1, 0.5),
+    st.sampled_from([0.0, 0.2]),
+    st.integers(0, 5),
+)
+def test_no_group_is_on_two_sides_and_no_side_is_empty(items, test_size, validation_size, seed):
+    classes, groups = np.array(items).T
+    class_i = np.unique(classes, return_inverse=True)[1]
+    group_i = np.unique(groups, return_inverse=True)[1]
+    shares = (1 - test_size - validation_size, validation_size, test_size)
+    try:
+        side_i = divide(class_i, group_i, shares, np.random.default_rng(seed))
+    except DataError:
+        assert group_i.max() + 1 < (3 if validation_size else 2)
+        return
+    assert all(len(set(side_i[group_i == group].tolist())) == 1 for group in range(group_i.max() + 1))
+    assert set(side_i.tolist()) == ({0, 1, 2} if validation_size else {0, 2})
+    again = divide(class_i, group_i, shares, np.random.default_rng(seed))
+    assert side_i.tolist() == again.tolist()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=12, max_size=120), st.floats(0.1, 0.5), st.integers(0, 5))
+def test_single_sentences_meet_the_sizes_exactly_and_each_label_is_on_both_sides(labels, test_size, seed):
+    class_i = classes_of(labels, len(labels))
+    shares = (1 - test_size, 0.0, test_size)
+    side_i = divide(class_i, np.arange(len(labels)), shares, np.random.default_rng(seed))
+    n_classes = class_i.max() + 1
+    counts_zc = np.array([np.bincount(class_i[side_i == side], minlength=n_classes) for side in range(3)])
+    assert (counts_zc == quotas(np.bincount(class_i), shares)).all()
+    assert abs(counts_zc[2].sum() - len(labels) * test_size) < 1
+    enough = np.bincount(class_i) >= 2
+    for side in (0, 2):
+        if counts_zc[side].sum() >= n_classes:
+            assert (counts_zc[side, enough] >= 1).all()
+
+
+def test_groups_of_many_sizes_come_near_to_the_share_of_each_label():
+    rng = np.random.default_rng(0)
+    group_i = np.repeat(np.arange(120), rng.integers(1, 8, 120))
+    class_i = rng.integers(0, 4, len(group_i))
+    side_i = divide(class_i, group_i, (0.8, 0.0, 0.2), rng)
+    assert abs((side_i == 2).mean() - 0.2) < 0.01
+    for label in range(4):
+        assert abs((side_i[class_i == label] == 2).mean() - 0.2) < 0.03
+
+
+texts = st.lists(
+    st.text(st.sampled_from("ab ."), min_size=1, max_size=12).filter(lambda text: text.strip()), min_size=1, max_size=15
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts, st.sampled_from([0.2, 0.5, 0.8, 1.0]))
+def test_near_duplicates_are_those_of_the_slow_way_and_what_they_join(some, threshold):
+    import networkx
+
+    graph = networkx.Graph()
+    graph.add_nodes_from(range(len(some)))
+    for one, other in itertools.combinations(range(len(some)), 2):
+        if overlap(some[one], some[other]) >= threshold - 1e-9:
+            graph.add_edge(one, other)
+    expected = {frozenset(members) for members in networkx.connected_components(graph)}
+    groups = near_duplicate_groups(some, threshold)
+    assert {frozenset(np.flatnonzero(groups == group).tolist()) for group in set(groups.tolist())} == expected
+
+
+def test_near_duplicates_of_thousands_of_texts_are_found_in_a_moment():
+    distinct = [make_text(index) for index in range(3000)]
+    groups = near_duplicate_groups([*distinct, *(text.upper() + "!" for text in distinct)], 0.8)
+    assert (groups[:3000] == groups[3000:]).all()
+    alone = near_duplicate_groups(["same", "same"], 0)
+    assert alone.tolist() == near_duplicate_groups(["same", "same"], 1.01).tolist() == [0, 1]
+
+
+def test_near_duplicates_stay_on_one_side(write_csv, tmp_path, caplog):
+    rows = [(make_text(index // 2) + "!" * (index % 2), index % 4) for index in range(200)]
+    with caplog.at_level(logging.INFO, "actlab"):
+        made = make_split(input=write_csv(rows), output=tmp_path / "s.json")
+    assert all(made.splits.side_of[index] == made.splits.side_of[index + 1] for index in range(0, 200, 2))
+    assert "100 groups of near-duplicates (200 sentences) are kept together" in caplog.text
+    assert len(made.splits.indices("test")) == 40
+    apart = make_split(input=tmp_path / "texts.csv", output=tmp_path / "apart.json", near_duplicates=0)
+    assert any(apart.splits.side_of[index] != apart.splits.side_of[index + 1] for index in range(0, 200, 2))
+
+
+def test_labels_that_are_not_whole_are_divided_by_quantiles(write_csv, tmp_path):
+    values = np.random.default_rng(0).normal(size=200)
+    made = make_split(
+        input=write_csv([(make_text(index), value) for index, value in enumerate(values)]), output=tmp_path / "s.json"
+    )
+    test = values[made.splits.indices("test")]
+    deciles = np.searchsorted(np.quantile(values, np.linspace(0, 1, 11)[1:-1]), test)
+    assert np.bincount(deciles).tolist() == [4] * 10
+    assert made.splits.settings["stratified_by"] == "quantiles of the label"
+
+
+def test_a_column_chooses_the_test_and_its_near_duplicates_elsewhere_are_told(write_csv, tmp_path, caplog):
+    topics = ["law", "food", "sport"]
+    rows = [(make_text(index), index % 2, topics[index % 3]) for index in range(60)]
+    rows[1] = (rows[0][0] + "!", 0, "food")
+    path = write_csv(rows, ("sentence", "concept_strength_label", "topic"))
+    made = make_split(input=path, output=tmp_path / "s.json", by_column="topic", test_values="law", validation_size=0.1)
+    assert made.splits.indices("test") == list(range(0, 60, 3))
+    assert len(made.splits.indices("validation")) == 6
+    assert "1 groups of near-duplicates are on two sides" in caplog.text
+    assert made.splits.settings["near_duplicates_on_two_sides"] == [[0, 1]]
+    with pytest.raises(ConfigError, match="no sentence has 'lav'") as caught:
+        make_split(input=path, output=tmp_path / "o.json", by_column="topic", test_values="lav")
+    assert caught.value.hint == "did you mean 'law'?"
+    with pytest.raises(ConfigError, match="no column 'topik'"):
+        make_split(input=path, output=tmp_path / "o.json", by_column="topik", test_values="law")
+    with pytest.raises(DataError, match="every sentence"):
+        make_split(input=path, output=tmp_path / "o.json", by_column="topic", test_values="law,food,sport")
+
+
+def test_a_sentence_folder_is_divided_by_its_own_indices_and_texts(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(10, 40):
+        new = NewSentence(
+            index=index,
+            text=make_text(index),
+            label=index % 2,
+            fragments=[make_text(index)],
+            token_positions=[1],
+            fragment_lengths=[1],
+            is_final=np.array([True]),
+            embeddings_rd=np.zeros((1, 2), np.float32),
+            hidden_crd=np.zeros((1, 1, 2), np.float32),
+            layers=[0],
+            average_l0s=[1],
+            latents=scipy.sparse.csr_array(np.ones((1, 3), np.float32)),
+        )
+        with (folder / sentence_name(index)).open("wb") as file:
+            write_sentence(file, new, sparse=True, dtype="float32")
+    made = make_split(input=folder, output=tmp_path / "s.json")
+    assert sorted(made.splits.side_of) == list(range(10, 40))
+    assert len(made.splits.indices("test")) == 6
+    assert made.splits.text_ids[10] == text_id(make_text(10))
+
+
+@pytest.mark.parametrize("name", ["d.npz", "d.parquet"])
+def test_a_classifier_dataset_is_divided_by_the_sentences_of_its_rows(tmp_path, name):
+    indices = np.repeat(np.arange(5, 45), 3)
+    save_dataset(np.zeros((120, 2)), indices % 2, {"sentence_indices": indices}, tmp_path / name)
+    made = make_split(input=tmp_path / name, output=tmp_path / "s.json")
+    assert sorted(made.splits.side_of) == list(range(5, 45))
+    test = np.array(made.splits.indices("test"))
+    assert np.bincount(test % 2).tolist() == [4, 4]
+    assert made.splits.text_ids == {}
+    assert str(tmp_path) not in made.path.read_text()
+
+
+def test_rows_without_text_or_label_are_on_no_side_and_keep_the_numbers_of_the_others(write_csv, tmp_path):
+    rows = [(make_text(index), index % 2) for index in range(20)]
+    rows[3], rows[7] = ("", 1), (make_text(7), "high")
+    path = write_csv(rows)
+    done = CliRunner().invoke(command, ["--input", str(path), "--output", str(tmp_path / "s.json")])
+    assert done.exit_code == 3
+    splits = read_splits(tmp_path / "s.json")
+    assert sorted(splits.side_of) == [index for index in range(20) if index not in (3, 7)]
+    assert splits.text_ids[8] == text_id(make_text(8))
+
+
+def test_the_command_prints_the_path_and_says_how_many_are_where(hundred, tmp_path, caplog):
+    output = str(tmp_path / "s.json")
+    arguments = ["--input", str(hundred), "--output", output]
+    dry = CliRunner().invoke(command, [*arguments, "--dry-run"])
+    assert dry.stdout == f"{output}: train 80, validation 0, test 20\n"
+    assert not Path(output).exists()
+    with caplog.at_level(logging.INFO, "actlab"):
+        done = CliRunner().invoke(command, arguments)
+    assert done.stdout == output + "\n"
+    assert "test: 20 sentences (0: 5, 1: 5, 2: 5, 3: 5)" in caplog.text
+    printed = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
+    assert printed["test"] == 20
+
+
+def test_a_label_with_one_sentence_is_warned_of(write_csv, tmp_path, caplog):
+    rows = [(make_text(index), 1 if index else 9) for index in range(30)]
+    make_split(input=write_csv(rows), output=tmp_path / "s.json")
+    assert "has no sentence of label 9" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "says"),
+    [
+        ({"test_size": 0.0}, ConfigError, "nothing is left"),
+        ({"test_size": 0.8, "validation_size": 0.3}, ConfigError, "nothing is left"),
+        ({"test_size": 1.5}, ConfigError, "no share"),
+        ({"near_duplicates": -0.1}, ConfigError, "no overlap"),
+        ({"by_column": "topic"}, ConfigError, "belong together"),
+        ({"test_size": 0.001}, DataError, "too few"),
+        ({"input": "/nonexistent"}, ConfigError, "no input"),
+    ],
+)
+def test_a_wrong_setting_is_refused(hundred, tmp_path, wrong, kind, says):
+    with pytest.raises(kind, match=says):
+        make_split(**{"input": hundred, "output": tmp_path / "s.json", **wrong})
+    assert not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "says"),
+    [
+        ("a.csv", b"text,label\nhello,1\n", ConfigError, "no column 'sentence'"),
+        ("a.csv", b"sentence,concept_strength_label\n", DataError, "has no sentence"),
+        ("a.csv", b"", ConfigError, "no column 'sentence'"),
+        ("a.csv", b"sentence,concept_strength_label\nhello,1\n", DataError, "too few"),
+        ("a.csv", b"sentence,concept_strength_label\n\xff\xfe,1\n", DataError, "cannot read"),
+        ("a.npz", b"no zip", DataError, "cannot read"),
+        ("a.txt", b"hello", ConfigError, "its name's ending|is no folder"),
+    ],
+)
+def test_a_malformed_input_is_refused(tmp_path, name, content, kind, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(kind, match=says):
+        make_split(input=tmp_path / name, output=tmp_path / "s.json")
+
+
+def test_texts_that_are_all_alike_are_too_few_to_divide(write_csv, tmp_path):
+    path = write_csv([("The same sentence again", index % 2) for index in range(20)])
+    with pytest.raises(DataError, match="1 groups are too few"):
+        make_split(input=path, output=tmp_path / "s.json")
