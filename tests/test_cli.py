@@ -277,7 +277,7 @@ def test_a_dataset_may_be_named_from_inside_itself(llama, dataset, tmp_path):
     assert run("verify", ".", cwd=folder / "EM").returncode == 0
     fails_in_two_lines(run("seal", "/"), 1, "no dataset")
     for command in ("show", "verify"):
-        fails_in_two_lines(run(command, "/"), 1, "no finished activations")
+        fails_in_two_lines(run(command, "/proc/self"), 1, "no finished activations")
     fails_in_two_lines(run("show", "x" * 300), 1, "")
 
 
