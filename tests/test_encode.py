@@ -368,3 +368,26 @@ def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(archi
     done = compute(sentences, whole.path, llama, tmp_path / "features", l0_check="stop")
     assert all(1 < l0 < 18 for l0 in done.measured_l0s)
     shutil.rmtree(tmp_path / "features")
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(many, saes, llama, undisturbed, tmp_path):
+    import random
+    import subprocess
+
+    from tests.test_cli import actlab_command
+
+    draw = random.Random(0)
+    line = ("compute-features", "--input", many, "--model", llama, "--sae", saes, "--l0-check", "off", "--quiet")
+    for number in range(12):
+        output = tmp_path / f"out{number}"
+        for _ in range(3):
+            process = subprocess.Popen(actlab_command(*line, "--output", output), stderr=subprocess.PIPE)
+            try:
+                process.wait(draw.uniform(2.0, 6.0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        done = run(*line, "--output", output)
+        assert done.returncode == 0, done.stderr
+        assert tree(output) == undisturbed

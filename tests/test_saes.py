@@ -154,6 +154,44 @@ def test_a_neuronpedia_link_is_known_for_the_hosted_sae_alone(tmp_path):
     assert found == {(12, 22): None, (12, 82): "gemma-2-2b/12-gemmascope-res-16k", (13, 84): None}
 
 
+def test_a_folder_on_the_hub_is_fetched_and_nothing_besides_it(x, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+    snapshot = tmp_path / "models--google--gemma-scope-2b-pt-res" / "snapshots" / "abc"
+    write_gemma_scope(snapshot, 12, 82)
+
+    def fake(name, *, revision, allow_patterns, ignore_patterns):
+        asked.append((name, allow_patterns, ignore_patterns))
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fake)
+    (sae,) = find_saes(["google/gemma-scope-2b-pt-res/layer_12/width_16k/average_l0_82"])
+    assert asked == [("google/gemma-scope-2b-pt-res", ["layer_12/width_16k/average_l0_82/*"], None)]
+    assert (sae.layer, sae.average_l0) == (12, 82)
+    with pytest.raises(ActlabError, match="has no folder layer_99"):
+        find_saes(["google/gemma-scope-2b-pt-res/layer_99"])
+    for name in ("google/gemma-scope-2b-pt-res", "../up/one/two", "no/../such/folder"):
+        with pytest.raises(ActlabError):
+            find_saes([name])
+
+
+def test_where_memory_is_short_one_encoder_is_kept_and_the_numbers_are_the_same(x, tmp_path, monkeypatch):
+    from actlab.backends.saes import find
+
+    for layer in (0, 1):
+        write_gemma_scope(tmp_path, layer, 5)
+    saes = find_saes([str(tmp_path)])
+    rich = Encoders(saes, CPU)
+    expected = [encode(rich.get(sae), torch.from_numpy(x)) for sae in saes]
+    monkeypatch.setattr(find, "_bytes_free", lambda device: 2 * saes[0].bytes_of_encoder)
+    poor = Encoders(saes, CPU)
+    for sae, truth in zip(saes, expected, strict=True):
+        assert torch.equal(encode(poor.get(sae), torch.from_numpy(x)), truth)
+        assert len(poor._loaded) == 1
+    assert len(rich._loaded) == 2
+
+
 BAD = {
     "no such folder": (lambda folder: shutil.rmtree(folder), "no folder"),
     "no SAE inside": (lambda folder: (folder / "cfg.json").unlink(), "holds no SAE"),

@@ -93,11 +93,24 @@ def fetch(name: str, revision: str | None, *, weights: bool = True, code: bool =
     return folder
 
 
-def _download(name: str, revision: str | None, patterns: list[str]) -> Path:
+def fetch_folder(name: str) -> Path:
+    """Return the local snapshot of a folder of a repository on the hub: "owner/repository/folder/in/it".
+
+    Raises:
+        ModelError: No such repository or folder, no access, or no network and nothing in the cache.
+    """
+    owner, repository, folder = name.split("/", 2)
+    snapshot = _download(f"{owner}/{repository}", None, [f"{folder}/*"], ignore=None)
+    if not (snapshot / folder).is_dir():
+        raise ModelError(f"the repository {owner}/{repository} has no folder {folder}", hint="check it on its page")
+    return snapshot / folder
+
+
+def _download(name: str, revision: str | None, patterns: list[str], *, ignore: list[str] | None = _NOT) -> Path:
     from huggingface_hub import errors, snapshot_download
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=_NOT))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, ignore_patterns=ignore))
     except errors.GatedRepoError as error:
         raise ModelError(
             f"the model {name!r} is gated, and this login has no access to it",

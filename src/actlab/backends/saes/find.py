@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from actlab.backends.hub import fetch_folder
 from actlab.backends.saes import gemma_scope, saelens
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
 from actlab.ground.errors import ConfigError, ModelError
+
+_ON_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*/[\w-][\w./-]*")
+"""owner/repository/folder: whole repositories of SAEs hold hundreds of gigabytes."""
 
 
 class Family(NamedTuple):
@@ -39,9 +44,7 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
     """
     found: dict[Path, SaeFacts] = {}
     for name in names:
-        folder = Path(os.path.expanduser(name))
-        if not folder.exists():
-            raise ConfigError(f"there is no folder {name}", hint="give --sae a folder with SAEs in it")
+        folder = _folder(name)
         inside = [
             (family, path)
             for family in FAMILIES.values()
@@ -63,6 +66,19 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
                 hint="name the folder of one of them",
             )
     return saes
+
+
+def _folder(name: str) -> Path:
+    """Return a local folder, or the snapshot of one on the hub."""
+    folder = Path(os.path.expanduser(name))
+    if folder.exists():
+        return folder
+    if not _ON_HUB.fullmatch(name) or ".." in name.split("/"):
+        raise ConfigError(
+            f"there is no folder {name}",
+            hint="give --sae a folder with SAEs in it, or one on the hub: owner/repository/folder",
+        )
+    return fetch_folder(name)
 
 
 def _scaled(sae: SaeFacts, input_scale: float | None) -> SaeFacts:

@@ -16,7 +16,8 @@ class EncodeConfig(RunOptions):
     input: str | None = execution(None)
     """A CSV with the columns sentence and concept_strength_label."""
     sae: tuple[str, ...] = execution()
-    """A folder with SAEs in it, Gemma Scope's or SAELens'. May be given several times."""
+    """A folder with SAEs in it, Gemma Scope's or SAELens', here or on the hub (owner/repository/folder). May be given
+    several times."""
     output: str = execution()
     """The folder to make: sentence_000001.npz and so on."""
     model: str = execution("actlab/tiny")
