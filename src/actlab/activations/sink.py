@@ -23,8 +23,8 @@ from actlab.formats.activations import (
     shard_bytes,
     shard_name,
 )
-from actlab.ground.manifest import DROPPED, METADATA
-from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging
+from actlab.ground.manifest import METADATA
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
 HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
 
@@ -114,8 +114,7 @@ def finish(staging: Staging) -> Finish:
         staging.write(NewFile(f"{split}/{EXAMPLES}", _table_writer(staging, split), counts[split]["rows"]))
         for split in splits
     ]
-    if dropped:
-        files.append(staging.write(NewFile(DROPPED, _dropped_writer(staging), dropped.total())))
+    files += write_dropped(staging)
     made_on = [environments[key] for key in sorted(environments)]
     metadata = {
         f"{split}/{METADATA}": _metadata(
@@ -172,14 +171,5 @@ def _table_writer(staging: Staging, split: str) -> Callable[[BinaryIO], None]:
                         pa.array(column, field.type) for column, field in zip(columns, EXAMPLES_SCHEMA, strict=True)
                     ]
                     writer.write_table(pa.Table.from_arrays(arrays, schema=EXAMPLES_SCHEMA))
-
-    return write
-
-
-def _dropped_writer(staging: Staging) -> Callable[[BinaryIO], None]:
-    def write(file: BinaryIO) -> None:
-        for record in staging.records():
-            for one in record["dropped_records"]:
-                file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
 
     return write

@@ -1,22 +1,17 @@
 """`actlab extract-activations` on the command line."""
 
-import json
-import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from actlab.activations.config import ExtractConfig
-from actlab.cli.datasets import format_bytes
+from actlab.cli.common import EXIT_DROPPED, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.ground.errors import DataError
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
     from actlab.activations.run import Extracted, Planned
-
-EXIT_DROPPED = 3
 
 
 @command("extract-activations", ExtractConfig)
@@ -33,9 +28,7 @@ def extract(config: ExtractConfig) -> None:
     """
     from actlab.activations.run import extract_activations, plan_extraction, preview_texts
 
-    if config.quiet:
-        logging.getLogger("actlab").setLevel(logging.WARNING)
-        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    set_loudness(config.quiet)
     if config.preview is not None:
         texts = list(preview_texts(config))
         for text in texts:
@@ -43,16 +36,14 @@ def extract(config: ExtractConfig) -> None:
         if not texts:
             raise DataError("no record of the first dataset makes an example", hint="--dry-run counts what is dropped")
     elif config.dry_run:
-        plans = plan_extraction(config)
-        click.echo(_plans_as_json(plans) if config.json else "\n".join(map(_plan_as_text, plans)))
+        print_plan(plan_extraction(config), _plan_as_text, as_json=config.json)
     else:
         _report(extract_activations(config), as_json=config.json)
 
 
 def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
-    log = logging.getLogger("actlab")
     if as_json:
-        click.echo(json.dumps([{**one._asdict(), "path": str(one.path)} for one in extracted], indent=2))
+        print_json(extracted)
     for one in extracted:
         if not one.is_sealed:
             log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
@@ -66,10 +57,6 @@ def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
             log.warning("%s: %d records dropped, listed in its dropped.jsonl", one.path, one.n_dropped)
     if any(one.n_dropped for one in extracted):
         sys.exit(EXIT_DROPPED)
-
-
-def _plans_as_json(plans: "list[Planned]") -> str:
-    return json.dumps([{**plan._asdict(), "path": str(plan.path)} for plan in plans], indent=2)
 
 
 def _plan_as_text(plan: "Planned") -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import click
 
+from actlab.cli.common import EXIT_DROPPED, format_bytes
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.manifest import n_dropped, read_manifest
@@ -199,19 +200,6 @@ def _cell(norms: dict[str, float | None] | None) -> str:
     return f"{norms['norm_mean']:9.3f} ± {norms['norm_std']:<7.3f} {norms['max_abs']:8.2f}"
 
 
-def format_bytes(count: float) -> str:
-    """Return a number of bytes for people.
-
-    >>> format_bytes(614_400)
-    '614.4 kB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 @command("verify", VerifyConfig)
 def verify(config: VerifyConfig) -> None:
     """Check that a dataset is what it says: hashes, shards, rows, numbers. Exit status 1 if it is not."""
@@ -265,4 +253,4 @@ def seal(config: SealConfig) -> None:
     click.echo(str(output))
     manifest = read_manifest(output)
     if manifest and n_dropped(manifest):
-        sys.exit(3)
+        sys.exit(EXIT_DROPPED)

@@ -1,14 +1,11 @@
 """`compute-features`, `generate-datasets`, `sweep-datasets` and `train-sae` on the command line."""
 
-import json
-import logging
-import os
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from actlab.cli.datasets import format_bytes
+from actlab.cli.common import EXIT_DROPPED, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.features.datasets.config import DatasetConfig
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.sweep.config import SweepConfig
@@ -19,8 +16,6 @@ from actlab.ground.options import command
 if TYPE_CHECKING:
     from actlab.features.datasets.run import Generated
     from actlab.features.encode.run import Planned
-
-EXIT_DROPPED = 3
 
 
 @command("compute-features", EncodeConfig)
@@ -36,17 +31,13 @@ def compute(config: EncodeConfig) -> None:
     """
     from actlab.features.encode.run import compute_features, plan_features
 
-    _quiet(config.quiet)
-    log = logging.getLogger("actlab")
+    set_loudness(config.quiet)
     if config.dry_run:
-        plan = plan_features(config)
-        click.echo(
-            json.dumps({**plan._asdict(), "path": str(plan.path)}, indent=2) if config.json else _plan_as_text(plan)
-        )
+        print_plan(plan_features(config), _plan_as_text, as_json=config.json)
         return
     done = compute_features(config)
     if config.json:
-        click.echo(json.dumps({**done._asdict(), "path": str(done.path)}, indent=2))
+        print_json(done)
     elif done.is_sealed:
         click.echo(str(done.path))
     if not done.is_sealed:
@@ -82,14 +73,14 @@ def train(config: TrainSaeConfig) -> None:
 
     if config.dry_run:
         raise ConfigError("train-sae has no plan to show", hint="leave --dry-run away; --n-steps 10 is a quick trial")
-    _quiet(config.quiet)
+    set_loudness(config.quiet)
     done = train_sae(config)
     if config.json:
-        click.echo(json.dumps({**done._asdict(), "path": str(done.path)}, indent=2))
+        print_json(done)
     elif done.is_sealed:
         click.echo(str(done.path))
     if not done.is_sealed:
-        logging.getLogger("actlab").info("%s: this part is done; the last part to finish seals", done.path)
+        log.info("%s: this part is done; the last part to finish seals", done.path)
 
 
 @command("generate-datasets", DatasetConfig)
@@ -111,7 +102,7 @@ def generate(config: DatasetConfig) -> None:
     """
     from actlab.features.datasets.run import generate_datasets
 
-    _quiet(config.quiet)
+    set_loudness(config.quiet)
     _report(generate_datasets(config), as_json=config.json, dry_run=config.dry_run)
 
 
@@ -126,23 +117,17 @@ def sweep(config: SweepConfig) -> None:
     """
     from actlab.features.sweep.run import sweep_datasets
 
-    _quiet(config.quiet)
+    set_loudness(config.quiet)
     _report(sweep_datasets(config), as_json=config.json, dry_run=config.dry_run)
-
-
-def _quiet(quiet: bool) -> None:
-    if quiet:
-        logging.getLogger("actlab").setLevel(logging.WARNING)
-        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 
 def _report(generated: "list[Generated]", *, as_json: bool, dry_run: bool) -> None:
     if as_json:
-        click.echo(json.dumps([{**one._asdict(), "path": str(one.path)} for one in generated], indent=2))
+        print_json(generated)
     for one in generated if not as_json else ():
         sizes = f": {one.n_samples} samples, {one.n_columns} columns"
         click.echo(f"{one.path}{sizes}" if dry_run else str(one.path))
     n_dropped = max((one.n_dropped for one in generated), default=0)
     if n_dropped and not dry_run:
-        logging.getLogger("actlab").warning("%d sentence files left out, listed in meta_manifest", n_dropped)
+        log.warning("%d sentence files left out, listed in meta_manifest", n_dropped)
         sys.exit(EXIT_DROPPED)

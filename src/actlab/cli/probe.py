@@ -1,12 +1,11 @@
 """`actlab train-probe` on the command line."""
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from actlab.cli.datasets import format_bytes
+from actlab.cli.common import format_bytes, log, print_plan, set_loudness
 from actlab.features.probe.config import ProbeConfig
 from actlab.ground.options import command
 
@@ -28,18 +27,16 @@ def train(config: ProbeConfig) -> None:
     """
     from actlab.features.probe.run import plan_probe, train_probe
 
-    if config.quiet:
-        logging.getLogger("actlab").setLevel(logging.WARNING)
+    set_loudness(config.quiet)
     if config.dry_run:
-        plan = plan_probe(config)
-        click.echo(json.dumps({**plan._asdict(), "path": str(plan.path)}, indent=2) if config.json else _as_text(plan))
+        print_plan(plan_probe(config), _as_text, as_json=config.json)
         return
     trained = train_probe(config)
     if config.json:
         click.echo(json.dumps({"path": str(trained.path), "results": trained.results}, indent=2))
     else:
         click.echo(str(trained.path))
-    logging.getLogger("actlab").info("%s", _summary(trained.results))
+    log.info("%s", _summary(trained.results))
 
 
 def _as_text(plan: "PlannedProbe") -> str:

@@ -1,20 +1,18 @@
 """`actlab rank-features` on the command line."""
 
 import json
-import logging
 import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from actlab.cli.common import EXIT_DROPPED, log, print_plan, set_loudness
 from actlab.features.rank.config import RankConfig
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
     from actlab.features.rank.run import PlannedRanking, Ranked
-
-EXIT_DROPPED = 3
 
 
 @command("rank-features", RankConfig)
@@ -30,15 +28,12 @@ def rank(config: RankConfig) -> None:
     """
     from actlab.features.rank.run import plan_ranking, rank_features
 
-    if config.quiet:
-        logging.getLogger("actlab").setLevel(logging.WARNING)
+    set_loudness(config.quiet)
     if config.dry_run:
-        plan = plan_ranking(config)
-        click.echo(json.dumps({**plan._asdict(), "path": str(plan.path)}, indent=2) if config.json else _as_text(plan))
+        print_plan(plan_ranking(config), _as_text, as_json=config.json)
         return
     ranked = rank_features(config)
     click.echo(_as_json(ranked) if config.json else str(ranked.path))
-    log = logging.getLogger("actlab")
     if ranked.features:
         best = ranked.features[0]
         said = (len(ranked.features), best.layer, best.feature_id, best.interpretability_score)

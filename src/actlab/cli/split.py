@@ -1,15 +1,13 @@
 """`actlab split` on the command line."""
 
 import json
-import logging
 import sys
 
 import click
 
+from actlab.cli.common import EXIT_DROPPED, log, set_loudness
 from actlab.features.split.config import SplitConfig
 from actlab.ground.options import command
-
-EXIT_DROPPED = 3
 
 
 @command("split", SplitConfig)
@@ -27,8 +25,7 @@ def split(config: SplitConfig) -> None:
     from actlab.features.split.run import make_split, plan_split
     from actlab.formats.splits import SIDES
 
-    if config.quiet:
-        logging.getLogger("actlab").setLevel(logging.WARNING)
+    set_loudness(config.quiet)
     made = plan_split(config) if config.dry_run else make_split(config)
     sizes = {side: len(made.splits.indices(side)) for side in SIDES}
     if config.json:
@@ -39,5 +36,5 @@ def split(config: SplitConfig) -> None:
     else:
         click.echo(str(made.path))
     if made.n_dropped:
-        logging.getLogger("actlab").warning("%d files or rows of the input are on no side", made.n_dropped)
+        log.warning("%d files or rows of the input are on no side", made.n_dropped)
         sys.exit(EXIT_DROPPED)

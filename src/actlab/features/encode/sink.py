@@ -2,15 +2,15 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any
 
 from actlab.features.encode.compute import EncodedUnit
 from actlab.features.encode.source import Dropped
 from actlab.formats.sentences import KIND, sentence_name, write_sentence
-from actlab.ground.manifest import DROPPED, METADATA
-from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging
+from actlab.ground.manifest import METADATA
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
 
 def unit_files(unit: EncodedUnit, *, storage: str, dtype: str) -> Iterator[NewFile]:
@@ -36,18 +36,16 @@ def finish(staging: Staging) -> Finish:
     """Return the folder's metadata, and write the list of what was dropped."""
     identity = staging.plan.identity
     saes = identity["saes"]
-    n_sentences = n_rows = n_dropped = 0
+    n_sentences = n_rows = 0
     n_active = [0] * len(saes)
     dropped: Counter[str] = Counter()
     environments: dict[str, dict[str, str]] = {}
     for record in staging.records():
         environments[json.dumps(record["environment"], sort_keys=True)] = record["environment"]
         dropped.update(record["dropped"])
-        n_dropped += len(record["dropped_records"])
         n_sentences += record["n_sentences"]
         n_rows += record["n_rows"]
         n_active = [total + more for total, more in zip(n_active, record["n_active"] or n_active, strict=True)]
-    files = [staging.write(NewFile(DROPPED, _dropped_writer(staging), n_dropped))] if n_dropped else []
     metadata = {
         "model_name": identity["model_name"],
         "n_sentences": n_sentences,
@@ -66,13 +64,6 @@ def finish(staging: Staging) -> Finish:
         "format_version": FORMAT_VERSION,
         "fingerprint": staging.plan.fingerprint,
     }
-    return Finish(files, {METADATA: metadata}, {"made_on": [environments[key] for key in sorted(environments)]})
-
-
-def _dropped_writer(staging: Staging) -> Callable[[BinaryIO], None]:
-    def write(file: BinaryIO) -> None:
-        for record in staging.records():
-            for one in record["dropped_records"]:
-                file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
-
-    return write
+    return Finish(
+        write_dropped(staging), {METADATA: metadata}, {"made_on": [environments[key] for key in sorted(environments)]}
+    )

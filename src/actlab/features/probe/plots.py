@@ -2,33 +2,19 @@
 
 # n sample, k class
 
-import io
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
+from actlab.backends.figures import COLOURS, GREY, png_bytes, styled
 from actlab.features.probe.compute.fit import Tested
 from actlab.ground.storage import NewFile
 
-COLOURS = ("#3566a8", "#d9772b", "#3c8d5a", "#a23b72", "#7a6a53", "#6b7785")
-GREY = "#8a8f98"
-_STYLE = {
-    "figure.dpi": 130,
-    "figure.constrained_layout.use": True,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
 _WIDE = (5.6, 4.0)
 _SQUARE = (4.4, 4.4)
 _MOST_BINS = 40
@@ -53,13 +39,10 @@ def plot_files(tested: Tested, layer: int | None, results: dict[str, Any]) -> It
 
 
 def _png(name: str, draw: Draw, size: tuple[float, float] = _WIDE) -> NewFile:
-    """Return a plot's file. It names no program and no time: the same plot has the same bytes."""
-    with matplotlib.style.context(["default", _STYLE]):
+    with styled(figure__constrained_layout__use=True):
         figure = Figure(figsize=size)
         draw(figure.subplots())
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return NewFile(f"plots/{name}.png", buffer.getvalue())
+        return NewFile(f"plots/{name}.png", png_bytes(figure))
 
 
 def _draw_layers(axes: Axes, results: dict[str, Any]) -> None:

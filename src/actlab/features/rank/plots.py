@@ -1,33 +1,20 @@
 """The ranking as pictures: scores by layer, and sentences shaded by a feature's activation."""
 
-import io
 import unicodedata
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from actlab.backends.figures import BLUE, GREY, INK, ORANGE, png_bytes, styled
 from actlab.features.rank.compute.examples import Example, FeatureExamples
 from actlab.features.rank.source import Configuration
 from actlab.formats.ranking import RankedFeature
 from actlab.ground.storage import NewFile
 
-BLUE, ORANGE, GREY, INK = "#3566a8", "#d9772b", "#8a8f98", "#22262b"
-_STYLE = {
-    "figure.dpi": 130,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "text.parse_math": False,  # a token may be "$"
-}
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#bcd0ea", BLUE])
 _N_NAMED = 12
 _SIDE_INCHES = 1.9
@@ -60,12 +47,12 @@ def plot_files(
     """Yield the plots: scores over the layers tested, and strips for the best features; none without features."""
     if not features:
         return
-    with matplotlib.style.context(["default", _STYLE]):
-        yield _png("scores_by_layer", draw_scores(features, tested))
+    with styled(text__parse_math=False):  # a token may be "$"
+        yield NewFile("plots/scores_by_layer.png", png_bytes(draw_scores(features, tested)))
         for one in [one for one in examples if one.examples][:_MOST_STRIPS]:
             feature = one.feature
             name = f"strips_{feature.rank:02d}_layer_{feature.layer}_feature_{feature.feature_id}"
-            yield _png(name, draw_strips(one))
+            yield NewFile(f"plots/{name}.png", png_bytes(draw_strips(one)))
 
 
 def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuration]) -> Figure:
@@ -211,12 +198,3 @@ def _names(configurations: Sequence[tuple[int, int]]) -> list[str]:
     if len(set(layers)) == len(layers):
         return [str(layer) for layer in layers]
     return [f"{layer}\n{l0}" for layer, l0 in configurations]
-
-
-def _png(name: str, figure: Figure) -> NewFile:
-    """Return a plot's file. It names no program and no time: the same plot has the same bytes."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a letter that the face lacks is drawn as a box
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    return NewFile(f"plots/{name}.png", buffer.getvalue())

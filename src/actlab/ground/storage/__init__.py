@@ -10,6 +10,7 @@ Sealing writes `manifest.json`, then every `metadata.json`, then removes plan, r
 and renames the folder. A folder whose manifest names a metadata file that is there is complete.
 """
 
+from actlab.ground.storage.dropped import write_dropped
 from actlab.ground.storage.files import safe_name, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.plan import FORMAT_VERSION, Plan, is_complete, output_of, partial_of, read_plan
@@ -36,5 +37,6 @@ __all__ = [
     "safe_name",
     "stage",
     "storage_errors",
+    "write_dropped",
     "write_file",
 ]

@@ -1,0 +1,47 @@
+"""What the commands' bodies share: how loud to be, how to print results and plans, the status for drops."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+EXIT_DROPPED = 3
+
+log = logging.getLogger("actlab")
+
+
+def set_loudness(quiet: bool) -> None:
+    """Show warnings and errors only, where the user asked for quiet."""
+    if quiet:
+        log.setLevel(logging.WARNING)
+        os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
+def print_json(result: Any) -> None:
+    """Print a named tuple, or a list of them, as JSON; paths as text."""
+    content = [one._asdict() for one in result] if isinstance(result, list) else result._asdict()
+    click.echo(json.dumps(content, indent=2, default=str))
+
+
+def print_plan(plan: Any, as_text: Callable[[Any], str], *, as_json: bool) -> None:
+    """Print what a run would do."""
+    if as_json:
+        print_json(plan)
+    else:
+        click.echo("\n".join(map(as_text, plan)) if isinstance(plan, list) else as_text(plan))
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> format_bytes(614_400)
+    '614.4 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,21 @@
+"""The list of what a dataset's units dropped."""
+
+import json
+from typing import BinaryIO
+
+from actlab.ground.manifest import DROPPED, Stored
+from actlab.ground.storage.staging import NewFile, Staging
+
+
+def write_dropped(staging: Staging) -> list[Stored]:
+    """Write `dropped.jsonl` from the units' `dropped_records`, one a line; nothing where nothing was dropped."""
+    n_dropped = sum(len(record["dropped_records"]) for record in staging.records())
+    if not n_dropped:
+        return []
+
+    def write(file: BinaryIO) -> None:
+        for record in staging.records():
+            for one in record["dropped_records"]:
+                file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
+
+    return [staging.write(NewFile(DROPPED, write, n_dropped))]
