@@ -115,6 +115,22 @@ def test_on_noise_the_chain_finds_nothing_and_the_leaky_way_round_it_is_refused(
     assert np.mean(leaky) > 0.75, "so the refusal matters"
 
 
+def test_near_duplicates_are_one_group_in_the_probe_too(tmp_path):
+    texts = [f"sentence {k // 2} speaks of things that {'abcdefghij'[k // 2 % 10] * 9} alone do" for k in range(80)]
+    rng = np.random.default_rng(0)
+    path = tmp_path / "s.csv"
+    path.write_text(
+        "sentence,concept_strength_label\n" + "".join(f"{text} {k % 2},{k % 2}\n" for k, text in enumerate(texts))
+    )
+    split = actlab.make_split(input=path, output=tmp_path / "splits.json", near_duplicates=0.6)
+    assert split.splits.group_of
+    actlab.save_dataset(
+        rng.standard_normal((80, 3)), np.arange(80) % 2, {"sentence_indices": np.arange(80)}, tmp_path / "d.npz"
+    )
+    results = probe(tmp_path / "probe", tmp_path / "d.npz", split=split.path)
+    assert results["n_groups"] == len({split.splits.group_of.get(k, k) for k in range(80)}) < 80
+
+
 def test_rows_of_one_sentence_never_straddle_the_split(tmp_path):
     folder = write_sentences(
         tmp_path / "in", 40, seed=0, strength=0.0, labels=np.random.default_rng(0).integers(0, 2, 40)

@@ -185,6 +185,67 @@ def test_bad_sentences_are_dropped_by_reason_and_the_status_says_so(llama, saes,
     assert run(*line, "--output", tmp_path / "no", "--on-bad", "error").returncode == 1
 
 
+def test_the_measured_l0_counts_every_row_once_also_beside_a_unit_without_sentences(llama, saes, tmp_path):
+    rows = [SENTENCES[k % 5] for k in range(32)] + [("", 0)] * 64
+    done = compute(write_csv(tmp_path / "s.csv", rows), saes, llama, tmp_path / "out")
+    assert (done.n_sentences, done.n_dropped) == (32, 64)
+    latents = [sentence["activations"] for sentence in actlab.load_all_sentences(tmp_path / "out")]
+    fired = np.concatenate([(one > 0).sum(axis=2) for one in latents], axis=1)
+    np.testing.assert_allclose(done.measured_l0s, fired.mean(axis=1), atol=1e-3)
+
+
+def test_values_too_large_for_float16_stop_the_run_and_name_themselves(llama, sentences, tmp_path):
+    weights = random_weights("jumprelu", d_in=tiny.WIDTH)
+    folder = write_gemma_scope(tmp_path / "saes", 1, 10, weights | {"W_enc": weights["W_enc"] * 1e6})
+    with pytest.raises(actlab.ActlabError, match=r"SAE activations go up to .* too large for float16"):
+        compute(sentences, folder, llama, tmp_path / "out", dtype="float16")
+    compute(sentences, write_gemma_scope(tmp_path / "good", 1, 10), llama, tmp_path / "half", dtype="float16")
+    for storage in ("dense", "sparse"):
+        compute(sentences, tmp_path / "good", llama, tmp_path / storage, dtype="float16", storage=storage)
+    (half, *_), (sparse, *_) = (actlab.load_all_sentences(tmp_path / name) for name in ("half", "sparse"))
+    assert half["activations"].dtype == half["hidden_states"].dtype == np.float16
+    assert (half["activations"] == sparse["activations"]).all()
+
+
+def test_split_and_compute_features_number_the_rows_of_an_odd_csv_alike(llama, saes, tmp_path):
+    path = tmp_path / "odd.csv"
+    lines = ["sentence,concept_strength_label", "well, 3,1", '"a, b",0', "", "   ", "one more,1", "and\tanother,0"]
+    lines += [f"sentence number {k} is here,{k % 2}" for k in range(20)]
+    path.write_text("\ufeff" + "\r\n".join(lines) + "\r\n", encoding="utf-8")
+    done = compute(path, saes, llama, tmp_path / "out")
+    reasons = [json.loads(one) for one in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert {one["sentence"]: one["reason"] for one in reasons} == dict.fromkeys(
+        (0, 2), "not as many fields as the header"
+    )
+    split = actlab.make_split(input=path, output=tmp_path / "splits.json")
+    assert split.n_dropped == 2
+    folder = actlab.load_all_sentences(tmp_path / "out")
+    assert sorted(split.splits.side_of) == [sentence.facts.index for sentence in folder]
+    split.splits.check_texts({sentence.facts.index: sentence.text for sentence in folder})
+    assert done.n_sentences == 23
+
+
+def test_long_sentences_are_read_a_few_at_a_time_and_give_the_same_numbers(
+    llama, saes, sentences, tmp_path, monkeypatch
+):
+    from actlab.features.encode.states import model as states_module
+
+    real, most = states_module.read_tokens, []
+    monkeypatch.setattr(
+        states_module,
+        "read_tokens",
+        lambda reader, spans: most.append(sum(len(s.ids) for s in spans)) or real(reader, spans),
+    )
+    compute(sentences, saes, llama, tmp_path / "few", batch_tokens=40)
+    assert len(most) > 1
+    assert max(most) <= 40
+    compute(sentences, saes, llama, tmp_path / "all")
+    for one, other in zip(
+        actlab.load_all_sentences(tmp_path / "few"), actlab.load_all_sentences(tmp_path / "all"), strict=True
+    ):
+        np.testing.assert_allclose(one["hidden_states"], other["hidden_states"], rtol=1e-4, atol=1e-5)
+
+
 def test_a_sentence_that_fails_is_tried_once_more_alone(llama, saes, sentences, tmp_path, monkeypatch):
     from actlab.features.encode.states import model as states_module
 
@@ -284,7 +345,7 @@ def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, 
     class Killed(BaseException):
         pass
 
-    real = encode_run.encode_unit
+    real = encode_run.encode_sentences
     for n_done in range(5):
         calls: list[int] = []
 
@@ -294,10 +355,10 @@ def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, 
                 raise Killed
             return real(*args)
 
-        monkeypatch.setattr(encode_run, "encode_unit", dies)
+        monkeypatch.setattr(encode_run, "encode_sentences", dies)
         with pytest.raises(Killed):
             compute(many, saes, llama, tmp_path / f"out{n_done}")
-        monkeypatch.setattr(encode_run, "encode_unit", real)
+        monkeypatch.setattr(encode_run, "encode_sentences", real)
         assert not (tmp_path / f"out{n_done}").exists()
         done = compute(many, saes, llama, tmp_path / f"out{n_done}")
         assert done.is_sealed

@@ -92,6 +92,15 @@ def test_rows_asked_for_in_the_files_order_are_inflated_once(tmp_path, monkeypat
         assert (reader.pick("array", (np.int64(5), np.arange(9))) == array[5, :9]).all(), "and back again"
 
 
+def test_a_reader_may_be_entered_twice(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.arange(5))
+    reader = NpzReader(tmp_path / "a.npz")
+    with reader:
+        with reader:
+            assert reader.array("x")[1] == 1
+        assert reader.pick("x", (np.array([2]),)).tolist() == [2]
+
+
 def test_only_the_bytes_asked_for_are_read(tmp_path, monkeypatch):
     import os
 

@@ -154,6 +154,29 @@ def test_a_neuronpedia_link_is_known_for_the_hosted_sae_alone(tmp_path):
     assert found == {(12, 22): None, (12, 82): "gemma-2-2b/12-gemmascope-res-16k", (13, 84): None}
 
 
+def test_gemma_scope_of_another_site_is_refused_and_its_embedding_saes_are_passed_over(x, tmp_path):
+    for name in ("gemma-scope-2b-pt-mlp", "gemma-scope-2b-pt-att"):
+        write_gemma_scope(tmp_path / name, 3, 10)
+        with pytest.raises(ActlabError, match="not the residual stream"):
+            find_saes([str(tmp_path / name)])
+    root = tmp_path / "layer_3" / "gemma-scope-2b-pt-res"
+    write_gemma_scope(root, 12, 82)
+    embedding = write_gemma_scope(tmp_path / "other", 0, 6)
+    shutil.move(embedding, root / "embedding" / "width_4k" / "average_l0_6")
+    (sae,) = find_saes([str(root)])
+    assert sae.layer == 12, "the folder next to the weights says it, none above"
+
+
+def test_batchtopk_may_weigh_by_the_decoders_norms(x, tmp_path):
+    weights = random_weights("batchtopk")
+    folder = write_saelens(tmp_path / "sae", "batchtopk", 0, weights, rescale_acts_by_decoder_norm=True)
+    norms = weights["W_dec"].norm(dim=1)
+    scaled = weights | {"W_enc": weights["W_enc"] * norms, "b_enc": weights["b_enc"] * norms}
+    np.testing.assert_allclose(
+        activations(folder, x), by_hand("batchtopk", scaled, x, centered=True), rtol=1e-4, atol=1e-4
+    )
+
+
 def test_a_folder_on_the_hub_is_fetched_and_nothing_besides_it(x, tmp_path, monkeypatch):
     import huggingface_hub
 

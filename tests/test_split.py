@@ -302,8 +302,8 @@ def test_a_wrong_setting_is_refused(hundred, tmp_path, wrong, kind, says):
     ("name", "content", "kind", "says"),
     [
         ("a.csv", b"text,label\nhello,1\n", ConfigError, "no column 'sentence'"),
-        ("a.csv", b"sentence,concept_strength_label\n", DataError, "has no sentence"),
-        ("a.csv", b"", ConfigError, "no column 'sentence'"),
+        ("a.csv", b"sentence,concept_strength_label\n", DataError, "has no row"),
+        ("a.csv", b"", DataError, "has no row"),
         ("a.csv", b"sentence,concept_strength_label\nhello,1\n", DataError, "too few"),
         ("a.csv", b"sentence,concept_strength_label\n\xff\xfe,1\n", DataError, "cannot read"),
         ("a.npz", b"no zip", DataError, "cannot read"),

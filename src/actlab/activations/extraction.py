@@ -22,6 +22,7 @@ from actlab.backends.models import (
     load_tokenizer,
     pick_device,
     read_facts,
+    token_limit,
 )
 from actlab.backends.reader import Reader, read_states
 from actlab.backends.selftest import load_reader
@@ -56,8 +57,7 @@ class Extraction:
         self.facts: ModelFacts = read_facts(model, trust_remote_code=config.trust_remote_code)
         self.layers = parse_layers(config.layers, self.facts.n_layers)
         tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
-        limits = (config.max_length, self.facts.max_positions, tokenizer.model_max_length)
-        self.tokens = Tokens(tokenizer, config, min(limit for limit in limits if limit))
+        self.tokens = Tokens(tokenizer, config, token_limit(self.facts, tokenizer, config.max_length))
         self._reader: Reader | None = None
 
     @cached_property

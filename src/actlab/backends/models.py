@@ -106,6 +106,11 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> An
     return tokenizer
 
 
+def token_limit(facts: ModelFacts, tokenizer: Any, max_length: int) -> int:
+    """Return the most tokens of an input: the smallest of a setting's, the model's and the tokenizer's limits."""
+    return min(limit for limit in (max_length, facts.max_positions, tokenizer.model_max_length) if limit)
+
+
 def pick_device(name: str) -> torch.device:
     """Turn auto, cpu, cuda or mps into a device that is here.
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from actlab.formats.classifier import load_dataset
+from actlab.formats.classifier import load_dataset, read_manifest_of
 from actlab.formats.sentences import Sentence, load_all_sentences, sentence_paths
 from actlab.ground.errors import ActlabError, ConfigError
-from actlab.ground.manifest import METADATA, read_json, read_manifest
+from actlab.ground.manifest import METADATA, fingerprint, read_json, read_manifest
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of
 
@@ -75,8 +75,7 @@ def verify_features(
     if recompute or model or dataset:
         raise ConfigError("only a dump of activations can be recomputed", hint="leave --recompute away")
     if path.is_file():
-        load_dataset(path)
-        return Verified(path, 1, path.stat().st_size, has_manifest=True, problems=[])
+        return _verify_file(path)
     manifest = read_manifest(path)
     files = files_of(path)
     problems = [] if manifest is None else check_against_manifest(path, manifest, quiet=quiet)
@@ -85,23 +84,26 @@ def verify_features(
     return Verified(path, len(files), sum(file.stat().st_size for file in files), manifest is not None, problems)
 
 
+def _verify_file(path: Path) -> Verified:
+    """Read a classifier dataset whole, checksums included, and compare its manifest with itself."""
+    load_dataset(path)
+    manifest = read_manifest_of(path)
+    problems = []
+    if manifest is not None:
+        described = {key: manifest.get(key) for key in ("format_version", "kind", "identity", "inputs")}
+        if manifest.get("fingerprint") != fingerprint(described):
+            problems.append(f"{path.name}: its fingerprint is not that of its settings and inputs")
+    return Verified(path, 1, path.stat().st_size, manifest is not None, problems)
+
+
 def _check_sentences(folder: Path, *, quiet: bool) -> list[str]:
     problems = [] if read_manifest(folder) else [one.reason for one in load_all_sentences(folder).lost]
     paths = sentence_paths(folder)
     with progress("reading", total=len(paths), unit="file", quiet=quiet) as more:
         for path in paths:
             try:
-                problems += _check_sentence(Sentence(path))
+                problems += Sentence(path).problems()
             except ActlabError as error:
                 problems.append(str(error))
             more(1)
     return list(dict.fromkeys(problem.replace(f"{folder}/", "") for problem in problems))
-
-
-def _check_sentence(sentence: Sentence) -> list[str]:
-    sentence.check_sums()
-    return [
-        f"{sentence.path}: {key} holds NaN or inf"
-        for key in ("embeddings", "hidden_states", "activations")
-        if not np.isfinite(sentence[key]).all()
-    ]

@@ -45,8 +45,19 @@ class ClassifierDataset(NamedTuple):
     @property
     def sentence_indices(self) -> Shaped[np.ndarray, " n"]:
         """Which sentence each sample comes from; without record, each from its own."""
-        found = self.metadata.get("groups", self.metadata.get("sentence_indices"))
-        return np.arange(len(self.X)) if found is None or len(found) != len(self.X) else np.asarray(found)
+        return self._of_rows("sentence_indices", "groups")
+
+    @property
+    def groups(self) -> Shaped[np.ndarray, " n"]:
+        """Which samples belong together: those of a sentence, or of near-duplicates."""
+        return self._of_rows("groups", "sentence_indices")
+
+    def _of_rows(self, *keys: str) -> Shaped[np.ndarray, " n"]:
+        for key in keys:
+            found = np.asarray(self.metadata.get(key, ()))
+            if found.shape == (len(self.X),):
+                return found
+        return np.arange(len(self.X))
 
 
 def save_dataset(
@@ -95,7 +106,7 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
     _check(X, y, str(path))
     metadata = {}
     for key, value in found.items():
-        name = key.removeprefix("meta_").removeprefix("norm_")
+        name = key[len("meta_") :]  # norm_ is as long
         metadata[name] = value.item() if value.ndim == 0 else value
     if "method" not in metadata and "normalization" in metadata:
         metadata["method"] = metadata["normalization"]

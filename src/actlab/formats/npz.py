@@ -56,13 +56,13 @@ class _Member:
     crc: int
 
 
-class _Inflating:
-    """A compressed array on its way: its elements one piece after the other."""
+class _Elements:
+    """An array's elements on their way out of its bytes, one part after the other."""
 
     def __init__(self, header: ArrayHeader, pieces: Iterator[bytes]) -> None:
         self.start = 0
         """The first element that is still at hand."""
-        self._here = np.empty(0, header.dtype)
+        self.here = np.empty(0, header.dtype)
         self._pieces = pieces
         self._n_header_bytes_left = header.n_header_bytes
         self._rest = b""
@@ -73,27 +73,29 @@ class _Inflating:
         Raises:
             EOFError: The array ends before.
         """
-        picked = np.empty(len(places), self._here.dtype)
+        picked = np.empty(len(places), self.here.dtype)
         first = 0
         while first < len(places):
-            last = int(np.searchsorted(places, self.start + len(self._here)))
-            picked[first:last] = self._here[places[first:last] - self.start]
+            last = int(np.searchsorted(places, self.start + len(self.here)))
+            picked[first:last] = self.here[places[first:last] - self.start]
             first = last
-            if first < len(places):
-                self._inflate_more()
+            if first < len(places) and not self.go_on():
+                raise EOFError("it ends before its arrays do")
         return picked
 
-    def _inflate_more(self) -> None:
+    def go_on(self) -> bool:
+        """Put the next part at hand; False where there is none."""
         piece = next(self._pieces, None)
         if piece is None:
-            raise EOFError("it ends before its arrays do")
+            return False
         skipped = min(self._n_header_bytes_left, len(piece))
         self._n_header_bytes_left -= skipped
         data = self._rest + piece[skipped:] if self._rest or skipped else piece
-        self.start += len(self._here)
-        n_here = len(data) // self._here.itemsize
-        self._here = np.frombuffer(data, self._here.dtype, count=n_here)
-        self._rest = data[n_here * self._here.itemsize :]
+        self.start += len(self.here)
+        n_here = len(data) // max(1, self.here.itemsize)
+        self.here = np.frombuffer(data, self.here.dtype, count=n_here)
+        self._rest = data[n_here * self.here.itemsize :]
+        return True
 
 
 class NpzReader:
@@ -102,13 +104,32 @@ class NpzReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: BinaryIO | None = None
+        self._depth = 0
+        """How many `with` blocks it is in."""
         self._infos: dict[str, zipfile.ZipInfo] = {}
         self._members: dict[str, _Member] = {}
         self._state: tuple[int, int] | None = None
-        self._inflating: dict[int, _Inflating] = {}
+        self._inflating: dict[int, _Elements] = {}
         """Compressed arrays that are half read, by their offset."""
 
     def __enter__(self) -> Self:
+        self._depth += 1
+        if self._depth == 1:
+            try:
+                self._open()
+            except DataError:
+                self.__exit__()
+                raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._file is not None:
+            self._file.close()
+            self._file = None
+            self._inflating.clear()
+
+    def _open(self) -> None:
         with self._errors():
             self._file = self.path.open("rb", buffering=0)
             status = os.fstat(self._file.fileno())
@@ -121,15 +142,7 @@ class NpzReader:
                         self._infos[info.filename.removesuffix(".npy")] = info
                 self._state = state
             elif self._state != state:
-                self.__exit__()
                 raise DataError(f"{self.path} changed during the run", hint="run again when nobody writes to it")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            self._inflating.clear()
 
     def __contains__(self, name: str) -> bool:
         return name in self._infos
@@ -152,37 +165,45 @@ class NpzReader:
         """
         return self._member(name).header
 
-    def array(self, name: str) -> Shaped[np.ndarray, "..."]:
-        """Read a small array whole and check its checksum.
+    def array(self, name: str, *, whole: bool = False) -> Shaped[np.ndarray, "..."]:
+        """Read a small array, or with `whole` one of any size, and compare it with its checksum.
 
         Raises:
-            DataError: There is none, or it is damaged, or larger than 64 MiB.
+            DataError: There is none, it is damaged, or it is larger than 64 MiB.
+        """
+        header = self.header(name)
+        if header.n_bytes > _SMALL_BYTES and not whole:
+            raise DataError(f"{self.path}: {name} is too large, {header.n_bytes} bytes", hint=_HINT)
+        values = np.empty(int(np.prod(header.shape)), header.dtype)
+        start = 0
+        for part in self.parts(name):
+            values[start : start + len(part)] = part
+            start += len(part)
+        return values.reshape(header.shape, order="F" if header.is_fortran else "C")
+
+    def parts(self, name: str) -> Iterator[Shaped[np.ndarray, " n"]]:
+        """Yield an array's elements in the file's order, in bounded parts, and compare them with their checksum.
+
+        Raises:
+            DataError: There is no such array, or it is damaged.
         """
         member = self._member(name)
-        if member.header.n_bytes > _SMALL_BYTES:
-            raise DataError(f"{self.path}: {name} is too large, {member.header.n_bytes} bytes", hint=_HINT)
+        crc = 0
+
+        def summed() -> Iterator[bytes]:
+            nonlocal crc
+            for piece in self._pieces(member):
+                crc = zlib.crc32(piece, crc)
+                yield piece
+
+        elements = _Elements(member.header, summed())
+        n_seen = 0
         with self._errors():
-            data = b"".join(self._pieces(member))
-            if len(data) != member.header.n_header_bytes + member.header.n_bytes or zlib.crc32(data) != member.crc:
-                raise DataError(f"{self.path}: {name} is damaged, its checksum differs", hint=_HINT)
-            values = np.frombuffer(data, member.header.dtype, offset=member.header.n_header_bytes)
-            order = "F" if member.header.is_fortran else "C"
-            return values.reshape(member.header.shape, order=order)  # type: ignore[call-overload,no-any-return]
-
-    def check_sums(self) -> None:
-        """Read every array, in bounded pieces, and compare it with its checksum.
-
-        Raises:
-            DataError: One differs, or cannot be read.
-        """
-        for name in self.names:
-            member = self._member(name)
-            crc = 0
-            with self._errors():
-                for piece in self._pieces(member):
-                    crc = zlib.crc32(piece, crc)
-            if crc != member.crc:
-                raise DataError(f"{self.path}: {name} is damaged, its checksum differs", hint=_HINT)
+            while elements.go_on():
+                n_seen += len(elements.here)
+                yield elements.here
+        if crc != member.crc or n_seen * member.header.dtype.itemsize != member.header.n_bytes:
+            raise DataError(f"{self.path}: {name} is damaged, its checksum differs", hint=_HINT)
 
     def pick(self, name: str, index: tuple[Any, ...]) -> Shaped[np.ndarray, "..."]:
         """Return `array[index]` for whole numbers or arrays of them, one for each dimension, by their bytes alone.
@@ -233,7 +254,7 @@ class NpzReader:
         """
         inflating = self._inflating.get(member.offset)
         if inflating is None or (len(places) and places[0] < inflating.start):
-            inflating = self._inflating[member.offset] = _Inflating(member.header, self._pieces(member))
+            inflating = self._inflating[member.offset] = _Elements(member.header, self._pieces(member))
         return inflating.take(places)
 
     def _pieces(self, member: _Member) -> Iterator[bytes]:

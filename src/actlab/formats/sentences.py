@@ -7,6 +7,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,10 +78,7 @@ class Sentence(Mapping[str, Any]):
                 return np.stack([self.latents(c, rows) for c in range(len(self.facts.layers))])
             if key not in self:
                 raise KeyError(key)
-            if key in ("activations", "hidden_states", "embeddings"):
-                shape = self._reader.header(key).shape
-                return self._reader.pick(key, tuple(np.ogrid[tuple(slice(n) for n in shape)]))
-            return self._reader.array(key)
+            return self._reader.array(key, whole=True)
 
     def __iter__(self) -> Iterator[str]:
         names = [name for name in self._reader.names if name not in _SPARSE]
@@ -97,14 +95,15 @@ class Sentence(Mapping[str, Any]):
         """Name, bytes and checksum of each array: what the file holds, without reading it."""
         return self._reader.checksums
 
-    def check_sums(self) -> None:
-        """Read every array and compare it with its checksum.
-
-        Raises:
-            DataError: One differs.
-        """
+    def problems(self) -> Iterator[str]:
+        """Read every number, in bounded pieces, and yield what is wrong: checksums, values that are not finite."""
         with self._reader:
-            self._reader.check_sums()
+            for name in self._reader.names:
+                try:
+                    if not all(np.isfinite(part).all() for part in self._reader.parts(name) if part.dtype.kind == "f"):
+                        yield f"{self.path}: {name} holds NaN or inf"
+                except DataError as error:
+                    yield str(error)
 
     def embeddings(self, rows: Int[np.ndarray, " r"]) -> Float[np.ndarray, "r d"]:
         """Read rows of the embeddings. Inside `with sentence:`."""
@@ -185,7 +184,7 @@ class Sentence(Mapping[str, Any]):
         if not pairs or len(set(pairs)) < len(pairs) or min(layers) < 0 or not 0 < activations[-1] < _MOST_DIM:
             raise DataError(f"{self.path}: a layer and average_l0 stands twice, or there is none", hint=_HINT)
         return SentenceFacts(
-            index=int(index if index is not None else (int(number[1]) if number else 0)),
+            index=int(index) if index is not None else max(0, int(number[1]) - 1) if number else 0,
             label=self._scalar("concept_strength_label"),
             n_rows=n_rows,
             final_row=int(is_final.argmax()),
@@ -341,8 +340,8 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
     if not opened:
         raise DataError(f"none of the {len(lost)} files is good; {lost[0].reason}", hint=_HINT)
     shapes = [sentence.facts.shape for sentence in opened]
-    usual = max(shapes, key=shapes.count)
-    if 2 * shapes.count(usual) <= len(shapes) and len(shapes) > 1:
+    usual, n_usual = Counter(shapes).most_common(1)[0]
+    if 2 * n_usual <= len(shapes) and len(shapes) > 1:
         other = next(sentence for sentence in opened if sentence.facts.shape != usual)
         raise DataError(
             f"{other.path} has other layers or sizes than half of the files",
@@ -444,7 +443,23 @@ class NewSentence:
 
 
 def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str) -> None:
-    """Write one sentence file: dense and deflated as in the document, or sparse and stored."""
+    """Write one sentence file: dense and deflated as in the document, or sparse and stored.
+
+    Raises:
+        DataError: A value is too large for the dtype.
+    """
+
+    def narrowed(what: str, values: Any) -> Any:
+        with np.errstate(over="ignore"):
+            kept = values.astype(dtype, copy=False)
+        if not np.isfinite(kept).all():
+            largest = float(np.abs(values).max())
+            raise DataError(
+                f"sentence {new.index}: {what} go up to {largest:.0f}, too large for {dtype}",
+                hint="use --dtype float32",
+            )
+        return kept
+
     n_configs, n_rows, hidden_dim = new.hidden_crd.shape
     n_features = new.latents.shape[1]
     label = np.array(int(new.label) if float(new.label).is_integer() else new.label)
@@ -460,16 +475,17 @@ def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str
         "fragment_lengths": np.array(new.fragment_lengths, dtype=np.int64),
         "layers": np.array(new.layers, dtype=np.int64),
         "average_l0s": np.array(new.average_l0s, dtype=np.int64),
-        "embeddings": new.embeddings_rd.astype(dtype),
-        "hidden_states": new.hidden_crd.astype(dtype),
+        "embeddings": narrowed("embeddings", new.embeddings_rd),
+        "hidden_states": narrowed("hidden states", new.hidden_crd),
     }
     if sparse:
         arrays |= {
-            "activations_data": new.latents.data.astype(dtype),
+            "activations_data": narrowed("SAE activations", new.latents.data),
             "activations_indices": new.latents.indices.astype(np.int32),
             "activations_indptr": new.latents.indptr.astype(np.int64),
             "activations_shape": np.array([n_configs, n_rows, n_features], dtype=np.int64),
         }
     else:
-        arrays["activations"] = new.latents.toarray().astype(dtype).reshape(n_configs, n_rows, n_features)
+        dense = narrowed("SAE activations", new.latents.toarray())
+        arrays["activations"] = dense.reshape(n_configs, n_rows, n_features)
     write_npz(file, arrays, compressed=not sparse)

@@ -5,7 +5,7 @@ The unit is the sentence, so all rows of one sentence are on one side.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Splits:
     """Sentence index to `text_id` of its text; empty where the input had no texts."""
     settings: Mapping[str, Any]
     """How it was made."""
+    group_of: Mapping[int, int] = field(default_factory=dict)
+    """The near-duplicates that a sentence belongs to, named by the smallest index among them; not where it has none."""
 
     @property
     def fingerprint(self) -> str:
@@ -53,6 +55,10 @@ class Splits:
                 hint="was it made from other sentences? Make it from this input: actlab split --input …",
             )
         return np.array([self.side_of[index] for index in indices], dtype="<U10")
+
+    def groups(self, sentence_indices: Iterable[int]) -> Int[np.ndarray, " n"]:
+        """Return each row's group: its sentence, or the first of the sentence's near-duplicates."""
+        return np.array([self.group_of.get(int(index), int(index)) for index in sentence_indices], dtype=np.int64)
 
     def check_texts(self, texts: Mapping[int, str]) -> None:
         """Refuse a split that was made for other sentences under the same numbers.
@@ -86,6 +92,7 @@ def splits_bytes(splits: Splits) -> bytes:
         "fingerprint": splits.fingerprint,
         "settings": dict(splits.settings),
         **{side: splits.indices(side) for side in SIDES},
+        "groups": {str(index): splits.group_of[index] for index in sorted(splits.group_of)},
         "text_ids": {str(index): splits.text_ids[index] for index in sorted(splits.text_ids)},
     }
     return to_json(content)
@@ -115,15 +122,14 @@ def read_splits(path: str | Path) -> Splits:
             side_of[index] = side
     if not any(side == "train" for side in side_of.values()):
         raise DataError(f"{path} has no sentence to train on", hint=hint)
-    text_ids = content.get("text_ids", {})
-    settings = content.get("settings", {})
-    if not isinstance(text_ids, dict) or not isinstance(settings, dict) or not all(map(str.isdecimal, text_ids)):
+    text_ids, groups, settings = (content.get(key, {}) for key in ("text_ids", "groups", "settings"))
+    if not all(isinstance(one, dict) for one in (text_ids, groups, settings)):
         raise DataError(f"{path} is no split", hint=hint)
-    return Splits(side_of, {int(index): str(one) for index, one in text_ids.items()}, settings)
-
-
-def row_sides(splits: Splits | None, sentence_indices: Int[np.ndarray, " n"]) -> np.ndarray[Any, np.dtype[np.str_]]:
-    """Return each row's side; without a split every row is "train"."""
-    if splits is None:
-        return np.full(len(sentence_indices), "train", dtype="<U10")
-    return splits.sides(sentence_indices)
+    if not all(map(str.isdecimal, [*text_ids, *groups])) or not all(type(one) is int for one in groups.values()):
+        raise DataError(f"{path} names sentences by something else than their indices", hint=hint)
+    return Splits(
+        side_of,
+        {int(index): str(one) for index, one in text_ids.items()},
+        settings,
+        {int(index): one for index, one in groups.items()},
+    )

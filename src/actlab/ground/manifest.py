@@ -48,6 +48,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_entry(role: str, path: Path) -> dict[str, Any]:
+    """Return a manifest's entry for a file that is read: its last path component, size and hash."""
+    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that actlab or its user wrote.
 

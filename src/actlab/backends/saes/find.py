@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from actlab.backends.hub import fetch_folder
 from actlab.backends.saes import gemma_scope, saelens
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
 from actlab.ground.errors import ConfigError, ModelError
+
+log = logging.getLogger("actlab")
 
 _ON_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*/[\w-][\w./-]*")
 """owner/repository/folder: whole repositories of SAEs hold hundreds of gigabytes."""
@@ -49,7 +52,7 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
             (family, path)
             for family in FAMILIES.values()
             for path in ([folder] if folder.is_file() else sorted(folder.rglob(family.file)))
-            if path.name == family.file
+            if path.name == family.file and "embedding" not in path.relative_to(folder).parts
         ]
         if not inside:
             raise ConfigError(
@@ -100,6 +103,8 @@ class Encoders:
         self._device = device
         self._keep = sum(sae.bytes_of_encoder for sae in saes) <= 0.4 * _bytes_free(device)
         self._loaded: dict[Path, Encoder] = {}
+        if not self._keep:
+            log.info("memory is short: %d SAEs are loaded one after the other for each unit", len(saes))
 
     def get(self, sae: SaeFacts) -> Encoder:
         """Return an SAE's encoder, loaded now if it is not there.
@@ -118,6 +123,7 @@ def _bytes_free(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # not told on this system
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):  # not told on this system
         return 4 << 30

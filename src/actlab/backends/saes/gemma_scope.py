@@ -13,6 +13,7 @@ from actlab.ground.errors import ModelError, foreign_errors
 
 FILE = "params.npz"
 _KEYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
+_PLACE = re.compile(r"/layer_(?P<layer>\d{1,4})/width_[^/]+/average_l0_(?P<l0>\d{1,6})/params\.npz$")
 _HINT = "a Gemma Scope folder is layer_L/width_16k/average_l0_X/params.npz"
 
 _ON_NEURONPEDIA = dict(
@@ -30,10 +31,14 @@ def read(path: Path) -> SaeFacts:
         ModelError: It is damaged, or the folders do not name layer and L0.
     """
     place = path.absolute().as_posix()
-    layer = re.search(r"/layer_(\d{1,4})/", place)
-    l0 = re.search(r"/average_l0_(\d{1,6})/", place)
-    if layer is None or l0 is None:
+    names = _PLACE.search(place)
+    if names is None:
         raise ModelError(f"{path} does not say its layer and average L0", hint=_HINT)
+    if other := re.search(r"gemma-scope-[^/]*-(mlp|att)/", place):
+        raise ModelError(
+            f"{path} reads the {other[1]} output, not the residual stream", hint="use a gemma-scope-…-res repository"
+        )
+    layer, l0 = int(names["layer"]), int(names["l0"])
     with foreign_errors(f"cannot read {path}", hint=_HINT), np.load(path, allow_pickle=False) as file:
         if lacking := sorted(_KEYS - set(file.files)):
             raise ModelError(f"{path} has no {lacking[0]}", hint=_HINT)
@@ -42,11 +47,11 @@ def read(path: Path) -> SaeFacts:
         path=path,
         family="gemma-scope",
         architecture="jumprelu",
-        layer=int(layer[1]),
+        layer=layer,
         d_in=d_in,
         n_features=n_features,
-        average_l0=int(l0[1]),
-        neuronpedia_id=_neuronpedia_id(place, int(layer[1]), int(l0[1])),
+        average_l0=l0,
+        neuronpedia_id=_neuronpedia_id(place, layer, l0),
     )
 
 

@@ -86,7 +86,8 @@ def _make(
     fit_rows = None
     if splits is not None:
         sides = splits.sides(bank.sentence_indices)
-        metadata |= {"split": sides, "split_fingerprint": splits.fingerprint}
+        groups = splits.groups(bank.sentence_indices)
+        metadata |= {"split": sides, "split_fingerprint": splits.fingerprint, "groups": groups}
         fit_rows = sides == "train" if config.fit_norm != "all" else None
     metadata["fit_norm"] = _fitted_on(config)
     _warn(recipe, bank, X, y)

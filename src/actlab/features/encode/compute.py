@@ -2,10 +2,9 @@
 
 # l layer, r row (token) of one sentence, t row of a unit, d model width, f feature
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Float
@@ -24,31 +23,33 @@ _L0_FACTOR = 3.0
 _ROWS_TO_JUDGE = 16
 
 
-class EncodedUnit(NamedTuple):
-    """What a unit's sentences came to."""
+class Encoded(NamedTuple):
+    """Some sentences with their latents."""
 
-    sentences: list[NewSentence]
-    n_rows: int
-    n_active: list[int]
-    """By SAE, features that fired, summed over rows."""
+    states: Sequence[SentenceStates]
+    saes: Sequence[SaeFacts]
+    places: list[int]
+    """By SAE, its layer's place in the states."""
+    latents: list[scipy.sparse.csr_array]
+    """By SAE, the activations [t, f] of all rows."""
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of all sentences."""
+        return sum(len(one.token_positions) for one in self.states)
 
-def encode_unit(
-    states: Sequence[SentenceStates], saes: Sequence[SaeFacts], layers: tuple[int, ...], encoders: Encoders
-) -> EncodedUnit:
-    """Encode every row of a unit with every SAE, one SAE after the other."""
-    bounds = np.cumsum([0, *(len(one.token_positions) for one in states)])
-    by_sae = []
-    for sae in saes:
-        place = layers.index(sae.layer)
-        x_td = torch.cat([one.hidden_lrd[place] for one in states])
-        by_sae.append(latents_of(encoders.get(sae), x_td))
-    places = [layers.index(sae.layer) for sae in saes]
-    made = []
-    for number, one in enumerate(states):
-        rows = slice(int(bounds[number]), int(bounds[number + 1]))
-        made.append(
-            NewSentence(
+    @property
+    def n_active(self) -> list[int]:
+        """By SAE, features that fired, summed over rows."""
+        return [int(latents.nnz) for latents in self.latents]
+
+    def sentences(self) -> Iterator[NewSentence]:
+        """Yield what is written of each sentence."""
+        start = 0
+        for one in self.states:
+            rows = slice(start, start + len(one.token_positions))
+            start = rows.stop
+            yield NewSentence(
                 index=one.index,
                 text=one.text,
                 label=one.label,
@@ -57,13 +58,23 @@ def encode_unit(
                 fragment_lengths=one.fragment_lengths,
                 is_final=one.is_final,
                 embeddings_rd=one.embeddings_rd,
-                hidden_crd=one.hidden_lrd[places].numpy(),
-                layers=[sae.layer for sae in saes],
-                average_l0s=[sae.average_l0 for sae in saes],
-                latents=scipy.sparse.vstack([latents[rows] for latents in by_sae], format="csr"),
+                hidden_crd=one.hidden_lrd[self.places].numpy(),
+                layers=[sae.layer for sae in self.saes],
+                average_l0s=[sae.average_l0 for sae in self.saes],
+                latents=scipy.sparse.vstack([latents[rows] for latents in self.latents], format="csr"),
             )
-        )
-    return EncodedUnit(made, int(bounds[-1]), [int(latents.nnz) for latents in by_sae])
+
+
+def encode_sentences(
+    states: Sequence[SentenceStates], saes: Sequence[SaeFacts], layers: tuple[int, ...], encoders: Encoders
+) -> Encoded:
+    """Encode every row of some sentences with every SAE, one SAE after the other."""
+    places = [layers.index(sae.layer) for sae in saes]
+    latents = []
+    for sae, place in zip(saes, places, strict=True):
+        x_td = torch.cat([one.hidden_lrd[place] for one in states])
+        latents.append(latents_of(encoders.get(sae), x_td))
+    return Encoded(states, saes, places, latents)
 
 
 def latents_of(encoder: Encoder, x_td: Float[Tensor, "t d"]) -> scipy.sparse.csr_array:
@@ -75,13 +86,32 @@ def latents_of(encoder: Encoder, x_td: Float[Tensor, "t d"]) -> scipy.sparse.csr
     return scipy.sparse.vstack(chunks, format="csr")
 
 
-def l0_problem(sae: SaeFacts, n_active: int, n_rows: int) -> ModelError | None:
-    """Return an error where features fire far more or less often than the SAE declares."""
-    if sae.average_l0 == NOT_KNOWN or n_rows < _ROWS_TO_JUDGE:
-        return None
-    measured = n_active / n_rows
-    if sae.average_l0 / _L0_FACTOR <= measured <= sae.average_l0 * _L0_FACTOR:
-        return None
+class L0Check:
+    """Compares how often features fire with what the SAEs declare, once enough rows were seen."""
+
+    def __init__(self, saes: Sequence[SaeFacts]) -> None:
+        self._saes = saes
+        self._n_rows = 0
+        self._n_active = [0] * len(saes)
+
+    def add(self, encoded: Encoded) -> list[ModelError]:
+        """Count some more rows; the time that there are enough, return what is far off, and never again."""
+        was_enough = self._n_rows >= _ROWS_TO_JUDGE
+        self._n_rows += encoded.n_rows
+        self._n_active = [n + more for n, more in zip(self._n_active, encoded.n_active, strict=True)]
+        if was_enough or self._n_rows < _ROWS_TO_JUDGE:
+            return []
+        measured = [n / self._n_rows for n in self._n_active]
+        return [
+            _far_off(sae, l0) for sae, l0 in zip(self._saes, measured, strict=True) if not _is_near(l0, sae.average_l0)
+        ]
+
+
+def _is_near(measured: float, declared: int) -> bool:
+    return declared == NOT_KNOWN or declared / _L0_FACTOR <= measured <= declared * _L0_FACTOR
+
+
+def _far_off(sae: SaeFacts, measured: float) -> ModelError:
     return ModelError(
         f"layer {sae.layer}: {measured:.1f} features fire on a token, but the SAE declares {sae.average_l0}",
         hint="is it this model's SAE, of this layer's output, with its scale, BOS and architecture? "

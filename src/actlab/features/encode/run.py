@@ -1,19 +1,19 @@
 """`actlab compute-features`: from sentences to the activations of SAE features, one file a sentence."""
 
 import logging
-import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from actlab.backends.memory import freed_memory_kept
 from actlab.backends.models import environment
 from actlab.backends.saes.find import Encoders, find_saes
 from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
-from actlab.features.encode.compute import EncodedUnit, encode_unit, l0_problem
+from actlab.features.encode.compute import L0Check, encode_sentences
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.sink import finish, unit_files, unit_record
+from actlab.features.encode.sink import UnitSink, finish
 from actlab.features.encode.source import Dropped, units_of
 from actlab.features.encode.states.model import ModelStates
 from actlab.features.encode.states.sentence import StatesSource
@@ -24,7 +24,7 @@ from actlab.ground.layers import parse_layers
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
-from actlab.ground.storage import Plan, Staging, refuse_others, stage
+from actlab.ground.storage import NewFile, Plan, Staging, output_of, refuse_others, stage
 from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
@@ -74,7 +74,8 @@ class _Job:
                     f"{sae.path} reads {sae.d_in} numbers a token, but the states have {self.states.hidden_dim}",
                     hint="is it this model's SAE, and of the residual stream?",
                 )
-        self.output = Path(os.path.expanduser(config.output))
+            _warn_of_another_model(sae, self.states.describe())
+        self.output = output_of(Path(config.output).expanduser())
 
     def plan(self) -> Plan:
         """Return all that decides the folder's bytes."""
@@ -112,34 +113,34 @@ def compute_features(config: EncodeConfig) -> Computed:
 def _work(job: _Job, dataset: Staging) -> None:
     """Do the units of this task's part that are missing."""
     missing = dataset.missing()
-    encoders = Encoders(job.saes, job.states.device)
     machine = environment(job.states.device)
-    judged = False
+    encoders, check = Encoders(job.saes, job.states.device), L0Check(job.saes)
     total = sum(unit["n"] for unit in missing)
     with progress("encoding", total=total, unit="sentence", quiet=job.config.quiet) as more, freed_memory_kept():
         for unit in missing:
             start = time.monotonic()
-            states, dropped = job.states.read(unit["first"], unit["n"], job.layers)
-            if dropped and job.config.on_bad == "error":
-                raise _refused(dropped[0])
-            encoded = encode_unit(states, job.saes, job.layers, encoders) if states else EncodedUnit([], 0, [])
-            if states and not judged:
-                _judge_l0(job, encoded)
-                judged = True
-            files = unit_files(encoded, storage=job.config.storage, dtype=job.config.dtype)
-            dataset.commit(unit, files, unit_record(encoded, dropped, machine))
+            sink = UnitSink(len(job.saes), machine, storage=job.config.storage, dtype=job.config.dtype)
+            dataset.commit(unit, _unit_files(job, unit, encoders, check, sink), sink.record)
             dataset.log({"unit": unit["unit"], "compute_s": round(time.monotonic() - start, 3), **machine})
             more(unit["n"])
 
 
-def _judge_l0(job: _Job, encoded: EncodedUnit) -> None:
-    """Stop, or say so, where the first unit's features fire far from what the SAEs declare."""
-    for sae, n_active in zip(job.saes, encoded.n_active, strict=True):
-        problem = l0_problem(sae, n_active, encoded.n_rows)
-        if problem is not None and job.config.l0_check == "stop":
-            raise problem
-        if problem is not None and job.config.l0_check == "warn":
-            log.warning("%s", problem)
+def _unit_files(
+    job: _Job, unit: dict[str, Any], encoders: Encoders, check: L0Check, sink: UnitSink
+) -> Iterator[NewFile]:
+    """Yield a unit's files, some sentences' states in memory at a time."""
+    for states, dropped in job.states.read(unit["first"], unit["n"], job.layers):
+        if dropped and job.config.on_bad == "error":
+            raise _refused(dropped[0])
+        sink.drop(dropped)
+        if states:
+            encoded = encode_sentences(states, job.saes, job.layers, encoders)
+            for problem in check.add(encoded):
+                if job.config.l0_check == "stop":
+                    raise problem
+                if job.config.l0_check == "warn":
+                    log.warning("%s", problem)
+            yield from sink.files(encoded)
 
 
 def _outcome(dataset: Staging) -> Computed:
@@ -168,8 +169,25 @@ def plan_features(config: EncodeConfig) -> Planned:
         bytes_dense=int(hidden * _DEFLATED["hidden"] + dense * _DEFLATED["activations"]),
         bytes_sparse=hidden + total * l0s * (itemsize + 4),
         bytes_free=shutil.disk_usage(there).free,
-        bytes_of_memory=sum(sae.bytes_of_encoder for sae in job.saes) + max(n_rows, default=0) * dense // max(total, 1),
+        bytes_of_memory=_bytes_of_memory(job, n_rows),
     )
+
+
+def _warn_of_another_model(sae: SaeFacts, states: dict[str, Any]) -> None:
+    """Say where an SAE's folder declares another model, or another use of BOS, than it is given."""
+    declared, name = sae.declared.get("model_name"), states.get("model_name")
+    if declared and name and declared.split("/")[-1].lower() != str(name).split("/")[-1].lower():
+        log.warning("the SAE of layer %d was trained on %s, and the states are of %s", sae.layer, declared, name)
+    if sae.declared.get("prepend_bos") is False and states.get("leading_special_tokens"):
+        log.warning("the SAE of layer %d was trained without BOS, and these states are with it", sae.layer)
+
+
+def _bytes_of_memory(job: _Job, n_rows: list[int]) -> int:
+    """Return about what a run holds besides the model: encoders, some sentences' states, one sentence dense."""
+    longest = max(n_rows, default=0)
+    states = max(job.config.batch_tokens, longest) * (2 * len(job.layers) + 1) * job.states.hidden_dim * 4
+    dense = longest * sum(sae.n_features for sae in job.saes) * 4
+    return sum(sae.bytes_of_encoder for sae in job.saes) + states + dense
 
 
 def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:

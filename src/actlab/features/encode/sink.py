@@ -6,30 +6,47 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from actlab.features.encode.compute import EncodedUnit
+from actlab.features.encode.compute import Encoded
 from actlab.features.encode.source import Dropped
 from actlab.formats.sentences import KIND, sentence_name, write_sentence
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
 
-def unit_files(unit: EncodedUnit, *, storage: str, dtype: str) -> Iterator[NewFile]:
-    """Yield a unit's sentence files."""
-    for new in unit.sentences:
-        write = partial(write_sentence, new=new, sparse=storage == "sparse", dtype=dtype)
-        yield NewFile(sentence_name(new.index), write, len(new.token_positions))
+class UnitSink:
+    """Turns a unit's sentences into files, and counts what its record says besides."""
 
+    def __init__(self, n_saes: int, environment: dict[str, str], *, storage: str, dtype: str) -> None:
+        self._environment = environment
+        self._sparse = storage == "sparse"
+        self._dtype = dtype
+        self._dropped: list[Dropped] = []
+        self._n_sentences = self._n_rows = 0
+        self._n_active = [0] * n_saes
 
-def unit_record(unit: EncodedUnit, dropped: Sequence[Dropped], environment: dict[str, str]) -> dict[str, Any]:
-    """Return what the unit's completion record says besides its files."""
-    return {
-        "dropped": dict(Counter(one.reason for one in dropped)),
-        "dropped_records": [one._asdict() for one in dropped],
-        "environment": environment,
-        "n_sentences": len(unit.sentences),
-        "n_rows": unit.n_rows,
-        "n_active": unit.n_active,
-    }
+    def drop(self, dropped: Sequence[Dropped]) -> None:
+        """Count sentences that are not written."""
+        self._dropped += dropped
+
+    def files(self, encoded: Encoded) -> Iterator[NewFile]:
+        """Yield the files of some sentences."""
+        self._n_rows += encoded.n_rows
+        self._n_active = [n + more for n, more in zip(self._n_active, encoded.n_active, strict=True)]
+        for new in encoded.sentences():
+            self._n_sentences += 1
+            write = partial(write_sentence, new=new, sparse=self._sparse, dtype=self._dtype)
+            yield NewFile(sentence_name(new.index), write, len(new.token_positions))
+
+    def record(self) -> dict[str, Any]:
+        """Return what the unit's completion record says besides its files."""
+        return {
+            "dropped": dict(Counter(one.reason for one in self._dropped)),
+            "dropped_records": [one._asdict() for one in self._dropped],
+            "environment": self._environment,
+            "n_sentences": self._n_sentences,
+            "n_rows": self._n_rows,
+            "n_active": self._n_active,
+        }
 
 
 def finish(staging: Staging) -> Finish:
@@ -45,7 +62,7 @@ def finish(staging: Staging) -> Finish:
         dropped.update(record["dropped"])
         n_sentences += record["n_sentences"]
         n_rows += record["n_rows"]
-        n_active = [total + more for total, more in zip(n_active, record["n_active"] or n_active, strict=True)]
+        n_active = [total + more for total, more in zip(n_active, record["n_active"], strict=True)]
     metadata = {
         "model_name": identity["model_name"],
         "n_sentences": n_sentences,

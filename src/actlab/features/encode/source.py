@@ -2,13 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from actlab.ground.errors import ConfigError, DataError, foreign_errors
-from actlab.ground.manifest import sha256_of
+from actlab.formats.tables import label_of, read_table
 
 UNIT_SENTENCES = 32
 NO_TEXT = "no sentence"
+BAD_ROW = "not as many fields as the header"
 BAD_LABEL = "the label is no number"
 
 
@@ -32,13 +32,7 @@ class Sentences(NamedTuple):
     """All rows of a CSV, good and bad."""
 
     path: Path
-    sha256: str
     rows: list[Row | Dropped]
-
-    def as_input(self) -> dict[str, Any]:
-        """Return the manifest's entry for the file."""
-        size = self.path.stat().st_size
-        return {"role": "sentences", "name": self.path.name, "bytes": size, "sha256": self.sha256}
 
 
 def read_sentences(path: str, *, text_column: str, label_column: str, limit: int | None) -> Sentences:
@@ -48,35 +42,20 @@ def read_sentences(path: str, *, text_column: str, label_column: str, limit: int
         ConfigError: There is no such file, or it lacks a column.
         DataError: It is no CSV in UTF-8, or has no row.
     """
-    import pandas as pd
-
-    file = Path(os.path.expanduser(path))
-    if not file.is_file():
-        raise ConfigError(f"there is no file {path}", hint="give --input a CSV with sentence,concept_strength_label")
-    digest = sha256_of(file)
-    with foreign_errors(f"cannot read {path}", hint="is it a CSV in UTF-8, with a header?", kind=DataError):
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, nrows=limit, encoding="utf-8-sig")
-    for column, flag in ((text_column, "--text-column"), (label_column, "--label-column")):
-        if column not in table.columns:
-            known = ", ".join(map(str, table.columns[:10]))
-            raise ConfigError(f"{path} has no column {column!r}", hint=f"it has {known}: give {flag}")
-    if not len(table):
-        raise DataError(f"{path} has no row", hint="write one sentence a row under sentence,concept_strength_label")
-    rows = [
-        _row(place, str(text), str(label))
-        for place, (text, label) in enumerate(zip(table[text_column], table[label_column], strict=True))
-    ]
-    return Sentences(file, digest, rows)
+    table = read_table(Path(os.path.expanduser(path)), limit)
+    table.require(text_column, "--text-column")
+    table.require(label_column, "--label-column")
+    rows = [_row(place, fields, text_column, label_column) for place, fields in enumerate(table.rows)]
+    return Sentences(table.path, rows)
 
 
-def _row(place: int, text: str, label: str) -> Row | Dropped:
-    if not text.strip():
+def _row(place: int, fields: dict[str, str] | None, text_column: str, label_column: str) -> Row | Dropped:
+    if fields is None:
+        return Dropped(place, BAD_ROW)
+    if not fields[text_column].strip():
         return Dropped(place, NO_TEXT)
-    try:
-        value = float(label)
-    except ValueError:
-        return Dropped(place, BAD_LABEL)
-    return Row(place, text, value) if abs(value) < 1e15 else Dropped(place, BAD_LABEL)
+    label = label_of(fields[label_column])
+    return Dropped(place, BAD_LABEL) if label is None else Row(place, fields[text_column], label)
 
 
 def units_of(n_sentences: int) -> list[dict[str, int]]:

@@ -22,6 +22,10 @@ class SplitConfig(CommonOptions):
     """Which of the possible divisions to take."""
     near_duplicates: float = 0.8
     """Keep sentences together whose sets of 5-character pieces overlap (Jaccard) this much; 0 or above 1: never."""
+    text_column: str = "sentence"
+    """A CSV's column with the sentences."""
+    label_column: str = "concept_strength_label"
+    """A CSV's column with the labels, numbers."""
     by_column: str | None = None
     """Test on other material: the test sentences are those with --test-values in this column of the CSV."""
     test_values: str | None = None

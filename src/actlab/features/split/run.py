@@ -77,7 +77,8 @@ def plan_split(config: SplitConfig) -> MadeSplit:
     }
     splits = Splits(
         side_of={index: SIDES[side] for index, side in zip(items.indices, side_i.tolist(), strict=True)},
-        text_ids=dict(zip(items.indices, map(text_id, items.texts), strict=True)) if items.texts else {},
+        text_ids={index: text_id(text) for index, text in _texts(items).items()},
+        group_of=_shared_groups(items, group_i),
         settings=settings,
     )
     return MadeSplit(Path(config.output).expanduser(), splits, items.n_dropped)
@@ -89,7 +90,30 @@ def _groups(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:
         if 0 < config.near_duplicates <= 1:
             log.info("the input has no texts: near-duplicates cannot be kept together")
         return np.arange(len(items.indices))
-    return near_duplicate_groups(items.texts, config.near_duplicates)
+    texts = _texts(items)
+    if len(texts) < len(items.indices):
+        log.warning(
+            "%d sentences have no text: no near-duplicates of theirs are known", len(items.indices) - len(texts)
+        )
+    groups = np.arange(len(items.indices))
+    have_text = [i for i, index in enumerate(items.indices) if index in texts]
+    found = near_duplicate_groups(list(texts.values()), config.near_duplicates)
+    first: dict[int, int] = {}
+    for i, group in zip(have_text, found.tolist(), strict=True):
+        groups[i] = first.setdefault(group, i)
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _texts(items: Items) -> dict[int, str]:
+    """Return the sentences' texts by index, those that have one."""
+    texts = items.texts or [""] * len(items.indices)
+    return {index: text for index, text in zip(items.indices, texts, strict=True) if text}
+
+
+def _shared_groups(items: Items, group_i: Int[np.ndarray, " i"]) -> dict[int, int]:
+    """Return the group of each sentence that has near-duplicates: the smallest index among them."""
+    groups = [[items.indices[i] for i in members] for members in _members(group_i) if len(members) > 1]
+    return {index: min(group) for group in groups for index in group}
 
 
 def _by_chance(

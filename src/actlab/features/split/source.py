@@ -2,7 +2,6 @@
 
 # i sentence
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ import numpy as np
 from actlab.features.split.config import SplitConfig
 from actlab.formats.classifier import load_dataset
 from actlab.formats.sentences import load_all_sentences
-from actlab.ground.errors import ConfigError, DataError, did_you_mean
-from actlab.ground.manifest import sha256_of
+from actlab.formats.tables import label_of, read_table
+from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.manifest import file_entry
 
 log = logging.getLogger("actlab")
-
-TEXT, LABEL = "sentence", "concept_strength_label"
 
 
 @dataclass(frozen=True)
@@ -30,6 +28,7 @@ class Items:
     labels: Sequence[float] | None
     """None where the input has none that divide sentences into classes."""
     texts: Sequence[str] | None
+    """Empty for a sentence without one; None where no sentence has any."""
     values: Sequence[str] | None
     """Of the column that chooses the test, where one does."""
     n_dropped: int
@@ -54,7 +53,7 @@ def read_items(config: SplitConfig) -> Items:
     if not path.is_file():
         raise ConfigError(f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, or a CSV")
     if is_csv:
-        return _from_csv(path, config.by_column)
+        return _from_csv(path, config)
     if path.suffix.lower() in (".npz", ".parquet"):
         return _from_dataset(path)
     raise ConfigError(f"{path} is no folder, NPZ, Parquet file or CSV", hint="its name's ending says what it is")
@@ -77,7 +76,7 @@ def _from_folder(path: Path) -> Items:
     return Items(
         indices=list(texts),
         labels=list(labels.values()),
-        texts=list(texts.values()) if all(texts.values()) else None,
+        texts=list(texts.values()) if any(texts.values()) else None,
         values=None,
         n_dropped=len(folder.lost) + len(folder) - len(texts),
         input=folder.as_input(),
@@ -96,52 +95,36 @@ def _from_dataset(path: Path) -> Items:
         texts=None,
         values=None,
         n_dropped=0,
-        input=_file_input(path),
+        input=file_entry("dataset", path),
     )
 
 
-def _from_csv(path: Path, column: str | None) -> Items:
-    rows, names = _read_csv(path)
-    for name in (TEXT, *([column] if column else [])):
-        if name not in names:
-            known = "its columns are " + ", ".join(names)
-            raise ConfigError(f"{path} has no column {name!r}", hint=did_you_mean(name, names, otherwise=known))
+def _from_csv(path: Path, config: SplitConfig) -> Items:
+    table = read_table(path)
+    table.require(config.text_column, "--text-column")
+    if config.by_column is not None:
+        table.require(config.by_column, "--by-column")
+    has_labels = config.label_column in table.columns
+    if not has_labels:
+        log.warning(
+            "%s has no column %s: its sentences are not stratified; see --label-column", path, config.label_column
+        )
     kept: dict[int, tuple[str, float, str]] = {}
-    for index, row in enumerate(rows):
-        label = _number(row.get(LABEL)) if LABEL in names else 0.0
-        if not (row[TEXT] or "").strip() or label is None:
+    for index, fields in enumerate(table.rows):
+        label = None if fields is None else label_of(fields[config.label_column]) if has_labels else 0.0
+        if fields is None or label is None or not fields[config.text_column].strip():
             log.warning("%s: row %d is left out: it has no sentence or no number as label", path, index)
             continue
-        kept[index] = (row[TEXT] or "", label, (row.get(column) or "").strip() if column else "")
+        value = fields[config.by_column].strip() if config.by_column else ""
+        kept[index] = (fields[config.text_column], label, value)
     if not kept:
-        raise DataError(f"{path} has no sentence", hint=f"its columns must be {TEXT},{LABEL}")
+        raise DataError(f"{path} has no sentence", hint="its rows need a text, and a number as label")
     texts, labels, values = zip(*kept.values(), strict=True)
     return Items(
         indices=list(kept),
-        labels=labels if LABEL in names else None,
+        labels=labels if has_labels else None,
         texts=texts,
-        values=values if column else None,
-        n_dropped=len(rows) - len(kept),
-        input=_file_input(path),
+        values=values if config.by_column else None,
+        n_dropped=len(table.rows) - len(kept),
+        input=file_entry("sentences", path),
     )
-
-
-def _read_csv(path: Path) -> tuple[list[dict[str, str | None]], list[str]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            return list(reader), list(reader.fieldnames or [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}", hint="is it a CSV in UTF-8?") from error
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
-
-
-def _file_input(path: Path) -> dict[str, Any]:
-    return {"name": path.resolve().name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}

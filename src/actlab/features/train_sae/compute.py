@@ -65,6 +65,13 @@ class Sae(nn.Module):
             moved = self.threshold + _THRESHOLD_RATE * (smallest - self.threshold)
             self.threshold = smallest if self.threshold < 0 else moved
 
+    @torch.no_grad()
+    def l0(self, x_td: Tensor) -> float:
+        """Return how many features fire on a token as the SAE is saved: by k, or by the threshold."""
+        pre_tf = self.pre(x_td)
+        fired_tf = pre_tf > max(self.threshold, 0.0) if self._over_batch else self.activate(pre_tf) > 0
+        return float(fired_tf.sum()) / len(x_td)
+
     def folded(self, scale: float) -> dict[str, Tensor]:
         """Return the weights for inputs that are not multiplied by `scale`."""
         weights = {

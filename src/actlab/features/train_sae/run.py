@@ -1,8 +1,8 @@
 """`actlab train-sae`: one small SAE a layer, a unit each."""
 
 import dataclasses
+import itertools
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,18 +14,18 @@ from safetensors.torch import save
 from torch import Tensor
 
 from actlab.backends.hub import find_model, model_files
-from actlab.backends.models import environment, load_tokenizer, pick_device, read_facts
+from actlab.backends.models import environment, load_tokenizer, pick_device, read_facts, token_limit
 from actlab.backends.saes import saelens
 from actlab.backends.selftest import load_reader
 from actlab.features.train_sae.compute import Sae, Step, train
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.features.train_sae.source import Text, read_texts, residual_batches, tokenise
 from actlab.ground.layers import parse_layers
-from actlab.ground.manifest import METADATA, to_json
+from actlab.ground.manifest import METADATA, file_entry, to_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
-from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging, refuse_others, stage
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging, output_of, refuse_others, stage
 from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
@@ -54,9 +54,9 @@ class _Job:
         self.device = pick_device(config.device)
         self.source = read_texts(config.input, text_column=config.text_column, limit=config.limit)
         tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
-        limits = (config.max_length, self.facts.max_positions, tokenizer.model_max_length)
-        self.texts: list[Text] = tokenise(tokenizer, self.source.texts, min(limit for limit in limits if limit))
-        self.output = Path(os.path.expanduser(config.output))
+        most = token_limit(self.facts, tokenizer, config.max_length)
+        self.texts: list[Text] = tokenise(tokenizer, self.source.texts, most)
+        self.output = output_of(Path(config.output).expanduser())
 
     def plan(self) -> Plan:
         """Return all that decides the SAEs' bytes."""
@@ -66,7 +66,10 @@ class _Job:
             "revision": self.model.revision,
             "hidden_dim": self.facts.hidden_dim,
         }
-        inputs = [self.source.as_input(), *({"role": "model", **file} for file in model_files(self.model))]
+        inputs = [
+            file_entry("texts", self.source.path),
+            *({"role": "model", **file} for file in model_files(self.model)),
+        ]
         return Plan(KIND, identity, inputs, [{"unit": unit, "layer": one} for unit, one in enumerate(self.layers)])
 
 
@@ -105,7 +108,7 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
     )
     reader = dataclasses.replace(reader, dtype=torch.float32)
     batches = residual_batches(
-        reader, job.texts, batch_size=config.batch_size, n_steps=config.n_steps, seed=config.seed
+        reader, job.texts, batch_size=config.batch_size, n_steps=config.n_steps + 1, seed=config.seed
     )
     first_td = next(batches).to(job.device)
     scale = job.facts.hidden_dim**0.5 / float(first_td.norm(dim=1).mean())
@@ -124,9 +127,10 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
                 draw_step(number, step)
             more(1)
 
-        scaled = (x_td.to(job.device) * scale for x_td in _chain(first_td, batches))
+        n_more = config.n_steps - 1
+        scaled = (x_td.to(job.device) * scale for x_td in _chain(first_td, itertools.islice(batches, n_more)))
         train(sae, scaled, n_steps=config.n_steps, learning_rate=config.learning_rate, on_step=on_step)
-    last = curve[-1]
+    last = curve[-1]._replace(l0=sae.l0(next(batches).to(job.device) * scale))
     log.info(
         "layer %d: explained variance %.3f, L0 %.1f, %.1f %% of the features dead",
         *(layer, last.explained_variance, last.l0, 100 * last.dead_share),
@@ -159,7 +163,7 @@ def _files(job: _Job, layer: int, weights: dict[str, Tensor], last: Step) -> Ite
         "metadata": {
             "model_name": job.model.name,
             "hook_name": f"blocks.{layer}.hook_resid_post",
-            "average_l0": round(config.k if config.architecture == "topk" else last.l0),
+            "average_l0": max(1, round(config.k if config.architecture == "topk" else last.l0)),
             "trained_by": "actlab train-sae",
         },
     }

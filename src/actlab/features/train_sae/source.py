@@ -2,6 +2,7 @@
 
 # t token, d model width
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -13,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actlab.backends.reader import Reader, read_tokens
+from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
-from actlab.ground.manifest import sha256_of
 from actlab.ground.seeds import derive_seed
 
 _BUFFER_TOKENS = 1 << 16
 """Tokens that are shuffled together."""
 _TEXTS_A_READ = 64
+_HINT = 'write JSONL rows of {"text": …}, or a CSV with a text column'
 
 
 class Text(NamedTuple):
@@ -36,11 +38,6 @@ class Texts(NamedTuple):
     path: Path
     texts: list[str]
 
-    def as_input(self) -> dict[str, Any]:
-        """Return the manifest's entry for the file."""
-        size = self.path.stat().st_size
-        return {"role": "texts", "name": self.path.name, "bytes": size, "sha256": sha256_of(self.path)}
-
 
 def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     """Read texts from JSONL (every text value of a row, joined) or a CSV column.
@@ -52,34 +49,26 @@ def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     file = Path(os.path.expanduser(path))
     if not file.is_file():
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
-    hint = 'write JSONL rows of {"text": …}, or a CSV with a text column'
-    with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError):
-        texts = _from_csv(file, text_column, limit) if file.suffix == ".csv" else _from_jsonl(file, limit)
+    texts = _from_csv(file, text_column, limit) if file.suffix.lower() in (".csv", ".tsv") else _from_jsonl(file, limit)
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise DataError(f"{path} holds no text", hint=hint)
+        raise DataError(f"{path} holds no text", hint=_HINT)
     return Texts(file, texts)
 
 
 def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
-    import pandas as pd
-
-    table = pd.read_csv(file, dtype=str, keep_default_na=False, nrows=limit, encoding="utf-8-sig")
-    if column not in table.columns:
-        known = ", ".join(map(str, table.columns[:10]))
-        raise ConfigError(f"{file} has no column {column!r}", hint=f"it has {known}: give --text-column")
-    return [str(text) for text in table[column]]
+    table = read_table(file, limit)
+    table.require(column, "--text-column")
+    return [fields[column] for fields in table.rows if fields is not None]
 
 
 def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     texts = []
-    with file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines):
-            if limit is not None and number >= limit:
-                break
+    with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(itertools.islice(lines, limit)):
             row = json.loads(line) if line.strip() else {}
             if not isinstance(row, dict):
-                raise DataError(f"{file}, line {number + 1} is no JSON object", hint='write {"text": …} rows')
+                raise DataError(f"{file}, line {number + 1} is no JSON object", hint=_HINT)
             texts.append("\n".join(value for key, value in row.items() if isinstance(value, str) and key != "id"))
     return texts
 

@@ -99,14 +99,20 @@ class Staging:
             return Stored(new.path, len(new.data), hashlib.sha256(new.data).hexdigest(), new.rows)
         return Stored(new.path, path.stat().st_size, manifests.sha256_of(path), new.rows)
 
-    def commit(self, unit: dict[str, Any], files: Iterable[NewFile], record: dict[str, Any]) -> None:
-        """Write a unit's files, then the record that says that they are all there."""
+    def commit(
+        self, unit: dict[str, Any], files: Iterable[NewFile], record: dict[str, Any] | Callable[[], dict[str, Any]]
+    ) -> None:
+        """Write a unit's files, then the record that says that they are all there.
+
+        `record` may be a function, called when the files are written: it can tell what came of making them.
+        """
         stored = [self.write(new) for new in files]
         with storage_errors(self.folder):
             for parent in {(self.folder / file.path).parent for file in stored}:
                 sync_folder(parent)
         path = self._record_path(unit["unit"])
-        content = {"unit": unit["unit"], "files": [file.as_json() for file in stored], **record}
+        content = {"unit": unit["unit"], "files": [file.as_json() for file in stored]}
+        content |= record() if callable(record) else record
         write_file(path, manifests.to_json(content))
         with storage_errors(path):
             sync_folder(path.parent)

@@ -1,7 +1,7 @@
 """States by a model's forward pass, one for all layers."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from actlab.backends.hub import ModelFolder, find_model, model_files
-from actlab.backends.models import ModelFacts, load_tokenizer, pick_device, read_facts
+from actlab.backends.models import ModelFacts, load_tokenizer, pick_device, read_facts, token_limit
 from actlab.backends.reader import Reader, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.source import Dropped, Row, Sentences, read_sentences
-from actlab.features.encode.states.sentence import NOT_FINITE, SentenceStates
+from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, SentenceStates, in_groups
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.ground.manifest import file_entry
 
 TOO_LONG = "longer than the limit"
 NO_TOKEN = "empty after tokenisation"
@@ -53,8 +54,7 @@ class ModelStates:
         self._sentences: Sentences = read_sentences(
             config.input, text_column=config.text_column, label_column=config.label_column, limit=config.limit
         )
-        limits = (config.max_length, self._facts.max_positions, self._tokenizer.model_max_length)
-        self._max_tokens = min(limit for limit in limits if limit)
+        self._max_tokens = token_limit(self._facts, self._tokenizer, config.max_length)
         self._reader: Reader | None = None
         self.device = pick_device(config.device)
         self.hidden_dim = self._facts.hidden_dim
@@ -68,14 +68,17 @@ class ModelStates:
             "revision": self._model.revision,
             "num_layers": self._facts.n_layers,
             "hook": HOOK,
-            "leading_special_tokens": len(special) - sum(1 for one in special if not one) if special[0] else 0,
+            "leading_special_tokens": special.index(0),
             "embedding_scale": 1.0,
             "max_length": self._max_tokens,
         }
 
     def inputs(self) -> list[dict[str, Any]]:
         """Return the CSV and the model's files, hashed."""
-        return [self._sentences.as_input(), *({"role": "model", **file} for file in model_files(self._model))]
+        return [
+            file_entry("sentences", self._sentences.path),
+            *({"role": "model", **file} for file in model_files(self._model)),
+        ]
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Refuse layers that the model lacks."""
@@ -90,22 +93,26 @@ class ModelStates:
         texts, _ = self._tokenise(self._sentences.rows)
         return [1 if self._config.final_only else text.stop - text.start for text in texts]
 
-    def read(self, first: int, n: int, layers: tuple[int, ...]) -> tuple[list[SentenceStates], list[Dropped]]:
+    def read(self, first: int, n: int, layers: tuple[int, ...]) -> Iterator[ReadStates]:
         """Run the model on some rows; a sentence that fails is tried once more, alone."""
         texts, dropped = self._tokenise(self._sentences.rows[first : first + n])
-        if not texts:
-            return [], dropped
+        yield ReadStates([], dropped)
+        lengths = [len(text.ids) for text in texts]
+        for group in in_groups(texts, lengths, self._config.batch_tokens):
+            yield self._read_group(group, layers)
+
+    def _read_group(self, texts: Sequence[_Text], layers: tuple[int, ...]) -> ReadStates:
         wanted = [_Read(text.ids, self._first_row(text), text.stop) for text in texts]
         reader = self._open(layers, wanted)
-        made = []
+        read = ReadStates([], [])
         for text, one, hidden_lrd in zip(texts, wanted, read_tokens(reader, wanted), strict=True):
             if not bool(hidden_lrd.isfinite().all()):
                 (hidden_lrd,) = read_tokens(reader, [one])
             if bool(hidden_lrd.isfinite().all()):
-                made.append(self._states(text, hidden_lrd))
+                read.states.append(self._states(text, hidden_lrd))
             else:
-                dropped.append(Dropped(text.row.sentence, NOT_FINITE))
-        return made, dropped
+                read.dropped.append(Dropped(text.row.sentence, NOT_FINITE))
+        return read
 
     def _first_row(self, text: _Text) -> int:
         return text.stop - 1 if self._config.final_only else text.start

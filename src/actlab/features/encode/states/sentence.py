@@ -2,9 +2,9 @@
 
 # l layer, r row (token), d model width
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from actlab.features.encode.source import Dropped
+
+Item = TypeVar("Item")
 
 NOT_FINITE = "NaN or inf in its states"
 
@@ -51,5 +53,28 @@ class StatesSource(Protocol):
     def n_tokens(self) -> list[int]:
         """Return the rows of each sentence that would be encoded."""
 
-    def read(self, first: int, n: int, layers: tuple[int, ...]) -> tuple[list[SentenceStates], list[Dropped]]:
-        """Return the states of some sentences."""
+    def read(self, first: int, n: int, layers: tuple[int, ...]) -> "Iterator[ReadStates]":
+        """Yield the states of some sentences, so many at a time as memory easily holds."""
+
+
+class ReadStates(NamedTuple):
+    """Some sentences' states, and the sentences that have none."""
+
+    states: list[SentenceStates]
+    dropped: list[Dropped]
+
+
+def in_groups(items: Sequence[Item], n_rows: Sequence[int], most_rows: int) -> Iterator[Sequence[Item]]:
+    """Cut items into groups of at most so many rows together, one item at least.
+
+    >>> list(in_groups("abcd", [3, 3, 9, 1], most_rows=6))
+    ['ab', 'c', 'd']
+    """
+    start = total = 0
+    for place, more in enumerate(n_rows):
+        if place > start and total + more > most_rows:
+            yield items[start:place]
+            start, total = place, 0
+        total += more
+    if start < len(items):
+        yield items[start:]

@@ -1,7 +1,7 @@
 """States out of sentence files, to be encoded again with other SAEs."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from actlab.backends.models import pick_device
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.source import Dropped
-from actlab.features.encode.states.sentence import NOT_FINITE, SentenceStates
+from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, SentenceStates, in_groups
 from actlab.formats.sentences import Lost, Sentence, SentenceFolder, load_all_sentences
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_manifest
@@ -27,6 +27,7 @@ class StoredStates:
         if self._folder.lost and config.on_bad == "error":
             raise DataError(self._folder.lost[0].reason, hint="mend it, or leave --on-bad drop")
         self._final_only = config.final_only
+        self._most_rows = config.batch_tokens
         self._sentences: Sequence[Sentence] = self._folder.sentences[: config.limit]
         self.device = pick_device(config.device)
         self.hidden_dim = self._folder.facts.hidden_dim
@@ -52,20 +53,27 @@ class StoredStates:
         """Return how many rows each sentence has."""
         return [1 if self._final_only else one.facts.n_rows for one in self._sentences]
 
-    def read(self, first: int, n: int, layers: tuple[int, ...]) -> tuple[list[SentenceStates], list[Dropped]]:
+    def read(self, first: int, n: int, layers: tuple[int, ...]) -> Iterator[ReadStates]:
         """Read some sentences' hidden states; one that fails is tried once more."""
-        made: list[SentenceStates] = []
-        dropped = [Dropped(_number(one), one.reason) for one in self._folder.lost if first == 0]
-        for sentence in self._sentences[first : first + n]:
-            try:
-                made.append(self._states(sentence, layers))
-            except DataError:
+        if first == 0:
+            yield ReadStates([], [Dropped(_number(one), one.reason) for one in self._folder.lost])
+        sentences = self._sentences[first : first + n]
+        for group in in_groups(sentences, [one.facts.n_rows for one in sentences], self._most_rows):
+            read = ReadStates([], [])
+            for sentence in group:
                 try:
-                    made.append(self._states(sentence, layers))
+                    read.states.append(self._twice(sentence, layers))
                 except DataError as error:
                     log.warning("%s", error)
-                    dropped.append(Dropped(sentence.facts.index, str(error).replace(str(sentence.path), "its file")))
-        return made, dropped
+                    reason = str(error).replace(str(sentence.path), "its file")
+                    read.dropped.append(Dropped(sentence.facts.index, reason))
+            yield read
+
+    def _twice(self, sentence: Sentence, layers: tuple[int, ...]) -> SentenceStates:
+        try:
+            return self._states(sentence, layers)
+        except DataError:
+            return self._states(sentence, layers)
 
     def _states(self, sentence: Sentence, layers: tuple[int, ...]) -> SentenceStates:
         facts = sentence.facts

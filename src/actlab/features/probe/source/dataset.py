@@ -14,7 +14,7 @@ from actlab.features.probe.source.samples import RAW, Affine, Samples, group_num
 from actlab.formats.classifier import ClassifierDataset, load_dataset
 from actlab.formats.splits import SIDES, read_splits
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import sha256_of
+from actlab.ground.manifest import file_entry
 
 
 def read_dataset(config: ProbeConfig) -> Samples:
@@ -28,14 +28,14 @@ def read_dataset(config: ProbeConfig) -> Samples:
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
-    groups = group_numbers(data.sentence_indices)
+    groups = group_numbers(_groups(data, config))
     sides, fingerprint = _sides(data, config)
     straddling = 0 if sides is None else n_straddling(groups, sides)
     standing = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
     scaled, space, scaling_notes = _scaling(data)
-    inputs = [_described("dataset", path)]
+    inputs = [file_entry("dataset", path)]
     if config.split is not None:
-        inputs.append(_described("split", Path(config.split).expanduser()))
+        inputs.append(file_entry("split", Path(config.split).expanduser()))
     return Samples(
         name="probe",
         y=_target(data, path),
@@ -52,10 +52,6 @@ def read_dataset(config: ProbeConfig) -> Samples:
         scaled=scaled,
         space=space,
     )
-
-
-def _described(role: str, path: Path) -> dict[str, Any]:
-    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _about(data: ClassifierDataset, entry: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +86,11 @@ def _sides(data: ClassifierDataset, config: ProbeConfig) -> tuple[Shaped[np.ndar
         raise DataError("the dataset's own split is not a side a row", hint="make the dataset anew, or give --split")
     fingerprint = data.metadata.get("split_fingerprint")
     return sides, None if fingerprint is None else str(fingerprint)
+
+
+def _groups(data: ClassifierDataset, config: ProbeConfig) -> Shaped[np.ndarray, " n"]:
+    """Return which rows belong together: a sentence's, and those of its near-duplicates where a split knows them."""
+    return data.groups if config.split is None else read_splits(config.split).groups(_sentences(data))
 
 
 def _sentences(data: ClassifierDataset) -> Int[np.ndarray, " n"]:
