@@ -13,7 +13,7 @@ demo: $(STAMP)
 	$(BIN)/actlab train-sae --input Datasets/SPDatasets/SP_sample.jsonl --layers 1,3,5 --n-steps 300 --output Features/saes
 	$(BIN)/actlab compute-features --input Datasets/Sentences/caring.csv --sae Features/saes --output Features/caring
 	$(BIN)/actlab split --input Datasets/Sentences/caring.csv --output Features/splits.json
-	$(BIN)/actlab rank-features --input Features/caring --split Features/splits.json --rows mean --output Features/ranking
+	$(BIN)/actlab rank-features --input Features/caring --split Features/splits.json --rows mean --min-pearson 0.2 --min-tpr 0.2 --output Features/ranking
 	$(BIN)/actlab generate-datasets --strategy hidden-to-concept --input Features/caring --layer 3 --rows mean \
 		--split Features/splits.json --output Features/caring_h3_to_concept.npz
 	$(BIN)/actlab train-probe --input Features/caring_h3_to_concept.npz --output Features/probe

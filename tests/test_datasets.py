@@ -396,6 +396,38 @@ def test_the_same_again_is_done_another_is_refused_and_overwrite_replaces(folder
     assert (tmp_path / "again.npz").read_bytes() == before
 
 
+def test_nothing_but_a_classifier_dataset_is_overwritten(tmp_path):
+    folder = write_folder(tmp_path / "in", 5)
+    victim = folder / "sentence_000001.npz"
+    before = victim.read_bytes()
+    with pytest.raises(actlab.ActlabError, match="is no classifier dataset"):
+        generate(folder, victim, strategy="hidden-to-concept", layer=1, overwrite=True)
+    assert victim.read_bytes() == before
+
+
+def test_the_best_ranks_are_taken_whatever_the_order_of_the_rows(folder, tmp_path):
+    ranking = write_ranking(tmp_path / "r.csv", [(3, 73, 8), (0, 70, 5), (2, 72, 1)])
+    header, *rows = ranking.read_text().splitlines()
+    ranking.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    made = generate(folder, tmp_path / "o.npz", strategy="feature-to-concept", features_from=ranking, top=2)
+    assert made.metadata["input_features"].tolist() == [8, 5]
+
+
+def test_files_that_a_sealed_folder_lost_or_that_changed_are_counted(tmp_path):
+    folder = write_folder(tmp_path / "in", 6)
+    files = [{"path": path.name, "bytes": path.stat().st_size, "sha256": "0" * 64} for path in folder.iterdir()]
+    manifest = {"kind": "sentence-features", "fingerprint": "f", "identity": {}, "inputs": [], "dropped": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+    assert not actlab.load_all_sentences(folder).lost
+    (folder / "sentence_000002.npz").unlink()
+    np.savez(folder / "sentence_000004.npz", **arrays_of(3, n_rows=9))
+    (made,) = actlab.generate_datasets(
+        input=folder, strategy="hidden-to-concept", layer=1, output=tmp_path / "o.npz", quiet=True
+    )
+    assert made.n_dropped == 2
+    assert actlab.load_dataset(made.path).metadata["sentence_indices"].tolist() == [0, 2, 4, 5]
+
+
 def test_warnings_name_a_dead_target_one_class_and_many_columns(folder, tmp_path, caplog):
     one_class = tmp_path / "one"
     one_class.mkdir()

@@ -523,7 +523,7 @@ MALFORMED = {
     "fewer groups than folds": (_npz(X, Y, sentence_indices=np.arange(40) % 4), "4 groups are too few"),
     "a class a row": (_npz(X, np.arange(40)), "too few to hold some out"),
     "a split without test rows": (_npz(X, Y, split=np.full(40, "train")), "no rows to test on"),
-    "a split of another length": (_npz(X, Y, split=np.full(30, "train")), "not a side a row"),
+    "a split of another length": (_npz(X, Y, split=np.full(30, "train")), "not one value a sample"),
     "one class to fit on": (_npz(X, Y, split=np.where(Y == 1, "test", "train")), "only one class"),
     "other widths": (_dumps(positive={"hidden_dim": 9}), "differ in hidden_dim"),
     "other models": (_dumps(positive={"model_name": "b/other"}), "differ in model_name: 'b/other'"),

@@ -367,7 +367,8 @@ def test_a_neuronpedia_link_is_written_only_for_the_sae_that_it_hosts(folder, tm
         {"layer": 3, "average_l0": 20, "neuronpedia_id": None},
     ]
     content = {"kind": "sentence-features", "fingerprint": "f", "identity": {"saes": saes}, "inputs": []}
-    (folder / "manifest.json").write_text(json.dumps({**content, "dropped": {}, "files": []}))
+    files = [{"path": path.name, "bytes": path.stat().st_size, "sha256": "0" * 64} for path in folder.iterdir()]
+    (folder / "manifest.json").write_text(json.dumps({**content, "dropped": {}, "files": files}))
     every = {"min_pearson": -1, "min_tpr": 0, "max_fpr": 1}
     ranked = rank_features(input=folder, output=tmp_path / "out", plots=False, **every)
     for one in ranked.features:

@@ -227,6 +227,9 @@ BAD = {
     "unknown architecture": (lambda folder: change(folder, architecture="temporal"), "does not read the architecture"),
     "unknown norm": (lambda folder: change(folder, normalize_activations="whiten"), "normalize_activations 'whiten'"),
     "wrong d_sae": (lambda folder: change(folder, d_sae=7), r"is \[32, 48\], and not \[32, 7\]"),
+    "k over d_sae": (lambda folder: change(folder, architecture="topk", k=5000), "k is 5000"),
+    "k is a fraction": (lambda folder: change(folder, architecture="topk", k=16.5), "no whole number"),
+    "a flag is text": (lambda folder: change(folder, apply_b_dec_to_input="false"), "neither true nor false"),
     "d_in is text": (lambda folder: change(folder, d_in="32"), "no number for d_in"),
 }
 

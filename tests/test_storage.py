@@ -232,6 +232,23 @@ def test_a_folder_that_is_not_ours_is_never_deleted(tmp_path):
     assert is_complete(output)
 
 
+def test_overwrite_replaces_actlabs_own_datasets_of_the_same_kind_alone(tmp_path):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("precious")
+    with pytest.raises(StorageError, match="not made by actlab"):
+        run(mine, make_plan(), overwrite=True)
+    assert (mine / "notes.txt").read_text() == "precious"
+    output = tmp_path / "out"
+    run(output, make_plan())
+    other = Plan("another-kind", {"setting": 1}, [], make_plan().units)
+    with pytest.raises(StorageError, match="not another-kind"):
+        run(output, other, overwrite=True)
+    with pytest.raises(StorageError, match="lies inside the dataset"):
+        run(output / "inner", make_plan())
+    assert is_complete(output)
+
+
 def test_a_full_disk_leaves_nothing_half_written_and_is_resumed(tmp_path, undisturbed, monkeypatch):
     import errno
 

@@ -111,6 +111,10 @@ def _existing(path: str) -> Path:
     folder = Path(os.path.expanduser(path))
     if folder.is_file() and folder.suffix in (".npz", ".parquet"):
         return folder
+    if folder.is_file():
+        raise StorageError(
+            f"{path} is a file of another kind", hint="name a dataset's folder, an NPZ or a Parquet file"
+        )
     if not folder.is_dir():
         raise StorageError(f"there is no folder {path}", hint="name a dataset's folder, or a classifier dataset's file")
     return folder if folder.name not in ("", "..") else folder.resolve()

@@ -108,6 +108,9 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
     for key, value in found.items():
         name = key[len("meta_") :]  # norm_ is as long
         metadata[name] = value.item() if value.ndim == 0 else value
+    for key in _OF_ROWS:
+        if key in metadata and np.shape(metadata[key]) != (len(X),):
+            raise DataError(f"{path}: {key} has not one value a sample", hint="make it anew: generate-datasets")
     if "method" not in metadata and "normalization" in metadata:
         metadata["method"] = metadata["normalization"]
     return ClassifierDataset(X, y, metadata)
@@ -126,6 +129,21 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
         return cast(dict[str, Any], json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a file holds a classifier dataset, of whatever program: by its X and y."""
+    try:
+        if path.suffix == ".parquet":
+            return {"X", "y"} <= set(pq.read_schema(path).names)
+        with zipfile.ZipFile(path) as file:
+            return {"X.npy", "y.npy"} <= set(file.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices")
+"""Metadata with one value a sample."""
 
 
 def _check(X: Any, y: Any, where: str) -> None:

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from actlab.formats.npz import NpzReader, write_npz
 from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.manifest import fingerprint, read_manifest
+from actlab.ground.manifest import fingerprint, read_manifest, stored_files
 
 log = logging.getLogger("actlab")
 
@@ -331,9 +331,14 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
         ConfigError: The folder has none.
         DataError: No file is good, or they are of several makes and none is most.
     """
-    opened, lost = [], []
+    opened: list[Sentence] = []
+    lost: list[Lost] = []
+    missing, changed = _against_manifest(Path(folder).expanduser())
+    lost += [Lost(name, f"{name} is in the manifest and not in the folder") for name in missing]
     for path in sentence_paths(folder):
         try:
+            if path.name in changed:
+                raise DataError(f"{path} is not the file that was sealed", hint=_HINT)
             opened.append(Sentence(path))
         except DataError as error:
             lost.append(Lost.by(path, error))
@@ -359,6 +364,17 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
     for one in lost:
         log.warning("left out: %s", one.reason)
     return SentenceFolder(Path(folder).expanduser(), tuple(kept.values()), tuple(lost))
+
+
+def _against_manifest(folder: Path) -> tuple[list[str], set[str]]:
+    """Name the sentence files that a sealed folder lacks, and those that are there in another size, or not its own."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest["kind"] != KIND:
+        return [], set()
+    sealed = {stored.path: stored.bytes for stored in stored_files(manifest) if _NAME.fullmatch(stored.path)}
+    there = {path.name: path.stat().st_size for path in folder.glob("sentence_*.npz")}
+    changed = {name for name, size in there.items() if sealed.get(name) != size}
+    return sorted(sealed.keys() - there.keys()), changed
 
 
 class FinalTokenData(Mapping[str, Any]):

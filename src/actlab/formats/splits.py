@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from actlab.ground.errors import DataError
+from actlab.ground.errors import DataError, StorageError
 from actlab.ground.manifest import fingerprint, read_json, to_json
 
 KIND = "splits"
@@ -98,6 +98,15 @@ def splits_bytes(splits: Splits) -> bytes:
     return to_json(content)
 
 
+def is_split(path: Path) -> bool:
+    """Whether a file is a split, of this or another version."""
+    try:
+        content = read_json(path)
+    except StorageError:
+        return False
+    return isinstance(content, dict) and content.get("kind") == KIND
+
+
 def read_splits(path: str | Path) -> Splits:
     """Read `splits.json`.
 
@@ -111,6 +120,8 @@ def read_splits(path: str | Path) -> Splits:
     hint = "make it anew: actlab split --input … --output splits.json"
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{path} is no split", hint=hint)
+    if content.get("format_version", 1) != 1:
+        raise DataError(f"{path} is of version {content['format_version']}", hint="a newer actlab made it: upgrade")
     side_of: dict[int, str] = {}
     for side in SIDES:
         indices = content.get(side, [])

@@ -1,7 +1,7 @@
 """CSV files of sentences: every command that reads one numbers its rows alike."""
 
 import csv
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +9,7 @@ from pathlib import Path
 from actlab.ground.errors import ConfigError, DataError, did_you_mean, foreign_errors
 
 TEXT_COLUMN, LABEL_COLUMN = "sentence", "concept_strength_label"
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _LARGEST_LABEL = 1e15
 """Beyond it a float is no longer sure to be the number that was written."""
 
@@ -58,6 +59,8 @@ def read_table(path: Path, limit: int | None = None) -> Table:
                 break
             if fields:
                 rows.append(_row(columns, fields))
+    if any("\0" in value for row in rows if row is not None for value in row.values()):
+        raise DataError(f"{path} holds NUL characters", hint="is it text? Take them out")
     if len(set(columns)) < len(columns):
         raise DataError(f"{path} has two columns of one name: {', '.join(columns)}", hint="rename one")
     if not rows:
@@ -75,8 +78,7 @@ def label_of(text: str) -> float | None:
     >>> label_of(" 3"), label_of("much"), label_of("inf")
     (3.0, None, None)
     """
-    try:
-        value = float(text)
-    except ValueError:
+    if _NUMBER.fullmatch(text.strip()) is None:
         return None
-    return value if math.isfinite(value) and abs(value) < _LARGEST_LABEL else None
+    value = float(text)
+    return value if abs(value) < _LARGEST_LABEL else None

@@ -47,9 +47,9 @@ def read(path: Path) -> SaeFacts:
         n_features=_whole(path, config, "d_sae"),
         average_l0=NOT_KNOWN if not isinstance(l0, int | float) or l0 <= 0 else round(l0),
         k=k,
-        apply_b_dec_to_input=bool(config.get("apply_b_dec_to_input", True)),
+        apply_b_dec_to_input=_flag(path, config, "apply_b_dec_to_input", otherwise=True),
         input_norm=_norm(path, config),
-        rescale_by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        rescale_by_decoder_norm=_flag(path, config, "rescale_acts_by_decoder_norm", otherwise=False),
         neuronpedia_id=_text(of_model.get("neuronpedia_id")),
         declared={"model_name": _text(of_model.get("model_name")), "prepend_bos": of_model.get("prepend_bos")},
     )
@@ -95,8 +95,11 @@ def _architecture(path: Path, config: dict[str, Any]) -> Any:
 def _k(path: Path, config: dict[str, Any]) -> int:
     kwargs = config.get("activation_fn_kwargs") or {}
     k = config.get("k", kwargs.get("k") if isinstance(kwargs, dict) else None)
-    if not isinstance(k, int | float) or isinstance(k, bool) or not 1 <= k <= 1_000_000:
-        raise ModelError(f"{path} has no k", hint=_HINT)
+    n_features = _whole(path, config, "d_sae")
+    if not isinstance(k, int | float) or isinstance(k, bool) or not 1 <= k <= n_features:
+        raise ModelError(f"{path}: k is {k!r}, no number from 1 to {n_features}", hint=_HINT)
+    if config.get("architecture") != "batchtopk" and k != round(k):  # a batch's average may be a fraction
+        raise ModelError(f"{path}: k is {k}, no whole number", hint=_HINT)
     return round(k)
 
 
@@ -125,6 +128,13 @@ def _whole(path: Path, config: dict[str, Any], key: str) -> int:
     value = config.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelError(f"{path} has no number for {key}", hint=_HINT)
+    return value
+
+
+def _flag(path: Path, config: dict[str, Any], key: str, *, otherwise: bool) -> bool:
+    value = config.get(key, otherwise)
+    if not isinstance(value, bool):
+        raise ModelError(f"{path}: {key} is {value!r}, neither true nor false", hint=_HINT)
     return value
 
 

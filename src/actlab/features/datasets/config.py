@@ -38,6 +38,8 @@ class ReadOptions(CommonOptions):
         """Refuse what no folder could satisfy."""
         if not 1 <= self.top <= _MOST:
             raise ConfigError(f"--top {self.top} is too small", hint="use 1 or more")
+        if self.top != 1 and self.features_from is None:
+            raise ConfigError("--top is for --features-from", hint="give --features-from ranked_features.csv")
         if self.fit_norm == "train" and self.split is None:
             raise ConfigError("--fit-norm train needs --split", hint="make one: actlab split --input … --output …")
 

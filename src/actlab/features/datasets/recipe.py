@@ -92,7 +92,7 @@ def ranked_features(config: ReadOptions) -> list[RankedFeature]:
         DataError: The ranking is empty or says of its rows two things.
     """
     assert config.features_from is not None
-    ranked = read_ranking(config.features_from)
+    ranked = sorted(read_ranking(config.features_from), key=lambda one: one.rank)
     if config.average_l0 is not None:
         ranked = [one for one in ranked if one.average_l0 == config.average_l0]
     if not ranked:

@@ -9,10 +9,10 @@ from jaxtyping import Shaped
 
 from actlab.features.datasets.recipe import Recipe
 from actlab.features.datasets.source import Bank
-from actlab.formats.classifier import read_manifest_of, save_dataset
+from actlab.formats.classifier import is_dataset, read_manifest_of, save_dataset
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import differences
-from actlab.ground.storage import Plan
+from actlab.ground.storage import Plan, refuse_inside_dataset
 
 KIND = "classifier-dataset"
 
@@ -71,8 +71,11 @@ def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     """
     if output.is_dir():
         raise StorageError(f"{output} is a folder", hint="name a file: --output generated_datasets/NAME.npz")
+    refuse_inside_dataset(output)
     if not output.exists():
         return False
+    if not is_dataset(output):
+        raise StorageError(f"{output} is no classifier dataset", hint="choose another --output, or move it away")
     manifest = read_manifest_of(output)
     if manifest is not None and manifest.get("fingerprint") == plan.fingerprint:
         return True

@@ -77,6 +77,9 @@ class _Job:
             _warn_of_another_model(sae, self.states.describe())
         self.output = output_of(Path(config.output).expanduser())
 
+        if config.from_hidden is not None and self.output.resolve() == Path(config.from_hidden).expanduser().resolve():
+            raise ConfigError("--output is the folder that --from-hidden reads", hint="choose another --output")
+
     def plan(self) -> Plan:
         """Return all that decides the folder's bytes."""
         identity = identity_of(self.config) | {

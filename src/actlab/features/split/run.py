@@ -12,11 +12,11 @@ from actlab.features.split.compute.duplicates import near_duplicate_groups
 from actlab.features.split.compute.sides import classes_of, divide
 from actlab.features.split.config import SplitConfig
 from actlab.features.split.source import Items, read_items
-from actlab.formats.splits import SIDES, Splits, splits_bytes, text_id
+from actlab.formats.splits import SIDES, Splits, is_split, splits_bytes, text_id
 from actlab.ground.errors import ConfigError, DataError, StorageError, did_you_mean
 from actlab.ground.options import identity_of, takes
 from actlab.ground.seeds import derive_seed
-from actlab.ground.storage import write_file
+from actlab.ground.storage import refuse_inside_dataset, write_file
 
 log = logging.getLogger("actlab")
 
@@ -47,10 +47,12 @@ def make_split(config: SplitConfig) -> MadeSplit:
     path = made.path
     if path.is_dir():
         raise StorageError(f"{path} is a folder", hint="name a file: --output splits.json")
-    if path.is_file() and not config.overwrite and path.read_bytes() != data:
-        raise StorageError(
-            f"{path} is another split or another file", hint="choose another --output, or give --overwrite"
-        )
+    refuse_inside_dataset(path)
+    if path.is_file() and path.read_bytes() != data:
+        if not is_split(path):
+            raise StorageError(f"{path} is no split", hint="choose another --output, or move it away")
+        if not config.overwrite:
+            raise StorageError(f"{path} is another split", hint="choose another --output, or give --overwrite")
     if not path.is_file() or path.read_bytes() != data:
         write_file(path, data)
     return made

@@ -35,7 +35,9 @@ class SweepConfig(ReadOptions):
             raise ConfigError("input, strategy and normalize need one value each", hint="see --help")
         for target in self.target:
             if _TARGET.fullmatch(target) is None:
-                raise ConfigError(f"--target {target!r} is not LAYER:FEATURE", hint="write 12:1234")
+                raise ConfigError(
+                    f"--target {target!r} is not LAYER:FEATURE", hint='write 12:1234; in YAML with quotes, "12:1234"'
+                )
         for folder in self.input:
             self.datasets(folder)
 

@@ -11,7 +11,7 @@ and renames the folder. A folder whose manifest names a metadata file that is th
 """
 
 from actlab.ground.storage.dropped import write_dropped
-from actlab.ground.storage.files import safe_name, storage_errors, write_file
+from actlab.ground.storage.files import refuse_inside_dataset, safe_name, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.plan import FORMAT_VERSION, Plan, is_complete, output_of, partial_of, read_plan
 from actlab.ground.storage.single import SINGLE, Made, finish_single, publish_single
@@ -32,6 +32,7 @@ __all__ = [
     "partial_of",
     "publish_single",
     "read_plan",
+    "refuse_inside_dataset",
     "refuse_others",
     "reopen",
     "safe_name",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.manifest import MANIFEST
 
 TEMPORARY = ".tmp-"
 
@@ -50,6 +51,17 @@ def storage_errors(path: Path) -> Iterator[None]:
         }
         hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
         raise StorageError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
+
+
+def refuse_inside_dataset(path: Path) -> None:
+    """Refuse to write into a sealed dataset, whose manifest names all that it holds.
+
+    Raises:
+        StorageError: A folder above `path` is one.
+    """
+    for folder in path.absolute().parents:
+        if (folder / MANIFEST).is_file():
+            raise StorageError(f"{path} lies inside the dataset {folder}", hint="choose an --output outside it")
 
 
 def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:

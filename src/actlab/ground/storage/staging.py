@@ -13,7 +13,14 @@ from typing import Any, BinaryIO, NamedTuple
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import MANIFEST, Stored
-from actlab.ground.storage.files import TEMPORARY, remove_tree, storage_errors, sync_folder, write_file
+from actlab.ground.storage.files import (
+    TEMPORARY,
+    refuse_inside_dataset,
+    remove_tree,
+    storage_errors,
+    sync_folder,
+    write_file,
+)
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.plan import (
     PLAN,
@@ -288,6 +295,7 @@ def _output_lock(output: Path) -> Lock:
 
 def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     """Whether the dataset is there with the same settings and inputs. With others it is refused."""
+    refuse_inside_dataset(output)
     if output.is_symlink():
         raise StorageError(f"{output} is a symbolic link", hint="choose an --output without one")
     if output.exists() and not output.is_dir():
@@ -297,9 +305,12 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     old = old_of(output)
     if old.exists() and not is_replaced(old) and overwrite:
         raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
-    if overwrite and not (output / MANIFEST).is_file():
-        return False
+    if not (output / MANIFEST).is_file():
+        hint = "choose another --output, or move the folder away: --overwrite replaces actlab's own datasets alone"
+        raise StorageError(f"{output} was not made by actlab, or is incomplete", hint=hint)
     manifest = manifests.read_manifest(output)
+    if manifest is not None and manifest["kind"] != plan.kind:
+        raise StorageError(f"{output} holds {manifest['kind']}, not {plan.kind}", hint="choose another --output")
     if manifest is not None and manifest["fingerprint"] == plan.fingerprint and is_complete(output):
         damaged = manifests.damaged_files(output, list(manifests.stored_files(manifest)))
         if damaged and not overwrite:
@@ -309,12 +320,11 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
         return not damaged
     if overwrite:
         return False
-    if manifest is None:
-        why = "was not made by actlab, or is incomplete"
-    else:
-        found = differences_to(manifest, plan)
-        why = "was made with other settings or inputs: " + "; ".join(found)
-    raise StorageError(f"{output} {why}", hint="choose another --output, or give --overwrite to replace it")
+    assert manifest is not None
+    raise StorageError(
+        f"{output} was made with other settings or inputs: {'; '.join(differences_to(manifest, plan))}",
+        hint="choose another --output, or give --overwrite to replace it",
+    )
 
 
 def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:

@@ -43,7 +43,7 @@ def read_dumps(config: ProbeConfig) -> Samples:
         read=lambda layer: _read(negative, positive, layer),
         about=_about(negative, positive, inputs),
         inputs=inputs,
-        notes=notes,
+        notes=(*_layer_notes(negative, positive, config.layers), *notes),
         confounds=confounds,
     )
 
@@ -71,6 +71,12 @@ def _layers(negative: Activations, positive: Activations, spec: str) -> tuple[in
         what = f"layer {lacking[0]} is not in both dumps" if lacking else "the dumps share no layer"
         raise DataError(what, hint="saved in both: " + (", ".join(map(str, saved)) or "none"))
     return layers
+
+
+def _layer_notes(negative: Activations, positive: Activations, spec: str) -> list[str]:
+    """Say which layers only one dump has, where all were asked for."""
+    single = sorted(set(negative.layers) ^ set(positive.layers))
+    return [f"only one of the dumps has the layers {', '.join(map(str, single))}"] if single and spec == "all" else []
 
 
 def _name(negative: Activations, positive: Activations) -> str:

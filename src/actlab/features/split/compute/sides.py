@@ -10,10 +10,12 @@ from jaxtyping import Float, Int
 from actlab.ground.errors import DataError
 
 _N_BINS = 10
+_FEW = 5
+"""Labels with fewer sentences than this, on average, are divided by quantiles."""
 
 
 def classes_of(labels: Sequence[float] | None, n: int) -> Int[np.ndarray, " i"]:
-    """Return what to stratify by: whole labels themselves, others by quantile bins, no labels as one class.
+    """Return what to stratify by: labels themselves, decimal or very many ones by quantiles, none as one class.
 
     >>> classes_of([0, 3, 3, 0], 4).tolist()
     [0, 1, 1, 0]
@@ -21,7 +23,8 @@ def classes_of(labels: Sequence[float] | None, n: int) -> Int[np.ndarray, " i"]:
     if labels is None:
         return np.zeros(n, dtype=np.int64)
     values = np.asarray(labels, dtype=np.float64)
-    if not (values == np.round(values)).all():
+    too_many = len(np.unique(values)) > max(_N_BINS, n // _FEW)
+    if too_many or not (values == np.round(values)).all():
         edges = np.quantile(values, np.linspace(0, 1, min(_N_BINS, max(2, n // 10)) + 1)[1:-1])
         values = np.searchsorted(np.unique(edges), values, side="left").astype(np.float64)
     return np.unique(values, return_inverse=True)[1]
@@ -38,7 +41,10 @@ def divide(
     Raises:
         DataError: There are fewer groups than sides, or a side would be empty.
     """
-    wanted_zc = quotas(np.bincount(class_i), shares)
+    count_c = np.bincount(class_i)
+    order_c = rng.permutation(len(count_c))  # which of equals gets the odd item is chance's
+    wanted_zc = np.empty((len(shares), len(count_c)), dtype=np.int64)
+    wanted_zc[:, order_c] = quotas(count_c[order_c], shares)
     n_groups = int(group_i.max()) + 1
     count_gc = np.zeros((n_groups, wanted_zc.shape[1]), dtype=np.int64)
     np.add.at(count_gc, (group_i, class_i), 1)
