@@ -113,6 +113,7 @@ def _draw_projection(axes: Axes, tested: Tested, of_layer: str) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel=f"log-odds of class {last} against {first}", ylabel="test rows")
     axes.set_title(f"Test rows along the probe's direction{of_layer}")
+    axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.07 * len(tested.classes)))  # room for the legend
     axes.legend(fontsize=9)
 
 
