@@ -22,7 +22,8 @@ from actlab.ground.errors import DataError, foreign_errors
 
 _HEAD_BYTES = 1024
 """Read at a member's start: its local header, its array header and, of a small array, all of it."""
-_PIECE_BYTES = 256 << 10
+_PIECE_BYTES = 64 << 10
+"""Below the size from which the C library asks the system for each piece anew, page faults and all."""
 _GAP_BYTES = 4096
 """Elements nearer than a page are fetched together."""
 _SMALL_BYTES = 64 << 20
