@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import actlab
-from actlab.formats.sentences import NewSentence, sentence_name, write_sentence
+from actlab.formats.sentences.file import sentence_name
+from actlab.formats.sentences.write import NewSentence, write_sentence
 
 N_LAYERS, WIDTH, N_FEATURES, N_ROWS = 4, 16, 60, 3
 PLANTED_LAYER, PLANTED_FEATURE = 2, 17

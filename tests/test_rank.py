@@ -23,7 +23,9 @@ from actlab.features.rank.compute.columns import columns_of
 from actlab.features.rank.compute.statistics import describe
 from actlab.features.rank.run import plan_ranking, rank_features
 from actlab.formats.ranking import DOCUMENT_COLUMNS, read_ranking
-from actlab.formats.sentences import NewSentence, load_all_sentences, sentence_name, write_sentence
+from actlab.formats.sentences.file import sentence_name
+from actlab.formats.sentences.folder import load_all_sentences
+from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import Splits, splits_bytes, text_id
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
 

@@ -18,7 +18,8 @@ from actlab.features.split.compute.duplicates import near_duplicate_groups
 from actlab.features.split.compute.sides import classes_of, divide, quotas
 from actlab.features.split.run import make_split
 from actlab.formats.classifier import save_dataset
-from actlab.formats.sentences import NewSentence, sentence_name, write_sentence
+from actlab.formats.sentences.file import sentence_name
+from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import read_splits, text_id
 from actlab.ground.errors import ConfigError, DataError, StorageError
 

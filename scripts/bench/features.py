@@ -30,7 +30,7 @@ folder, way, case, layers = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.lo
 if way == "ours":
     from actlab.features.datasets.recipe import Feature, Recipe
     from actlab.features.datasets.source import Wanted, read_bank
-    from actlab.formats.sentences import load_all_sentences
+    from actlab.formats.sentences.folder import load_all_sentences
 
     def run():
         sentences = load_all_sentences(folder)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from actlab.formats.activations import Activations, load_activations, open_activations
     from actlab.formats.classifier import ClassifierDataset, load_dataset, save_dataset
     from actlab.formats.ranking import read_ranking
-    from actlab.formats.sentences import get_final_token_data, load_all_sentences
+    from actlab.formats.sentences.final import get_final_token_data
+    from actlab.formats.sentences.folder import load_all_sentences
     from actlab.formats.splits import read_splits
     from actlab.ground.errors import ActlabError
     from actlab.ground.layers import parse_layers_arg
@@ -51,9 +52,9 @@ _HOMES = {
     "compute_features": "actlab.features.encode.run",
     "extract_activations": "actlab.activations.run",
     "generate_datasets": "actlab.features.datasets.run",
-    "get_final_token_data": "actlab.formats.sentences",
+    "get_final_token_data": "actlab.formats.sentences.final",
     "load_activations": "actlab.formats.activations",
-    "load_all_sentences": "actlab.formats.sentences",
+    "load_all_sentences": "actlab.formats.sentences.folder",
     "load_dataset": "actlab.formats.classifier",
     "make_split": "actlab.features.split.run",
     "normalize_features": "actlab.features.datasets.compute",

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from actlab.formats.classifier import load_dataset, read_manifest_of
-from actlab.formats.sentences import Sentence, load_all_sentences, sentence_paths
+from actlab.formats.sentences.file import Sentence
+from actlab.formats.sentences.folder import load_all_sentences, sentence_paths
 from actlab.ground.errors import ActlabError, ConfigError
 from actlab.ground.manifest import METADATA, fingerprint, read_json, read_manifest
 from actlab.ground.progress import progress

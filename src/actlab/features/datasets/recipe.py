@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from actlab.features.datasets.config import DatasetConfig, ReadOptions, Strategy
 from actlab.formats.ranking import RankedFeature, read_ranking
-from actlab.formats.sentences import SentenceFolder
+from actlab.formats.sentences.folder import SentenceFolder
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.layers import parse_layers_arg
 

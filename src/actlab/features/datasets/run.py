@@ -12,7 +12,7 @@ from actlab.features.datasets.config import DatasetConfig, ReadOptions
 from actlab.features.datasets.recipe import Recipe, recipes_of
 from actlab.features.datasets.sink import KIND, is_there, metadata_of, write_dataset
 from actlab.features.datasets.source import Bank, Wanted, read_bank
-from actlab.formats.sentences import SentenceFolder, load_all_sentences
+from actlab.formats.sentences.folder import SentenceFolder, load_all_sentences
 from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_manifest, sha256_of

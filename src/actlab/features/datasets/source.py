@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from actlab.features.datasets.recipe import Recipe
-from actlab.formats.sentences import Lost, Sentence, SentenceFolder, as_labels
+from actlab.formats.sentences.file import Sentence
+from actlab.formats.sentences.final import as_labels
+from actlab.formats.sentences.folder import Lost, SentenceFolder
 from actlab.ground.errors import DataError
 
 log = logging.getLogger("actlab")

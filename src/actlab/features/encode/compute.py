@@ -13,7 +13,7 @@ from torch import Tensor
 from actlab.backends.saes.find import Encoders
 from actlab.backends.saes.sae import NOT_KNOWN, Encoder, SaeFacts, encode
 from actlab.features.encode.states.sentence import SentenceStates
-from actlab.formats.sentences import NewSentence
+from actlab.formats.sentences.write import NewSentence
 from actlab.ground.errors import ModelError
 
 _CHUNK = 1024

@@ -18,7 +18,7 @@ from actlab.features.encode.source import Dropped, units_of
 from actlab.features.encode.states.model import ModelStates
 from actlab.features.encode.states.sentence import StatesSource
 from actlab.features.encode.states.stored import StoredStates
-from actlab.formats.sentences import KIND
+from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.layers import parse_layers
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest

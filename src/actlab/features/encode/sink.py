@@ -8,7 +8,8 @@ from typing import Any
 
 from actlab.features.encode.compute import Encoded
 from actlab.features.encode.source import Dropped
-from actlab.formats.sentences import KIND, sentence_name, write_sentence
+from actlab.formats.sentences.file import KIND, sentence_name
+from actlab.formats.sentences.write import write_sentence
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 

@@ -14,7 +14,8 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from actlab.features.rank.config import RankConfig
-from actlab.formats.sentences import Lost, Sentence, SentenceFolder, load_all_sentences
+from actlab.formats.sentences.file import Sentence
+from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.formats.splits import read_splits
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.layers import parse_layers, parse_layers_arg

@@ -12,7 +12,7 @@ import numpy as np
 
 from actlab.features.split.config import SplitConfig
 from actlab.formats.classifier import load_dataset
-from actlab.formats.sentences import load_all_sentences
+from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.tables import label_of, read_table
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.manifest import file_entry

@@ -3,7 +3,7 @@
 from actlab.features.datasets.recipe import Recipe, recipes_of, refuse_same_file
 from actlab.features.datasets.run import Generated, make_datasets
 from actlab.features.sweep.config import SweepConfig
-from actlab.formats.sentences import SentenceFolder, load_all_sentences
+from actlab.formats.sentences.folder import SentenceFolder, load_all_sentences
 from actlab.ground.options import takes
 
 

@@ -11,7 +11,8 @@ from actlab.backends.models import pick_device
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.source import Dropped
 from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, SentenceStates, in_groups
-from actlab.formats.sentences import Lost, Sentence, SentenceFolder, load_all_sentences
+from actlab.formats.sentences.file import Sentence
+from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_manifest
 

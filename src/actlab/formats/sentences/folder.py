@@ -1,0 +1,160 @@
+"""A folder of sentence files: which are good, alike, and those that were sealed."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actlab.formats.sentences.file import HINT, KIND, NAME, Sentence, SentenceFacts
+from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.manifest import fingerprint, read_manifest, stored_files
+
+log = logging.getLogger("actlab")
+
+
+class Lost(NamedTuple):
+    """A file that is not used, and why."""
+
+    name: str
+    reason: str
+
+    @classmethod
+    def by(cls, path: Path, why: object) -> "Lost":
+        """Return the file with its reason, which names no folder: what is written depends on no place."""
+        return cls(path.name, str(why).replace(str(path), path.name))
+
+
+@dataclass(frozen=True)
+class SentenceFolder(Sequence[Sentence]):
+    """The sentence files of a folder that are good, alike, and in the order of their numbers."""
+
+    path: Path
+    sentences: tuple[Sentence, ...]
+    lost: tuple[Lost, ...]
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.sentences[place]
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def as_input(self) -> dict[str, Any]:
+        """Return the manifest's entry for these files: their checksums stand for their bytes."""
+        manifest = read_manifest(self.path)
+        content = [[sentence.path.name, sentence.checksums] for sentence in self.sentences]
+        entry = {"role": "sentences", "name": self.path.resolve().name, "files": len(self.sentences)}
+        made = {} if manifest is None else {"made_by": manifest["fingerprint"]}
+        return entry | {"checksums_sha256": fingerprint(content)} | made
+
+    @property
+    def facts(self) -> SentenceFacts:
+        """What the files have in common: layers, SAEs, sizes."""
+        return self.sentences[0].facts
+
+    def config_of(self, layer: int, average_l0: int | None = None) -> int:
+        """Return the place of a layer's SAE in the files.
+
+        Raises:
+            ConfigError: The layer is not there, or has several SAEs and none is chosen, or not that one.
+        """
+        places = [place for place, of in enumerate(self.facts.layers) if of == layer]
+        if not places:
+            known = ", ".join(map(str, sorted(set(self.facts.layers))))
+            raise ConfigError(f"Layer {layer} not found in data", hint=f"the files have the layers {known}")
+        l0s = {self.facts.average_l0s[place]: place for place in places}
+        known = ", ".join(map(str, sorted(l0s)))
+        if average_l0 is None and len(l0s) > 1:
+            raise ConfigError(
+                f"layer {layer} has {len(l0s)} SAEs, and none is chosen", hint=f"give --average-l0, one of {known}"
+            )
+        if average_l0 is not None and average_l0 not in l0s:
+            raise ConfigError(
+                f"average_l0 mismatch: layer {layer} has no SAE of average_l0 {average_l0}", hint=f"it has {known}"
+            )
+        return next(iter(l0s.values())) if average_l0 is None else l0s[average_l0]
+
+    def hidden_config(self, layer: int) -> int:
+        """Return a place of a layer's hidden states: they do not depend on the SAE."""
+        if layer not in self.facts.layers:
+            self.config_of(layer)
+        return self.facts.layers.index(layer)
+
+
+def sentence_paths(folder: str | Path) -> list[Path]:
+    """Return a folder's sentence files in the order of their numbers.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}", hint="give the folder that actlab compute-features wrote")
+    found = {}
+    for path in folder.iterdir():
+        if match := NAME.fullmatch(path.name):
+            found[int(match[1]), path.name] = path
+    if not found:
+        inside = "; it is still being made" if folder.name.endswith(".partial") else ""
+        raise ConfigError(
+            f"No sentence_*.npz files found in {folder}{inside}",
+            hint="check --input; layer-wise files are another form",
+        )
+    return [found[key] for key in sorted(found)]
+
+
+def load_all_sentences(folder: str | Path) -> SentenceFolder:
+    """Open the sentence files of a folder, reading only what describes them.
+
+    A file that is damaged, stands twice for one sentence, or has other layers or sizes than most is left out,
+    logged and listed in `lost`.
+
+    Raises:
+        ConfigError: The folder has none.
+        DataError: No file is good, or they are of several makes and none is most.
+    """
+    opened: list[Sentence] = []
+    lost: list[Lost] = []
+    missing, changed = _against_manifest(Path(folder).expanduser())
+    lost += [Lost(name, f"{name} is in the manifest and not in the folder") for name in missing]
+    for path in sentence_paths(folder):
+        try:
+            if path.name in changed:
+                raise DataError(f"{path} is not the file that was sealed", hint=HINT)
+            opened.append(Sentence(path))
+        except DataError as error:
+            lost.append(Lost.by(path, error))
+    if not opened:
+        raise DataError(f"none of the {len(lost)} files is good; {lost[0].reason}", hint=HINT)
+    shapes = [sentence.facts.shape for sentence in opened]
+    usual, n_usual = Counter(shapes).most_common(1)[0]
+    if 2 * n_usual <= len(shapes) and len(shapes) > 1:
+        other = next(sentence for sentence in opened if sentence.facts.shape != usual)
+        raise DataError(
+            f"{other.path} has other layers or sizes than half of the files",
+            hint="keep the files of one run in a folder",
+        )
+    kept: dict[int, Sentence] = {}
+    for sentence in opened:
+        if sentence.facts.shape != usual:
+            lost.append(Lost.by(sentence.path, f"{sentence.path} has other layers or sizes than most files"))
+        elif sentence.facts.index in kept:
+            first = kept[sentence.facts.index].path.name
+            lost.append(Lost.by(sentence.path, f"{sentence.path} is sentence {sentence.facts.index}, as {first} is"))
+        else:
+            kept[sentence.facts.index] = sentence
+    for one in lost:
+        log.warning("left out: %s", one.reason)
+    return SentenceFolder(Path(folder).expanduser(), tuple(kept.values()), tuple(lost))
+
+
+def _against_manifest(folder: Path) -> tuple[list[str], set[str]]:
+    """Name the sentence files that a sealed folder lacks, and those that are there in another size, or not its own."""
+    manifest = read_manifest(folder)
+    if manifest is None or manifest["kind"] != KIND:
+        return [], set()
+    sealed = {stored.path: stored.bytes for stored in stored_files(manifest) if NAME.fullmatch(stored.path)}
+    there = {path.name: path.stat().st_size for path in folder.glob("sentence_*.npz")}
+    changed = {name for name, size in there.items() if sealed.get(name) != size}
+    return sorted(sealed.keys() - there.keys()), changed
