@@ -396,13 +396,14 @@ def test_the_same_again_is_done_another_is_refused_and_overwrite_replaces(folder
     assert (tmp_path / "again.npz").read_bytes() == before
 
 
-def test_nothing_but_a_classifier_dataset_is_overwritten(tmp_path):
+def test_nothing_but_actlabs_own_datasets_is_overwritten(tmp_path):
     folder = write_folder(tmp_path / "in", 5)
-    victim = folder / "sentence_000001.npz"
-    before = victim.read_bytes()
-    with pytest.raises(actlab.ActlabError, match="is no classifier dataset"):
-        generate(folder, victim, strategy="hidden-to-concept", layer=1, overwrite=True)
-    assert victim.read_bytes() == before
+    np.savez(tmp_path / "mine.npz", X=np.eye(2), y=np.arange(2), my_only_copy=np.arange(9))
+    for victim in (folder / "sentence_000001.npz", tmp_path / "mine.npz"):
+        before = victim.read_bytes()
+        with pytest.raises(actlab.ActlabError, match="was not made by actlab generate-datasets"):
+            generate(folder, victim, strategy="hidden-to-concept", layer=1, overwrite=True)
+        assert victim.read_bytes() == before
 
 
 def test_the_best_ranks_are_taken_whatever_the_order_of_the_rows(folder, tmp_path):
@@ -418,6 +419,7 @@ def test_files_that_a_sealed_folder_lost_or_that_changed_are_counted(tmp_path):
     files = [{"path": path.name, "bytes": path.stat().st_size, "sha256": "0" * 64} for path in folder.iterdir()]
     manifest = {"kind": "sentence-features", "fingerprint": "f", "identity": {}, "inputs": [], "dropped": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
+    (folder / "metadata.json").write_text("{}")
     assert not actlab.load_all_sentences(folder).lost
     (folder / "sentence_000002.npz").unlink()
     np.savez(folder / "sentence_000004.npz", **arrays_of(3, n_rows=9))

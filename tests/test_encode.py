@@ -311,6 +311,20 @@ def test_an_sae_of_another_model_is_refused_before_any_work(llama, sentences, tm
         compute(sentences, deep, llama, tmp_path / "out")
 
 
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 0.0, -1.0, 2.0])
+def test_an_input_scale_that_is_none_or_that_no_sae_takes_is_refused(scale, llama, saes, sentences, tmp_path):
+    with pytest.raises(actlab.ActlabError, match="--input-scale"):
+        compute(sentences, saes, llama, tmp_path / "out", input_scale=scale)
+    assert [path.name for path in tmp_path.iterdir()] == ["sentences.csv"]
+
+
+def test_an_unfinished_folder_is_not_read(llama, saes, sentences, tmp_path):
+    compute(sentences, saes, llama, tmp_path / "out")
+    (tmp_path / "out" / "metadata.json").unlink()
+    with pytest.raises(actlab.ActlabError, match="not a finished dataset"):
+        actlab.load_all_sentences(tmp_path / "out")
+
+
 def test_what_changes_a_features_value_is_in_the_manifest(llama, saes, sentences, tmp_path):
     compute(sentences, saes, llama, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -413,6 +427,19 @@ def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(archi
         "batch_size": 128,
         "quiet": True,
     }
+    line = (
+        "train-sae",
+        "--input",
+        settings["input"],
+        "--model",
+        llama,
+        "--layers",
+        "1,2",
+        "--output",
+        tmp_path / "whole",
+    )
+    if architecture == "topk":
+        assert "2 layers, 1000 steps each" in run(*line, "--dry-run").stdout
     whole = actlab.train_sae(layers="1,2", output=tmp_path / "whole", **settings)
     metadata = json.loads((whole.path / "metadata.json").read_text())
     for layer in ("1", "2"):

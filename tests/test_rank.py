@@ -371,6 +371,7 @@ def test_a_neuronpedia_link_is_written_only_for_the_sae_that_it_hosts(folder, tm
     content = {"kind": "sentence-features", "fingerprint": "f", "identity": {"saes": saes}, "inputs": []}
     files = [{"path": path.name, "bytes": path.stat().st_size, "sha256": "0" * 64} for path in folder.iterdir()]
     (folder / "manifest.json").write_text(json.dumps({**content, "dropped": {}, "files": files}))
+    (folder / "metadata.json").write_text("{}")
     every = {"min_pearson": -1, "min_tpr": 0, "max_fpr": 1}
     ranked = rank_features(input=folder, output=tmp_path / "out", plots=False, **every)
     for one in ranked.features:

@@ -10,12 +10,12 @@ from actlab.features.datasets.config import DatasetConfig
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.sweep.config import SweepConfig
 from actlab.features.train_sae.config import TrainSaeConfig
-from actlab.ground.errors import ConfigError
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
     from actlab.features.datasets.run import Generated
     from actlab.features.encode.run import Planned
+    from actlab.features.train_sae.run import PlannedSaes
 
 
 @command("compute-features", EncodeConfig)
@@ -69,11 +69,12 @@ def train(config: TrainSaeConfig) -> None:
     actlab train-sae --input texts.jsonl --layers 2,4 --output SAES
     tensorboard --logdir SAES.tensorboard
     """
-    from actlab.features.train_sae.run import train_sae
+    from actlab.features.train_sae.run import plan_sae_training, train_sae
 
-    if config.dry_run:
-        raise ConfigError("train-sae has no plan to show", hint="leave --dry-run away; --n-steps 10 is a quick trial")
     set_loudness(config.quiet)
+    if config.dry_run:
+        print_plan(plan_sae_training(config), _sae_plan_as_text, as_json=config.json)
+        return
     done = train_sae(config)
     if config.json:
         print_json(done)
@@ -81,6 +82,14 @@ def train(config: TrainSaeConfig) -> None:
         click.echo(str(done.path))
     if not done.is_sealed:
         log.info("%s: this part is done; the last part to finish seals", done.path)
+
+
+def _sae_plan_as_text(plan: "PlannedSaes") -> str:
+    return (
+        f"{plan.path}\n"
+        f"  {len(plan.layers)} layers, {plan.n_steps} steps each, on {plan.n_tokens} tokens of {plan.n_texts} texts\n"
+        f"  {format_bytes(plan.bytes_to_write)} to write"
+    )
 
 
 @command("generate-datasets", DatasetConfig)

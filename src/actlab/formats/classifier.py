@@ -98,7 +98,8 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise DataError(f"there is no dataset {path}", hint="make one: actlab generate-datasets --help")
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise DataError(f"the dataset {path} {what}", hint="make one: actlab generate-datasets --help")
     found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     if "X" not in found or "y" not in found:
         raise DataError(f"{path} has no X and y", hint="give an NPZ that actlab generate-datasets wrote")
@@ -129,17 +130,6 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
         return cast(dict[str, Any], json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
-
-
-def is_dataset(path: Path) -> bool:
-    """Whether a file holds a classifier dataset, of whatever program: by its X and y."""
-    try:
-        if path.suffix == ".parquet":
-            return {"X", "y"} <= set(pq.read_schema(path).names)
-        with zipfile.ZipFile(path) as file:
-            return {"X.npy", "y.npy"} <= set(file.namelist())
-    except (OSError, ValueError, zipfile.BadZipFile):
-        return False
 
 
 _OF_ROWS = ("sentence_indices", "groups", "split", "row_indices")

@@ -140,6 +140,8 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
         return found
     if there == here:
         return []
+    if isinstance(there, list) and isinstance(here, list) and len(there) != len(here):
+        return [f"{path} has {len(there)} entries there and {len(here)} here"]
     return [f"{path} is {_short(there)} there and {_short(here)} here"]
 
 

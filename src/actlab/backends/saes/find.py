@@ -68,6 +68,11 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
                 f"two SAEs of layer {one.layer} have average_l0 {one.average_l0}: {one.path} and {other.path}",
                 hint="name the folder of one of them",
             )
+    if input_scale is not None and not any(sae.input_norm == "expected_average_only_in" for sae in saes):
+        raise ConfigError(
+            "--input-scale is for SAEs of normalize_activations expected_average_only_in, and none is",
+            hint="leave --input-scale away",
+        )
     return saes
 
 

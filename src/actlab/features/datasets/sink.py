@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from actlab.features.datasets.recipe import Recipe
 from actlab.features.datasets.source import Bank
-from actlab.formats.classifier import is_dataset, read_manifest_of, save_dataset
+from actlab.formats.classifier import read_manifest_of, save_dataset
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import differences
 from actlab.ground.storage import Plan, refuse_inside_dataset
@@ -74,19 +74,21 @@ def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     refuse_inside_dataset(output)
     if not output.exists():
         return False
-    if not is_dataset(output):
-        raise StorageError(f"{output} is no classifier dataset", hint="choose another --output, or move it away")
     manifest = read_manifest_of(output)
-    if manifest is not None and manifest.get("fingerprint") == plan.fingerprint:
+    if manifest is None:
+        hint = "choose another --output, or move it away: --overwrite replaces actlab's own datasets alone"
+        raise StorageError(f"{output} was not made by actlab generate-datasets", hint=hint)
+    if manifest.get("fingerprint") == plan.fingerprint:
         return True
     if overwrite:
         return False
-    why = "was not made by actlab generate-datasets"
-    if manifest is not None:
-        here = plan.described()
-        found = differences({key: manifest.get(key) for key in here}, here)
-        why = "was made with other settings or inputs: " + "; ".join(one.removeprefix("identity.") for one in found[:3])
-    raise StorageError(f"{output} {why}", hint="choose another --output, or give --overwrite to replace it")
+    here = plan.described()
+    found = differences({key: manifest.get(key) for key in here}, here)
+    raise StorageError(
+        f"{output} was made with other settings or inputs: "
+        + "; ".join(one.removeprefix("identity.") for one in found[:3]),
+        hint="choose another --output, or give --overwrite to replace it",
+    )
 
 
 def write_dataset(

@@ -1,5 +1,6 @@
 """The settings of `actlab compute-features`."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,4 +77,6 @@ class EncodeConfig(RunOptions):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 1_000_000_000:
                 raise ConfigError(f"--{name.replace('_', '-')} {value} is out of range", hint="use 1 or more")
+        if self.input_scale is not None and not 0 < self.input_scale < math.inf:
+            raise ConfigError(f"--input-scale {self.input_scale} is no factor", hint="sqrt(d_in) over the mean norm")
         Part.parse(self.part or "1/1")

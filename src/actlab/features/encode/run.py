@@ -20,7 +20,7 @@ from actlab.features.encode.states.sentence import StatesSource
 from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.layers import parse_layers
+from actlab.ground.layers import parse_layers_arg
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -158,6 +158,7 @@ def _outcome(dataset: Staging) -> Computed:
 def plan_features(config: EncodeConfig) -> Planned:
     """Return what a run with these settings would do and cost, without loading weights or writing."""
     job = _Job(config)
+    refuse_others(job.output, job.plan(), overwrite=config.overwrite)
     n_rows = job.states.n_tokens()
     total, itemsize = sum(n_rows), {"float32": 4, "float16": 2}[config.dtype]
     hidden = total * (len(job.saes) + 1) * job.states.hidden_dim * itemsize
@@ -201,7 +202,7 @@ def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:
     """
     saes = find_saes(config.sae, input_scale=config.input_scale)
     there = sorted({sae.layer for sae in saes})
-    layers = there if config.layers == "all" else parse_layers(config.layers, max(there) + 1)
+    layers = there if config.layers == "all" else parse_layers_arg(config.layers)
     for layer in layers:
         if layer not in there:
             raise ConfigError(f"there is no SAE of layer {layer}", hint="there are of " + ", ".join(map(str, there)))

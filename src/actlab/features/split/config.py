@@ -15,7 +15,7 @@ class SplitConfig(CommonOptions):
     output: str = execution("splits.json")
     """The file to write."""
     test_size: float = 0.2
-    """The share of the sentences to test on."""
+    """The share of the sentences to test on; with --by-column its values choose them."""
     validation_size: float = 0.0
     """The share of the sentences to validate on."""
     seed: int = 0

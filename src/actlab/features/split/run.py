@@ -42,17 +42,16 @@ def make_split(config: SplitConfig) -> MadeSplit:
         DataError: The input is damaged or has too few sentences.
         StorageError: Another file is in the way.
     """
-    made = plan_split(config)
-    data = splits_bytes(made.splits)
-    path = made.path
+    path = Path(config.output).expanduser()
     if path.is_dir():
         raise StorageError(f"{path} is a folder", hint="name a file: --output splits.json")
     refuse_inside_dataset(path)
-    if path.is_file() and path.read_bytes() != data:
-        if not is_split(path):
-            raise StorageError(f"{path} is no split", hint="choose another --output, or move it away")
-        if not config.overwrite:
-            raise StorageError(f"{path} is another split", hint="choose another --output, or give --overwrite")
+    if path.is_file() and not is_split(path):
+        raise StorageError(f"{path} is no split", hint="choose another --output, or move it away")
+    made = plan_split(config)
+    data = splits_bytes(made.splits)
+    if path.is_file() and path.read_bytes() != data and not config.overwrite:
+        raise StorageError(f"{path} is another split", hint="choose another --output, or give --overwrite")
     if not path.is_file() or path.read_bytes() != data:
         write_file(path, data)
     return made

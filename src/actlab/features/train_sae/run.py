@@ -43,6 +43,19 @@ class TrainedSaes(NamedTuple):
     layers: list[int]
 
 
+class PlannedSaes(NamedTuple):
+    """What a run would take."""
+
+    path: Path
+    layers: list[int]
+    """A unit each."""
+    n_texts: int
+    n_tokens: int
+    n_steps: int
+    """Of each layer."""
+    bytes_to_write: int
+
+
 class _Job:
     """The settings, met with the model and the texts."""
 
@@ -93,6 +106,18 @@ def train_sae(config: TrainSaeConfig) -> TrainedSaes:
                 dataset.log({"layer": unit["layer"], "train_s": round(time.monotonic() - start, 3)})
         is_sealed = dataset.seal(finish)
     return TrainedSaes(job.output, is_sealed, list(job.layers))
+
+
+@takes(TrainSaeConfig)
+def plan_sae_training(config: TrainSaeConfig) -> PlannedSaes:
+    """Return what a run with these settings would do, without loading weights or writing."""
+    job = _Job(config)
+    refuse_others(job.output, job.plan(), overwrite=config.overwrite)
+    n_tokens = sum(text.stop - text.start for text in job.texts)
+    of_layer = 4 * (2 * job.facts.hidden_dim + 2) * config.n_features
+    return PlannedSaes(
+        job.output, list(job.layers), len(job.texts), n_tokens, config.n_steps, of_layer * len(job.layers)
+    )
 
 
 def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[list[NewFile], dict[str, Any]]:

@@ -155,6 +155,11 @@ class Sentence(Mapping[str, Any]):
         is_final = self._numbers("is_final_token", "b")
         if not is_final.any():
             raise DataError(f"{self.path}: no row is_final_token", hint=HINT)
+        for name, text_shape in (("sentence", ()), ("fragments", is_final.shape)):
+            if name in self._reader:
+                header = self._reader.header(name)
+                if header.dtype.kind != "U" or header.shape != text_shape:
+                    raise DataError(f"{self.path}: {name} is {header.dtype} {list(header.shape)}, not text", hint=HINT)
         layers = self._numbers("layers", "iu")
         l0s = self._numbers("average_l0s", "iuf") if "average_l0s" in self._reader else np.full(len(layers), -1)
         number = NAME.fullmatch(self.path.name)

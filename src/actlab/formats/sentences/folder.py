@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from actlab.formats.sentences.file import HINT, KIND, NAME, Sentence, SentenceFacts
 from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.manifest import fingerprint, read_manifest, stored_files
+from actlab.ground.manifest import MANIFEST, METADATA, fingerprint, read_manifest, stored_files
 
 log = logging.getLogger("actlab")
 
@@ -91,14 +91,18 @@ def sentence_paths(folder: str | Path) -> list[Path]:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}", hint="give the folder that actlab compute-features wrote")
+    is_whole = (folder / METADATA).is_file() or not (folder / MANIFEST).is_file()
+    if (folder / "plan.json").is_file() or not is_whole:
+        raise ConfigError(
+            f"{folder} is not a finished dataset", hint="run the command that makes it again: finished units are kept"
+        )
     found = {}
     for path in folder.iterdir():
         if match := NAME.fullmatch(path.name):
             found[int(match[1]), path.name] = path
     if not found:
-        inside = "; it is still being made" if folder.name.endswith(".partial") else ""
         raise ConfigError(
-            f"No sentence_*.npz files found in {folder}{inside}",
+            f"No sentence_*.npz files found in {folder}",
             hint="check --input; layer-wise files are another form",
         )
     return [found[key] for key in sorted(found)]
