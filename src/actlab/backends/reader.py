@@ -39,6 +39,14 @@ class Span(Protocol):
         """One past the last."""
 
 
+class TokenSpan(NamedTuple):
+    """The plainest `Span`."""
+
+    ids: tuple[int, ...]
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True)
 class Reader:
     """A backbone together with how it is to be fed."""
@@ -101,7 +109,7 @@ def read_tokens(
     return [states[index] for index in range(len(spans))]
 
 
-def _plan(reader: Reader, inputs: "Sequence[_Input]") -> list[list[int]]:
+def _plan(reader: Reader, inputs: Sequence[TokenSpan]) -> list[list[int]]:
     return plan_batches(
         [len(one.ids) for one in inputs],
         batch_size=reader.batch_size,
@@ -130,17 +138,10 @@ def _as_saved(reader: Reader, rows_lbd: Float[Tensor, "l b d"]) -> Float[Tensor,
     return saved_lbd
 
 
-class _Input(NamedTuple):
-    """What has to be run of a text, and what is taken of it."""
-
-    ids: tuple[int, ...]
-    start: int
-    stop: int
-
-
-def _needed(reader: Reader, span: Span) -> _Input:
+def _needed(reader: Reader, span: Span) -> TokenSpan:
+    """Return what has to be run of a text, and what is taken of it."""
     cut_after = reader.is_causal and reader.facts.original_max_positions is None
-    return _Input(span.ids[: span.stop] if cut_after else span.ids, span.start, span.stop)
+    return TokenSpan(span.ids[: span.stop] if cut_after else span.ids, span.start, span.stop)
 
 
 def _means(start_b: Tensor, stop_b: Tensor, place_t: Tensor) -> Callable[[Tensor], Tensor]:
@@ -158,7 +159,7 @@ def _tokens(start_b: Tensor, stop_b: Tensor, place_t: Tensor) -> Callable[[Tenso
 _MakePick = Callable[[Tensor, Tensor, Tensor], Callable[[Tensor], Tensor]]
 
 
-def _run(reader: Reader, inputs: Sequence[_Input], make_pick: _MakePick) -> Float[Tensor, "l n d"]:
+def _run(reader: Reader, inputs: Sequence[TokenSpan], make_pick: _MakePick) -> Float[Tensor, "l n d"]:
     """Run one batch; on a device that has too little memory, run its halves."""
     try:
         return _run_whole(reader, inputs, make_pick)
@@ -176,7 +177,7 @@ def _run(reader: Reader, inputs: Sequence[_Input], make_pick: _MakePick) -> Floa
     return torch.cat([_run(reader, inputs[:half], make_pick), _run(reader, inputs[half:], make_pick)], dim=1)
 
 
-def _run_whole(reader: Reader, inputs: Sequence[_Input], make_pick: _MakePick) -> Float[Tensor, "l n d"]:
+def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], make_pick: _MakePick) -> Float[Tensor, "l n d"]:
     lengths = [len(one.ids) for one in inputs]
     ids_bt = torch.zeros(len(inputs), max(lengths), dtype=torch.long)
     for row, one in enumerate(inputs):

@@ -68,13 +68,14 @@ class _Job:
         self.layers = tuple(sorted({sae.layer for sae in self.saes}))
         self.states: StatesSource = StoredStates(config) if config.from_hidden is not None else ModelStates(config)
         self.states.check_layers(self.layers)
+        self.described = self.states.describe()
         for sae in self.saes:
             if sae.d_in != self.states.hidden_dim:
                 raise ConfigError(
                     f"{sae.path} reads {sae.d_in} numbers a token, but the states have {self.states.hidden_dim}",
                     hint="is it this model's SAE, and of the residual stream?",
                 )
-            _warn_of_another_model(sae, self.states.describe())
+            _warn_of_another_model(sae, self.described)
         self.output = output_of(Path(config.output).expanduser())
 
         if config.from_hidden is not None and self.output.resolve() == Path(config.from_hidden).expanduser().resolve():
@@ -84,7 +85,7 @@ class _Job:
         """Return all that decides the folder's bytes."""
         identity = identity_of(self.config) | {
             "layers": list(self.layers),
-            **self.states.describe(),
+            **self.described,
             "n_sentences": self.states.n_sentences,
             "hidden_dim": self.states.hidden_dim,
             "num_features": self.saes[0].n_features,

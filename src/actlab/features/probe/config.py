@@ -1,7 +1,7 @@
 """The settings of `actlab train-probe`."""
 
 import math
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from actlab.ground.errors import ConfigError
@@ -21,7 +21,7 @@ class ProbeConfig(CommonOptions):
     """The activations of class 1: a split's folder of a dump, or a dump that has only one split."""
     negative: str | None = execution(None)
     """The activations of class 0."""
-    output: str = execution(MISSING)
+    output: str = execution()
     """Folder to write: results.json, the weights and the plots."""
     model_type: Literal["auto", "logistic", "ridge", "difference-of-means"] = "auto"
     """The probe; "auto" is logistic for whole labels and ridge for a target of decimal numbers."""

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ from torch import Tensor
 
 from actlab.backends.hub import find_model, model_files
 from actlab.backends.models import environment, load_tokenizer, pick_device, read_facts, token_limit
+from actlab.backends.reader import Reader, TokenSpan
 from actlab.backends.saes import saelens
 from actlab.backends.selftest import load_reader
 from actlab.features.train_sae.compute import Sae, Step, train
 from actlab.features.train_sae.config import TrainSaeConfig
-from actlab.features.train_sae.source import Text, read_texts, residual_batches, tokenise
+from actlab.features.train_sae.source import read_texts, residual_batches, tokenise
 from actlab.ground.layers import parse_layers
 from actlab.ground.manifest import METADATA, file_entry, to_json
 from actlab.ground.options import identity_of, takes
@@ -68,8 +70,21 @@ class _Job:
         self.source = read_texts(config.input, text_column=config.text_column, limit=config.limit)
         tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
         most = token_limit(self.facts, tokenizer, config.max_length)
-        self.texts: list[Text] = tokenise(tokenizer, self.source.texts, most)
+        self.texts: list[TokenSpan] = tokenise(tokenizer, self.source.texts, most)
         self.output = output_of(Path(config.output).expanduser())
+
+    @cached_property
+    def reader(self) -> Reader:
+        """The model, loaded once for all layers."""
+        reader = load_reader(
+            *(self.model, self.facts, self.layers, self.texts[:64]),
+            batch_size=32,
+            batch_tokens=4096,
+            dtype="auto",
+            device=self.device,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+        return dataclasses.replace(reader, dtype=torch.float32)
 
     def plan(self) -> Plan:
         """Return all that decides the SAEs' bytes."""
@@ -123,15 +138,7 @@ def plan_sae_training(config: TrainSaeConfig) -> PlannedSaes:
 def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[list[NewFile], dict[str, Any]]:
     """Train the SAE of one layer and return its files and its record."""
     config = job.config
-    reader = load_reader(
-        *(job.model, job.facts, (layer,), job.texts[:64]),
-        batch_size=32,
-        batch_tokens=4096,
-        dtype="auto",
-        device=job.device,
-        trust_remote_code=config.trust_remote_code,
-    )
-    reader = dataclasses.replace(reader, dtype=torch.float32)
+    reader = dataclasses.replace(job.reader, layers=(layer,))
     batches = residual_batches(
         reader, job.texts, batch_size=config.batch_size, n_steps=config.n_steps + 1, seed=config.seed
     )

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from actlab.backends.reader import Reader, read_tokens
+from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
 from actlab.ground.seeds import derive_seed
@@ -22,14 +22,6 @@ _BUFFER_TOKENS = 1 << 16
 """Tokens that are shuffled together."""
 _TEXTS_A_READ = 64
 _HINT = 'write JSONL rows of {"text": …}, or a CSV with a text column'
-
-
-class Text(NamedTuple):
-    """A text as tokens; those of its own are `start` to `stop` - 1."""
-
-    ids: tuple[int, ...]
-    start: int
-    stop: int
 
 
 class Texts(NamedTuple):
@@ -73,7 +65,7 @@ def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     return texts
 
 
-def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Text]:
+def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[TokenSpan]:
     """Turn texts into tokens, cut at `max_tokens`; special tokens in front are run and not read."""
     made = []
     for text in texts:
@@ -81,14 +73,14 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Text
         ids, special = encoding["input_ids"][:max_tokens], encoding["special_tokens_mask"][:max_tokens]
         own = [place for place, is_special in enumerate(special) if not is_special]
         if own:
-            made.append(Text(tuple(ids), own[0], own[-1] + 1))
+            made.append(TokenSpan(tuple(ids), own[0], own[-1] + 1))
     if not made:
         raise DataError("the texts have no token", hint="give longer texts, or raise --max-length")
     return made
 
 
 def residual_batches(
-    reader: Reader, texts: Sequence[Text], *, batch_size: int, n_steps: int, seed: int
+    reader: Reader, texts: Sequence[TokenSpan], *, batch_size: int, n_steps: int, seed: int
 ) -> Iterator[Float[Tensor, "t d"]]:
     """Yield `n_steps` batches of residuals of one layer, texts in a new order every pass.
 
@@ -115,7 +107,7 @@ def _filled(buffer_td: Tensor, stream: Iterator[Tensor], wanted: int) -> Tensor:
     return buffer_td
 
 
-def _stream(reader: Reader, texts: Sequence[Text], draw: torch.Generator) -> Iterator[Tensor]:
+def _stream(reader: Reader, texts: Sequence[TokenSpan], draw: torch.Generator) -> Iterator[Tensor]:
     """Yield the residuals of some texts after the other, without end."""
     while True:
         order = torch.randperm(len(texts), generator=draw).tolist()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from actlab.backends.hub import ModelFolder, find_model, model_files
 from actlab.backends.models import ModelFacts, load_tokenizer, pick_device, read_facts, token_limit
-from actlab.backends.reader import Reader, read_tokens
+from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.source import Dropped, Row, Sentences, read_sentences
@@ -32,14 +32,6 @@ class _Text(NamedTuple):
     stop: int
     ends: tuple[int, ...]
     """Where each of its own tokens ends in the text."""
-
-
-class _Read(NamedTuple):
-    """What the reader is asked for: the rows to be saved of a text."""
-
-    ids: tuple[int, ...]
-    start: int
-    stop: int
 
 
 class ModelStates:
@@ -102,7 +94,7 @@ class ModelStates:
             yield self._read_group(group, layers)
 
     def _read_group(self, texts: Sequence[_Text], layers: tuple[int, ...]) -> ReadStates:
-        wanted = [_Read(text.ids, self._first_row(text), text.stop) for text in texts]
+        wanted = [TokenSpan(text.ids, self._first_row(text), text.stop) for text in texts]
         reader = self._open(layers, wanted)
         read = ReadStates([], [])
         for text, one, hidden_lrd in zip(texts, wanted, read_tokens(reader, wanted), strict=True):
@@ -160,14 +152,14 @@ class ModelStates:
         ends = tuple(made["offset_mapping"][place][1] for place in own)
         return _Text(row, tuple(made["input_ids"]), own[0], own[-1] + 1, ends)
 
-    def _open(self, layers: tuple[int, ...], texts: Sequence[_Read]) -> Reader:
+    def _open(self, layers: tuple[int, ...], texts: Sequence[TokenSpan]) -> Reader:
         if self._reader is None:
             config = self._config
             reader = load_reader(
                 self._model,
                 self._facts,
                 layers,
-                [_Read(text.ids, text.stop - 1, text.stop) for text in texts],
+                [TokenSpan(text.ids, text.stop - 1, text.stop) for text in texts],
                 batch_size=config.batch_size,
                 batch_tokens=config.batch_tokens,
                 dtype=config.model_dtype,

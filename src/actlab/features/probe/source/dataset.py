@@ -12,7 +12,7 @@ from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.leaks import judge, n_straddling
 from actlab.features.probe.source.samples import RAW, Affine, Samples, group_numbers
 from actlab.formats.classifier import ClassifierDataset, load_dataset
-from actlab.formats.splits import SIDES, read_splits
+from actlab.formats.splits import SIDES, Splits, read_splits
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import file_entry
 
@@ -28,8 +28,9 @@ def read_dataset(config: ProbeConfig) -> Samples:
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
-    groups = group_numbers(_groups(data, config))
-    sides, fingerprint = _sides(data, config)
+    splits = None if config.split is None else read_splits(config.split)
+    groups = group_numbers(data.groups if splits is None else splits.groups(_sentences(data)))
+    sides, fingerprint = _sides(data, splits)
     straddling = 0 if sides is None else n_straddling(groups, sides)
     standing = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
     scaled, space, scaling_notes = _scaling(data)
@@ -73,10 +74,9 @@ def _target(data: ClassifierDataset, path: Path) -> Shaped[np.ndarray, " n"]:
     return data.y.reshape(-1)
 
 
-def _sides(data: ClassifierDataset, config: ProbeConfig) -> tuple[Shaped[np.ndarray, " n"] | None, str | None]:
+def _sides(data: ClassifierDataset, splits: Splits | None) -> tuple[Shaped[np.ndarray, " n"] | None, str | None]:
     """Return each row's side and the fingerprint of the split that settled it: `--split`'s, or the file's own."""
-    if config.split is not None:
-        splits = read_splits(config.split)
+    if splits is not None:
         return splits.sides(_sentences(data)), splits.fingerprint
     found = data.metadata.get("split")
     if found is None:
@@ -86,11 +86,6 @@ def _sides(data: ClassifierDataset, config: ProbeConfig) -> tuple[Shaped[np.ndar
         raise DataError("the dataset's own split is not a side a row", hint="make the dataset anew, or give --split")
     fingerprint = data.metadata.get("split_fingerprint")
     return sides, None if fingerprint is None else str(fingerprint)
-
-
-def _groups(data: ClassifierDataset, config: ProbeConfig) -> Shaped[np.ndarray, " n"]:
-    """Return which rows belong together: a sentence's, and those of its near-duplicates where a split knows them."""
-    return data.groups if config.split is None else read_splits(config.split).groups(_sentences(data))
 
 
 def _sentences(data: ClassifierDataset) -> Int[np.ndarray, " n"]:
