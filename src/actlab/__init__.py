@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from actlab.formats.splits import read_splits
     from actlab.ground.errors import ActlabError
     from actlab.ground.layers import parse_layers_arg
+    from actlab.weights.config.data_gen import DataGenConfig
+    from actlab.weights.run import plan_data_gen, run_data_gen
+    from actlab.weights.sequence_sets import create_benchmark_dataset, create_sig_dataset
 
 __version__ = "0.1.0"
 
@@ -41,6 +44,7 @@ _HOMES = {
     "Activations": "actlab.formats.activations",
     "ActlabError": "actlab.ground.errors",
     "ClassifierDataset": "actlab.formats.classifier",
+    "DataGenConfig": "actlab.weights.config.data_gen",
     "DatasetConfig": "actlab.features.datasets.config",
     "EncodeConfig": "actlab.features.encode.config",
     "ExtractConfig": "actlab.activations.config",
@@ -50,6 +54,8 @@ _HOMES = {
     "SweepConfig": "actlab.features.sweep.config",
     "TrainSaeConfig": "actlab.features.train_sae.config",
     "compute_features": "actlab.features.encode.run",
+    "create_benchmark_dataset": "actlab.weights.sequence_sets",
+    "create_sig_dataset": "actlab.weights.sequence_sets",
     "extract_activations": "actlab.activations.run",
     "generate_datasets": "actlab.features.datasets.run",
     "get_final_token_data": "actlab.formats.sentences.final",
@@ -60,12 +66,14 @@ _HOMES = {
     "normalize_features": "actlab.features.datasets.compute",
     "open_activations": "actlab.formats.activations",
     "parse_layers_arg": "actlab.ground.layers",
+    "plan_data_gen": "actlab.weights.run",
     "plan_extraction": "actlab.activations.run",
     "plan_features": "actlab.features.encode.run",
     "preview_texts": "actlab.activations.run",
     "rank_features": "actlab.features.rank.run",
     "read_ranking": "actlab.formats.ranking",
     "read_splits": "actlab.formats.splits",
+    "run_data_gen": "actlab.weights.run",
     "save_dataset": "actlab.formats.classifier",
     "show_activations": "actlab.activations.show",
     "sweep_datasets": "actlab.features.sweep.run",
@@ -78,6 +86,7 @@ __all__ = [
     "Activations",
     "ActlabError",
     "ClassifierDataset",
+    "DataGenConfig",
     "DatasetConfig",
     "EncodeConfig",
     "ExtractConfig",
@@ -87,6 +96,8 @@ __all__ = [
     "SweepConfig",
     "TrainSaeConfig",
     "compute_features",
+    "create_benchmark_dataset",
+    "create_sig_dataset",
     "extract_activations",
     "generate_datasets",
     "get_final_token_data",
@@ -97,12 +108,14 @@ __all__ = [
     "normalize_features",
     "open_activations",
     "parse_layers_arg",
+    "plan_data_gen",
     "plan_extraction",
     "plan_features",
     "preview_texts",
     "rank_features",
     "read_ranking",
     "read_splits",
+    "run_data_gen",
     "save_dataset",
     "show_activations",
     "sweep_datasets",

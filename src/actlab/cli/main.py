@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from actlab import __version__
-from actlab.cli import activations, datasets, features, probe, rank, split
+from actlab.cli import activations, datasets, features, probe, push, rank, split, weights
 from actlab.ground.errors import ActlabError, did_you_mean
 
 EXIT_USAGE = 2
@@ -49,9 +49,13 @@ COMMANDS = (
     features.sweep,
     features.train,
     probe.train,
+    weights.create_sig_dataset,
+    weights.create_benchmark_dataset,
+    weights.run,
     datasets.show,
     datasets.verify,
     datasets.seal,
+    push.push,
 )
 for one in COMMANDS:
     actlab.add_command(one)

@@ -1,8 +1,10 @@
 """What the user can mend. Everything else is a bug and keeps its traceback."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 
 class ActlabError(Exception):
@@ -13,6 +15,10 @@ class ActlabError(Exception):
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[str]]:
+        """Take the hint along from a worker process."""
+        return functools.partial(type(self), hint=self.hint), (str(self),)
 
 
 class ConfigError(ActlabError):

@@ -1,0 +1,101 @@
+"""`run-data-gen` and what belongs to it: sequences, scores, rebuilding an example."""
+
+import logging
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from actlab.cli.common import EXIT_DROPPED, format_bytes, print_json, print_plan, set_loudness
+from actlab.ground.options import command
+from actlab.weights.config.data_gen import DataGenConfig
+from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
+
+if TYPE_CHECKING:
+    from actlab.weights.run import PlannedGeneration
+
+log = logging.getLogger("actlab")
+
+
+@command("create-sig-dataset", SigDatasetConfig)
+def create_sig_dataset(config: SigDatasetConfig) -> None:
+    """Make the sequences on which every subject network's activation signature is taken.
+
+    Distinct sequences, the positives balanced over the enabled patterns, the negatives satisfying none.
+
+    \b
+    actlab create-sig-dataset --config-path configs/run_data_gen_quick.yaml --filename sig.json --size 200
+    """
+    from actlab.weights.sequence_sets import create_sig_dataset
+
+    set_loudness(config.quiet)
+    made = create_sig_dataset(config)
+    if config.json:
+        print_json(made)
+    else:
+        click.echo(str(made.path))
+
+
+@command("create-benchmark-dataset", BenchmarkConfig)
+def create_benchmark_dataset(config: BenchmarkConfig) -> None:
+    """Make sequences of each enabled pattern, to measure networks on.
+
+    \b
+    actlab create-benchmark-dataset --config-path configs/run_data_gen_quick.yaml --filename benchmark.json
+    """
+    from actlab.weights.sequence_sets import create_benchmark_dataset
+
+    set_loudness(config.quiet)
+    made = create_benchmark_dataset(config)
+    if config.json:
+        print_json(made)
+    else:
+        click.echo(str(made.path))
+
+
+@command("run-data-gen", DataGenConfig)
+def run(config: DataGenConfig) -> None:
+    """Train small subject networks in two stages, and write them as data for models that interpret weights.
+
+    Stage 1 trains on rows of which one pattern's labels are corrupted, stage 2 on clean ones. An example is accepted
+    when that pattern gains and no other loses, measured on held-out rows with the weights as they are stored.
+    configs/ has a quick config, one of good values, and the reference values; --set changes single keys.
+
+    \b
+    actlab create-sig-dataset --config-path configs/run_data_gen_quick.yaml --filename sig.json --size 200
+    actlab run-data-gen --config-path configs/run_data_gen_quick.yaml
+    actlab run-data-gen --config-path FILE.yaml --set dataset.output_dataset_length=5000 --workers 8
+    """
+    from actlab.weights.run import plan_data_gen, run_data_gen
+
+    set_loudness(config.quiet)
+    if config.dry_run:
+        print_plan(plan_data_gen(config), _plan_as_text, as_json=config.json)
+        return
+    done = run_data_gen(config)
+    if config.json:
+        print_json(done)
+    elif done.is_sealed:
+        click.echo(str(done.path))
+    if not done.is_sealed:
+        log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
+        return
+    share = done.n_examples / max(done.n_attempts, 1)
+    log.info("%d examples of %d networks that were trained (%.1f %%)", done.n_examples, done.n_attempts, 100 * share)
+    if done.url:
+        log.info("sent to %s", done.url)
+    if done.n_dropped:
+        log.warning("%s: %d slots have no example, listed in its dropped.jsonl", done.path, done.n_dropped)
+        sys.exit(EXIT_DROPPED)
+
+
+def _plan_as_text(plan: "PlannedGeneration") -> str:
+    heldout = f"\n  held out: networks with both {' and '.join(plan.heldout_pair)}" if plan.heldout_pair else ""
+    return (
+        f"{plan.path}\n"
+        f"  {plan.n_units} units, {plan.n_examples} examples, networks of {plan.n_parameters[0]} to "
+        f"{plan.n_parameters[1]} parameters\n"
+        f"  patterns: {', '.join(plan.patterns)}{heldout}\n"
+        f"  about {format_bytes(plan.bytes_to_write)} to write, {format_bytes(plan.bytes_free)} free; "
+        f"about {format_bytes(plan.bytes_of_memory)} of memory a worker"
+    )

@@ -1,0 +1,105 @@
+"""Sets of labelled letter sequences as JSON files: signature datasets and benchmark datasets."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actlab.ground.errors import DataError
+
+NEGATIVE = "none"
+"""What stands for the pattern of a sequence that satisfies none."""
+
+
+class Sequences(NamedTuple):
+    """Sequences, each with the pattern that it was drawn for."""
+
+    sequences: list[str]
+    """Letters, "ACB…", all of one length."""
+    labels: list[bool]
+    patterns: list[str]
+    """`NEGATIVE` where the label is false."""
+    vocab: list[str]
+
+
+def signature_json(drawn: Sequences, *, pattern_names: Sequence[str]) -> bytes:
+    """Return a signature dataset's file in the documented form."""
+    counts = Counter(drawn.patterns)
+    n_yes = sum(drawn.labels)
+    content = {
+        "examples": [
+            {"sequence": list(sequence), "label": int(label), "pattern": pattern}
+            for sequence, label, pattern in zip(drawn.sequences, drawn.labels, drawn.patterns, strict=True)
+        ],
+        "name": "signature_dataset",
+        "description": "Sequences on which every subject network's activations are recorded",
+        "purpose": "A network's activation signature",
+        "num_examples": len(drawn.sequences),
+        "pattern_coverage": {name: counts[name] for name in [*pattern_names, NEGATIVE]},
+        "metadata": {
+            "vocab": drawn.vocab,
+            "sequence_length": len(drawn.sequences[0]),
+            "total_patterns": len(pattern_names),
+            "pattern_names": list(pattern_names),
+            "samples_per_pattern": n_yes // len(pattern_names),
+            "positive_examples": n_yes,
+            "negative_examples": len(drawn.labels) - n_yes,
+        },
+    }
+    return _as_bytes(content)
+
+
+def benchmark_json(drawn: Sequences, *, pattern_names: Sequence[str], samples_per_pattern: int) -> bytes:
+    """Return a benchmark dataset's file in the documented form: positives only."""
+    examples = [
+        {"sequence": list(sequence), "pattern": pattern, "pattern_id": list(pattern_names).index(pattern)}
+        for sequence, pattern in zip(drawn.sequences, drawn.patterns, strict=True)
+    ]
+    content = {
+        "examples": examples,
+        "total_examples": len(examples),
+        "patterns": list(pattern_names),
+        "samples_per_pattern": samples_per_pattern,
+    }
+    return _as_bytes(content)
+
+
+def _as_bytes(content: dict[str, Any]) -> bytes:
+    """Return JSON with one example a line, so that people can read it and diff it."""
+    examples = ",\n".join("    " + json.dumps(example) for example in content["examples"])
+    rest = json.dumps({key: value for key, value in content.items() if key != "examples"}, indent=2)
+    return f'{{\n  "examples": [\n{examples}\n  ],\n{rest[2:]}\n'.encode()
+
+
+def read_sequences(path: Path, *, vocab_size: int, sequence_length: int, made_by: str) -> Sequences:
+    """Read a signature or benchmark dataset made for these sizes; `made_by` is the command that makes one.
+
+    Raises:
+        DataError: It is not there, not such a file, empty, or of another length or vocabulary.
+    """
+    hint = f"make one with: actlab {made_by}"
+    try:
+        examples = json.loads(path.read_text(encoding="utf-8"))["examples"]
+        rows = [(list(row["sequence"]), row.get("label", 1), row.get("pattern") or NEGATIVE) for row in examples]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint=hint) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DataError(f"{path} has no examples with a sequence each", hint=hint) from None
+    vocab = [chr(ord("A") + token) for token in range(vocab_size)]
+    for number, (sequence, label, pattern) in enumerate(rows):
+        if len(sequence) != sequence_length or not all(letter in vocab for letter in sequence):
+            raise DataError(
+                f"{path}: example {number} is not {sequence_length} letters from A to {vocab[-1]}: {sequence!r}"[:300],
+                hint="it was made for another model.vocab_size or sequence_length: make one with this config",
+            )
+        if label not in (0, 1) or not isinstance(pattern, str):
+            raise DataError(f"{path}: example {number} has label {label!r} and pattern {pattern!r}", hint=hint)
+    if not rows:
+        raise DataError(f"{path} is empty", hint=hint)
+    return Sequences(
+        ["".join(sequence) for sequence, _, _ in rows],
+        [bool(label) for _, label, _ in rows],
+        [pattern for _, _, pattern in rows],
+        vocab,
+    )

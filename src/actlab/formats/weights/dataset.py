@@ -1,0 +1,188 @@
+"""The way back from a dataset's tables to arrays."""
+
+# o outputs of a layer, i its inputs, n rows, p positions
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float, Integer
+
+from actlab.formats.weights.tables import (
+    ATTEMPTS,
+    ATTEMPTS_FILE,
+    CONFIG_FILE,
+    KIND,
+    SIGNATURE_FILE,
+    SPLITS,
+    STORE,
+    TASKS,
+    tokens_of,
+)
+from actlab.ground.errors import DataError, StorageError
+from actlab.ground.manifest import METADATA, read_manifest
+from actlab.ground.options import read_yaml
+
+
+class LayerArrays(NamedTuple):
+    """One Linear's parameters."""
+
+    weight: Float[np.ndarray, "o i"]
+    bias: Float[np.ndarray, " o"]
+
+
+class StoredRows(NamedTuple):
+    """An example's stored rows of one part."""
+
+    tokens: Integer[np.ndarray, "n p"]
+    labels: Bool[np.ndarray, " n"]
+    patterns: list[str | None]
+    """For which a row was drawn; None where it satisfies none of the network's."""
+
+    def indices(self, names: Sequence[str]) -> Integer[np.ndarray, " n"]:
+        """Return each row's pattern as its place among the network's patterns, -1 for none."""
+        places: dict[str | None, int] = {name: place for place, name in enumerate(names)}
+        return np.array([places.get(pattern, -1) for pattern in self.patterns], dtype=np.int16)
+
+
+class WeightsDataset:
+    """A sealed dataset of weights, read table by table; of examples that are named, only their units' files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        manifest = read_manifest(folder)
+        if manifest is None or manifest["kind"] != KIND or not (folder / METADATA).is_file():
+            raise StorageError(f"{folder} is no dataset of weights", hint="name a folder that run-data-gen made")
+        self.manifest = manifest
+        self.identity: dict[str, Any] = manifest["identity"]
+        self.n_slots: int = self.identity["dataset.output_dataset_length"]
+        self._unit_size: int = self.identity["pipeline.checkpoint_interval"]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that it has."""
+        return tuple(task for task in TASKS if self.identity[f"task_generation.include_{task}"])
+
+    def settings(self) -> dict[str, Any]:
+        """Return its `config.yaml`, with the path of its signature dataset."""
+        settings = read_yaml(self.folder / CONFIG_FILE)
+        settings.setdefault("signature", {})["dataset_path"] = str(self.folder / SIGNATURE_FILE)
+        return settings
+
+    def unit_of(self, example_id: int) -> range:
+        """Return all ids of the unit in which an example was made, given-up ones too."""
+        first = example_id - example_id % self._unit_size
+        return range(first, min(first + self._unit_size, self.n_slots))
+
+    def by_unit(self, example_ids: Iterable[int]) -> list[list[int]]:
+        """Share ids out by unit, both in ascending order."""
+        shared: dict[int, list[int]] = {}
+        for example_id in sorted(example_ids):
+            shared.setdefault(example_id // self._unit_size, []).append(example_id)
+        return list(shared.values())
+
+    def table(self, name: str, example_ids: Iterable[int] | None = None) -> pa.Table:
+        """Read a table of the store, or the rows of some examples, in the examples' order.
+
+        Raises:
+            StorageError: A file is missing or damaged.
+        """
+        wanted = None if example_ids is None else list(example_ids)
+        return self._read(f"store/{name}", STORE[name], wanted)
+
+    def attempts(self) -> pa.Table:
+        """Read what came of every network that was trained.
+
+        Raises:
+            StorageError: The file is missing or damaged.
+        """
+        with self._damage():
+            return pq.read_table(self.folder / ATTEMPTS_FILE, schema=ATTEMPTS)
+
+    def specs(self, example_ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of `specs`.
+
+        Raises:
+            DataError: One of the examples is not in the dataset.
+        """
+        wanted = None if example_ids is None else list(example_ids)
+        rows: list[dict[str, Any]] = self.table("specs", wanted).to_pylist()
+        there = {row["example_id"] for row in rows}
+        for example_id in wanted or ():
+            if example_id not in there:
+                raise DataError(f"there is no example {example_id} in {self.folder}", hint="see its store/specs")
+        return rows
+
+    def weights(self, example_ids: Iterable[int]) -> dict[tuple[int, str], list[LayerArrays]]:
+        """Return the layers of examples' networks, by example and "degraded" or "improved"."""
+        table = self.table("weights", example_ids).combine_chunks()
+        places = table.select(["example_id", "model", "n_outputs", "n_inputs"]).to_pylist()
+        networks: dict[tuple[int, str], list[LayerArrays]] = {}
+        for row, weight, bias in zip(places, _arrays(table["weight"]), _arrays(table["bias"]), strict=True):
+            layer = LayerArrays(weight.reshape(row["n_outputs"], row["n_inputs"]), bias)
+            networks.setdefault((row["example_id"], row["model"]), []).append(layer)
+        return networks
+
+    def rows(self, example_ids: Iterable[int], part: str = "test") -> dict[int, StoredRows]:
+        """Return examples' stored rows of "train", "validation" or "test"."""
+        table = self._read("store/rows", STORE["rows"], list(example_ids), ("part", "==", part))
+        sequences, patterns = table["sequence"].to_pylist(), table["pattern"].to_pylist()
+        ids, labels = table["example_id"].to_numpy(), table["label"].to_numpy() > 0
+        bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
+        return {
+            int(ids[first]): StoredRows(tokens_of(sequences[first:end]), labels[first:end], patterns[first:end])
+            for first, end in pairwise(bounds)
+            if first < end
+        }
+
+    def records(
+        self, task: str, example_ids: Iterable[int] | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the split and the columns of each example of a task.
+
+        Raises:
+            StorageError: A file is damaged.
+        """
+        wanted = None if example_ids is None else set(example_ids)
+        for split in SPLITS:
+            for file in self._files(f"{task}/{split}", wanted):
+                with self._damage():
+                    for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=columns):
+                        for row in batch.to_pylist():
+                            if wanted is None or row["example_id"] in wanted:
+                                yield split, row
+
+    def _read(self, name: str, schema: pa.Schema, wanted: list[int] | None, *also: tuple[str, str, Any]) -> pa.Table:
+        filters = None if wanted is None else [("example_id", "in", wanted), *also]
+        with self._damage():
+            tables = [pq.read_table(file, schema=schema, filters=filters) for file in self._files(name, wanted)]
+        return pa.concat_tables(tables) if tables else schema.empty_table()
+
+    def _files(self, name: str, wanted: Iterable[int] | None) -> list[Path]:
+        if wanted is None:
+            return sorted(self.folder.glob(f"{name}-*.parquet"))
+        units = sorted({example_id // self._unit_size for example_id in wanted})
+        files = [self.folder / f"{name}-{unit:05d}.parquet" for unit in units]
+        return [file for file in files if file.is_file()]
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise StorageError(f"{self.folder}: {error}", hint="actlab verify tells what is damaged") from error
+
+
+def _arrays(column: pa.ChunkedArray) -> list[np.ndarray]:
+    """Return each list of a column as an array."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return [
+        array
+        for chunk in chunks
+        for array in np.split(chunk.flatten().to_numpy(), np.cumsum(chunk.value_lengths())[:-1])
+    ]

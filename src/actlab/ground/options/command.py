@@ -1,0 +1,99 @@
+"""From a config dataclass to a click command."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
+from actlab.ground.options.settings import by_option, from_settings, parse_yaml, read_yaml
+
+
+def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], click.Command]:
+    """Make a click command whose options are the config's fields, and whose body gets the config.
+
+    Settings come from the defaults, then the file of `--config-path`, then `--set`, then the flags.
+    """
+
+    def decorate(body: Callable[[Any], None]) -> click.Command:
+        def callback(config_path: str | None, set_: tuple[str, ...] = (), **flags: Any) -> None:
+            settings = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
+            settings |= by_option(config_class, _assigned(set_))
+            given = {key.replace("__", "."): value for key, value in flags.items() if value not in (None, ())}
+            body(from_settings(config_class, settings | given))
+
+        params = [_click_parameter(option) for option in options_of(config_class) if option.flag]
+        if groups_of(config_class):
+            params.append(
+                click.Option(
+                    ["--set", "set_"],
+                    multiple=True,
+                    metavar="KEY.SUB=VALUE",
+                    help="One setting of the file, by its dotted name; may be given several times.",
+                )
+            )
+        params.append(
+            click.Option(["--config-path"], metavar="FILE.yaml", help="Settings from a YAML file; flags win over it.")
+        )
+        help_text = inspect.getdoc(body) or ""
+        return click.Command(
+            name, callback=callback, params=params, help=help_text, short_help=help_text.partition(".")[0]
+        )
+
+    return decorate
+
+
+def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Read `key.sub=value` pairs, the values as YAML.
+
+    Raises:
+        ConfigError: Not a pair, or a key twice.
+    """
+    settings: dict[str, Any] = {}
+    for one in assignments:
+        key, equals, value = one.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {one!r} is no setting", hint="write --set key.sub=value")
+        if key.strip() in settings:
+            raise ConfigError(f"--set gives {key.strip()} twice", hint="keep one of them")
+        settings[key.strip()] = parse_yaml(value, where=f"--set {key.strip()}")
+    return settings
+
+
+def _click_parameter(option: Option) -> click.Parameter:
+    kind: Any = click.Choice(option.choices) if option.choices else option.kind
+    metavar = {str: "TEXT", int: "N", float: "X"}.get(option.kind)
+    if option.is_argument:
+        return click.Argument(
+            [option.name],
+            type=kind,
+            required=not option.is_repeatable,
+            nargs=-1 if option.is_repeatable else 1,
+        )
+    assert option.flag is not None
+    help_text = option.help + _shown_default(option)
+    name = option.name.replace(".", "__")
+    if option.kind is bool:
+        flags = f"{option.flag}/--no-{option.flag[2:]}"
+        return click.Option([flags, name], default=None, help=help_text)
+    return click.Option(
+        [option.flag, name],
+        type=kind,
+        multiple=option.is_repeatable,
+        default=None,
+        metavar=None if option.choices else metavar,
+        help=help_text,
+    )
+
+
+def _shown_default(option: Option) -> str:
+    if option.default in (None, (), False):
+        return ""
+    if option.default is MISSING:
+        return "  [required]"
+    value = option.default
+    if option.is_repeatable:
+        value = ", ".join(map(str, value))
+    return f"  [default: {'yes' if value is True else value}]"

@@ -1,0 +1,206 @@
+"""From names and values to a config, and back."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from actlab.ground.errors import ConfigError, did_you_mean
+from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
+
+Config = TypeVar("Config")
+Result = TypeVar("Result")
+
+_YAML_HINT = "write one setting a line, as in  batch_size: 16"
+
+
+def identity_of(config: Any) -> dict[str, Any]:
+    """Return the settings that change the data, by (dotted) name."""
+    return {option.name: _value(config, option.name) for option in options_of(type(config)) if not option.is_execution}
+
+
+def to_settings(config: Any) -> dict[str, Any]:
+    """Return a config as a YAML file would hold it: groups are mappings, tuples lists."""
+    settings: dict[str, Any] = {}
+    for option in options_of(type(config)):
+        *path, name = option.name.split(".")
+        place = settings
+        for key in path:
+            place = place.setdefault(key, {})
+        value = _value(config, option.name)
+        place[name] = list(value) if isinstance(value, tuple) else value
+    return settings
+
+
+def from_settings(config_class: type[Config], settings: Mapping[str, Any]) -> Config:
+    """Make a config from names and values, as the Python API and a YAML file give them.
+
+    Groups are mappings, or dotted names. Paths may stand for strings, and one value for a repeatable option's tuple.
+
+    Raises:
+        ConfigError: An unknown name, a missing one, or a value of the wrong type.
+    """
+    options = {option.name: option for option in options_of(config_class)}
+    values = {name: _coerce(options[name], value) for name, value in by_option(config_class, settings).items()}
+    for option in options.values():
+        if option.default is MISSING and option.name not in values:
+            raise ConfigError(f"{option.name} must be given", hint="see --help")
+    values = {name: option.default for name, option in options.items() if "." in name} | values
+    for path, group_class in reversed(groups_of(config_class).items()):  # inner ones first
+        own = [name for name in values if name.rpartition(".")[0] == path]
+        values[path] = group_class(**{name.rpartition(".")[2]: values.pop(name) for name in own})
+    return config_class(**values)
+
+
+def by_option(config_class: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under their options' full names: groups taken apart, short names spelt out.
+
+    Raises:
+        ConfigError: An unknown name, one given twice, or a group that is no mapping.
+    """
+    options = {option.name: option for option in options_of(config_class)}
+    full_names = {option.alias: option.name for option in options.values() if option.alias}
+    groups = groups_of(config_class)
+    found: dict[str, Any] = {}
+
+    def add(key: str, value: Any) -> None:
+        name = full_names.get(key, key)
+        if name in groups:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name} is a group of settings, not {value!r}", hint=_known(name, options))
+            for inner, one in value.items():
+                add(f"{name}.{_key(inner)}", one)
+        elif name not in options:
+            parent = name.rpartition(".")[0]
+            otherwise = _known(parent if parent in groups else "", options)
+            raise ConfigError(
+                f"there is no setting {key!r}", hint=did_you_mean(name, [*options, *groups], otherwise=otherwise)
+            )
+        elif name in found:
+            raise ConfigError(f"{name} is set twice", hint="keep one of them")
+        else:
+            found[name] = value
+
+    for key, value in settings.items():
+        add(_key(key), value)
+    return found
+
+
+def takes(config_class: type) -> Callable[[Callable[[Any], Result]], Callable[..., Result]]:
+    """Give a function of one config the config's fields as keyword arguments, and `config_path` for a YAML file."""
+
+    def decorate(run: Callable[[Any], Result]) -> Callable[..., Result]:
+        @functools.wraps(run)
+        def with_settings(
+            config: Any = None, /, *, config_path: str | os.PathLike[str] | None = None, **settings: Any
+        ) -> Result:
+            if isinstance(config, config_class) and not settings and config_path is None:
+                return run(config)
+            if config is not None:
+                raise TypeError(f"give either one {config_class.__name__} or keyword arguments")
+            read = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
+            return run(from_settings(config_class, read | by_option(config_class, settings)))
+
+        parameters = inspect.signature(config_class).parameters.values()
+        returns = inspect.signature(run).return_annotation
+        with_settings.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            list(parameters), return_annotation=returns
+        )
+        return with_settings
+
+    return decorate
+
+
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a mapping of settings.
+
+    Raises:
+        ConfigError: The file is not there, is not YAML, is no mapping, or has a key twice.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config-path") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not YAML: {error}", hint=_YAML_HINT) from error
+    settings = parse_yaml(text, where=str(path))
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} holds a {type(settings).__name__}, not settings", hint=_YAML_HINT)
+    return {_key(key): value for key, value in settings.items()}
+
+
+def parse_yaml(text: str, *, where: str) -> Any:
+    """Return what a YAML text holds.
+
+    Raises:
+        ConfigError: It is not YAML, or a mapping in it has a key twice.
+    """
+    import yaml
+
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{where} is not YAML: {reason}", hint=_YAML_HINT) from error
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            keys = [_key(key.value) for key, _ in node.value]
+            if twice := sorted({key for key in keys if keys.count(key) > 1}):
+                raise ConfigError(f"{where} sets {twice[0]} twice", hint="keep one of them")
+            nodes += [value for _, value in node.value]
+    return content
+
+
+def _key(key: Any) -> str:
+    return str(key).replace("-", "_")
+
+
+def _known(group: str, options: Mapping[str, Option]) -> str:
+    inside = [name for name in options if not group or name.startswith(group + ".")]
+    return "known: " + ", ".join(inside)
+
+
+def _value(config: Any, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), config)
+
+
+def _coerce(option: Option, value: Any) -> Any:
+    if option.is_repeatable:
+        several = value if isinstance(value, list | tuple) else [value]
+        return tuple(_coerce_one(option, one) for one in several)
+    if isinstance(value, list | tuple) and option.kind is str and value:
+        value = ",".join(map(str, value))  # layers: [0, 5, -1] and splits: [EM, Neutral]
+    return _coerce_one(option, value)
+
+
+def _coerce_one(option: Option, value: Any) -> Any:
+    if option.kind is object or (value is None and option.is_optional):
+        return value
+    if isinstance(value, os.PathLike) and option.kind is str:
+        value = os.fspath(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if option.kind is float:
+            value = float(value)
+        elif option.kind is str:  # YAML reads `layers: 3` and `position: -1` as numbers
+            value = str(value)
+    if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
+        raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {value!r}", hint=option.help or "see --help")
+    if isinstance(value, str) and (not value or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
+        what = "is empty" if not value else "holds a character that no path or name can have"
+        raise ConfigError(f"{option.name} {what}", hint="leave the setting away for the default, if it has one")
+    if option.choices and value not in option.choices:
+        raise ConfigError(
+            f"{option.name} cannot be {value!r}",
+            hint=did_you_mean(str(value), option.choices, otherwise="use one of " + ", ".join(option.choices)),
+        )
+    return value
+
+
+_A = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

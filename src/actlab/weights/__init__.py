@@ -1,0 +1,1 @@
+"""From small subject networks to datasets for models that interpret weights."""

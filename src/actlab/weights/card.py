@@ -1,0 +1,92 @@
+"""The dataset card: what the dataset is, in measured numbers, and how to load it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from actlab.formats.weights import ATTEMPTS_FILE, CONFIG_FILE, SIGNATURE_FILE, SPLITS, STORE
+
+
+def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str]) -> str:
+    """Return the card, its head declaring every table as a configuration of `datasets.load_dataset`."""
+    front = yaml.safe_dump(
+        {"tags": ["actlab", "interpretability", "weights"], "configs": _configs(metadata, identity, tasks)},
+        sort_keys=False,
+    )
+    splits = ", ".join(f"{name} {n}" for name, n in metadata["splits"].items() if n)
+    heldout = " and ".join(metadata["heldout_pair"])
+    rejected = "\n".join(f"| {reason} | {count} |" for reason, count in metadata["rejected"].items()) or "| none | 0 |"
+    low, high = metadata["n_parameters"]
+    before, after = metadata["median_degraded_accuracy"], metadata["median_improved_accuracy"]
+    other_tables = ", ".join(name for name in STORE if name != "weights")
+    return f"""---
+{front}---
+# Weights of small subject networks, before and after a repair
+
+Each of the {metadata["n_examples"]} examples is one network at two moments: *degraded*, trained while most rows of one
+pattern had the wrong label, and *improved*, trained on from there on clean rows. A network reads
+{identity["model.sequence_length"]} letters out of {identity["model.vocab_size"]} and says whether they satisfy one of
+its patterns (of these: {", ".join(metadata["patterns"])}). It has {low} to {high} weights and biases.
+
+| | |
+|---|---|
+| examples | {metadata["n_examples"]} ({splits}) |
+| networks trained and judged | {metadata["n_attempts"]}, of which {100 * metadata["yield"]:.1f} % were accepted |
+| overall balanced accuracy, median | {before} degraded, {after} improved |
+| gain of the target pattern, median | {metadata["median_target_gain"]} |
+| largest loss of any other pattern | {-min(metadata["worst_other_change"], 0):.4f} |
+| precision and quantisation | {identity["model.precision"]}, {identity["model.quantization"]} |
+
+Every example met these criteria on held-out test rows, both networks as they are stored: {_criteria(identity)}.
+The test rows are in `store/rows`, so that anyone can measure again. A gain near its threshold is a measurement on
+{identity["validation.test_set_size"]} rows a pattern, and repeats on fresh rows only within its noise.
+
+Why the other networks were rejected (`attempts.parquet` has a row for each):
+
+| reason | networks |
+|---|---|
+{rejected}
+
+## Splits
+By family, the set of patterns and the architecture: no family is in two splits.{_heldout(heldout)}
+
+## Loading
+```python
+from datasets import load_dataset
+
+examples = load_dataset("PATH_OR_REPOSITORY", "{tasks[0]}", split="train")  # prompt, completion, …
+weights = load_dataset("PATH_OR_REPOSITORY", "weights", split="train")  # numbers
+```
+The other tables of numbers are {other_tables}, and attempts.
+`{CONFIG_FILE}` has the settings, `{SIGNATURE_FILE}` the sequences of the activation signatures.
+`actlab verify` checks the files, `actlab reproduce` trains an example again and compares.
+"""
+
+
+def _configs(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
+    configs: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        files = [{"split": split, "path": f"{task}/{split}-*.parquet"} for split in SPLITS if metadata["splits"][split]]
+        configs.append({"config_name": task, "data_files": files} | ({"default": True} if number == 0 else {}))
+    for table in STORE:
+        if table != "codes" or identity["model.quantization"] != "none":
+            configs.append({"config_name": table, "data_files": f"store/{table}-*.parquet"})
+    return [*configs, {"config_name": "attempts", "data_files": ATTEMPTS_FILE}]
+
+
+def _criteria(identity: dict[str, Any]) -> str:
+    by_pattern = (
+        f"the target pattern gains at least {identity['validation.min_pattern_improvement']}, no other pattern loses "
+        f"more than {identity['validation.max_other_degradation']}, "
+        if identity["validation.pattern_specific"]
+        else ""
+    )
+    return (
+        f"{by_pattern}the overall accuracy gains at least {identity['training.min_degradation_threshold']}, and the "
+        f"degraded network does not answer one way on more than {identity['validation.max_one_sided']} of the rows"
+    )
+
+
+def _heldout(pair: str) -> str:
+    return f' Networks that have both {pair} are all in "heldout", and in no other split.' if pair else ""

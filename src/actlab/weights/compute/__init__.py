@@ -1,0 +1,1 @@
+"""From drawn networks to judged examples: values in, values out."""

@@ -1,0 +1,96 @@
+"""Is an example what it claims to be? Measured on its test rows, both networks as they are stored."""
+
+# n rows, k patterns of the network
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from actlab.weights.config.data_gen import WeightsSettings
+from actlab.weights.networks import Architecture, Weights, answers
+from actlab.weights.rows import Rows
+
+ACCEPTED = "accepted"
+DIVERGED = "training diverged"
+UNTRAINED = "degraded network answers one way"
+TARGET = "target pattern gains too little"
+OTHERS = "another pattern loses too much"
+OVERALL = "overall accuracy gains too little"
+
+KEYS = {
+    DIVERGED: "lower model.learning_rate",
+    UNTRAINED: "raise staged_training.max_degraded_epochs or min_improvement_threshold, or model.learning_rate",
+    TARGET: "raise staged_training.corruption_rate, improvement_epochs or improvement_lr_factor",
+    OTHERS: "raise validation.test_set_size or staged_training.max_degraded_epochs, or lower improvement_lr_factor",
+    OVERALL: "raise staged_training.corruption_rate, or lower dataset.patterns.max_patterns_per_batch",
+}
+"""For each reason to reject, what to change when it is the usual one."""
+
+
+class Accuracies(NamedTuple):
+    """How often a network is right: balanced, the mean of its accuracies on yes rows and on no rows."""
+
+    yes_k: Float[np.ndarray, " k"]
+    """On the rows that were drawn for each pattern."""
+    no: float
+    """On the rows that satisfy none of the network's patterns, which all patterns share."""
+    overall_yes: float
+    """On all rows that satisfy one."""
+    yes_share: float
+    """How often it answers yes, where half of the rows ask for it."""
+
+    @property
+    def by_pattern(self) -> Float[np.ndarray, " k"]:
+        """Each pattern's balanced accuracy."""
+        balanced_k: np.ndarray = (self.yes_k + self.no) / 2
+        return balanced_k
+
+    @property
+    def overall(self) -> float:
+        """The balanced accuracy over all patterns together."""
+        return (self.overall_yes + self.no) / 2
+
+
+def measure(architecture: Architecture, weights: Weights, test: Rows, n_patterns: int) -> Accuracies:
+    """Measure a network on a test set."""
+    return accuracies(answers(architecture, weights, test.tokens), test, n_patterns)
+
+
+def accuracies(yes_n: Bool[np.ndarray, " n"], test: Rows, n_patterns: int) -> Accuracies:
+    """Return how often answers are right, by pattern and over all."""
+    yes_k = np.array([yes_n[test.patterns == pattern].mean() for pattern in range(n_patterns)])
+    no = 1 - yes_n[~test.labels].mean()
+    overall_yes = yes_n[test.labels].mean()
+    return Accuracies(yes_k, float(no), float(overall_yes), yes_share=float((overall_yes + 1 - no) / 2))
+
+
+class Change(NamedTuple):
+    """What stage 2 changed, in balanced accuracy."""
+
+    target_gain: float
+    worst_other: float
+    """The smallest change of another pattern, negative for a loss; 0 where there is no other."""
+    overall_gain: float
+
+
+def change(degraded: Accuracies, improved: Accuracies, target: int) -> Change:
+    """Compare the two networks of an example."""
+    change_k = improved.by_pattern - degraded.by_pattern
+    others = np.delete(change_k, target)
+    return Change(
+        float(change_k[target]), float(others.min()) if len(others) else 0.0, improved.overall - degraded.overall
+    )
+
+
+def verdict(degraded: Accuracies, changed: Change, config: WeightsSettings) -> str:
+    """Return `ACCEPTED`, or the first criterion that is not met."""
+    settings = config.validation
+    one_sided = max(degraded.yes_share, 1 - degraded.yes_share) > settings.max_one_sided
+    checks = [
+        (UNTRAINED, one_sided),
+        (TARGET, settings.pattern_specific and changed.target_gain < settings.min_pattern_improvement),
+        (OTHERS, settings.pattern_specific and -changed.worst_other > settings.max_other_degradation),
+        (OVERALL, changed.overall_gain < config.training.min_degradation_threshold),
+    ]
+    return next((reason for reason, is_met in checks if is_met), ACCEPTED)

@@ -1,0 +1,1 @@
+"""The settings of the commands that make and use datasets of weights."""

@@ -1,0 +1,222 @@
+"""The settings of `actlab run-data-gen`, and what they may be."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from actlab.ground.errors import ConfigError, did_you_mean
+from actlab.ground.options import RunOptions, group, options_of
+from actlab.ground.units import Part
+from actlab.weights.config.methods import check_methods
+from actlab.weights.config.networks import (
+    DatasetSettings,
+    ModelSettings,
+    PipelineSettings,
+    StagedTraining,
+    TrainingSettings,
+    ValidationSettings,
+)
+from actlab.weights.config.output import HubSettings, MetricsSettings, SignatureSettings, TaskSettings
+from actlab.weights.patterns import PATTERN_NAMES
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSettings:
+    """The groups of the YAML file, which every command that reads it shares.
+
+    Raises:
+        ConfigError: A setting is out of its range, or does not go with another.
+    """
+
+    signature: SignatureSettings = group(SignatureSettings())
+    """Signatures."""
+    model: ModelSettings = group(ModelSettings())
+    """Subject networks."""
+    dataset: DatasetSettings = group(DatasetSettings())
+    """The dataset."""
+    training: TrainingSettings = group(TrainingSettings())
+    """Training."""
+    staged_training: StagedTraining = group(StagedTraining())
+    """The two stages."""
+    validation: ValidationSettings = group(ValidationSettings())
+    """Acceptance."""
+    pipeline: PipelineSettings = group(PipelineSettings())
+    """The run."""
+    metrics: MetricsSettings = group(MetricsSettings(), is_execution=True)
+    """Following the run."""
+    task_generation: TaskSettings = group(TaskSettings())
+    """Prompts."""
+    hub: HubSettings = group(HubSettings(), is_execution=True)
+    """The hub."""
+
+    def __post_init__(self) -> None:
+        _check_bounds(self)
+        _check_refused(self)
+        _check_patterns(self)
+        check_methods(self.signature.neuron_profile_methods)
+        _check_digits(self.signature.prompt_format.digits)
+        _check_tasks(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataGenConfig(WeightsSettings, RunOptions):
+    """Which networks to train and how to write them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Part.parse(self.part or "1/1")
+        if self.hub.dataset_name is not None and self.part is not None:
+            raise ConfigError(
+                "hub.dataset_name does not go with --part", hint="leave it away, then: actlab push DIR --repo-id NAME"
+            )
+
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "model.num_layers.min": (1, 100),
+    "model.num_layers.max": (1, 100),
+    "model.neurons_per_layer.min": (1, 1024),
+    "model.neurons_per_layer.max": (1, 1024),
+    "model.dropout_rate": (0.0, 0.9),
+    "model.vocab_size": (5, 26),
+    "model.sequence_length": (4, 20),
+    "model.learning_rate.min": (1e-7, 1.0),
+    "model.learning_rate.max": (1e-7, 1.0),
+    "dataset.output_dataset_length": (1, 10**7),
+    "dataset.patterns.min_patterns_per_batch": (1, 100),
+    "dataset.patterns.max_patterns_per_batch": (1, 100),
+    "dataset.patterns.samples_per_pattern.min": (2, 10**5),
+    "dataset.patterns.negative_ratio": (0.05, 0.95),
+    "dataset.patterns.target_total_examples": (20, 10**5),
+    "dataset.patterns.max_total_examples": (20, 10**5),
+    "dataset.splits.validation": (0.0, 0.5),
+    "dataset.splits.test": (0.0, 0.5),
+    "training.epochs": (2, 10**4),
+    "training.batch_size": (1, 10**5),
+    "training.early_stopping.patience": (1, 10**4),
+    "training.min_degradation_threshold": (0.0, 1.0),
+    "training.validation_split": (0.05, 0.5),
+    "staged_training.max_degraded_epochs": (1, 10**4),
+    "staged_training.min_improvement_threshold": (0.0, 10.0),
+    "staged_training.improvement_epochs": (1, 10**4),
+    "staged_training.improvement_lr_factor": (1e-4, 100.0),
+    "staged_training.corruption_rate": (0.0, 1.0),
+    "validation.min_pattern_improvement": (0.0, 1.0),
+    "validation.max_other_degradation": (0.0, 1.0),
+    "validation.max_one_sided": (0.5, 1.0),
+    "validation.test_set_size": (20, 10**5),
+    "pipeline.random_seed": (0, 2**63 - 1),
+    "pipeline.checkpoint_interval": (1, 10**5),
+    "pipeline.max_threads": (1, 1024),
+    "pipeline.max_tries": (1, 10**5),
+    "metrics.tensorboard.port": (1, 65535),
+    "metrics.tensorboard.update_freq": (1, 10**6),
+    "task_generation.max_prompt_tokens": (1, 10**9),
+}
+"""The smallest and the largest value of each number."""
+
+_RANGES = ("model.num_layers", "model.neurons_per_layer", "model.learning_rate")
+
+_REFUSED: dict[str, tuple[Any, str]] = {
+    "pipeline.num_workers": (0, "there is no DataLoader: leave it 0; pipeline.max_threads sets the worker processes"),
+    "pipeline.pin_memory": (False, "there is no DataLoader: leave it false"),
+    "metrics.checkpoint.save_every_epoch": (
+        False,
+        "leave it false: the weights after stage 1 and the best of stage 2 are what the dataset holds",
+    ),
+    "metrics.checkpoint.save_optimizer_state": (
+        False,
+        "leave it false: an interrupted unit is trained again, from the same streams, to the same bytes",
+    ),
+    "hub.upload_only_at_end": (True, "leave it true: nothing unfinished is published"),
+}
+"""Keys of which only one value can be honoured, and why."""
+
+
+def _get(config: Any, name: str) -> Any:
+    for key in name.split("."):
+        config = getattr(config, key)
+    return config
+
+
+def _check_bounds(config: WeightsSettings) -> None:
+    about = {option.name: option.help for option in options_of(WeightsSettings)}
+    for name, (low, high) in BOUNDS.items():
+        value = _get(config, name)
+        if value is not None and not (low <= value <= high and math.isfinite(value)):
+            raise ConfigError(f"{name} {value} is not from {low} to {high}", hint=about[name])
+    for name in _RANGES:
+        ends = _get(config, name)
+        if ends.min > ends.max:
+            raise ConfigError(f"{name}: min {ends.min} is more than max {ends.max}", hint="swap them")
+    patterns = config.dataset.patterns
+    if patterns.target_total_examples > patterns.max_total_examples:
+        raise ConfigError(
+            f"dataset.patterns.target_total_examples {patterns.target_total_examples} is more than "
+            f"max_total_examples {patterns.max_total_examples}",
+            hint="raise max_total_examples",
+        )
+    if config.dataset.splits.validation + config.dataset.splits.test > 0.8:
+        raise ConfigError("dataset.splits leaves too little for train", hint="lower validation or test")
+
+
+def _check_refused(config: WeightsSettings) -> None:
+    for name, (only, hint) in _REFUSED.items():
+        if _get(config, name) != only:
+            raise ConfigError(f"{name} cannot be {_get(config, name)!r}", hint=hint)
+    if config.hub.token is not None:
+        raise ConfigError(
+            "hub.token holds a token",
+            hint="take it out of the file: use HF_TOKEN or the hub's own login (hf auth login)",
+        )
+
+
+def _check_patterns(config: WeightsSettings) -> None:
+    patterns = config.dataset.patterns
+    if patterns.min_patterns_per_batch > patterns.max_patterns_per_batch:
+        raise ConfigError(
+            f"dataset.patterns.min_patterns_per_batch {patterns.min_patterns_per_batch} is more than "
+            f"max_patterns_per_batch {patterns.max_patterns_per_batch}",
+            hint="swap them",
+        )
+    for number, name in enumerate(patterns.enabled_patterns):
+        if name not in PATTERN_NAMES:
+            raise ConfigError(
+                f"dataset.patterns.enabled_patterns names {name!r}, which is no pattern",
+                hint=did_you_mean(name, PATTERN_NAMES, otherwise="choose from " + ", ".join(PATTERN_NAMES)),
+            )
+        if name in patterns.enabled_patterns[:number]:
+            raise ConfigError(f"dataset.patterns.enabled_patterns names {name!r} twice", hint="name each pattern once")
+    letters = [chr(ord("A") + token) for token in range(config.model.vocab_size)]
+    for key in ("starts_with_token", "ends_with_token"):
+        token = getattr(patterns, key)
+        if token not in letters:
+            raise ConfigError(
+                f"dataset.patterns.{key} cannot be {token!r}",
+                hint=did_you_mean(token, letters, otherwise=f"use A to {letters[-1]}"),
+            )
+    fewest = math.ceil(
+        patterns.samples_per_pattern.min * patterns.max_patterns_per_batch / (1 - patterns.negative_ratio)
+    )
+    if fewest > patterns.max_total_examples:
+        raise ConfigError(
+            f"dataset.patterns.samples_per_pattern.min takes {fewest} rows for "
+            f"{patterns.max_patterns_per_batch} patterns, more than max_total_examples {patterns.max_total_examples}",
+            hint="lower it, or raise max_total_examples",
+        )
+
+
+def _check_digits(digits: str) -> None:
+    if digits != "round-trip" and not (digits.isdecimal() and 1 <= int(digits) <= 17):
+        raise ConfigError(
+            f"signature.prompt_format.digits cannot be {digits!r}", hint="use 1 to 17 decimals, or round-trip"
+        )
+
+
+def _check_tasks(config: WeightsSettings) -> None:
+    tasks = config.task_generation
+    if not (tasks.include_modification or tasks.include_classification):
+        raise ConfigError(
+            "no task is chosen", hint="set task_generation.include_modification or include_classification to true"
+        )
+    if tasks.max_prompt_tokens is not None and tasks.tokenizer is None:
+        raise ConfigError("--max-prompt-tokens counts with no tokenizer", hint="give --tokenizer DIR")

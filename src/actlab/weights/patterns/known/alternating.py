@@ -1,0 +1,24 @@
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+
+from actlab.weights.patterns.pattern import everywhere, pattern
+from actlab.weights.patterns.space import Space
+
+
+def _count(space: Space) -> int:
+    return space.vocab_size * (space.vocab_size - 1)
+
+
+def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
+    first_n = rng.integers(space.vocab_size, size=n)
+    second_n = (first_n + rng.integers(1, space.vocab_size, size=n)) % space.vocab_size
+    odd_p = np.arange(space.length) % 2
+    return np.where(odd_p, second_n[:, None], first_n[:, None]).astype(np.uint8)
+
+
+@pattern("Alternates between exactly two tokens", count=_count, draw=_draw)
+def alternating(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
+    """Hold for ABAB… with two different letters."""
+    same_two_n = everywhere(tokens_np[:, 2:] == tokens_np[:, :-2])
+    alternates_n: np.ndarray = same_two_n & (tokens_np[:, 0] != tokens_np[:, 1])
+    return alternates_n

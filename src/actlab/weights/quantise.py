@@ -1,0 +1,75 @@
+"""Few-valued weights: integer codes and a scale, and the floats that they stand for."""
+
+# o outputs of a layer, i its inputs; leading dimensions (a stack of networks) are carried along
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Quantization = Literal["none", "int8", "int4", "ternary", "binary"]
+QuantizationScale = Literal["per-tensor", "per-channel"]
+
+STRAIGHT_THROUGH = ("ternary", "binary")
+"""Trained with quantised weights: quantising afterwards ruins most networks."""
+
+_TERNARY_ZERO = 0.2
+"""Ternary sets to zero what is below this share of the largest magnitude."""
+
+
+class Quantised(NamedTuple):
+    """Codes, and the scale by which they are multiplied."""
+
+    codes: Tensor
+    """int8."""
+    scales: Tensor
+    """One number for all values, or one a channel; broadcasts over the codes."""
+
+    @property
+    def values(self) -> Tensor:
+        """The floats that the codes stand for."""
+        return self.codes * self.scales
+
+
+def _integer(levels: int) -> Callable[[Tensor, Tensor], Quantised]:
+    def quantise(values: Tensor, largest: Tensor) -> Quantised:
+        codes = torch.round(values * levels / torch.where(largest > 0, largest, 1))
+        return Quantised(codes.to(torch.int8), largest / levels)
+
+    return quantise
+
+
+def _ternary(values: Tensor, largest: Tensor) -> Quantised:
+    codes = torch.where(values.abs() < _TERNARY_ZERO * largest, 0, torch.sign(values))
+    return Quantised(codes.to(torch.int8), torch.ones_like(largest))
+
+
+def _binary(values: Tensor, largest: Tensor) -> Quantised:
+    codes = torch.where(values < 0, -1, 1)
+    return Quantised(codes.to(torch.int8), torch.ones_like(largest))
+
+
+_METHODS = {"int8": _integer(127), "int4": _integer(7), "ternary": _ternary, "binary": _binary}
+
+
+def quantise(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Quantised:
+    """Quantise values; `dims` are the dimensions that share one scale.
+
+    A weight (…, o, i) has `dims=(-2, -1)` per tensor and `(-1,)` per channel, a bias (…, o) has `(-1,)`: see `dims_of`.
+
+    >>> quantise(torch.tensor([0.5, -1.0, 0.1]), "ternary", dims=(-1,)).codes
+    tensor([ 1, -1,  0], dtype=torch.int8)
+    """
+    largest = values.abs().amax(dim=dims, keepdim=True)
+    return _METHODS[method](values, largest)
+
+
+def dims_of(scale: QuantizationScale, *, is_bias: bool) -> tuple[int, ...]:
+    """Return the dimensions that share one scale; a bias has one scale always."""
+    return (-1,) if is_bias or scale == "per-channel" else (-2, -1)
+
+
+def straight_through(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Tensor:
+    """Return the quantised values, with the gradient of the values themselves."""
+    return values + (quantise(values.detach(), method, dims=dims).values - values).detach()

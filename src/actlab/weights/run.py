@@ -1,0 +1,222 @@
+"""`actlab run-data-gen`: from settings to a dataset of networks' weights, a unit of slots at a time."""
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actlab.backends.gpt import one_thread
+from actlab.backends.models import environment, pick_device
+from actlab.backends.push import push_dataset, refuse_push
+from actlab.formats.weights import KIND
+from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
+from actlab.ground.options import takes
+from actlab.ground.progress import More, progress
+from actlab.ground.storage import NewFile, Plan, Staging, output_of, refuse_others, stage
+from actlab.ground.units import Part
+from actlab.weights.compute.unit import fill
+from actlab.weights.config.data_gen import DataGenConfig
+from actlab.weights.follow import curves
+from actlab.weights.networks import Architecture
+from actlab.weights.sink import finish, unit_files, unit_record
+from actlab.weights.source import Source
+
+log = logging.getLogger("actlab")
+
+_BYTES_PER_PARAMETER = 40
+"""On disk, of an example with one task: two networks in the store, texts of about nine characters a number."""
+
+
+class Generated(NamedTuple):
+    """What became of a run."""
+
+    path: Path
+    is_sealed: bool
+    """False where other parts are still at work."""
+    n_examples: int
+    n_attempts: int
+    n_dropped: int
+    """Slots of which no try was accepted."""
+    url: str | None = None
+    """Where the dataset was sent."""
+
+
+class PlannedGeneration(NamedTuple):
+    """What a run would take."""
+
+    path: Path
+    n_units: int
+    n_examples: int
+    patterns: list[str]
+    heldout_pair: list[str]
+    n_parameters: tuple[int, int]
+    """Of the smallest and the largest network."""
+    bytes_to_write: int
+    """About."""
+    bytes_free: int
+    bytes_of_memory: int
+    """About, for each worker."""
+
+
+class _Job:
+    """The settings, met with the files that are read."""
+
+    def __init__(self, config: DataGenConfig) -> None:
+        self.config = config
+        self.source = Source(config)
+        self.output = output_of(Path(config.pipeline.output_dir).expanduser())
+        for note in self.source.notes:
+            log.warning("%s", note)
+
+    def plan(self) -> Plan:
+        """Return all that decides the dataset's bytes, everything that is read having been read once."""
+        assert len(self.source.signature_rows.tokens)
+        if self.source.n_tokens is not None:
+            self.source.n_tokens("")
+        total, size = self.config.dataset.output_dataset_length, self.config.pipeline.checkpoint_interval
+        units = [
+            {"unit": unit, "first": first, "n": min(size, total - first)}
+            for unit, first in enumerate(range(0, total, size))
+        ]
+        return Plan(KIND, self.source.identity(), self.source.inputs(), units)
+
+
+class _Done(NamedTuple):
+    """A unit as a worker hands it back."""
+
+    unit: dict[str, Any]
+    files: list[NewFile]
+    record: dict[str, Any]
+    histories: dict[int, list[dict[str, Any]]]
+    """The losses of each accepted example."""
+    compute_s: float
+
+
+@takes(DataGenConfig)
+def run_data_gen(config: DataGenConfig) -> Generated:
+    """Train subject networks and write those that are accepted; `DataGenConfig` has the settings.
+
+    A finished dataset with the same settings is left as it is, a half-made one is continued.
+
+    Raises:
+        ActlabError: Something is wrong that the user can mend; its hint says how.
+    """
+    job = _Job(config)
+    plan = job.plan()
+    if config.hub.dataset_name is not None:
+        refuse_push(config.hub.dataset_name, private=config.hub.private)
+    refuse_others(job.output, plan, overwrite=config.overwrite)
+    with stage(job.output, plan, part=Part.parse(config.part or "1/1"), overwrite=config.overwrite) as dataset:
+        _work(job, dataset)
+        dataset.seal(finish)
+    url = None
+    if dataset.sealed and config.hub.dataset_name is not None:
+        name, private = config.hub.dataset_name, config.hub.private
+        url = push_dataset(dataset.output, name, private=private, quiet=config.quiet).url
+    return _outcome(dataset, url)
+
+
+def _work(job: _Job, dataset: Staging) -> None:
+    """Do the units of this task's part that are missing."""
+    config = job.config
+    missing = dataset.missing()
+    if not missing:
+        return
+    folder = Path(config.metrics.dir or job.output.with_name(job.output.name + ".tensorboard")).expanduser()
+    machine = environment(pick_device(config.pipeline.device))
+    total = sum(unit["n"] for unit in missing)
+    with (
+        progress("accepting", total=total, unit="example", quiet=config.quiet) as more,
+        curves(folder, config.metrics.tensorboard) as drawn,
+    ):
+        for done in _done_units(config, missing, _Tally(more)):
+            dataset.commit(done.unit, done.files, done.record | {"environment": machine})
+            dataset.log({"unit": done.unit["unit"], "compute_s": round(done.compute_s, 3), **machine})
+            drawn.add(done.record["attempts"], done.histories)
+
+
+class _Tally:
+    """Counts what was accepted and attempted, and shows it."""
+
+    def __init__(self, more: More) -> None:
+        self._more = more
+        self._accepted = self._attempted = 0
+
+    def __call__(self, accepted: int, attempted: int) -> None:
+        self._accepted += accepted
+        self._attempted += attempted
+        share = self._accepted / max(self._attempted, 1)
+        self._more(accepted, f"{self._accepted} of {self._attempted} attempts accepted, {share:.0%}")
+
+
+def _done_units(config: DataGenConfig, missing: list[dict[str, Any]], tally: _Tally) -> Iterator[_Done]:
+    """Yield units as they are done: here, round by round, or by worker processes in any order."""
+    n_workers = min(config.pipeline.max_threads, len(missing))
+    if n_workers == 1:
+        for unit in missing:
+            yield _do_unit(config, unit, tally)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+        workers = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+        for done in workers(delayed(_do_unit)(config, unit) for unit in missing):
+            accepted = sum(attempt["accepted"] for attempt in done.record["attempts"])
+            tally(accepted, len(done.record["attempts"]))
+            yield done
+
+
+def _do_unit(config: DataGenConfig, unit: dict[str, Any], tally: _Tally | None = None) -> _Done:
+    """Fill a unit's slots and make its files."""
+    from threadpoolctl import threadpool_limits
+
+    start = time.monotonic()
+    source = Source(config)
+    slots = range(unit["first"], unit["first"] + unit["n"])
+    with one_thread(), threadpool_limits(1):
+        filled = fill(source, slots, device=str(pick_device(config.pipeline.device)), told=tally or (lambda *_: None))
+        files = list(unit_files(source, unit["unit"], filled))
+    histories = {one.attempt.slot: [epoch._asdict() for epoch in one.history] for one in filled.examples}
+    return _Done(unit, files, unit_record(filled), histories, time.monotonic() - start)
+
+
+def _outcome(dataset: Staging, url: str | None) -> Generated:
+    manifest = read_manifest(dataset.output) if dataset.sealed else None
+    if manifest is None:
+        return Generated(dataset.output, is_sealed=False, n_examples=0, n_attempts=0, n_dropped=0)
+    metadata = read_json(dataset.output / METADATA)
+    n = n_dropped(manifest)
+    return Generated(dataset.output, True, metadata["n_examples"], metadata["n_attempts"], n, url)
+
+
+@takes(DataGenConfig)
+def plan_data_gen(config: DataGenConfig) -> PlannedGeneration:
+    """Return what a run with these settings would do and cost, without training or writing."""
+    job = _Job(config)
+    plan = job.plan()
+    refuse_others(job.output, plan, overwrite=config.overwrite)
+    model = config.model
+    smallest, largest = (
+        Architecture(model.vocab_size, model.sequence_length, n_layers, n, model.activation_types[0]).n_parameters
+        for n_layers, n in (
+            (model.num_layers.min, model.neurons_per_layer.min),
+            (model.num_layers.max, model.neurons_per_layer.max),
+        )
+    )
+    tasks = config.task_generation.include_modification + config.task_generation.include_classification
+    bytes_of_example = (smallest + largest) // 2 * _BYTES_PER_PARAMETER * tasks
+    n_in_unit = min(config.pipeline.checkpoint_interval, config.dataset.output_dataset_length)
+    there = next(folder for folder in (job.output, *job.output.absolute().parents) if folder.is_dir())
+    return PlannedGeneration(
+        path=job.output,
+        n_units=len(plan.units),
+        n_examples=config.dataset.output_dataset_length,
+        patterns=[pattern.name for pattern in job.source.patterns],
+        heldout_pair=list(job.source.heldout_pair),
+        n_parameters=(smallest, largest),
+        bytes_to_write=bytes_of_example * config.dataset.output_dataset_length,
+        bytes_free=shutil.disk_usage(there).free,
+        bytes_of_memory=300_000_000 + 4 * bytes_of_example * n_in_unit,
+    )

@@ -1,0 +1,1 @@
+"""How good an interpreter's predictions are, beside what needs no interpreter."""

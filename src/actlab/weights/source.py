@@ -1,0 +1,301 @@
+"""What a run reads, and the networks that it is to train: each drawn from (seed, slot, try) alone."""
+
+# n rows, p positions
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from actlab.backends.hub import find_model, model_files
+from actlab.backends.models import load_tokenizer
+from actlab.formats.sequence_sets import read_sequences
+from actlab.formats.weights import tokens_of
+from actlab.ground.errors import ConfigError
+from actlab.ground.manifest import file_entry
+from actlab.ground.options import identity_of
+from actlab.ground.seeds import derive_seed
+from actlab.weights.config.data_gen import WeightsSettings
+from actlab.weights.networks import Architecture, initial_weights
+from actlab.weights.patterns.pattern import Pattern
+from actlab.weights.patterns.registry import PATTERNS, equivalents
+from actlab.weights.patterns.space import Space
+from actlab.weights.rows import DrawnRows, RowSizes, draw_rows, too_small
+from actlab.weights.signatures import SignatureRows
+from actlab.weights.training.spec import Schedule, TrainingSpec
+
+_FEWEST_FOR_HELDOUT = 4
+"""Keeping a pair apart of fewer patterns would leave too few pattern sets to learn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One network to be trained for one slot of the dataset."""
+
+    slot: int
+    """The example's id, if it is accepted."""
+    number: int
+    """Which try of the slot, from 0."""
+    architecture: Architecture
+    patterns: tuple[Pattern, ...]
+    target: int
+    """Which of the patterns is corrupted in stage 1."""
+    rows: DrawnRows
+    corrupted: Bool[np.ndarray, " n"]
+    """Which training rows have their label flipped in stage 1."""
+    learning_rate: float
+    family: str
+    split: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The patterns' names."""
+        return tuple(pattern.name for pattern in self.patterns)
+
+    @property
+    def target_name(self) -> str:
+        """The target pattern's name."""
+        return self.patterns[self.target].name
+
+    @property
+    def n_target_rows(self) -> int:
+        """Training rows that were drawn for the target pattern."""
+        return int((self.rows.train.patterns == self.target).sum())
+
+
+class Source:
+    """The settings, met with the patterns that fit them."""
+
+    def __init__(self, config: WeightsSettings) -> None:
+        self.config = config
+        settings = config.dataset.patterns
+        self.space = Space(
+            config.model.vocab_size,
+            config.model.sequence_length,
+            first_token=ord(settings.starts_with_token) - ord("A"),
+            last_token=ord(settings.ends_with_token) - ord("A"),
+        )
+        self.notes: list[str] = []
+        """What the user should know of the patterns."""
+        self.patterns = self._usable_patterns()
+        self.heldout_pair = self._heldout_pair()
+
+    @cached_property
+    def signature_rows(self) -> SignatureRows:
+        """The signature dataset.
+
+        Raises:
+            ActlabError: None is named, or it does not fit the settings.
+        """
+        space = self.space
+        read = read_sequences(
+            self.signature_path,
+            vocab_size=space.vocab_size,
+            sequence_length=space.length,
+            made_by=f"create-sig-dataset --config-path FILE.yaml --filename {self.signature_path} --size 200",
+        )
+        return SignatureRows(tokens_of(read.sequences), np.array(read.labels), tuple(read.patterns))
+
+    @property
+    def signature_path(self) -> Path:
+        """Where the signature dataset is.
+
+        Raises:
+            ConfigError: None is named.
+        """
+        path = self.config.signature.dataset_path
+        if path is None:
+            raise ConfigError(
+                "signature.dataset_path is not set",
+                hint="make one with: actlab create-sig-dataset --config-path FILE.yaml --filename sig.json",
+            )
+        return Path(path).expanduser()
+
+    @cached_property
+    def n_tokens(self) -> Callable[[str], int] | None:
+        """A function that counts a text's tokens, without special ones; None where no tokenizer is named."""
+        name = self.config.task_generation.tokenizer
+        if name is None:
+            return None
+        tokenizer = load_tokenizer(find_model(name), trust_remote_code=False)
+        return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Return the manifest's entries for what is read."""
+        entries = [file_entry("signature_dataset", self.signature_path)]
+        name = self.config.task_generation.tokenizer
+        if name is not None:
+            found = [
+                file for file in model_files(find_model(name)) if "token" in file["name"] or "vocab" in file["name"]
+            ]
+            entries += [{"role": "tokenizer", **file} for file in found]
+        return entries
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the dataset besides what is read."""
+        return identity_of(self.config) | {
+            "patterns": [pattern.name for pattern in self.patterns],
+            "heldout_pair": list(self.heldout_pair),
+        }
+
+    def schedule(self) -> Schedule:
+        """Return the rules by which networks are trained."""
+        staged, training = self.config.staged_training, self.config.training
+        return Schedule(
+            batch_size=training.batch_size,
+            epochs=training.epochs,
+            max_degraded_epochs=staged.max_degraded_epochs,
+            min_improvement_threshold=staged.min_improvement_threshold,
+            improvement_epochs=staged.improvement_epochs,
+            improvement_lr_factor=staged.improvement_lr_factor,
+            patience=training.early_stopping.patience,
+            quantization=self.config.model.quantization,
+            quantization_scale=self.config.model.quantization_scale,
+        )
+
+    def attempt(self, slot: int, number: int) -> Attempt:
+        """Draw the network that a slot tries at its (number + 1)-th try.
+
+        Raises:
+            DataError: The patterns that were drawn leave too few rows.
+        """
+        config = self.config
+        rng = np.random.default_rng(derive_seed(config.pipeline.random_seed, "slot", slot, number))
+        architecture = self._architecture(rng)
+        patterns = self._pattern_set(rng)
+        target = int(rng.integers(len(patterns)))
+        low, high = np.log(config.model.learning_rate.min), np.log(config.model.learning_rate.max)
+        learning_rate = float(np.exp(rng.uniform(low, high)))
+        rows = draw_rows(rng, patterns, space=self.space, sizes=self._sizes())
+        corrupted = np.zeros(len(rows.train.labels), dtype=bool)
+        of_target = np.flatnonzero(rows.train.patterns == target)
+        n_corrupted = int(len(of_target) * config.staged_training.corruption_rate)
+        corrupted[rng.choice(of_target, n_corrupted, replace=False)] = True
+        names = [pattern.name for pattern in patterns]
+        family = _family(names, architecture)
+        return Attempt(
+            slot,
+            number,
+            architecture,
+            patterns,
+            target,
+            rows,
+            corrupted,
+            learning_rate,
+            family,
+            self._split(names, family),
+        )
+
+    def training_spec(self, attempt: Attempt) -> TrainingSpec:
+        """Return an attempt as the trainer takes it, its first weights drawn from a stream of its own."""
+        seed = derive_seed(self.config.pipeline.random_seed, "training", attempt.slot, attempt.number)
+        train, validation = attempt.rows.train, attempt.rows.validation
+        return TrainingSpec(
+            architecture=attempt.architecture,
+            initial=initial_weights(attempt.architecture, np.random.default_rng(seed)),
+            learning_rate=attempt.learning_rate,
+            seed=seed,
+            train_tokens=train.tokens,
+            corrupted_labels=train.labels ^ attempt.corrupted,
+            clean_labels=train.labels,
+            validation_tokens=validation.tokens,
+            validation_labels=validation.labels,
+        )
+
+    def _usable_patterns(self) -> tuple[Pattern, ...]:
+        """Return the enabled patterns that have sequences enough.
+
+        Raises:
+            ConfigError: One has not and `strict` is set, or too few are left for a network.
+        """
+        settings = self.config.dataset.patterns
+        usable: list[Pattern] = []
+        for pattern in PATTERNS.values():
+            if settings.enabled_patterns and pattern.name not in settings.enabled_patterns:
+                continue
+            same = {one.name for one in usable} & set(equivalents(pattern.name))
+            if same and not settings.allow_equivalent:
+                self.notes.append(f"{pattern.name} is the same set of sequences as {min(same)}; it is left out")
+            elif not too_small(pattern, self.space):
+                usable.append(pattern)
+            else:
+                what = (
+                    f"{pattern.name} has {pattern.count(self.space)} sequences of {self.space.length} letters from "
+                    f"{self.space.letters}: too few to hold out ten"
+                )
+                if settings.strict:
+                    hint = "take it out of dataset.patterns.enabled_patterns, or leave --strict away"
+                    raise ConfigError(what, hint=hint)
+                self.notes.append(f"{what}; it is left out")
+        if len(usable) < settings.max_patterns_per_batch:
+            raise ConfigError(
+                f"{len(usable)} different patterns can be used, fewer than max_patterns_per_batch "
+                f"{settings.max_patterns_per_batch}",
+                hint="enable more patterns, or lower dataset.patterns.max_patterns_per_batch",
+            )
+        return tuple(usable)
+
+    def _heldout_pair(self) -> tuple[str, ...]:
+        """Return two patterns that only networks of the split "heldout" have together."""
+        names = [pattern.name for pattern in self.patterns]
+        settings = self.config.dataset
+        if not settings.splits.heldout or settings.patterns.max_patterns_per_batch < 2:
+            return ()
+        if len(names) < _FEWEST_FOR_HELDOUT or settings.patterns.min_patterns_per_batch > len(names) // 2:
+            self.notes.append(f"no pair of the {len(names)} patterns is held out: most networks would have it")
+            return ()
+        rng = np.random.default_rng(derive_seed(self.config.pipeline.random_seed, "heldout"))
+        chosen = sorted(rng.choice(len(names), 2, replace=False))
+        return tuple(names[index] for index in chosen)
+
+    def _architecture(self, rng: np.random.Generator) -> Architecture:
+        model = self.config.model
+        return Architecture(
+            vocab_size=model.vocab_size,
+            sequence_length=model.sequence_length,
+            num_layers=int(rng.integers(model.num_layers.min, model.num_layers.max + 1)),
+            neurons_per_layer=int(rng.integers(model.neurons_per_layer.min, model.neurons_per_layer.max + 1)),
+            activation_type=model.activation_types[int(rng.integers(len(model.activation_types)))],
+            dropout_rate=model.dropout_rate,
+        )
+
+    def _pattern_set(self, rng: np.random.Generator) -> tuple[Pattern, ...]:
+        settings = self.config.dataset.patterns
+        n = int(rng.integers(settings.min_patterns_per_batch, settings.max_patterns_per_batch + 1))
+        chosen = rng.choice(len(self.patterns), n, replace=False)
+        return tuple(self.patterns[index] for index in sorted(chosen))
+
+    def _sizes(self) -> RowSizes:
+        patterns = self.config.dataset.patterns
+        return RowSizes(
+            target_total_examples=patterns.target_total_examples,
+            max_total_examples=patterns.max_total_examples,
+            min_per_pattern=patterns.samples_per_pattern.min,
+            negative_ratio=patterns.negative_ratio,
+            validation_split=self.config.training.validation_split,
+            test_set_size=self.config.validation.test_set_size,
+        )
+
+    def _split(self, names: Sequence[str], family: str) -> str:
+        """Return the split of a family: all of its networks are in one."""
+        if self.heldout_pair and set(self.heldout_pair) <= set(names):
+            return "heldout"
+        splits = self.config.dataset.splits
+        place = derive_seed(self.config.pipeline.random_seed, "family", family) / 2**63
+        if place < splits.test:
+            return "test"
+        return "validation" if place < splits.test + splits.validation else "train"
+
+
+def _family(names: Sequence[str], architecture: Architecture) -> str:
+    """Return what a network's family is called: its pattern set and its architecture.
+
+    >>> _family(["palindrome", "no_repeats"], Architecture(7, 7, 6, 32, "relu"))
+    'palindrome+no_repeats|6x32|relu'
+    """
+    shape = f"{architecture.num_layers}x{architecture.neurons_per_layer}"
+    return f"{'+'.join(names)}|{shape}|{architecture.activation_type}"
