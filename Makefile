@@ -19,6 +19,10 @@ demo: $(STAMP)
 	$(BIN)/actlab train-probe --input Features/caring_h3_to_concept.npz --output Features/probe
 	$(BIN)/actlab train-probe --positive Datasets/Activations/actlab_tiny/SP_sample/EM \
 		--negative Datasets/Activations/actlab_tiny/SP_sample/Neutral --output Probes/actlab_tiny
+	$(BIN)/actlab create-sig-dataset --config-path configs/run_data_gen_quick.yaml --filename Weights/sig.json --size 200
+	$(BIN)/actlab run-data-gen --config-path configs/run_data_gen_quick.yaml --set signature.dataset_path=Weights/sig.json
+	$(BIN)/actlab show Weights/quick
+	$(BIN)/actlab reproduce Weights/quick --example-id 7
 
 test: check
 	$(BIN)/pytest -n 2 -m "not slow"
@@ -36,6 +40,7 @@ bench: $(STAMP)
 	$(BIN)/python scripts/bench/extraction.py
 	$(BIN)/python scripts/bench/features.py
 	$(BIN)/python scripts/bench/ranking.py
+	$(BIN)/python scripts/bench/subject_training.py
 
 docs: $(STAMP)
 	$(BIN)/python scripts/commands_page.py docs/commands.md

@@ -123,6 +123,16 @@ def test_the_formats_page_lists_what_the_commands_of_features_write(llama, tmp_p
     assert set(table_of(page, "`meta_*` and `norm_*`")) == keys - {"X", "y"}
 
 
+def test_the_formats_page_lists_the_tables_of_a_dataset_of_weights():
+    from actlab.formats.weights.tables import ATTEMPTS, RECORDS, STORE
+
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    for name, schema in STORE.items():
+        assert table_of(page, f"`store/{name}`") == schema.names
+    assert table_of(page, "`modification` and `classification`") == RECORDS.names
+    assert table_of(page, "`attempts.parquet`") == ATTEMPTS.names
+
+
 def test_the_pages_name_no_file_that_is_not_there():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):

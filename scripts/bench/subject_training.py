@@ -6,6 +6,9 @@ The same specs, 400 rows, batches of 128, 20 epochs over both stages, no early e
 of 32) and at 5 layers of 7. The loops train the first few of the networks, as they are slow. All run in this process,
 in turn, on one thread; CPU seconds of the process by network, medians over the rounds, ratios taken within a round.
 On another device: networks per second by the number trained at once.
+
+Then the whole of `run-data-gen` on one worker, from the settings to the sealed dataset: CPU seconds by attempted and
+by accepted example, with the quick config and with 256 examples of the good values (`--no-pipeline` leaves it out).
 """
 
 import os
@@ -13,9 +16,12 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
+import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +29,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+import actlab
 from actlab.weights.networks import Architecture, initial_weights
 from actlab.weights.training.batched import train_many
 from actlab.weights.training.reference import train_one
@@ -161,12 +168,34 @@ def per_second(size: Size, device: str) -> None:
         print(f"{size.name:<16}{n_networks:>6} at once{rate:>12.1f} networks/s on {device}", flush=True)
 
 
+def whole_pipeline(config: str, **changes: object) -> None:
+    """Print one line: what run-data-gen takes with a config that ships."""
+    path = Path(__file__).parents[2] / "configs" / config
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"config_path": path, "quiet": True, "workers": 1, "signature.dataset_path": f"{folder}/sig.json"}
+        actlab.create_sig_dataset(config_path=path, filename=f"{folder}/sig.json", size=200)
+        start = time.process_time()
+        done = actlab.run_data_gen(**settings, **{"pipeline.output_dir": f"{folder}/out", **changes})
+        spent = time.process_time() - start
+        metadata = json.loads((done.path / "metadata.json").read_text())
+        n_bytes = sum(file.stat().st_size for file in done.path.rglob("*") if file.is_file())
+    print(
+        f"{config:<28}{metadata['n_examples']:>6} of {metadata['n_attempts']} accepted"
+        f"{1000 * spent / (metadata['n_attempts'] + metadata['n_surplus']):>9.1f} CPU ms a network"
+        f"{1000 * spent / metadata['n_examples']:>9.1f} CPU ms an accepted example"
+        f"{n_bytes / metadata['n_examples'] / 1000:>8.0f} kB an example; accuracy "
+        f"{metadata['median_degraded_accuracy']} to {metadata['median_improved_accuracy']}",
+        flush=True,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--networks", type=int, default=128, help="trained at once")
     parser.add_argument("--looped", type=int, default=8, help="trained one by one")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--no-pipeline", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -178,6 +207,9 @@ def main() -> None:
     print(f"{'':<16}{'DataLoader':>12}{'plain':>12}{'train_many':>12}{'times cheaper than DataLoader, plain':>40}")
     for size in SIZES:
         compare(size, n_networks=options.networks, n_looped=options.looped, rounds=options.rounds)
+    if not options.no_pipeline:
+        whole_pipeline("run_data_gen_quick.yaml")
+        whole_pipeline("run_data_gen.yaml", **{"dataset.output_dataset_length": 256})
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def _download(name: str, revision: str | None, patterns: list[str], *, ignore: l
         raise _unknown(name) from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
         raise ModelError(
-            f"cannot fetch the model {name!r}: {_first_line(error)}",
+            f"cannot fetch the model {name!r}: {first_line(error)}",
             hint="check the network, or give a local folder; actlab/tiny needs no network",
         ) from error
 
@@ -138,6 +138,6 @@ def _unknown(name: str) -> ActlabError:
     )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     line = (str(error) or type(error).__name__).strip().splitlines()[0]
     return re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", line)[:200]

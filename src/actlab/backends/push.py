@@ -65,7 +65,7 @@ def plan_push(folder: Path, repo_id: str, *, private: bool = True) -> PlannedPus
 
 
 def refuse_push(repo_id: str, *, private: bool) -> None:
-    """Refuse, before any work, what `push_dataset` would refuse of the repository: its name, the login, its being public.
+    """Refuse early what `push_dataset` would refuse later: the repository's name, the login, its being public.
 
     Raises:
         ActlabError: As `push_dataset`.

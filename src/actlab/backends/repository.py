@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.backends.hub import _first_line
+from actlab.backends.hub import first_line
 from actlab.ground.errors import StorageError
 from actlab.ground.progress import progress
 
@@ -152,10 +152,10 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         if status in _BY_STATUS:
             message, hint = _BY_STATUS[status]
             raise StorageError(message.format(repo_id=repo_id), hint=hint) from error
-        raise StorageError(f"the hub failed or refused ({status}): {_first_line(error)}", hint=_AGAIN) from error
+        raise StorageError(f"the hub failed or refused ({status}): {first_line(error)}", hint=_AGAIN) from error
     except (errors.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: of the uploader, hf_xet
         if isinstance(error, OSError) and error.filename is not None:
             raise  # one of our files, not the network
         raise StorageError(
-            f"cannot reach the hub: {_first_line(error)}", hint=f"check the network, then {_AGAIN}"
+            f"cannot reach the hub: {first_line(error)}", hint=f"check the network, then {_AGAIN}"
         ) from error

@@ -82,6 +82,11 @@ _KINDS = {
     "saes": _of_features("actlab.features.train_sae.run:finish"),
     "feature-ranking": _of_features("actlab.ground.storage:finish_single"),
     "probe": _of_features("actlab.ground.storage:finish_single"),
+    "weights": _Kind(
+        show="actlab.weights.inspect:show_weights",
+        verify="actlab.weights.inspect:verify_weights",
+        finish="actlab.weights.sink:finish",
+    ),
 }
 
 
@@ -166,11 +171,11 @@ def _show_partial(folder: Path, *, as_json: bool) -> None:
 
 def _as_list(one: dict[str, Any]) -> str:
     """Return one line a key, long values cut."""
-    lines = [one["path"]]
+    lines, width = [one["path"]], max(20, *map(len, one))
     for key, value in one.items():
         text = format_bytes(value) if key == "n_bytes" else json.dumps(value, ensure_ascii=False)
         if key != "path":
-            lines.append(f"  {key:<20} {text if len(text) <= 100 else text[:97] + '...'}")
+            lines.append(f"  {key:<{width}} {text if len(text) <= 100 else text[:97] + '...'}")
     return "\n".join(lines)
 
 

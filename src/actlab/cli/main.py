@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from actlab import __version__
-from actlab.cli import activations, datasets, features, probe, push, rank, split, weights
+from actlab.cli import activations, datasets, features, interpreters, probe, push, rank, split, weights
 from actlab.ground.errors import ActlabError, did_you_mean
 
 EXIT_USAGE = 2
@@ -52,6 +52,8 @@ COMMANDS = (
     weights.create_sig_dataset,
     weights.create_benchmark_dataset,
     weights.run,
+    interpreters.score,
+    interpreters.reproduce,
     datasets.show,
     datasets.verify,
     datasets.seal,

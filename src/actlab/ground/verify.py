@@ -9,6 +9,10 @@ from actlab.ground.progress import progress
 from actlab.ground.storage import FORMAT_VERSION
 
 
+CARD = "README.md"
+"""A push adds one to a dataset that has none."""
+
+
 class Verified(NamedTuple):
     """What was looked at, and what is wrong."""
 
@@ -67,4 +71,5 @@ def check_files(folder: Path, manifest: dict[str, Any], files: list[Path]) -> It
             yield [f"{stored.path}: its bytes are not the ones that were written (sha256 differs)"]
         else:
             yield []
-    yield [f"{extra}: not in the manifest" for extra in sorted(on_disk - named - {MANIFEST})]
+    extras = sorted(on_disk - named - {MANIFEST, CARD})
+    yield [f"{extra}: not in the manifest" for extra in extras]

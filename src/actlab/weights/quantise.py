@@ -72,4 +72,5 @@ def dims_of(scale: QuantizationScale, *, is_bias: bool) -> tuple[int, ...]:
 
 def straight_through(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Tensor:
     """Return the quantised values, with the gradient of the values themselves."""
-    return values + (quantise(values.detach(), method, dims=dims).values - values).detach()
+    quantised = quantise(values.detach(), method, dims=dims).values
+    return quantised + (values - values.detach())  # in this order exactly the quantised values

@@ -95,6 +95,12 @@ class WeightsDataset:
         wanted = None if example_ids is None else list(example_ids)
         return self._read(f"store/{name}", STORE[name], wanted)
 
+    def ids(self, name: str) -> set[int]:
+        """Return the examples of which a table of the store has rows."""
+        with self._damage():
+            columns = [pq.read_table(file, columns=["example_id"]) for file in self._files(f"store/{name}", None)]
+        return {example_id for column in columns for example_id in column["example_id"].unique().to_pylist()}
+
     def attempts(self) -> pa.Table:
         """Read what came of every network that was trained.
 
@@ -184,5 +190,5 @@ def _arrays(column: pa.ChunkedArray) -> list[np.ndarray]:
     return [
         array
         for chunk in chunks
-        for array in np.split(chunk.flatten().to_numpy(), np.cumsum(chunk.value_lengths())[:-1])
+        for array in np.split(chunk.flatten().to_numpy().copy(), np.cumsum(chunk.value_lengths())[:-1])
     ]

@@ -18,7 +18,7 @@ NOT_DRAWN = "patterns leave too few rows"
 TOO_LONG = "prompt is too long"
 SURPLUS = "an earlier try of the slot was accepted"
 
-_ROUND = 32
+_ROUND = 16
 """The fewest networks of a round: fewer cost nearly as much, so open slots try several times at once."""
 _ENOUGH_ATTEMPTS = 200
 _LEAST_YIELD = 0.02

@@ -67,7 +67,7 @@ def _prediction(content: Any, tasks: Sequence[str], where: str) -> tuple[str, in
         raise DataError(f"{where}: completion is {completion!r}, no text"[:300], hint=_FORM)
     if task is None and len(tasks) == 1:
         task = tasks[0]
-    if task not in tasks:
+    if not isinstance(task, str) or task not in tasks:
         there = " and ".join(tasks)
         raise DataError(f"{where}: task is {task!r}, the dataset has {there}"[:300], hint=_FORM)
     return task, example_id, completion

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from actlab.formats.weights import SPLITS
 from actlab.weights.score.repair import Repair
 
 PREDICTIONS = "predictions"
@@ -78,11 +79,19 @@ class TaskReport(NamedTuple):
     """Completions that do not parse, by reason."""
     figures: Sequence[RepairFigures] | Sequence[NameFigures]
     notes: list[str]
+    """What the reader of the figures should know."""
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         rows = {name: [one._asdict() for one in getattr(self, name)] for name in ("coverage", "figures")}
         return {**self._asdict(), **rows}
+
+
+class Scored(NamedTuple):
+    """A task's report, and a row a prediction."""
+
+    report: TaskReport
+    rows: list[dict[str, Any]]
 
 
 class Report(NamedTuple):
@@ -117,12 +126,17 @@ class Completed(NamedTuple):
         return self.is_there and self.failure is None
 
 
-def coverage(completed: Iterable[Completed], splits: Sequence[str]) -> list[Coverage]:
+def splits_of(completed: Iterable[Completed]) -> list[str]:
+    """Return the splits that there are, in their order, and `ALL`."""
+    there = {one.split for one in completed}
+    return [*[split for split in SPLITS if split in there], ALL]
+
+
+def coverage(completed: Sequence[Completed]) -> list[Coverage]:
     """Count examples and predictions by split and over all."""
-    listed = list(completed)
     counted = []
-    for split in [*splits, ALL]:
-        own = [one for one in listed if split in (one.split, ALL)]
+    for split in splits_of(completed):
+        own = [one for one in completed if split in (one.split, ALL)]
         n_there, n_parsed = sum(one.is_there for one in own), sum(one.is_parsed for one in own)
         counted.append(Coverage(split, len(own), n_there, n_parsed))
     return counted

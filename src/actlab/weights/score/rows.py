@@ -26,9 +26,7 @@ def stored_rows(dataset: WeightsDataset) -> RowsOf:
     """Measure on the test rows that the dataset has of each example."""
 
     def rows_of(names: dict[int, Sequence[str]]) -> dict[int, Rows]:
-        return {
-            example_id: as_rows(rows, names[example_id]) for example_id, rows in dataset.rows(names).items()
-        }
+        return {example_id: as_rows(rows, names[example_id]) for example_id, rows in dataset.rows(names).items()}
 
     return rows_of
 

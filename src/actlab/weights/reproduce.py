@@ -1,0 +1,219 @@
+"""`actlab reproduce`: make one example again, from its dataset's own settings, and compare."""
+
+import io
+import json
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from actlab.backends.gpt import one_thread
+from actlab.backends.models import pick_device
+from actlab.formats.weights import ATTEMPTS, SIGNATURE_FILE, STORE, TASKS, WeightsDataset, table_bytes
+from actlab.ground.errors import ConfigError, DataError, StorageError
+from actlab.ground.manifest import differences, sha256_of
+from actlab.ground.options import from_settings, takes
+from actlab.ground.progress import progress
+from actlab.weights.compute.unit import SURPLUS, Filled, fill
+from actlab.weights.config.data_gen import WeightsSettings
+from actlab.weights.config.examples import ReproduceConfig
+from actlab.weights.sink import unit_files, unit_record
+from actlab.weights.source import Source
+
+_COUNTS = ("prompt_tokens", "completion_tokens")
+"""Not compared: they need the tokenizer, and are no work of the training."""
+
+_ATTEMPTS = "attempts"
+
+Tables = dict[str, pa.Table]
+"""All that a dataset holds of one example, by table: the store's, the tasks', its attempts."""
+
+
+class Reproduced(NamedTuple):
+    """How an example made anew compares with the stored one."""
+
+    path: Path
+    example_id: int
+    identical: bool
+    """Every number and text."""
+    same_decisions: bool
+    """The same try was accepted, the earlier ones rejected for the same reasons."""
+    weight_error: float | None
+    """The largest absolute difference of a weight of both networks; None where their shapes differ."""
+    accuracy_error: float | None
+    """The largest absolute difference of an accuracy; None where other patterns were measured."""
+    differences: list[str]
+    """Which tables differ, and the decisions where they do."""
+    n_slots: int
+    """Of the unit that was trained again, whole: networks are trained in one arrangement."""
+    elapsed_s: float
+
+
+@takes(ReproduceConfig)
+def reproduce(config: ReproduceConfig) -> Reproduced:
+    """Make an example again and compare it with the stored one; `ReproduceConfig` has the settings.
+
+    On the machine and with the libraries that made it, every bit is the same. Elsewhere the last bits of the weights
+    may differ, and with them what was accepted.
+
+    Raises:
+        ActlabError: There is no such example, or the dataset's settings are not those that it was made with.
+    """
+    dataset = WeightsDataset(Path(config.dir).expanduser())
+    _refuse_no_example(dataset, config.example_id)
+    source = _source(dataset, config.tokenizer)
+    slots = dataset.unit_of(config.example_id)
+    start = time.monotonic()
+    filled = _filled_again(source, slots, config)
+    there = _stored(dataset, config.example_id)
+    here = _made(source, filled)
+    differing = [name for name in {**there, **here} if not _is_same(there.get(name), here.get(name))]
+    decisions = [_decisions(tables[_ATTEMPTS]) for tables in (there, here)]
+    if decisions[0] != decisions[1]:
+        differing += [f"tries there: {', '.join(decisions[0])}", f"tries here: {', '.join(decisions[1])}"]
+    return Reproduced(
+        path=dataset.folder,
+        example_id=config.example_id,
+        identical=not differing,
+        same_decisions=decisions[0] == decisions[1],
+        weight_error=_largest(there, here, "weights", ("model", "module"), ("weight", "bias")),
+        accuracy_error=_largest(there, here, "metrics", ("model", "pattern"), ("accuracy",)),
+        differences=differing,
+        n_slots=len(slots),
+        elapsed_s=round(time.monotonic() - start, 1),
+    )
+
+
+def _refuse_no_example(dataset: WeightsDataset, example_id: int) -> None:
+    """Raise where there is nothing to make again.
+
+    Raises:
+        DataError: The id is out of range, or no try of it was accepted.
+    """
+    if not 0 <= example_id < dataset.n_slots:
+        raise DataError(
+            f"there is no example {example_id} in {dataset.folder}", hint=f"its ids are from 0 to {dataset.n_slots - 1}"
+        )
+    if dataset.table("specs", [example_id]).num_rows:
+        return
+    tries = dataset.attempts().filter(pc.field("example_id") == example_id)["reason"].to_pylist()
+    reasons = "; ".join(f"{reason}: {n}" for reason, n in Counter(tries).most_common())
+    raise DataError(
+        f"example {example_id} was given up, none of its tries was accepted: {reasons}",
+        hint="choose an id that is in store/specs",
+    )
+
+
+def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
+    """Return the source that the dataset was made from.
+
+    Raises:
+        ActlabError: It is another one: settings or files are not those that the manifest names.
+    """
+    limit = dataset.identity["task_generation.max_prompt_tokens"]
+    if limit is not None and tokenizer is None:
+        raise ConfigError(
+            f"prompts of more than {limit} tokens were rejected, which takes the tokenizer to repeat",
+            hint="give --tokenizer DIR, the one that the dataset was made with",
+        )
+    settings = dataset.settings()
+    settings["task_generation"] |= {"tokenizer": tokenizer if limit else None, "max_prompt_tokens": limit}
+    source = Source(from_settings(WeightsSettings, settings))
+    hint = "actlab verify tells whether the dataset is damaged; another actlab version may have made it"
+    identity = json.loads(json.dumps(source.identity()))
+    if found := differences(dataset.identity, identity):
+        raise StorageError(f"{dataset.folder}: its settings are not those that it was made with: {found[0]}", hint=hint)
+    inputs = _hashes(dataset.manifest["inputs"])
+    if sha256_of(dataset.folder / SIGNATURE_FILE) not in inputs["signature_dataset"]:
+        raise StorageError(f"{dataset.folder}: its {SIGNATURE_FILE} is not the one that it was made with", hint=hint)
+    if limit is not None and _hashes(source.inputs()).get("tokenizer") != inputs.get("tokenizer"):
+        raise ConfigError(f"{tokenizer} is not the tokenizer that the dataset was made with", hint="give that one")
+    return source
+
+
+def _hashes(inputs: list[dict[str, Any]]) -> dict[str, set[str]]:
+    by_role: dict[str, set[str]] = {}
+    for entry in inputs:
+        by_role.setdefault(entry["role"], set()).add(entry["sha256"])
+    return by_role
+
+
+def _filled_again(source: Source, slots: range, config: ReproduceConfig) -> Filled:
+    """Fill the unit, and keep what came of the example's slot."""
+    from threadpoolctl import threadpool_limits
+
+    with (
+        one_thread(),
+        threadpool_limits(1),
+        progress("accepting", total=len(slots), unit="example", quiet=config.quiet) as more,
+    ):
+        filled = fill(source, slots, device=str(pick_device(config.device)), told=lambda accepted, _: more(accepted))
+    return Filled(
+        examples=[one for one in filled.examples if one.attempt.slot == config.example_id],
+        attempts=[one for one in filled.attempts if one.slot == config.example_id],
+    )
+
+
+def _made(source: Source, filled: Filled) -> Tables:
+    """Return the tables as the sink would write them, by way of their bytes."""
+    tables: Tables = {}
+    for file in unit_files(source, 1, filled):  # any unit but 0, which brings more files
+        if file.path.endswith(".parquet"):
+            assert isinstance(file.data, bytes)
+            folder, _, name = file.path.partition("/")
+            tables[folder if folder in TASKS else name.rpartition("-")[0]] = _read(file.data)
+    tables[_ATTEMPTS] = _read(table_bytes(ATTEMPTS, unit_record(filled)["attempts"]))
+    return _comparable(tables)
+
+
+def _read(data: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(data))
+
+
+def _stored(dataset: WeightsDataset, example_id: int) -> Tables:
+    tables = {name: dataset.table(name, [example_id]) for name in STORE}
+    for task in dataset.tasks:
+        tables[task] = pa.Table.from_pylist([row for _, row in dataset.records(task, [example_id])])
+    tables[_ATTEMPTS] = dataset.attempts().filter(pc.field("example_id") == example_id)
+    return _comparable({name: table for name, table in tables.items() if table.num_rows})
+
+
+def _comparable(tables: Tables) -> Tables:
+    """Leave out the token counts, and the tries that were trained along but not needed."""
+    tables = {
+        name: table.drop_columns([c for c in _COUNTS if c in table.schema.names]) for name, table in tables.items()
+    }
+    tables[_ATTEMPTS] = tables[_ATTEMPTS].filter(pc.field("reason") != SURPLUS)
+    return tables
+
+
+def _is_same(there: pa.Table | None, here: pa.Table | None) -> bool:
+    if there is None or here is None:
+        return there is here
+    rows: bool = there.to_pylist() == here.to_pylist()
+    return rows
+
+
+def _decisions(attempts: pa.Table) -> list[str]:
+    """Return what came of each try, in order."""
+    reasons: list[str] = attempts["reason"].to_pylist()
+    return reasons
+
+
+def _largest(there: Tables, here: Tables, table: str, keys: tuple[str, ...], columns: tuple[str, ...]) -> float | None:
+    """Return the largest difference of numbers under the same keys; None where the keys or the shapes differ."""
+    numbers = [
+        {tuple(row[key] for key in keys): np.hstack([row[c] for c in columns]) for row in tables[table].to_pylist()}
+        if table in tables
+        else {}
+        for tables in (there, here)
+    ]
+    shapes = [{key: row.shape for key, row in one.items()} for one in numbers]
+    if shapes[0] != shapes[1]:
+        return None
+    return max((float(np.abs(row - numbers[1][key]).max()) for key, row in numbers[0].items()), default=None)

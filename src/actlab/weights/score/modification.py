@@ -1,0 +1,138 @@
+"""Scores of the modification task: predicted networks, measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from actlab.formats.weights import WeightsDataset
+from actlab.ground.errors import DataError
+from actlab.ground.progress import progress
+from actlab.weights.compute.recorded import architecture_of, as_weights, digits_of
+from actlab.weights.config.data_gen import WeightsSettings
+from actlab.weights.prompts import parse_weights
+from actlab.weights.score.baselines import MeanWeights
+from actlab.weights.score.repair import Case, Repair, score_repair
+from actlab.weights.score.report import (
+    ALL,
+    PREDICTIONS,
+    STRICT,
+    Completed,
+    RepairFigures,
+    Scored,
+    TaskReport,
+    coverage,
+    failures,
+    repair_figures,
+    splits_of,
+)
+from actlab.weights.score.rows import RowsOf
+
+TASK = "modification"
+
+
+class Repaired(NamedTuple):
+    """One example, with its prediction and the baselines; None for what there is not."""
+
+    completed: Completed
+    prediction: Repair | None
+    unchanged: Repair | None
+    """None where the example could not be measured."""
+    mean: Repair | None
+
+    @property
+    def strict(self) -> Repair | None:
+        """The prediction, or else the unchanged weights."""
+        return self.prediction or self.unchanged
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the prediction's row."""
+        done = self.completed
+        scores = self.prediction._asdict() if self.prediction else {}
+        return {"example_id": done.example_id, "task": TASK, "split": done.split, "failure": done.failure, **scores}
+
+
+def score_modifications(
+    dataset: WeightsDataset,
+    specs: Mapping[int, dict[str, Any]],
+    completions: Mapping[int, str],
+    settings: WeightsSettings,
+    rows_of: RowsOf,
+    *,
+    quiet: bool,
+) -> Scored:
+    """Measure the predictions and the baselines on every example of the splits that have predictions."""
+    splits = {specs[example_id]["split"] for example_id in completions}
+    wanted = [example_id for example_id, spec in specs.items() if spec["split"] in splits]
+    means = MeanWeights(dataset, specs.values())
+    repaired = []
+    with progress("measuring", total=len(wanted), unit="example", quiet=quiet) as more:
+        for example_ids in dataset.by_unit(wanted):
+            of_unit = [specs[example_id] for example_id in example_ids]
+            for spec, case in _cases(dataset, of_unit, settings, rows_of):
+                repaired.append(_repaired(spec, case, means, completions.get(spec["example_id"])))
+                more(1)
+    return Scored(_report(repaired), [one.as_json() for one in repaired if one.completed.is_there])
+
+
+def _report(repaired: Sequence[Repaired]) -> TaskReport:
+    """Take the figures by split and over all."""
+    columns = {PREDICTIONS: "prediction", STRICT: "strict", "unchanged weights": "unchanged", "mean weights": "mean"}
+    completed = [one.completed for one in repaired]
+    figures: list[RepairFigures] = []
+    for split in splits_of(completed):
+        own = [one for one in repaired if split in (one.completed.split, ALL)]
+        for who, column in columns.items():
+            there = [score for one in own if (score := getattr(one, column)) is not None]
+            figures.append(repair_figures(split, who, there))
+    n_alone = sum(one.mean is None and one.unchanged is not None for one in repaired)
+    notes = [f"{n_alone} examples have no mean weights: train has no other network of their shape"] if n_alone else []
+    return TaskReport(coverage(completed), failures(completed), figures, notes)
+
+
+def _cases(
+    dataset: WeightsDataset, specs: Sequence[dict[str, Any]], settings: WeightsSettings, rows_of: RowsOf
+) -> Iterator[tuple[dict[str, Any], Case | None]]:
+    """Yield the examples of a unit ready to be measured, None where there are no rows to measure one on."""
+    patterns = {spec["example_id"]: spec["patterns"] for spec in specs}
+    stored, rows = dataset.weights(patterns), rows_of(patterns)
+    columns = ("example_id", "completion")
+    references = {row["example_id"]: row["completion"] for _, row in dataset.records(TASK, patterns, columns)}
+    digits = digits_of(settings)
+    for spec in specs:
+        example_id, names = spec["example_id"], spec["patterns"]
+        if example_id not in rows:
+            yield spec, None
+            continue
+        yield (
+            spec,
+            Case(
+                architecture=architecture_of(spec),
+                degraded=as_weights(stored[example_id, "degraded"]),
+                improved=as_weights(stored[example_id, "improved"]),
+                reference=references[example_id],
+                target=names.index(spec["target_pattern"]),
+                n_patterns=len(names),
+                rows=rows[example_id],
+                settings=settings,
+                digits=digits,
+            ),
+        )
+
+
+def _repaired(spec: dict[str, Any], case: Case | None, means: MeanWeights, completion: str | None) -> Repaired:
+    example_id, architecture = spec["example_id"], architecture_of(spec)
+    weights, failure = None, None
+    if completion is not None:
+        try:
+            weights = parse_weights(completion, architecture)
+        except DataError as error:
+            failure = str(error)
+    completed = Completed(example_id, spec["split"], completion is not None, failure)
+    if case is None:
+        return Repaired(completed, None, None, None)
+    mean = means.without(example_id, architecture, case.improved)
+    return Repaired(
+        completed,
+        prediction=None if weights is None else score_repair(case, weights, completion),
+        unchanged=score_repair(case, case.degraded),
+        mean=None if mean is None else score_repair(case, mean),
+    )

@@ -1,0 +1,81 @@
+"""`actlab score-interpreter`: from predictions to figures beside the baselines'."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from actlab.backends.gpt import one_thread
+from actlab.formats.weights import WeightsDataset
+from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.options import from_settings, takes
+from actlab.ground.storage import refuse_inside_dataset, write_file
+from actlab.weights.config.data_gen import WeightsSettings
+from actlab.weights.config.examples import ScoreConfig
+from actlab.weights.score.classification import score_classifications
+from actlab.weights.score.modification import score_modifications
+from actlab.weights.score.predictions import read_predictions
+from actlab.weights.score.report import Report, Scored
+from actlab.weights.score.rows import Benchmark, stored_rows
+from actlab.weights.source import Source
+
+
+@takes(ScoreConfig)
+def score_interpreter(config: ScoreConfig) -> Report:
+    """Score an interpreter's predictions; `ScoreConfig` has the settings.
+
+    Examples of a split without predictions are not scored; those that a scored split has and the predictions lack
+    are counted as missing. The baselines are measured on every example of a scored split, so that they are the same
+    for all interpreters. An example of the train split is left out of the mean that stands beside it.
+
+    Raises:
+        ActlabError: A file is not what it has to be, or the output is in the way; a completion that does not parse
+            is none.
+    """
+    folder, predictions_path = Path(config.dir).expanduser(), Path(config.predictions).expanduser()
+    output = _output(config, predictions_path)
+    dataset = WeightsDataset(folder)
+    specs = {spec["example_id"]: spec for spec in dataset.specs()}
+    predictions = read_predictions(predictions_path, tasks=dataset.tasks, example_ids=specs.keys())
+    scored: dict[str, Scored] = {}
+    if completions := predictions.get("modification"):
+        scored["modification"] = _modifications(config, dataset, specs, completions)
+    if completions := predictions.get("classification"):
+        scored["classification"] = score_classifications(specs, completions, dataset.identity["patterns"])
+    if output is not None:
+        rows = [json.dumps(row) + "\n" for one in scored.values() for row in one.rows]
+        write_file(output, "".join(rows).encode())
+    tasks = {task: one.report for task, one in scored.items()}
+    return Report(folder, config.benchmark or "stored test rows", tasks, output)
+
+
+def _modifications(
+    config: ScoreConfig, dataset: WeightsDataset, specs: dict[int, dict[str, Any]], completions: dict[int, str]
+) -> Scored:
+    settings = from_settings(WeightsSettings, dataset.settings())
+    benchmark = Benchmark(Path(config.benchmark).expanduser(), Source(settings).space) if config.benchmark else None
+    with one_thread():
+        scored = score_modifications(
+            dataset, specs, completions, settings, benchmark or stored_rows(dataset), quiet=config.quiet
+        )
+    trouble = benchmark.trouble if benchmark else {}
+    notes = [f"{n} examples are {what}" for what, n in trouble.items()]
+    return scored._replace(report=scored.report._replace(notes=[*scored.report.notes, *notes]))
+
+
+def _output(config: ScoreConfig, predictions: Path) -> Path | None:
+    """Return where the rows go.
+
+    Raises:
+        ActlabError: Something is in the way.
+    """
+    if config.output is None:
+        return None
+    output = Path(config.output).expanduser()
+    refuse_inside_dataset(output)
+    if output.resolve() == predictions.resolve():
+        raise ConfigError("--output is the file of the predictions", hint="choose another --output")
+    if output.is_dir():
+        raise StorageError(f"{output} is a folder", hint="give --output a file's name, such as scores.jsonl")
+    if output.exists() and not config.overwrite:
+        raise StorageError(f"{output} is there already", hint="choose another --output, or give --overwrite")
+    return output
