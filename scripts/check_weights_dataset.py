@@ -688,9 +688,10 @@ def _check_example(example_id: int, m: Measured, settings: dict[str, str], repor
         report.expect(change >= -loss - m.slack(pattern), f"{name}: {pattern} loses {-change:.4f}, more than {loss}")
     gain = m.gain(OVERALL)
     report.expect(gain >= overall - m.slack(OVERALL), f"{name}: overall gains {gain:.4f}, not {overall}")
-    share, slack = m.degraded[OVERALL].yes_share, m.slack(OVERALL)
-    fair = 1 - one_sided - slack <= share <= one_sided + slack
-    report.expect(fair, f"{name}: the degraded network says yes to {share:.4f}")
+    for model, sides in zip(MODELS, (m.degraded, m.improved), strict=True):
+        share, slack = sides[OVERALL].yes_share, m.slack(OVERALL)
+        fair = 1 - one_sided - slack <= share <= one_sided + slack
+        report.expect(fair, f"{name}: the {model} network says yes to {share:.4f}")
 
 
 def check_metrics(data: Dataset, measured: dict[int, Measured], report: Report) -> None:

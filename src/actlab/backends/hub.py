@@ -139,5 +139,6 @@ def _unknown(name: str) -> ActlabError:
 
 
 def first_line(error: BaseException) -> str:
+    """Return the head of an error's message, tokens removed."""
     line = (str(error) or type(error).__name__).strip().splitlines()[0]
     return re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", line)[:200]

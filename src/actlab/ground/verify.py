@@ -8,7 +8,6 @@ from actlab.ground.manifest import DROPPED, MANIFEST, fingerprint, n_dropped, sh
 from actlab.ground.progress import progress
 from actlab.ground.storage import FORMAT_VERSION
 
-
 CARD = "README.md"
 """A push adds one to a dataset that has none."""
 

@@ -19,7 +19,9 @@ def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str
     rejected = "\n".join(f"| {reason} | {count} |" for reason, count in metadata["rejected"].items()) or "| none | 0 |"
     low, high = metadata["n_parameters"]
     before, after = metadata["median_degraded_accuracy"], metadata["median_improved_accuracy"]
-    other_tables = ", ".join(name for name in STORE if name != "weights")
+    lowest = metadata["lowest_target_accuracy"]
+    has_codes = identity["model.quantization"] != "none"
+    other_tables = ", ".join(name for name in STORE if name != "weights" and (name != "codes" or has_codes))
     return f"""---
 {front}---
 # Weights of small subject networks, before and after a repair
@@ -34,6 +36,7 @@ its patterns (of these: {", ".join(metadata["patterns"])}). It has {low} to {hig
 | examples | {metadata["n_examples"]} ({splits}) |
 | networks trained and judged | {metadata["n_attempts"]}, of which {100 * metadata["yield"]:.1f} % were accepted |
 | overall balanced accuracy, median | {before} degraded, {after} improved |
+| improved accuracy on the target pattern | {metadata["median_target_accuracy"]} median, {lowest:.4f} lowest |
 | gain of the target pattern, median | {metadata["median_target_gain"]} |
 | largest loss of any other pattern | {-min(metadata["worst_other_change"], 0):.4f} |
 | precision and quantisation | {identity["model.precision"]}, {identity["model.quantization"]} |
@@ -49,7 +52,8 @@ Why the other networks were rejected (`attempts.parquet` has a row for each):
 {rejected}
 
 ## Splits
-By family, the set of patterns and the architecture: no family is in two splits.{_heldout(heldout)}
+By family, the set of patterns and the architecture: no family is in two splits, though a set of patterns may come again
+with another architecture.{_heldout(heldout)}
 
 ## Loading
 ```python
@@ -83,8 +87,8 @@ def _criteria(identity: dict[str, Any]) -> str:
         else ""
     )
     return (
-        f"{by_pattern}the overall accuracy gains at least {identity['training.min_degradation_threshold']}, and the "
-        f"degraded network does not answer one way on more than {identity['validation.max_one_sided']} of the rows"
+        f"{by_pattern}the overall accuracy gains at least {identity['training.min_degradation_threshold']}, and "
+        f"neither network answers one way on more than {identity['validation.max_one_sided']} of the rows"
     )
 
 

@@ -94,21 +94,20 @@ def state_dict(architecture: Architecture, weights: Weights) -> dict[str, np.nda
     return named
 
 
-def as_inputs(tokens_np: Integer[np.ndarray, "n p"]) -> Float[Tensor, "n p"]:
-    """Return letters' indices as the floats that a network takes: A is 0."""
-    return torch.from_numpy(tokens_np.astype(np.float32))
-
-
 def pre_activations(
     architecture: Architecture, weights: Weights, tokens_np: Integer[np.ndarray, "n p"]
 ) -> list[Float[np.ndarray, "n o"]]:
-    """Return the outputs of every Linear, the logit's last, without dropout."""
+    """Return the outputs of every Linear, the logit's last, without dropout.
+
+    In float64: a ternary network has many logits near zero, whose sign float32 would leave to the machine.
+    """
     activate = ACTIVATIONS[architecture.activation_type]
     outputs: list[np.ndarray] = []
     with torch.inference_mode():
-        hidden = as_inputs(tokens_np)
+        hidden = torch.from_numpy(tokens_np.astype(np.float64))  # letters' indices: A is 0
         for number, layer in enumerate(weights):
-            before = functional.linear(hidden, torch.from_numpy(layer.weight), torch.from_numpy(layer.bias))
+            weight, bias = (torch.from_numpy(array).double() for array in layer)
+            before = functional.linear(hidden, weight, bias)
             outputs.append(before.numpy())
             hidden = activate(before) if number < architecture.num_layers else before
     return outputs

@@ -1,7 +1,9 @@
 """`actlab run-data-gen`: from settings to a dataset of networks' weights, a unit of slots at a time."""
 
 import logging
+import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,8 @@ from actlab.weights.sink import finish, unit_files, unit_record
 from actlab.weights.source import Source
 
 log = logging.getLogger("actlab")
+
+_WATCH = "actlab-watch"
 
 _BYTES_PER_PARAMETER = 40
 """On disk, of an example with one task: two networks in the store, texts of about nine characters a number."""
@@ -162,10 +166,23 @@ def _done_units(config: DataGenConfig, missing: list[dict[str, Any]], tally: _Ta
 
     with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
         workers = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-        for done in workers(delayed(_do_unit)(config, unit) for unit in missing):
+        for done in workers(delayed(_work_for)(os.getpid(), config, unit) for unit in missing):
             accepted = sum(attempt["accepted"] for attempt in done.record["attempts"])
             tally(accepted, len(done.record["attempts"]))
             yield done
+
+
+def _work_for(parent: int, config: DataGenConfig, unit: dict[str, Any]) -> _Done:
+    """Do a unit in a worker process, which ends when the process that it works for was killed."""
+    if _WATCH not in {thread.name for thread in threading.enumerate()}:
+        threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
+    return _do_unit(config, unit)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _do_unit(config: DataGenConfig, unit: dict[str, Any], tally: _Tally | None = None) -> _Done:

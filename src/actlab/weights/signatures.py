@@ -75,7 +75,7 @@ def signature(
         raise DataError("the signature dataset has no rows", hint="make one with actlab create-sig-dataset")
     groups = group_rows(rows)
     outputs = pre_activations(architecture, weights, rows.tokens)
-    if not all(np.isfinite(outputs_no).all() for outputs_no in outputs):
+    if not all((np.abs(outputs_no) < np.finfo(np.float32).max).all() for outputs_no in outputs):
         raise DataError("an output of the network is not finite", hint="leave this network out: it has diverged")
     layers = tuple(layer_profile(outputs_no, groups, methods) for outputs_no in outputs)
     return Signature(layers, groups.names, len(rows.tokens))

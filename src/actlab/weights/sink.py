@@ -93,7 +93,8 @@ def finish(staging: Staging) -> Finish:
         staging.write(NewFile(CARD_FILE, card(metadata, staging.plan.identity, tasks).encode())),
         *write_dropped(staging),
     ]
-    return Finish(files, {METADATA: metadata}, {})
+    made_on = {str(record["environment"]): record["environment"] for record in records}
+    return Finish(files, {METADATA: metadata}, {"made_on": [made_on[key] for key in sorted(made_on)]})
 
 
 def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Row]) -> dict[str, Any]:
@@ -115,6 +116,8 @@ def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Ro
         "n_surplus": reasons[SURPLUS],
         "median_degraded_accuracy": _median(attempt["degraded_accuracy"] for attempt in accepted),
         "median_improved_accuracy": _median(attempt["improved_accuracy"] for attempt in accepted),
+        "median_target_accuracy": _median(attempt["improved_target_accuracy"] for attempt in accepted),
+        "lowest_target_accuracy": min((attempt["improved_target_accuracy"] for attempt in accepted), default=None),
         "median_target_gain": _median(attempt["target_gain"] for attempt in accepted),
         "worst_other_change": min((attempt["worst_other_change"] for attempt in accepted), default=None),
         "n_parameters": [min(n_parameters, default=0), max(n_parameters, default=0)],
@@ -357,11 +360,12 @@ def _attempt(judged: Judged) -> Row:
             "degraded_epochs": sum(epoch.stage == 1 for epoch in judged.history),
             "improvement_epochs": sum(epoch.stage == 2 for epoch in judged.history),
         }
-    if judged.degraded is not None and judged.improved is not None and judged.changed is not None:
+    if judged.attempt and judged.degraded and judged.improved and judged.changed:
         row |= {
             "degraded_accuracy": judged.degraded.overall,
             "improved_accuracy": judged.improved.overall,
             "target_gain": judged.changed.target_gain,
+            "improved_target_accuracy": float(judged.improved.by_pattern[judged.attempt.target]),
             "worst_other_change": judged.changed.worst_other,
             "degraded_yes_share": judged.degraded.yes_share,
         }

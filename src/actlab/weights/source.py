@@ -28,6 +28,9 @@ from actlab.weights.rows import DrawnRows, RowSizes, draw_rows, too_small
 from actlab.weights.signatures import SignatureRows
 from actlab.weights.training.spec import Schedule, TrainingSpec
 
+ARRANGEMENT = 1
+"""How a unit's networks are put together for training; raised with a change that moves the last bits of weights."""
+
 _FEWEST_FOR_HELDOUT = 4
 """Keeping a pair apart of fewer patterns would leave too few pattern sets to learn from."""
 
@@ -140,6 +143,7 @@ class Source:
         return identity_of(self.config) | {
             "patterns": [pattern.name for pattern in self.patterns],
             "heldout_pair": list(self.heldout_pair),
+            "arrangement": ARRANGEMENT,
         }
 
     def schedule(self) -> Schedule:

@@ -142,6 +142,7 @@ ATTEMPTS = _schema(
     degraded_accuracy=pa.float64(),
     improved_accuracy=pa.float64(),
     target_gain=pa.float64(),
+    improved_target_accuracy=pa.float64(),
     worst_other_change=pa.float64(),
     degraded_yes_share=pa.float64(),
     degraded_epochs=pa.int32(),

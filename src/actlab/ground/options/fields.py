@@ -84,7 +84,13 @@ class Option:
 
 def options_of(config_class: type) -> tuple[Option, ...]:
     """Return the options of a config dataclass, in the order of its fields, inherited ones last."""
-    return tuple(_options(config_class, MISSING, prefix="", is_execution=False))
+    if config_class not in _known:
+        _known[config_class] = tuple(_options(config_class, MISSING, prefix="", is_execution=False))
+    return _known[config_class]
+
+
+_known: dict[type, tuple[Option, ...]] = {}
+"""What was found: reading a class' source takes a while."""
 
 
 def groups_of(config_class: type, prefix: str = "") -> dict[str, type]:

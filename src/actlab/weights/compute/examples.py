@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from actlab.weights.compute.judge import Accuracies
+from actlab.weights.compute.recorded import digits_of
 from actlab.weights.compute.stored import StoredNetwork
 from actlab.weights.config.methods import check_methods
-from actlab.weights.number_format import number_format
 from actlab.weights.prompts import PromptStyle, Subject, Task, classification_task, modification_task, weights_json
 from actlab.weights.signatures import Signature, signature
 from actlab.weights.source import Attempt, Source
@@ -49,11 +49,7 @@ def example_of(
 ) -> Example:
     """Make the example of an accepted attempt."""
     config = source.config
-    digits = config.signature.prompt_format.digits
-    style = PromptStyle(
-        config.signature.prompt_format.style,
-        number_format("round-trip" if digits == "round-trip" else int(digits), config.model.precision),
-    )
+    style = PromptStyle(config.signature.prompt_format.style, digits_of(config))
     profiled = partial(
         signature,
         attempt.architecture,

@@ -14,6 +14,7 @@ from actlab.weights.rows import Rows
 ACCEPTED = "accepted"
 DIVERGED = "training diverged"
 UNTRAINED = "degraded network answers one way"
+DEAD = "improved network answers one way"
 TARGET = "target pattern gains too little"
 OTHERS = "another pattern loses too much"
 OVERALL = "overall accuracy gains too little"
@@ -21,6 +22,7 @@ OVERALL = "overall accuracy gains too little"
 KEYS = {
     DIVERGED: "lower model.learning_rate",
     UNTRAINED: "raise staged_training.max_degraded_epochs or min_improvement_threshold, or model.learning_rate",
+    DEAD: "lower model.learning_rate, or raise model.neurons_per_layer or improvement_epochs",
     TARGET: "raise staged_training.corruption_rate, improvement_epochs or improvement_lr_factor",
     OTHERS: "raise validation.test_set_size or staged_training.max_degraded_epochs, or lower improvement_lr_factor",
     OVERALL: "raise staged_training.corruption_rate, or lower dataset.patterns.max_patterns_per_batch",
@@ -45,6 +47,11 @@ class Accuracies(NamedTuple):
         """Each pattern's balanced accuracy."""
         balanced_k: np.ndarray = (self.yes_k + self.no) / 2
         return balanced_k
+
+    @property
+    def one_sided(self) -> float:
+        """How often it gives the answer that it prefers."""
+        return max(self.yes_share, 1 - self.yes_share)
 
     @property
     def overall(self) -> float:
@@ -83,12 +90,12 @@ def change(degraded: Accuracies, improved: Accuracies, target: int) -> Change:
     )
 
 
-def verdict(degraded: Accuracies, changed: Change, config: WeightsSettings) -> str:
+def verdict(degraded: Accuracies, improved: Accuracies, changed: Change, config: WeightsSettings) -> str:
     """Return `ACCEPTED`, or the first criterion that is not met."""
     settings = config.validation
-    one_sided = max(degraded.yes_share, 1 - degraded.yes_share) > settings.max_one_sided
     checks = [
-        (UNTRAINED, one_sided),
+        (UNTRAINED, degraded.one_sided > settings.max_one_sided),
+        (DEAD, improved.one_sided > settings.max_one_sided),
         (TARGET, settings.pattern_specific and changed.target_gain < settings.min_pattern_improvement),
         (OTHERS, settings.pattern_specific and -changed.worst_other > settings.max_other_degradation),
         (OVERALL, changed.overall_gain < config.training.min_degradation_threshold),

@@ -129,7 +129,7 @@ def judge(source: Source, attempt: Attempt, trained: Trained) -> tuple[Judged, E
         for network in (degraded, improved)
     )
     changed = change(before, after, attempt.target)
-    reason = verdict(before, changed, source.config)
+    reason = verdict(before, after, changed, source.config)
     found = found._replace(reason=reason, degraded=before, improved=after, changed=changed)
     if reason != ACCEPTED:
         return found, None

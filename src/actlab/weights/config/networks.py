@@ -163,7 +163,7 @@ class ValidationSettings:
     max_other_degradation: float = 0.02
     """No other pattern of the network loses more than this."""
     max_one_sided: float = 0.95
-    """A degraded network that answers one way on more than this share of the test rows was not trained."""
+    """A network that answers one way on more than this share of the test rows was not trained, or died."""
     test_set_size: int = 100
     """A pattern's test rows: half satisfy it, half none of the network's patterns."""
 

@@ -67,7 +67,8 @@ class Case:
 
 def score_repair(case: Case, weights: Weights, completion: str | None = None) -> Repair:
     """Measure predicted weights; without a completion, they are taken as the dataset would write them."""
-    changed = change(case.before, case.measured(weights), case.target)
+    after = case.measured(weights)
+    changed = change(case.before, after, case.target)
     written = weights_json(case.architecture, weights, case.digits)
     improved = flat(case.improved)
     whole = float(np.linalg.norm(flat(case.degraded) - improved))
@@ -78,7 +79,7 @@ def score_repair(case: Case, weights: Weights, completion: str | None = None) ->
         gain=changed.target_gain,
         recovered=changed.target_gain / case.reference_gain if case.reference_gain > 0 else None,
         worst_other=changed.worst_other,
-        accepted=verdict(case.before, changed, case.settings) == ACCEPTED,
+        accepted=verdict(case.before, after, changed, case.settings) == ACCEPTED,
         distance=left / whole if whole else None,
     )
 
