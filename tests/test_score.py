@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,23 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from actlab.cli.main import main
-from actlab.formats.weights import SIGNATURE_FILE, WeightsDataset
+from actlab.formats.weights import WeightsDataset, letters_of, tokens_of
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
 from actlab.weights.compute.recorded import architecture_of
 from actlab.weights.inspect import show_weights, verify_weights
 from actlab.weights.networks import Layer
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32
+from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import weights_json
 from actlab.weights.reproduce import reproduce
 from actlab.weights.score.report import RepairFigures, name_figures
 from actlab.weights.score.rows import Benchmark
 from actlab.weights.score.run import score_interpreter
+from actlab.weights.sequence_sets import create_benchmark_dataset
 from tests.tiny_weights import make
 
-N = 12
+N = 8
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +46,10 @@ def made(tmp_path_factory) -> Path:
             "training.batch_size": 64,
             "validation.min_pattern_improvement": 0.02,
             "validation.max_other_degradation": 0.2,
-            "dataset.splits": {"validation": 0.2, "test": 0.2},
-            "model.neurons_per_layer": {"min": 8, "max": 9},
+            "dataset.splits": {"validation": 0.1, "test": 0.1},
+            "model.neurons_per_layer": {"min": 8, "max": 8},
             "model.quantization": "int8",
-            "pipeline.checkpoint_interval": 6,
+            "pipeline.checkpoint_interval": 4,
             "signature.prompt_format": {"digits": "round-trip"},
         },
     )
@@ -114,7 +117,7 @@ def test_what_does_not_parse_or_is_missing_is_counted_by_reason_and_strictly_cou
     rows[3]["completion"] = json.dumps(short)
     rows[4]["completion"] = rows[4]["completion"].replace(":[[", ":[[NaN,", 1)
     rows[5]["completion"] = f"\n```json\n{rows[5]['completion']}\n```\n"
-    del rows[6]
+    del rows[7]  # one of three of its split, which would be left out otherwise
     report = score_interpreter(dir=made, predictions=write(rows)).tasks["modification"]
     assert report.failures == {"not JSON": 2, "unknown tensor": 1, "wrong shape": 2}
     overall = report.coverage[-1]
@@ -189,7 +192,7 @@ def test_mean_weights_are_those_of_the_other_train_networks_of_the_shape(made, w
         for part in ("weight", "bias")
     }
     shape = ("num_layers", "neurons_per_layer", "activation_type")
-    lines = []
+    lines, n_others = [], set()
     for spec in specs:
         others = [
             other["example_id"]
@@ -199,6 +202,7 @@ def test_mean_weights_are_those_of_the_other_train_networks_of_the_shape(made, w
             and all(other[column] == spec[column] for column in shape)
         ]
         if others:
+            n_others.add(len(others))
             names = [(module, part) for owner, module, part in improved if owner == spec["example_id"]]
             arrays = {name: np.mean([improved[other, *name] for other in others], axis=0) for name in names}
             n_inputs = {row["module"]: row["n_inputs"] for row in table if row["example_id"] == spec["example_id"]}
@@ -210,6 +214,7 @@ def test_mean_weights_are_those_of_the_other_train_networks_of_the_shape(made, w
                 {"example_id": spec["example_id"], "task": "modification", "completion": json.dumps(completion)}
             )
     assert len(lines) > 2, "no shape comes twice in train"
+    assert n_others == {1, 2}, "no mean of several, or none that its own network is left out of"
     found = figures(score_interpreter(dir=made, predictions=write(lines)))
     by_hand, mean = found["predictions"], found["mean weights"]
     assert (mean.n, mean.gain) == (len(lines), pytest.approx(by_hand.gain))
@@ -222,7 +227,7 @@ def test_the_baselines_do_not_hang_on_the_predictions(made, write):
     garbage = [row | {"completion": "?"} for row in rows]
     one, other = (score_interpreter(dir=made, predictions=write(lines)) for lines in (rows, garbage))
     for task, names in {
-        "modification": ("unchanged weights", "mean weights"),
+        "modification": ("unchanged weights", "mean weights", "improved weights"),
         "classification": ("majority set", "majority by pattern"),
     }.items():
         assert all(figures(one, task)[name] == figures(other, task)[name] for name in names)
@@ -276,7 +281,7 @@ BAD_LINES = {
     '{"example_id": 0, "completion": ["x"], "task": "modification"}': "completion is",
     '{"example_id": 0, "completion": "x"}': "task is None, the dataset has modification and classification",
     '{"example_id": 0, "completion": "x", "task": ["modification"]}': "task is",
-    '{"example_id": 12, "completion": "x", "task": "modification"}': "no example 12",
+    '{"example_id": 8, "completion": "x", "task": "modification"}': "no example 8",
     '{"example_id": 1, "completion": "x", "task": "modification"}': "predicted in line 1 already",
 }
 
@@ -317,25 +322,107 @@ def test_the_output_replaces_nothing_unasked_and_goes_into_no_dataset(made, writ
     assert [(row["example_id"], row["exact"], row["jaccard"]) for row in rows] == [(k, True, 1.0) for k in range(N)]
 
 
-def test_a_benchmark_labels_rows_by_the_examples_own_patterns(tmp_path):
-    drawn = [("ABCBA", "palindrome"), ("AAABC", "sorted_ascending"), ("CBADB", "no_repeats"), ("BCDEA", "palindrome")]
-    path = tmp_path / "benchmark.json"
+def write_benchmark(path: Path, drawn: list[tuple[str, str]]) -> Path:
     path.write_text(json.dumps({"examples": [{"sequence": list(text), "pattern": name} for text, name in drawn]}))
-    benchmark = Benchmark(path, Space(6, 5))
+    return path
+
+
+def test_a_benchmark_labels_rows_by_the_examples_own_patterns(made, tmp_path):
+    drawn = [("ABCBA", "palindrome"), ("AAABC", "sorted_ascending"), ("CBADB", "no_repeats"), ("BCDEA", "palindrome")]
+    path = write_benchmark(tmp_path / "benchmark.json", drawn)
+    benchmark = Benchmark(path, Space(6, 5), WeightsDataset(made))
     rows = benchmark.rows(["palindrome", "starts_with"])  # AAABC is a yes, and was drawn for neither
     assert rows.labels.tolist() == [True, True, False, False]
     assert rows.patterns.tolist() == [0, -1, -1, 0]
-    assert benchmark({7: ["palindrome", "starts_with"], 8: ["palindrome"]}).keys() == {8}
-    assert sum(benchmark.trouble.values()) == 2
+    assert benchmark({N: ["palindrome", "starts_with"], N + 1: ["palindrome"]}).keys() == {N + 1}
+    lacking, few_negatives, few = benchmark.notes  # of N and N + 1 no rows are stored that could be left out
+    assert "1 examples are not measured: the benchmark has no sequence for starts_with" in lacking
+    assert "fewer than 30 negatives" in few_negatives
+    assert "palindrome (2)" in few
 
 
-def test_a_benchmark_takes_the_place_of_the_stored_rows(made, write):
+def trained_on(made: Path) -> dict[int, set[str]]:
+    """Return each example's train and validation sequences."""
+    seen: dict[int, set[str]] = {}
+    for row in WeightsDataset(made).table("rows").to_pylist():
+        if row["part"] != "test":
+            seen.setdefault(row["example_id"], set()).add(row["sequence"])
+    return seen
+
+
+@pytest.fixture(scope="module")
+def benchmark_file(made, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("benchmark") / "benchmark.json"
+    create_benchmark_dataset(**WeightsDataset(made).settings(), filename=path, samples_per_pattern=35)
+    return path
+
+
+def test_no_network_is_measured_on_benchmark_rows_that_it_was_trained_or_validated_on(made, write, benchmark_file):
+    sequences = ["".join(row["sequence"]) for row in json.loads(benchmark_file.read_text())["examples"]]
+    left = {
+        example_id: [text for text in sequences if text not in seen] for example_id, seen in trained_on(made).items()
+    }
+    n_out = [len(sequences) - len(texts) for texts in left.values()]
+    assert len(set(n_out)) > 1, "the examples would not be told apart"
+    dataset = WeightsDataset(made)
+    benchmark = Benchmark(benchmark_file, Space(6, 5), dataset)
+    rows = benchmark({spec["example_id"]: spec["patterns"] for spec in dataset.specs()})
+    assert {example_id: letters_of(one.tokens) for example_id, one in rows.items()} == left
+    for spec in dataset.specs():
+        for place, name in enumerate(spec["patterns"]):
+            own = rows[spec["example_id"]].tokens[rows[spec["example_id"]].patterns == place]
+            assert PATTERNS[name].holds(own, Space(6, 5)).all(), "tokens and patterns are no longer of the same row"
+
+    report = score_interpreter(dir=made, predictions=write(predictions(made, "modification")), benchmark=benchmark_file)
+    notes = " ".join(report.tasks["modification"].notes)
+    assert f"{np.mean(n_out):.1f} of {len(sequences)} sequences on average, {max(n_out)} at most" in notes
+
+
+def test_a_benchmark_without_a_row_of_an_examples_own_says_nothing_of_leaving_out(made, tmp_path):
+    patterns = WeightsDataset(made).specs([0])[0]["patterns"]
+    new = new_sequences(made, patterns)
+    drawn = [(text, name) for name in patterns for text in new[name][:50]] + [(text, "none") for text in new["none"]]
+    benchmark = Benchmark(write_benchmark(tmp_path / "b.json", drawn), Space(6, 5), WeightsDataset(made))
+    assert len(benchmark({0: patterns})[0].labels) == len(drawn)
+    assert benchmark.notes == []
+
+
+def test_a_pattern_of_fewer_than_fifty_benchmark_rows_is_noted_as_inside_the_noise(made, tmp_path):
+    patterns = WeightsDataset(made).specs([0])[0]["patterns"]
+    new, seen = new_sequences(made, patterns), sorted(trained_on(made)[0])
+    enough, few = patterns
+    drawn = [(text, enough) for text in new[enough][:50]] + [(text, few) for text in new[few][:49]]
+    drawn += [(text, "none") for text in new["none"]] + [(text, few) for text in seen[:9]]  # these do not count
+    benchmark = Benchmark(write_benchmark(tmp_path / "b.json", drawn), Space(6, 5), WeightsDataset(made))
+    benchmark({0: patterns})
+    (note,) = [note for note in benchmark.notes if "inside the noise" in note]
+    assert f"of {few} (49):" in note
+    assert enough not in note
+
+
+def new_sequences(made: Path, patterns: list[str]) -> dict[str, list[str]]:
+    """Return, of sequences that example 0 has no rows of, each pattern's alone and 40 that satisfy neither."""
+    seen = trained_on(made)[0]
+    new = ["".join(letters) for letters in product("ABCDEF", repeat=5) if "".join(letters) not in seen]
+    holds = {name: PATTERNS[name].holds(tokens_of(new), Space(6, 5)) for name in patterns}
+    one, other = holds.values()
+    alone = {name: [new[k] for k in np.flatnonzero(yes_n & (one != other))] for name, yes_n in holds.items()}
+    return alone | {"none": [new[k] for k in np.flatnonzero(~(one | other))[:40]]}
+
+
+def test_a_benchmark_takes_the_place_of_the_stored_rows(made, write, benchmark_file):
     path = write(predictions(made, "modification"))
-    report = score_interpreter(dir=made, predictions=path, benchmark=made / SIGNATURE_FILE)
-    overall = figures(report)["predictions"]
+    overall = figures(score_interpreter(dir=made, predictions=path, benchmark=benchmark_file))["predictions"]
     assert (overall.n, overall.exact_text) == (N, 1)
     assert overall.gain != figures(score_interpreter(dir=made, predictions=path))["predictions"].gain
-    assert any("fewer than 30 negatives" in note for note in report.tasks["modification"].notes)
+
+
+def test_the_ceiling_is_what_the_datasets_own_completions_score(made, write, benchmark_file):
+    references = write(predictions(made, "modification"))
+    for benchmark in (None, benchmark_file):
+        found = figures(score_interpreter(dir=made, predictions=references, benchmark=benchmark))
+        assert found["improved weights"]._replace(who="predictions") == found["predictions"]
+    assert 0 < found["improved weights"].accepted < 1, "on other rows than those that they were chosen by"
 
 
 def test_the_command_prints_a_table_or_json(made, write, capsys):
@@ -346,9 +433,9 @@ def test_the_command_prints_a_table_or_json(made, write, capsys):
         assert stopped.value.code == 0
         printed = capsys.readouterr().out
         if arguments:
-            assert json.loads(printed)["tasks"]["modification"]["figures"][-1]["who"] == "mean weights"
+            assert json.loads(printed)["tasks"]["modification"]["figures"][-1]["who"] == "improved weights"
         else:
-            assert "overall     predictions              12     1.000" in printed
+            assert f"overall     predictions          {N:>6}     1.000" in printed
 
 
 def tamper(folder: Path, name: str, change: Callable[[list[dict]], None]) -> None:
@@ -376,7 +463,7 @@ def test_an_example_is_made_again_to_the_last_bit(made, capsys):
     assert stopped.value.code == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["identical"], found["same_decisions"], found["differences"]) == (True, True, [])
-    assert (found["weight_error"], found["accuracy_error"], found["n_slots"]) == (0.0, 0.0, 6)
+    assert (found["weight_error"], found["accuracy_error"], found["n_slots"]) == (0.0, 0.0, 4)
 
 
 def test_reproduce_measures_a_weight_that_is_not_the_one_that_was_trained(copied, capsys):
@@ -403,9 +490,9 @@ def test_reproduce_fails_where_the_decisions_are_others(copied, capsys):
 
 
 def test_reproduce_refuses_what_cannot_be_made_again(copied):
-    with pytest.raises(DataError, match="there is no example 12") as refused:
+    with pytest.raises(DataError, match=f"there is no example {N}") as refused:
         reproduce(dir=copied, example_id=N)
-    assert "from 0 to 11" in refused.value.hint
+    assert f"from 0 to {N - 1}" in refused.value.hint
     tamper(copied, "store/specs-00000.parquet", lambda rows: rows.pop(2))
     with pytest.raises(DataError, match="example 2 was given up"):
         reproduce(dir=copied, example_id=2)

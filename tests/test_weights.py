@@ -21,6 +21,7 @@ from actlab.cli.main import main
 from actlab.formats.weights import STORE, WeightsDataset
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.options import identity_of, options_of
+from actlab.weights.compute import judge
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
 from tests.tiny_weights import make, settings
 
@@ -187,7 +188,7 @@ WRONG = {
     "model.sequence_length": (3, 21),
     "model.precision": ("float64",),
     "model.quantization": ("int2",),
-    "model.activation_types": (["swish"],),
+    "model.activation_types": (["swish"], [], ["relu", "relu"]),
     "model.num_layers": ({"min": 3, "max": 2}, 5),
     "dataset.patterns.enabled_patterns": (["palindrom"], ["palindrome", "palindrome"], ["palindrome"], ["all_same"]),
     "dataset.patterns.starts_with_token": ("Z", "a", "AB"),
@@ -205,7 +206,7 @@ WRONG = {
     "pipeline.devise": ("cpu",),
     "metrics.checkpoint.save_every_epoch": (True,),
     "metrics.checkpoint.save_optimizer_state": (True,),
-    "hub.token": ("hf_abcdefghijklmnop",),
+    "hub.token": ("hf_abcdefghijklmnop", {"a": "hf_abcdefghijklmnop"}),
     "hub.upload_only_at_end": (False,),
     "modle": ({"vocab_size": 7},),
 } | {
@@ -265,8 +266,15 @@ def test_a_pattern_that_is_too_small_is_left_out_or_refused_with_strict(tmp_path
 def test_a_low_yield_stops_with_the_reasons_and_the_key_to_change(tmp_path):
     # nothing is corrupted and stage 2 learns at a ten-thousandth of the rate, so nothing is gained
     changes = {"staged_training.corruption_rate": 0.0, "staged_training.improvement_lr_factor": 1e-4}
-    with pytest.raises(DataError, match=r"0 of \d+ attempts were accepted: target pattern gains too little") as stopped:
-        make(tmp_path, **changes, **{"staged_training.max_degraded_epochs": 3, "staged_training.improvement_epochs": 1})
+    changes |= {
+        "staged_training.improvement_epochs": 1,
+        "validation.min_accuracy": 0.0,
+        "pipeline.checkpoint_interval": 1,
+    }
+    with pytest.raises(
+        DataError, match=r"0 of \d+ attempts were accepted: .*target pattern gains too little: "
+    ) as stopped:
+        make(tmp_path, **changes)
     assert "corruption_rate" in stopped.value.hint
 
 
@@ -312,11 +320,11 @@ def test_the_dataset_is_pushed_after_the_seal_and_never_before(tmp_path, monkeyp
 
     sent = []
 
-    def push(folder, repo_id, *, private, quiet):
+    def push(folder, repo_id, *, private, overwrite, quiet):
         sent.append((repo_id, private, (folder / "metadata.json").is_file()))
         return pushing.Pushed(repo_id, "https://hub/datasets/me/w", private, "head", 1, 1, 0, 0)
 
-    def nobody(repo_id, *, private):
+    def nobody(repo_id, *, private, overwrite):
         raise StorageError("nobody is logged in", hint="hf auth login")
 
     monkeypatch.setattr(run, "push_dataset", push)
@@ -325,7 +333,7 @@ def test_the_dataset_is_pushed_after_the_seal_and_never_before(tmp_path, monkeyp
     with pytest.raises(StorageError, match="logged in"):
         make(tmp_path, **changes)
     assert not (tmp_path / "out.partial").exists()
-    monkeypatch.setattr(run, "refuse_push", lambda repo_id, *, private: None)
+    monkeypatch.setattr(run, "refuse_push", lambda repo_id, *, private, overwrite: None)
     assert make(tmp_path, **changes).url == "https://hub/datasets/me/w"
     assert sent == [("me/w", True, True)]
 
@@ -424,10 +432,75 @@ def test_a_wrong_setting_of_a_group_is_told_by_its_whole_name():
         from_settings(DataGenConfig, {"workers": 2, "pipeline": {"max_threads": 3}})
 
 
+def test_inputs_that_change_during_a_run_stop_it(tmp_path, monkeypatch):
+    from actlab.weights import run
+
+    whole = run.fill
+
+    def meddled(source, slots, **rest):
+        sig = json.loads((tmp_path / "sig.json").read_text())
+        sig["examples"] = sig["examples"][:20]
+        (tmp_path / "sig.json").write_text(json.dumps(sig))
+        return whole(source, slots, **rest)
+
+    monkeypatch.setattr(run, "fill", meddled)
+    with pytest.raises(ActlabError, match="was changed while the run was at work"):
+        make(tmp_path)
+
+
+def test_curves_never_lie_in_a_dataset(made, tmp_path):
+    for place in (tmp_path / "out", tmp_path / "out" / "x", tmp_path / "out.partial", made / "tb"):
+        with pytest.raises(ActlabError, match=r"dataset"):
+            make(tmp_path, metrics={"dir": str(place)})
+
+
+def test_a_worker_ends_when_the_process_that_it_works_for_is_gone():
+    script = "import os, time; from actlab.weights.run import _end_with; _end_with(os.getppid() + 1)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 1
+
+
+def accuracies(*yes: float, no: float = 0.9, share: float = 0.5) -> judge.Accuracies:
+    return judge.Accuracies(np.array(yes), no, sum(yes) / len(yes), share)
+
+
+@pytest.mark.parametrize(
+    ("reason", "before", "after"),
+    [
+        # balanced accuracies are (yes + no) / 2 with no = 0.9: 0.5 becomes 0.7, 0.9 becomes 0.9
+        (judge.ACCEPTED, accuracies(0.5, 0.8), accuracies(0.71, 0.8)),
+        (judge.UNTRAINED, accuracies(0.5, 0.8, share=0.96), accuracies(0.7, 0.8)),
+        (judge.UNTRAINED, accuracies(0.5, 0.8, share=0.04), accuracies(0.7, 0.8)),
+        (judge.DEAD, accuracies(0.5, 0.8), accuracies(0.7, 0.8, share=0.96)),
+        (judge.NEAR_CHANCE, accuracies(0.5, 0.2), accuracies(0.7, 0.8)),
+        (judge.NOT_REPAIRED, accuracies(0.0, 0.8), accuracies(0.2, 0.8)),
+        (judge.TARGET, accuracies(0.5, 0.5), accuracies(0.58, 0.9)),
+        (judge.OTHERS, accuracies(0.5, 0.8), accuracies(0.9, 0.75)),
+        (judge.TOO_LITTLE, accuracies(0.5, 0.8), accuracies(0.62, 0.78)),
+    ],
+)
+def test_each_criterion_is_judged_as_it_is_written(reason, before, after):
+    from actlab.ground.options import from_settings
+
+    config = from_settings(DataGenConfig, {})
+    assert judge.verdict(before, after, 0, config) == reason
+
+
+@pytest.mark.slow
+def test_the_quick_config_makes_a_hundred_examples_that_hold_on_fresh_rows(tmp_path):
+    config = ROOT / "configs" / "run_data_gen_quick.yaml"
+    changes = {"signature.dataset_path": str(tmp_path / "sig.json"), "pipeline.output_dir": str(tmp_path / "quick")}
+    actlab.create_sig_dataset(config_path=config, filename=tmp_path / "sig.json", size=200)
+    assert actlab.run_data_gen(config_path=config, **changes).n_examples == 100
+    script = ROOT / "scripts" / "check_weights_dataset.py"
+    done = subprocess.run([sys.executable, script, tmp_path / "quick"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.slow
 def test_killed_twenty_times_it_gives_the_same_bytes(made, tmp_path):
     config = as_yaml(tmp_path, **{"pipeline.checkpoint_interval": 3})
     command = [Path(sys.executable).with_name("actlab"), "run-data-gen", "--config-path", config, "--quiet"]
+    command += ["--workers", "4"]
     draw = random.Random(0)
     killed = 0
     while killed < 20:
@@ -442,7 +515,8 @@ def test_killed_twenty_times_it_gives_the_same_bytes(made, tmp_path):
         assert run.returncode == 0
         assert hashes(tmp_path / "out") == hashes(made)
         subprocess.run(["rm", "-r", tmp_path / "out"], check=True)
-    subprocess.run(command, check=True)
+    for part in ("3/3", "1/3", "2/3"):
+        subprocess.run([*command, "--part", part], check=True)
     assert hashes(tmp_path / "out") == hashes(made)
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from actlab.activations.run import extract_activations, plan_extraction, preview_texts
     from actlab.activations.show import show_activations
     from actlab.activations.verify.run import verify_activations
+    from actlab.backends.push import plan_push, push_dataset
     from actlab.features.datasets.compute import normalize_features
     from actlab.features.datasets.config import DatasetConfig
     from actlab.features.datasets.run import generate_datasets
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
     from actlab.formats.sentences.final import get_final_token_data
     from actlab.formats.sentences.folder import load_all_sentences
     from actlab.formats.splits import read_splits
+    from actlab.formats.weights import WeightsDataset
     from actlab.ground.errors import ActlabError
     from actlab.ground.layers import parse_layers_arg
     from actlab.weights.config.data_gen import DataGenConfig
+    from actlab.weights.reproduce import reproduce
     from actlab.weights.run import plan_data_gen, run_data_gen
+    from actlab.weights.score.run import score_interpreter
     from actlab.weights.sequence_sets import create_benchmark_dataset, create_sig_dataset
 
 __version__ = "0.1.0"
@@ -53,6 +57,7 @@ _HOMES = {
     "SplitConfig": "actlab.features.split.config",
     "SweepConfig": "actlab.features.sweep.config",
     "TrainSaeConfig": "actlab.features.train_sae.config",
+    "WeightsDataset": "actlab.formats.weights",
     "compute_features": "actlab.features.encode.run",
     "create_benchmark_dataset": "actlab.weights.sequence_sets",
     "create_sig_dataset": "actlab.weights.sequence_sets",
@@ -68,13 +73,17 @@ _HOMES = {
     "parse_layers_arg": "actlab.ground.layers",
     "plan_data_gen": "actlab.weights.run",
     "plan_extraction": "actlab.activations.run",
+    "plan_push": "actlab.backends.push",
     "plan_features": "actlab.features.encode.run",
     "preview_texts": "actlab.activations.run",
+    "push_dataset": "actlab.backends.push",
     "rank_features": "actlab.features.rank.run",
     "read_ranking": "actlab.formats.ranking",
     "read_splits": "actlab.formats.splits",
+    "reproduce": "actlab.weights.reproduce",
     "run_data_gen": "actlab.weights.run",
     "save_dataset": "actlab.formats.classifier",
+    "score_interpreter": "actlab.weights.score.run",
     "show_activations": "actlab.activations.show",
     "sweep_datasets": "actlab.features.sweep.run",
     "train_probe": "actlab.features.probe.run",
@@ -95,6 +104,7 @@ __all__ = [
     "SplitConfig",
     "SweepConfig",
     "TrainSaeConfig",
+    "WeightsDataset",
     "compute_features",
     "create_benchmark_dataset",
     "create_sig_dataset",
@@ -111,12 +121,16 @@ __all__ = [
     "plan_data_gen",
     "plan_extraction",
     "plan_features",
+    "plan_push",
     "preview_texts",
+    "push_dataset",
     "rank_features",
     "read_ranking",
     "read_splits",
+    "reproduce",
     "run_data_gen",
     "save_dataset",
+    "score_interpreter",
     "show_activations",
     "sweep_datasets",
     "train_probe",

@@ -6,8 +6,7 @@ import importlib.resources
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.backends.quiet import quiet_transformers
+from actlab.backends.threads import one_thread
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import fingerprint
 from actlab.ground.progress import progress
@@ -100,20 +100,6 @@ def train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> None
     with quiet_transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Borrow all but one of torch's threads: on matrices this small, two on a busy machine wait for each other.
-
-    The bits are the same for one thread and two.
-    """
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def train_tokenizer(documents: Sequence[str], recipe: Recipe) -> Any:

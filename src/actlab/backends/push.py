@@ -64,8 +64,10 @@ def plan_push(folder: Path, repo_id: str, *, private: bool = True) -> PlannedPus
     return PlannedPush(repo_id, private, sum(sizes.values()), sizes)
 
 
-def refuse_push(repo_id: str, *, private: bool) -> None:
-    """Refuse early what `push_dataset` would refuse later: the repository's name, the login, its being public.
+def refuse_push(repo_id: str, *, private: bool, overwrite: bool) -> None:
+    """Refuse early what `push_dataset` of a dataset to be made would refuse later.
+
+    That is the repository's name, the login, its being public, and files that it holds.
 
     Raises:
         ActlabError: As `push_dataset`.
@@ -75,7 +77,13 @@ def refuse_push(repo_id: str, *, private: bool) -> None:
     _check_name(repo_id)
     hub = HfApi(library_name="actlab", library_version=version("actlab"))
     with hub_errors(repo_id):
-        look(hub, with_owner(hub, repo_id), private=private)
+        repository = look(hub, with_owner(hub, repo_id), private=private)
+    there = sorted(repository.files.keys() - _NOT_DATA) if repository else []
+    if there and not overwrite:
+        raise StorageError(
+            f"{repo_id} holds files already: {_some(there)}",
+            hint="choose another repository, or give --overwrite to replace what is there",
+        )
 
 
 def push_dataset(

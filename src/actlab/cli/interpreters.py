@@ -33,7 +33,8 @@ _COLUMNS = {
 _LEGENDS = {
     "modification": "exact: the dataset's text; weights: its numbers; gain: of the target pattern's balanced accuracy; "
     "recovered: share of the improved network's gain, mean and median; others: smallest change of another pattern, "
-    "mean and worst; accepted: meets the dataset's criteria; distance: 0 improved, 1 degraded",
+    "mean and worst; accepted: meets the dataset's criteria; distance: 0 improved, 1 degraded; improved weights: the "
+    "dataset's own completions, the ceiling",
     "classification": "exact: the same patterns, no more and no fewer",
 }
 

@@ -1,4 +1,4 @@
-"""`run-data-gen` and what belongs to it: sequences, scores, rebuilding an example."""
+"""`run-data-gen`, and the sequences that it and its users need."""
 
 import logging
 import sys

@@ -72,18 +72,38 @@ def _as_bytes(content: dict[str, Any]) -> bytes:
     return f'{{\n  "examples": [\n{examples}\n  ],\n{rest[2:]}\n'.encode()
 
 
-def read_sequences(path: Path, *, vocab_size: int, sequence_length: int, made_by: str) -> Sequences:
-    """Read a signature or benchmark dataset made for these sizes; `made_by` is the command that makes one.
+def read_file(path: Path, *, made_by: str) -> bytes:
+    """Read a signature or benchmark dataset's bytes; `made_by` is the command that makes one.
 
     Raises:
-        DataError: It is not there, not such a file, empty, or of another length or vocabulary.
+        DataError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint=f"make one with: actlab {made_by}") from None
+
+
+def read_sequences(path: Path, *, vocab_size: int, sequence_length: int, made_by: str) -> Sequences:
+    """Read a signature or benchmark dataset made for these sizes.
+
+    Raises:
+        DataError: As `read_file` and `parse_sequences`.
+    """
+    data = read_file(path, made_by=made_by)
+    return parse_sequences(data, path, vocab_size=vocab_size, sequence_length=sequence_length, made_by=made_by)
+
+
+def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length: int, made_by: str) -> Sequences:
+    """Return what the bytes of a signature or benchmark dataset hold.
+
+    Raises:
+        DataError: They are not those of such a file, empty, or of another length or vocabulary.
     """
     hint = f"make one with: actlab {made_by}"
     try:
-        examples = json.loads(path.read_text(encoding="utf-8"))["examples"]
+        examples = json.loads(data)["examples"]
         rows = [(list(row["sequence"]), row.get("label", 1), row.get("pattern") or NEGATIVE) for row in examples]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", hint=hint) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{path} has no examples with a sequence each", hint=hint) from None
     vocab = [chr(ord("A") + token) for token in range(vocab_size)]

@@ -26,8 +26,9 @@ def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str
 {front}---
 # Weights of small subject networks, before and after a repair
 
-Each of the {metadata["n_examples"]} examples is one network at two moments: *degraded*, trained while most rows of one
-pattern had the wrong label, and *improved*, trained on from there on clean rows. A network reads
+Each of the {metadata["n_examples"]} examples is one network at two moments: *degraded*, trained while
+{100 * identity["staged_training.corruption_rate"]:.0f} % of one pattern's rows had the wrong label, and *improved*,
+trained on from there on clean rows. A network reads
 {identity["model.sequence_length"]} letters out of {identity["model.vocab_size"]} and says whether they satisfy one of
 its patterns (of these: {", ".join(metadata["patterns"])}). It has {low} to {high} weights and biases.
 
@@ -53,7 +54,7 @@ Why the other networks were rejected (`attempts.parquet` has a row for each):
 
 ## Splits
 By family, the set of patterns and the architecture: no family is in two splits, though a set of patterns may come again
-with another architecture.{_heldout(heldout)}
+with another architecture: {_overlap(metadata)}.{_heldout(heldout)}
 
 ## Loading
 ```python
@@ -82,7 +83,8 @@ def _configs(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence
 def _criteria(identity: dict[str, Any]) -> str:
     by_pattern = (
         f"the target pattern gains at least {identity['validation.min_pattern_improvement']}, no other pattern loses "
-        f"more than {identity['validation.max_other_degradation']}, "
+        f"more than {identity['validation.max_other_degradation']}, the degraded network's accuracy on its others "
+        f"and the improved one's on the target are at least {identity['validation.min_accuracy']}, "
         if identity["validation.pattern_specific"]
         else ""
     )
@@ -90,6 +92,16 @@ def _criteria(identity: dict[str, Any]) -> str:
         f"{by_pattern}the overall accuracy gains at least {identity['training.min_degradation_threshold']}, and "
         f"neither network answers one way on more than {identity['validation.max_one_sided']} of the rows"
     )
+
+
+def _overlap(metadata: dict[str, Any]) -> str:
+    """Say how many examples of the other splits have a pattern set that train has too."""
+    parts = [
+        f"{n} of {metadata['splits'][split]} in {split}"
+        for split, n in metadata["pattern_sets_also_in_train"].items()
+        if metadata["splits"][split]
+    ]
+    return f"the pattern set of {', '.join(parts)} is in train too" if parts else "there is no other split"
 
 
 def _heldout(pair: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from actlab.backends.gpt import one_thread
+from actlab.backends.threads import one_thread
 from actlab.formats.weights import MODELS, OVERALL, STORE, StoredRows, WeightsDataset
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.manifest import METADATA, read_json

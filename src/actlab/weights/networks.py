@@ -4,7 +4,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
 
-ActivationType = Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu"]
+from actlab.weights.config.networks import ActivationType
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,

@@ -6,16 +6,15 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from actlab.ground.errors import DataError
+from actlab.weights.config.output import Style
 from actlab.weights.networks import Architecture, Layer, Weights, state_dict
 from actlab.weights.number_format import NumberFormat
 from actlab.weights.signatures import Profile, Signature
-
-Style = Literal["separate", "interwoven"]
 
 _ARCHITECTURE = "## Model Architecture"
 _WEIGHTS = "## Model Weights"

@@ -3,13 +3,12 @@
 # o outputs of a layer, i its inputs; leading dimensions (a stack of networks) are carried along
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Quantization = Literal["none", "int8", "int4", "ternary", "binary"]
-QuantizationScale = Literal["per-tensor", "per-channel"]
+from actlab.weights.config.networks import QuantizationScale
 
 STRAIGHT_THROUGH = ("ternary", "binary")
 """Trained with quantised weights: quantising afterwards ruins most networks."""

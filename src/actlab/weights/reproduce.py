@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actlab.backends.gpt import one_thread
 from actlab.backends.models import pick_device
+from actlab.backends.threads import one_thread
 from actlab.formats.weights import ATTEMPTS, SIGNATURE_FILE, STORE, TASKS, WeightsDataset, table_bytes
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.manifest import differences, sha256_of
@@ -22,7 +22,7 @@ from actlab.ground.progress import progress
 from actlab.weights.compute.unit import SURPLUS, Filled, fill
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ReproduceConfig
-from actlab.weights.sink import unit_files, unit_record
+from actlab.weights.sink import example_files, unit_record
 from actlab.weights.source import Source
 
 _COUNTS = ("prompt_tokens", "completion_tokens")
@@ -145,11 +145,8 @@ def _hashes(inputs: list[dict[str, Any]]) -> dict[str, set[str]]:
 
 def _filled_again(source: Source, slots: range, config: ReproduceConfig) -> Filled:
     """Fill the unit, and keep what came of the example's slot."""
-    from threadpoolctl import threadpool_limits
-
     with (
         one_thread(),
-        threadpool_limits(1),
         progress("accepting", total=len(slots), unit="example", quiet=config.quiet) as more,
     ):
         filled = fill(source, slots, device=str(pick_device(config.device)), told=lambda accepted, _: more(accepted))
@@ -162,7 +159,7 @@ def _filled_again(source: Source, slots: range, config: ReproduceConfig) -> Fill
 def _made(source: Source, filled: Filled) -> Tables:
     """Return the tables as the sink would write them, by way of their bytes."""
     tables: Tables = {}
-    for file in unit_files(source, 1, filled):  # any unit but 0, which brings more files
+    for file in example_files(source, 0, filled.examples):
         if file.path.endswith(".parquet"):
             assert isinstance(file.data, bytes)
             folder, _, name = file.path.partition("/")

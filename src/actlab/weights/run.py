@@ -5,24 +5,36 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.backends.gpt import one_thread
 from actlab.backends.models import environment, pick_device
 from actlab.backends.push import push_dataset, refuse_push
+from actlab.backends.threads import one_thread
 from actlab.formats.weights import KIND
+from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import takes
 from actlab.ground.progress import More, progress
-from actlab.ground.storage import NewFile, Plan, Staging, output_of, refuse_others, stage
+from actlab.ground.storage import (
+    NewFile,
+    Plan,
+    Staging,
+    is_complete,
+    output_of,
+    partial_of,
+    refuse_inside_dataset,
+    refuse_others,
+    stage,
+)
 from actlab.ground.units import Part
-from actlab.weights.compute.unit import fill
+from actlab.weights.compute.unit import fill, refuse_low_yield
 from actlab.weights.config.data_gen import DataGenConfig
 from actlab.weights.follow import curves
 from actlab.weights.networks import Architecture
-from actlab.weights.sink import finish, unit_files, unit_record
+from actlab.weights.sink import example_files, finish, input_files, unit_record
 from actlab.weights.source import Source
 
 log = logging.getLogger("actlab")
@@ -31,6 +43,10 @@ _WATCH = "actlab-watch"
 
 _BYTES_PER_PARAMETER = 40
 """On disk, of an example with one task: two networks in the store, texts of about nine characters a number."""
+_BYTES_PER_EXAMPLE = 75_000
+"""On disk, of its rows, signatures and metrics."""
+_TIMES_IN_MEMORY = 9
+"""What an example takes in a worker, by what it takes on disk: texts are compressed there. Measured."""
 
 
 class Generated(NamedTuple):
@@ -71,6 +87,10 @@ class _Job:
         self.config = config
         self.source = Source(config)
         self.output = output_of(Path(config.pipeline.output_dir).expanduser())
+        self.device = pick_device(config.pipeline.device)
+        self.curves_folder = Path(config.metrics.dir or f"{self.output}.tensorboard").expanduser()
+        if config.metrics.tensorboard.enabled:
+            _refuse_curves_inside(self.curves_folder, self.output)
         for note in self.source.notes:
             log.warning("%s", note)
 
@@ -85,6 +105,18 @@ class _Job:
             for unit, first in enumerate(range(0, total, size))
         ]
         return Plan(KIND, self.source.identity(), self.source.inputs(), units)
+
+
+def _refuse_curves_inside(folder: Path, output: Path) -> None:
+    """Keep event files out of datasets, sealed or in the making.
+
+    Raises:
+        ActlabError: `metrics.dir` is in one.
+    """
+    refuse_inside_dataset(folder)
+    for place in (output, partial_of(output), output.with_name(output.name + ".old")):
+        if folder.resolve().is_relative_to(place.resolve()):
+            raise ConfigError(f"metrics.dir {folder} is in the dataset's folder", hint="choose one beside it")
 
 
 class _Done(NamedTuple):
@@ -109,8 +141,8 @@ def run_data_gen(config: DataGenConfig) -> Generated:
     """
     job = _Job(config)
     plan = job.plan()
-    if config.hub.dataset_name is not None:
-        refuse_push(config.hub.dataset_name, private=config.hub.private)
+    if config.hub.dataset_name is not None and not is_complete(job.output):
+        refuse_push(config.hub.dataset_name, private=config.hub.private, overwrite=config.overwrite)
     refuse_others(job.output, plan, overwrite=config.overwrite)
     with stage(job.output, plan, part=Part.parse(config.part or "1/1"), overwrite=config.overwrite) as dataset:
         _work(job, dataset)
@@ -118,7 +150,8 @@ def run_data_gen(config: DataGenConfig) -> Generated:
     url = None
     if dataset.sealed and config.hub.dataset_name is not None:
         name, private = config.hub.dataset_name, config.hub.private
-        url = push_dataset(dataset.output, name, private=private, quiet=config.quiet).url
+        pushed = push_dataset(dataset.output, name, private=private, overwrite=config.overwrite, quiet=config.quiet)
+        url = pushed.url
     return _outcome(dataset, url)
 
 
@@ -128,17 +161,24 @@ def _work(job: _Job, dataset: Staging) -> None:
     missing = dataset.missing()
     if not missing:
         return
-    folder = Path(config.metrics.dir or job.output.with_name(job.output.name + ".tensorboard")).expanduser()
-    machine = environment(pick_device(config.pipeline.device))
+    if len(missing) < config.pipeline.max_threads:
+        log.warning(
+            "%d of %d workers have work: pipeline.checkpoint_interval %d makes %d units",
+            *(len(missing), config.pipeline.max_threads, config.pipeline.checkpoint_interval, len(dataset.plan.units)),
+        )
+    machine = environment(job.device)
     total = sum(unit["n"] for unit in missing)
+    reasons: Counter[str] = Counter()
     with (
         progress("accepting", total=total, unit="example", quiet=config.quiet) as more,
-        curves(folder, config.metrics.tensorboard) as drawn,
+        curves(job.curves_folder, config.metrics.tensorboard) as drawn,
     ):
-        for done in _done_units(config, missing, _Tally(more)):
+        for done in _done_units(config, dataset, missing, _Tally(more)):
             dataset.commit(done.unit, done.files, done.record | {"environment": machine})
             dataset.log({"unit": done.unit["unit"], "compute_s": round(done.compute_s, 3), **machine})
             drawn.add(done.record["attempts"], done.histories)
+            reasons.update(attempt["reason"] for attempt in done.record["attempts"])
+            refuse_low_yield(reasons)
 
 
 class _Tally:
@@ -155,28 +195,34 @@ class _Tally:
         self._more(accepted, f"{self._accepted} of {self._attempted} attempts accepted, {share:.0%}")
 
 
-def _done_units(config: DataGenConfig, missing: list[dict[str, Any]], tally: _Tally) -> Iterator[_Done]:
+def _done_units(
+    config: DataGenConfig, dataset: Staging, missing: list[dict[str, Any]], tally: _Tally
+) -> Iterator[_Done]:
     """Yield units as they are done: here, round by round, or by worker processes in any order."""
+    inputs = dataset.plan.inputs
     n_workers = min(config.pipeline.max_threads, len(missing))
     if n_workers == 1:
         for unit in missing:
-            yield _do_unit(config, unit, tally)
+            yield _do_unit(config, inputs, unit, tally)
         return
     from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
 
-    with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
-        workers = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-        for done in workers(delayed(_work_for)(os.getpid(), config, unit) for unit in missing):
-            accepted = sum(attempt["accepted"] for attempt in done.record["attempts"])
-            tally(accepted, len(done.record["attempts"]))
-            yield done
+    try:
+        with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+            workers = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+            for done in workers(delayed(_work_for)(os.getpid(), config, inputs, unit) for unit in missing):
+                tally(done.record["n_accepted"], done.record["n_attempted"])
+                yield done
+    finally:
+        get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
-def _work_for(parent: int, config: DataGenConfig, unit: dict[str, Any]) -> _Done:
+def _work_for(parent: int, config: DataGenConfig, inputs: list[dict[str, Any]], unit: dict[str, Any]) -> _Done:
     """Do a unit in a worker process, which ends when the process that it works for was killed."""
     if _WATCH not in {thread.name for thread in threading.enumerate()}:
         threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
-    return _do_unit(config, unit)
+    return _do_unit(config, inputs, unit)
 
 
 def _end_with(parent: int) -> None:
@@ -185,16 +231,27 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _do_unit(config: DataGenConfig, unit: dict[str, Any], tally: _Tally | None = None) -> _Done:
-    """Fill a unit's slots and make its files."""
-    from threadpoolctl import threadpool_limits
+def _do_unit(
+    config: DataGenConfig, inputs: list[dict[str, Any]], unit: dict[str, Any], tally: _Tally | None = None
+) -> _Done:
+    """Fill a unit's slots and make its files.
 
+    Raises:
+        StorageError: What is read is not what the plan names.
+    """
     start = time.monotonic()
     source = Source(config)
+    if source.inputs() != inputs:
+        raise StorageError(
+            "the signature dataset or the tokenizer was changed while the run was at work",
+            hint="put it back and run the same command again, or give --overwrite to start anew",
+        )
     slots = range(unit["first"], unit["first"] + unit["n"])
-    with one_thread(), threadpool_limits(1):
+    with one_thread():
         filled = fill(source, slots, device=str(pick_device(config.pipeline.device)), told=tally or (lambda *_: None))
-        files = list(unit_files(source, unit["unit"], filled))
+        files = list(example_files(source, unit["unit"], filled.examples))
+    if unit["unit"] == 0:
+        files += input_files(source)
     histories = {one.attempt.slot: [epoch._asdict() for epoch in one.history] for one in filled.examples}
     return _Done(unit, files, unit_record(filled), histories, time.monotonic() - start)
 
@@ -223,7 +280,7 @@ def plan_data_gen(config: DataGenConfig) -> PlannedGeneration:
         )
     )
     tasks = config.task_generation.include_modification + config.task_generation.include_classification
-    bytes_of_example = (smallest + largest) // 2 * _BYTES_PER_PARAMETER * tasks
+    bytes_of_example = (smallest + largest) // 2 * _BYTES_PER_PARAMETER * tasks + _BYTES_PER_EXAMPLE
     n_in_unit = min(config.pipeline.checkpoint_interval, config.dataset.output_dataset_length)
     there = next(folder for folder in (job.output, *job.output.absolute().parents) if folder.is_dir())
     return PlannedGeneration(
@@ -235,5 +292,5 @@ def plan_data_gen(config: DataGenConfig) -> PlannedGeneration:
         n_parameters=(smallest, largest),
         bytes_to_write=bytes_of_example * config.dataset.output_dataset_length,
         bytes_free=shutil.disk_usage(there).free,
-        bytes_of_memory=300_000_000 + 4 * bytes_of_example * n_in_unit,
+        bytes_of_memory=350_000_000 + _TIMES_IN_MEMORY * bytes_of_example * n_in_unit,
     )

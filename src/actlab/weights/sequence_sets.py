@@ -9,7 +9,7 @@ import numpy as np
 
 from actlab.formats.sequence_sets import NEGATIVE, Sequences, benchmark_json, signature_json
 from actlab.formats.weights import letters_of
-from actlab.ground.errors import DataError, StorageError
+from actlab.ground.errors import StorageError
 from actlab.ground.options import takes
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
@@ -111,6 +111,4 @@ def _write(filename: str, data: bytes, drawn: Sequences, *, overwrite: bool, dry
             path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, data)
     by_pattern = {name: drawn.patterns.count(name) for name in dict.fromkeys(sorted(drawn.patterns))}
-    if not drawn.sequences:
-        raise DataError("no sequence could be drawn", hint="enable more patterns")
     return MadeSequences(path, len(drawn.sequences), by_pattern)

@@ -10,13 +10,11 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.linalg import eigh
 from scipy.special import entr
 
+from actlab.formats.sequence_sets import NEGATIVE
 from actlab.ground.errors import DataError
 from actlab.weights.config.methods import ProfileMethod
 from actlab.weights.networks import Architecture, Weights, pre_activations
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32, NumberFormat
-
-NO_PATTERN = "none"
-"""The group of the rows that satisfy no pattern."""
 
 _RANK_TOLERANCE = 1e-13
 """An eigenvalue below this share of the largest is the rounding of a float64 Gram matrix."""
@@ -57,7 +55,7 @@ class Signature(NamedTuple):
 
 def group_rows(rows: SignatureRows) -> Groups:
     """Group the rows by pattern; the negatives are a group of their own, named "none"."""
-    row_names = [name if label else NO_PATTERN for name, label in zip(rows.patterns, rows.labels, strict=True)]
+    row_names = [name if label else NEGATIVE for name, label in zip(rows.patterns, rows.labels, strict=True)]
     names = tuple(dict.fromkeys(row_names))
     members_gn = np.array(names)[:, None] == np.array(row_names)[None, :]
     return Groups(names, members_gn / members_gn.sum(axis=1, keepdims=True))

@@ -2,6 +2,7 @@
 
 # n rows, p positions
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,12 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from actlab.backends.hub import find_model, model_files
+from actlab.backends.hub import find_tokenizer, tokenizer_files
 from actlab.backends.models import load_tokenizer
-from actlab.formats.sequence_sets import read_sequences
+from actlab.formats.sequence_sets import parse_sequences, read_file
 from actlab.formats.weights import tokens_of
 from actlab.ground.errors import ConfigError
-from actlab.ground.manifest import file_entry
 from actlab.ground.options import identity_of
 from actlab.ground.seeds import derive_seed
 from actlab.weights.config.data_gen import WeightsSettings
@@ -27,6 +27,8 @@ from actlab.weights.patterns.space import Space
 from actlab.weights.rows import DrawnRows, RowSizes, draw_rows, too_small
 from actlab.weights.signatures import SignatureRows
 from actlab.weights.training.spec import Schedule, TrainingSpec
+
+_MADE_BY = "create-sig-dataset --config-path FILE.yaml --filename {} --size 200"
 
 ARRANGEMENT = 1
 """How a unit's networks are put together for training; raised with a change that moves the last bits of weights."""
@@ -95,13 +97,23 @@ class Source:
             ActlabError: None is named, or it does not fit the settings.
         """
         space = self.space
-        read = read_sequences(
+        read = parse_sequences(
+            self.signature_bytes,
             self.signature_path,
             vocab_size=space.vocab_size,
             sequence_length=space.length,
-            made_by=f"create-sig-dataset --config-path FILE.yaml --filename {self.signature_path} --size 200",
+            made_by=_MADE_BY.format(self.signature_path),
         )
         return SignatureRows(tokens_of(read.sequences), np.array(read.labels), tuple(read.patterns))
+
+    @cached_property
+    def signature_bytes(self) -> bytes:
+        """The signature dataset's file, read once.
+
+        Raises:
+            ActlabError: None is named, or it cannot be read.
+        """
+        return read_file(self.signature_path, made_by=_MADE_BY.format(self.signature_path))
 
     @property
     def signature_path(self) -> Path:
@@ -114,7 +126,7 @@ class Source:
         if path is None:
             raise ConfigError(
                 "signature.dataset_path is not set",
-                hint="make one with: actlab create-sig-dataset --config-path FILE.yaml --filename sig.json",
+                hint="make one with: actlab " + _MADE_BY.format("sig.json"),
             )
         return Path(path).expanduser()
 
@@ -124,18 +136,19 @@ class Source:
         name = self.config.task_generation.tokenizer
         if name is None:
             return None
-        tokenizer = load_tokenizer(find_model(name), trust_remote_code=False)
+        tokenizer = load_tokenizer(find_tokenizer(name), trust_remote_code=False)
         return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def inputs(self) -> list[dict[str, Any]]:
         """Return the manifest's entries for what is read."""
-        entries = [file_entry("signature_dataset", self.signature_path)]
+        data = self.signature_bytes
+        sha256 = hashlib.sha256(data).hexdigest()
+        entries = [
+            {"role": "signature_dataset", "name": self.signature_path.name, "bytes": len(data), "sha256": sha256}
+        ]
         name = self.config.task_generation.tokenizer
         if name is not None:
-            found = [
-                file for file in model_files(find_model(name)) if "token" in file["name"] or "vocab" in file["name"]
-            ]
-            entries += [{"role": "tokenizer", **file} for file in found]
+            entries += [{"role": "tokenizer", **file} for file in tokenizer_files(find_tokenizer(name))]
         return entries
 
     def identity(self) -> dict[str, Any]:

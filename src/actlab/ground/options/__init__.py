@@ -14,6 +14,7 @@ from actlab.ground.options.fields import (
     execution,
     group,
     options_of,
+    secret,
     setting,
 )
 from actlab.ground.options.settings import from_settings, identity_of, read_yaml, takes, to_settings
@@ -30,6 +31,7 @@ __all__ = [
     "identity_of",
     "options_of",
     "read_yaml",
+    "secret",
     "setting",
     "takes",
     "to_settings",

@@ -18,6 +18,11 @@ def setting(default: Any = MISSING, *, flag: str) -> Any:
     return field(default=default, metadata={"flag": flag})
 
 
+def secret() -> Any:
+    """Declare a field whose value no message may show."""
+    return field(default=None, metadata={"execution": True, "secret": True})
+
+
 def execution(default: Any = MISSING, *, flag: str | None = None) -> Any:
     """Declare a field that does not change the data: output, part, device, quiet, …; without default it is required."""
     return field(default=default, metadata={"execution": True, "flag": flag})
@@ -71,6 +76,7 @@ class Option:
     is_repeatable: bool
     is_execution: bool
     is_argument: bool
+    is_secret: bool = False
     alias: str | None = None
     """The short name of a group's setting that has a flag of its own."""
 
@@ -161,5 +167,6 @@ def _option(
         is_repeatable=is_repeatable,
         is_execution=is_execution,
         is_argument=bool(one.metadata.get("argument")),
+        is_secret=bool(one.metadata.get("secret")),
         alias=one.metadata.get("flag"),
     )

@@ -191,7 +191,8 @@ def _coerce_one(option: Option, value: Any) -> Any:
         elif option.kind is str:  # YAML reads `layers: 3` and `position: -1` as numbers
             value = str(value)
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
-        raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {value!r}", hint=option.help or "see --help")
+        shown = "what it was given" if option.is_secret else repr(value)
+        raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {shown}", hint=option.help or "see --help")
     if isinstance(value, str) and (not value or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
         what = "is empty" if not value else "holds a character that no path or name can have"
         raise ConfigError(f"{option.name} {what}", hint="leave the setting away for the default, if it has one")

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from functools import partial
 
-from actlab.weights.compute.judge import Accuracies
+from actlab.weights.compute.judge import Pair
 from actlab.weights.compute.recorded import digits_of
-from actlab.weights.compute.stored import StoredNetwork
 from actlab.weights.config.methods import check_methods
 from actlab.weights.prompts import PromptStyle, Subject, Task, classification_task, modification_task, weights_json
 from actlab.weights.signatures import Signature, signature
@@ -19,10 +18,7 @@ class Example:
 
     attempt: Attempt
     history: tuple[Epoch, ...]
-    degraded: StoredNetwork
-    improved: StoredNetwork
-    degraded_accuracies: Accuracies
-    improved_accuracies: Accuracies
+    pair: Pair
     degraded_signature: Signature
     improved_signature: Signature
     degraded_json: str
@@ -38,16 +34,13 @@ class Example:
         return most is not None and any(n_prompt > most for n_prompt, _ in self.n_tokens.values())
 
 
-def example_of(
-    source: Source,
-    attempt: Attempt,
-    history: tuple[Epoch, ...],
-    degraded: StoredNetwork,
-    improved: StoredNetwork,
-    degraded_accuracies: Accuracies,
-    improved_accuracies: Accuracies,
-) -> Example:
-    """Make the example of an accepted attempt."""
+def example_of(source: Source, attempt: Attempt, history: tuple[Epoch, ...], pair: Pair) -> Example:
+    """Make the example of an accepted attempt.
+
+    Raises:
+        DataError: An activation overflows.
+    """
+    degraded, improved = pair.degraded, pair.improved
     config = source.config
     style = PromptStyle(config.signature.prompt_format.style, digits_of(config))
     profiled = partial(
@@ -71,10 +64,7 @@ def example_of(
     return Example(
         attempt=attempt,
         history=history,
-        degraded=degraded,
-        improved=improved,
-        degraded_accuracies=degraded_accuracies,
-        improved_accuracies=improved_accuracies,
+        pair=pair,
         degraded_signature=before.signature,
         improved_signature=after.signature,
         degraded_json=weights_json(attempt.architecture, degraded.weights, style.digits),

@@ -7,25 +7,36 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from actlab.weights.compute.stored import StoredNetwork, as_stored, is_finite
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Architecture, Weights, answers
 from actlab.weights.rows import Rows
+from actlab.weights.source import Attempt
+from actlab.weights.training.spec import Epoch, Trained
 
 ACCEPTED = "accepted"
 DIVERGED = "training diverged"
 UNTRAINED = "degraded network answers one way"
 DEAD = "improved network answers one way"
+NEAR_CHANCE = "degraded network is near chance on its other patterns"
+NOT_REPAIRED = "improved network is near chance on the target pattern"
 TARGET = "target pattern gains too little"
 OTHERS = "another pattern loses too much"
-OVERALL = "overall accuracy gains too little"
+TOO_LITTLE = "overall accuracy gains too little"
+NOT_DRAWN = "patterns leave too few rows"
+TOO_LONG = "prompt is too long"
 
 KEYS = {
     DIVERGED: "lower model.learning_rate",
     UNTRAINED: "raise staged_training.max_degraded_epochs or min_improvement_threshold, or model.learning_rate",
     DEAD: "lower model.learning_rate, or raise model.neurons_per_layer or improvement_epochs",
+    NEAR_CHANCE: "raise staged_training.max_degraded_epochs or dataset.patterns.target_total_examples",
+    NOT_REPAIRED: "raise staged_training.improvement_epochs or improvement_lr_factor, or leave out hard patterns",
     TARGET: "raise staged_training.corruption_rate, improvement_epochs or improvement_lr_factor",
     OTHERS: "raise validation.test_set_size or staged_training.max_degraded_epochs, or lower improvement_lr_factor",
-    OVERALL: "raise staged_training.corruption_rate, or lower dataset.patterns.max_patterns_per_batch",
+    TOO_LITTLE: "raise staged_training.corruption_rate, or lower dataset.patterns.max_patterns_per_batch",
+    NOT_DRAWN: "enable larger patterns, or lower dataset.patterns.max_patterns_per_batch",
+    TOO_LONG: "raise --max-prompt-tokens, or lower model.num_layers or neurons_per_layer",
 }
 """For each reason to reject, what to change when it is the usual one."""
 
@@ -90,14 +101,50 @@ def change(degraded: Accuracies, improved: Accuracies, target: int) -> Change:
     )
 
 
-def verdict(degraded: Accuracies, improved: Accuracies, changed: Change, config: WeightsSettings) -> str:
+def verdict(degraded: Accuracies, improved: Accuracies, target: int, config: WeightsSettings) -> str:
     """Return `ACCEPTED`, or the first criterion that is not met."""
     settings = config.validation
+    changed = change(degraded, improved, target)
+    others_k = np.delete(degraded.by_pattern, target)
+    near_chance = settings.pattern_specific and len(others_k) > 0 and others_k.mean() < settings.min_accuracy
+    not_repaired = settings.pattern_specific and improved.by_pattern[target] < settings.min_accuracy
     checks = [
         (UNTRAINED, degraded.one_sided > settings.max_one_sided),
         (DEAD, improved.one_sided > settings.max_one_sided),
+        (NEAR_CHANCE, near_chance),
+        (NOT_REPAIRED, not_repaired),
         (TARGET, settings.pattern_specific and changed.target_gain < settings.min_pattern_improvement),
         (OTHERS, settings.pattern_specific and -changed.worst_other > settings.max_other_degradation),
-        (OVERALL, changed.overall_gain < config.training.min_degradation_threshold),
+        (TOO_LITTLE, changed.overall_gain < config.training.min_degradation_threshold),
     ]
     return next((reason for reason, is_met in checks if is_met), ACCEPTED)
+
+
+class Pair(NamedTuple):
+    """The two networks of an example as they are stored, and how often they are right on the test rows."""
+
+    degraded: StoredNetwork
+    improved: StoredNetwork
+    before: Accuracies
+    """The degraded network's."""
+    after: Accuracies
+    """The improved network's."""
+
+
+def judge(
+    attempt: Attempt, trained: Trained, config: WeightsSettings
+) -> tuple[str, Attempt, tuple[Epoch, ...], Pair | None]:
+    """Measure a trained attempt; return the verdict, the attempt with its history, and what was measured."""
+    model = config.model
+    degraded, improved = (
+        as_stored(weights, model.quantization, model.quantization_scale, model.precision)
+        for weights in (trained.degraded, trained.improved)
+    )
+    if not (is_finite(degraded.weights) and is_finite(improved.weights)):
+        return DIVERGED, attempt, trained.history, None
+    before, after = (
+        measure(attempt.architecture, network.weights, attempt.rows.test, len(attempt.patterns))
+        for network in (degraded, improved)
+    )
+    reason = verdict(before, after, attempt.target, config)
+    return reason, attempt, trained.history, Pair(degraded, improved, before, after)

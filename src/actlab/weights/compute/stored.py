@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8
 
+from actlab.weights.config.networks import Quantization, QuantizationScale
 from actlab.weights.networks import Layer, Weights
-from actlab.weights.quantise import Quantised, Quantization, QuantizationScale, dims_of, quantise
+from actlab.weights.quantise import Quantised, dims_of, quantise
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

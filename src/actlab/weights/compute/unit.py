@@ -7,15 +7,11 @@ from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.weights.compute.examples import Example, example_of
-from actlab.weights.compute.judge import ACCEPTED, DIVERGED, KEYS, Accuracies, Change, change, measure, verdict
-from actlab.weights.compute.stored import StoredNetwork, as_stored, is_finite
-from actlab.weights.networks import Weights
+from actlab.weights.compute.judge import ACCEPTED, DIVERGED, KEYS, NOT_DRAWN, TOO_LONG, Pair, judge
 from actlab.weights.source import Attempt, Source
 from actlab.weights.training.batched import train_many
-from actlab.weights.training.spec import Epoch, Trained
+from actlab.weights.training.spec import Epoch
 
-NOT_DRAWN = "patterns leave too few rows"
-TOO_LONG = "prompt is too long"
 SURPLUS = "an earlier try of the slot was accepted"
 
 _ROUND = 16
@@ -35,10 +31,8 @@ class Judged(NamedTuple):
     attempt: Attempt | None = None
     """None where it could not be drawn."""
     history: tuple[Epoch, ...] = ()
-    degraded: Accuracies | None = None
-    """None where nothing was measured."""
-    improved: Accuracies | None = None
-    changed: Change | None = None
+    pair: Pair | None = None
+    """None where it was not drawn, or diverged."""
 
 
 @dataclass
@@ -72,7 +66,7 @@ def fill(source: Source, slots: Sequence[int], *, device: str, told: Told = lamb
         filled.attempts += judged
         filled.examples += examples
         told(len(examples), sum(one.reason != SURPLUS for one in judged))
-        refuse_low_yield(filled.attempts)
+        refuse_low_yield(Counter(one.reason for one in filled.attempts))
         for one in judged:
             if one.slot in tries:
                 tries[one.slot] = one.number + 1
@@ -103,56 +97,47 @@ def _round(source: Source, tries: dict[int, int], device: str) -> tuple[list[Jud
     specs = [source.training_spec(attempt) for attempt in drawn]
     examples: dict[int, Example] = {}
     for attempt, trained in zip(drawn, train_many(specs, source.schedule(), device=device), strict=True):
+        one = Judged(attempt.slot, attempt.number, *judge(attempt, trained, source.config))
         if attempt.slot in examples:
-            judged.append(Judged(attempt.slot, attempt.number, SURPLUS, attempt, trained.history))
-            continue
-        one, example = judge(source, attempt, trained)
+            one = one._replace(reason=SURPLUS)
+        elif one.reason == ACCEPTED:
+            one, example = _written(source, one)
+            if example is not None:
+                examples[attempt.slot] = example
         judged.append(one)
-        if example is not None:
-            examples[attempt.slot] = example
     return judged, list(examples.values())
 
 
-def judge(source: Source, attempt: Attempt, trained: Trained) -> tuple[Judged, Example | None]:
-    """Measure a trained pair of networks, and make the example if it is accepted."""
-    model = source.config.model
-
-    def stored(weights: Weights) -> StoredNetwork:
-        return as_stored(weights, model.quantization, model.quantization_scale, model.precision)
-
-    found = Judged(attempt.slot, attempt.number, DIVERGED, attempt, trained.history)
-    degraded, improved = stored(trained.degraded), stored(trained.improved)
-    if not (is_finite(degraded.weights) and is_finite(improved.weights)):
-        return found, None
-    before, after = (
-        measure(attempt.architecture, network.weights, attempt.rows.test, len(attempt.patterns))
-        for network in (degraded, improved)
-    )
-    changed = change(before, after, attempt.target)
-    reason = verdict(before, after, changed, source.config)
-    found = found._replace(reason=reason, degraded=before, improved=after, changed=changed)
-    if reason != ACCEPTED:
-        return found, None
-    example = example_of(source, attempt, trained.history, degraded, improved, before, after)
+def _written(source: Source, one: Judged) -> tuple[Judged, Example | None]:
+    """Make the example of an accepted attempt, unless it cannot be written."""
+    assert one.attempt is not None
+    assert one.pair is not None
+    try:
+        example = example_of(source, one.attempt, one.history, one.pair)
+    except DataError:  # its activations overflow
+        return one._replace(reason=DIVERGED), None
     if example.is_too_long(source.config.task_generation.max_prompt_tokens):
-        return found._replace(reason=TOO_LONG), None
-    return found, example
+        return one._replace(reason=TOO_LONG), None
+    return one, example
 
 
-def refuse_low_yield(attempts: Sequence[Judged]) -> None:
-    """Stop when enough attempts show that the settings are wrong.
+def refuse_low_yield(reasons: Counter[str]) -> None:
+    """Stop when enough attempts, counted by reason, show that the settings are wrong.
 
     Raises:
         DataError: With the reasons for which attempts were rejected, and the keys to change.
     """
-    reasons = Counter(one.reason for one in attempts if one.reason != SURPLUS)
-    total, accepted = reasons.total(), reasons.pop(ACCEPTED, 0)
-    if total < _ENOUGH_ATTEMPTS or accepted >= _LEAST_YIELD * total:
-        return
-    account = "; ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
-    usual = reasons.most_common(1)[0][0]
-    other_keys = {
-        NOT_DRAWN: "enable larger patterns, or lower dataset.patterns.max_patterns_per_batch",
-        TOO_LONG: "raise --max-prompt-tokens, or lower model.num_layers or neurons_per_layer",
-    }
-    raise DataError(f"only {accepted} of {total} attempts were accepted: {account}", hint=(KEYS | other_keys)[usual])
+    total = reasons.total() - reasons[SURPLUS]
+    if total >= _ENOUGH_ATTEMPTS and reasons[ACCEPTED] < _LEAST_YIELD * total:
+        raise low_yield(reasons)
+
+
+def low_yield(reasons: Counter[str]) -> DataError:
+    """Return the error that says why too few were accepted, and which keys to change."""
+    rejected = Counter({reason: n for reason, n in reasons.items() if reason not in (ACCEPTED, SURPLUS)})
+    account = "; ".join(f"{reason}: {count}" for reason, count in rejected.most_common())
+    usual = rejected.most_common(1)[0][0]
+    return DataError(
+        f"only {reasons[ACCEPTED]} of {reasons.total() - reasons[SURPLUS]} attempts were accepted: {account}",
+        hint=KEYS[usual],
+    )

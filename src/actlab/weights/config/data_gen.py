@@ -52,6 +52,7 @@ class WeightsSettings:
     def __post_init__(self) -> None:
         _check_bounds(self)
         _check_refused(self)
+        _check_lists(self)
         _check_patterns(self)
         check_methods(self.signature.neuron_profile_methods)
         _check_digits(self.signature.prompt_format.digits)
@@ -103,6 +104,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "validation.min_pattern_improvement": (0.0, 1.0),
     "validation.max_other_degradation": (0.0, 1.0),
     "validation.max_one_sided": (0.5, 1.0),
+    "validation.min_accuracy": (0.0, 1.0),
     "validation.test_set_size": (20, 10**5),
     "pipeline.random_seed": (0, 2**63 - 1),
     "pipeline.checkpoint_interval": (1, 10**5),
@@ -168,6 +170,12 @@ def _check_refused(config: WeightsSettings) -> None:
             "hub.token holds a token",
             hint="take it out of the file: use HF_TOKEN or the hub's own login (hf auth login)",
         )
+
+
+def _check_lists(config: WeightsSettings) -> None:
+    types = config.model.activation_types
+    if not types or len(set(types)) < len(types):
+        raise ConfigError(f"model.activation_types is {list(types)}", hint="name at least one, each once: [relu, gelu]")
 
 
 def _check_patterns(config: WeightsSettings) -> None:

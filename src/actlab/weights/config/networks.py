@@ -5,6 +5,11 @@ from typing import Literal
 
 from actlab.ground.options import execution, group, setting
 
+ActivationType = Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu"]
+Precision = Literal["float32", "float16", "bfloat16"]
+Quantization = Literal["none", "int8", "int4", "ternary", "binary"]
+QuantizationScale = Literal["per-tensor", "per-channel"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class IntRange:
@@ -34,7 +39,7 @@ class ModelSettings:
     """Hidden layers of a network."""
     neurons_per_layer: IntRange = group(IntRange(min=25, max=40))
     """Width, one a network."""
-    activation_types: tuple[Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu"], ...] = ("relu", "gelu")
+    activation_types: tuple[ActivationType, ...] = ("relu", "gelu")
     """One is drawn for each network."""
     dropout_rate: float = 0.0
     """After each activation, in training."""
@@ -42,11 +47,11 @@ class ModelSettings:
     """Letters from A on, 5 to 26."""
     sequence_length: int = 7
     """Letters in a sequence, 4 to 20."""
-    precision: Literal["float32", "float16", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """What the stored weights fit in; training is in float32."""
-    quantization: Literal["none", "int8", "int4", "ternary", "binary"] = "none"
+    quantization: Quantization = "none"
     """Of both stored networks; ternary and binary are trained that way."""
-    quantization_scale: Literal["per-tensor", "per-channel"] = setting("per-tensor", flag="quantization_scale")
+    quantization_scale: QuantizationScale = setting("per-tensor", flag="quantization_scale")
     """Whether a weight tensor has one quantisation scale, or one for each output neuron."""
     learning_rate: FloatRange = group(FloatRange(min=0.001, max=0.01))
     """Of stage 1, drawn evenly on a logarithmic scale."""
@@ -164,6 +169,9 @@ class ValidationSettings:
     """No other pattern of the network loses more than this."""
     max_one_sided: float = 0.95
     """A network that answers one way on more than this share of the test rows was not trained, or died."""
+    min_accuracy: float = 0.6
+    """A degraded network below this on its other patterns was not trained, an improved one below it on the target not
+    repaired; in balanced accuracy, where 0.5 is chance."""
     test_set_size: int = 100
     """A pattern's test rows: half satisfy it, half none of the network's patterns."""
 

@@ -3,15 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from actlab.ground.options import execution, group, setting
+from actlab.ground.options import execution, group, secret, setting
 from actlab.weights.config.methods import METHODS
+
+Style = Literal["separate", "interwoven"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptFormat:
     """How prompts look."""
 
-    style: Literal["separate", "interwoven"] = "separate"
+    style: Style = "separate"
     """Weights, then the signature; or both layer by layer."""
     digits: str = "6"
     """Decimals of a number, or "round-trip": significant digits enough for the precision."""
@@ -87,7 +89,7 @@ class HubSettings:
 
     dataset_name: str | None = None
     """A repository on the hub, as owner/name; nothing is sent where none is given."""
-    token: str | None = None
+    token: str | None = secret()
     """Only null: the token comes from HF_TOKEN or the hub's own login, never from a file."""
     private: bool = True
     """Whether the repository is made private."""

@@ -28,15 +28,26 @@ from actlab.weights.score.rows import RowsOf
 
 TASK = "modification"
 
+_COLUMNS = {
+    PREDICTIONS: "prediction",
+    STRICT: "strict",
+    "unchanged weights": "unchanged",
+    "mean weights": "mean",
+    "improved weights": "improved",
+}
+"""What the figures are of, by the field of `Repaired`."""
+
 
 class Repaired(NamedTuple):
-    """One example, with its prediction and the baselines; None for what there is not."""
+    """One example, with its prediction, the baselines and the ceiling; None for what there is not."""
 
     completed: Completed
     prediction: Repair | None
     unchanged: Repair | None
     """None where the example could not be measured."""
     mean: Repair | None
+    improved: Repair | None
+    """The dataset's own completion: what a perfect interpreter would get on these rows."""
 
     @property
     def strict(self) -> Repair | None:
@@ -59,7 +70,7 @@ def score_modifications(
     *,
     quiet: bool,
 ) -> Scored:
-    """Measure the predictions and the baselines on every example of the splits that have predictions."""
+    """Measure the predictions, the baselines and the ceiling on every example of the splits that have predictions."""
     splits = {specs[example_id]["split"] for example_id in completions}
     wanted = [example_id for example_id, spec in specs.items() if spec["split"] in splits]
     means = MeanWeights(dataset, specs.values())
@@ -75,12 +86,11 @@ def score_modifications(
 
 def _report(repaired: Sequence[Repaired]) -> TaskReport:
     """Take the figures by split and over all."""
-    columns = {PREDICTIONS: "prediction", STRICT: "strict", "unchanged weights": "unchanged", "mean weights": "mean"}
     completed = [one.completed for one in repaired]
     figures: list[RepairFigures] = []
     for split in splits_of(completed):
         own = [one for one in repaired if split in (one.completed.split, ALL)]
-        for who, column in columns.items():
+        for who, column in _COLUMNS.items():
             there = [score for one in own if (score := getattr(one, column)) is not None]
             figures.append(repair_figures(split, who, there))
     n_alone = sum(one.mean is None and one.unchanged is not None for one in repaired)
@@ -128,11 +138,12 @@ def _repaired(spec: dict[str, Any], case: Case | None, means: MeanWeights, compl
             failure = str(error)
     completed = Completed(example_id, spec["split"], completion is not None, failure)
     if case is None:
-        return Repaired(completed, None, None, None)
+        return Repaired(completed, None, None, None, None)
     mean = means.without(example_id, architecture, case.improved)
     return Repaired(
         completed,
         prediction=None if weights is None else score_repair(case, weights, completion),
         unchanged=score_repair(case, case.degraded),
         mean=None if mean is None else score_repair(case, mean),
+        improved=score_repair(case, parse_weights(case.reference, architecture), case.reference),
     )

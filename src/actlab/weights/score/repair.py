@@ -79,7 +79,7 @@ def score_repair(case: Case, weights: Weights, completion: str | None = None) ->
         gain=changed.target_gain,
         recovered=changed.target_gain / case.reference_gain if case.reference_gain > 0 else None,
         worst_other=changed.worst_other,
-        accepted=verdict(case.before, after, changed, case.settings) == ACCEPTED,
+        accepted=verdict(case.before, after, case.target, case.settings) == ACCEPTED,
         distance=left / whole if whole else None,
     )
 

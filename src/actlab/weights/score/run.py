@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from actlab.backends.gpt import one_thread
+from actlab.backends.threads import one_thread
 from actlab.formats.weights import WeightsDataset
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.options import from_settings, takes
@@ -52,13 +52,14 @@ def _modifications(
     config: ScoreConfig, dataset: WeightsDataset, specs: dict[int, dict[str, Any]], completions: dict[int, str]
 ) -> Scored:
     settings = from_settings(WeightsSettings, dataset.settings())
-    benchmark = Benchmark(Path(config.benchmark).expanduser(), Source(settings).space) if config.benchmark else None
+    benchmark = None
+    if config.benchmark:
+        benchmark = Benchmark(Path(config.benchmark).expanduser(), Source(settings).space, dataset)
     with one_thread():
         scored = score_modifications(
             dataset, specs, completions, settings, benchmark or stored_rows(dataset), quiet=config.quiet
         )
-    trouble = benchmark.trouble if benchmark else {}
-    notes = [f"{n} examples are {what}" for what, n in trouble.items()]
+    notes = benchmark.notes if benchmark else []
     return scored._replace(report=scored.report._replace(notes=[*scored.report.notes, *notes]))
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from actlab.ground.seeds import derive_seed
+from actlab.weights.config.networks import Quantization, QuantizationScale
 from actlab.weights.networks import Architecture, Weights
-from actlab.weights.quantise import Quantization, QuantizationScale
 
 Tokens = Integer[np.ndarray, "n p"]
 Labels = Bool[np.ndarray, " n"]
