@@ -690,6 +690,15 @@ def _check_example(example_id: int, m: Measured, settings: dict[str, str], repor
     for pattern in m.others if by_pattern else ():
         change = m.gain(pattern)
         report.expect(change >= -loss - m.slack(pattern), f"{name}: {pattern} loses {-change:.4f}, more than {loss}")
+    if by_pattern:
+        accuracy = float(settings["validation.min_accuracy"])
+        repaired = m.improved[m.target].balanced + m.slack(m.target)
+        report.expect(
+            repaired >= accuracy, f"{name}: improved, the target {m.target} has {repaired:.4f}, not {accuracy}"
+        )
+        others = [m.degraded[pattern].balanced + m.slack(pattern) for pattern in m.others]
+        mean = sum(others) / len(others) if others else 1.0
+        report.expect(mean >= accuracy, f"{name}: degraded, the other patterns have {mean:.4f}, not {accuracy}")
     gain = m.gain(OVERALL)
     report.expect(gain >= overall - m.slack(OVERALL), f"{name}: overall gains {gain:.4f}, not {overall}")
     for model, sides in zip(MODELS, (m.degraded, m.improved), strict=True):

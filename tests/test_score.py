@@ -80,6 +80,14 @@ def predictions(folder: Path, task: str, column: str = "completion") -> list[dic
     return [{"example_id": row["example_id"], "task": task, "completion": row[column]} for row in rows]
 
 
+def all_but_one(folder: Path, task: str) -> list[dict]:
+    """Return the references but one, whose split has others: a split without predictions is left out."""
+    splits = [spec["split"] for spec in WeightsDataset(folder).specs()]
+    rows = predictions(folder, task)
+    del rows[max(place for place, split in enumerate(splits) if splits.count(split) > 1)]
+    return rows
+
+
 def figures(report, task: str = "modification", split: str = "overall") -> dict:
     return {one.who: one for one in report.tasks[task].figures if one.split == split}
 
@@ -110,14 +118,13 @@ def test_unchanged_weights_gain_nothing_as_a_prediction_and_as_a_baseline(made, 
 
 
 def test_what_does_not_parse_or_is_missing_is_counted_by_reason_and_strictly_counts_as_unchanged(made, write):
-    rows = predictions(made, "modification")
+    rows = all_but_one(made, "modification")
     short = json.loads(rows[3]["completion"])
     short["network.0.bias"] = short["network.0.bias"][1:]
     rows[0]["completion"], rows[1]["completion"], rows[2]["completion"] = "I cannot", "[1]", '{"network.1.weight":[]}'
     rows[3]["completion"] = json.dumps(short)
     rows[4]["completion"] = rows[4]["completion"].replace(":[[", ":[[NaN,", 1)
     rows[5]["completion"] = f"\n```json\n{rows[5]['completion']}\n```\n"
-    del rows[7]  # one of three of its split, which would be left out otherwise
     report = score_interpreter(dir=made, predictions=write(rows)).tasks["modification"]
     assert report.failures == {"not JSON": 2, "unknown tensor": 1, "wrong shape": 2}
     overall = report.coverage[-1]
@@ -131,11 +138,9 @@ def test_what_does_not_parse_or_is_missing_is_counted_by_reason_and_strictly_cou
 
 
 def test_names_that_do_not_parse_are_counted_by_reason_and_strictly_count_as_no_pattern(made, write):
-    rows = predictions(made, "classification")
+    rows = all_but_one(made, "classification")
     rows[0]["completion"], rows[1]["completion"] = "none of them", f"{rows[1]['completion']}, zigzag"
-    specs = WeightsDataset(made).specs()
-    assert [spec["split"] for spec in specs].count(specs[2]["split"]) > 1, "its split would be left out"
-    report = score_interpreter(dir=made, predictions=write(rows[:2] + rows[3:]))
+    report = score_interpreter(dir=made, predictions=write(rows))
     assert report.tasks["classification"].failures == {"no known pattern": 1, "unknown pattern": 1}
     found = figures(report, "classification")
     assert (found["predictions"].n, found["predictions"].exact) == (N - 3, 1)
@@ -214,7 +219,7 @@ def test_mean_weights_are_those_of_the_other_train_networks_of_the_shape(made, w
                 {"example_id": spec["example_id"], "task": "modification", "completion": json.dumps(completion)}
             )
     assert len(lines) > 2, "no shape comes twice in train"
-    assert n_others == {1, 2}, "no mean of several, or none that its own network is left out of"
+    assert max(n_others) > 1, "a mean of one is no mean"
     found = figures(score_interpreter(dir=made, predictions=write(lines)))
     by_hand, mean = found["predictions"], found["mean weights"]
     assert (mean.n, mean.gain) == (len(lines), pytest.approx(by_hand.gain))
@@ -422,7 +427,7 @@ def test_the_ceiling_is_what_the_datasets_own_completions_score(made, write, ben
     for benchmark in (None, benchmark_file):
         found = figures(score_interpreter(dir=made, predictions=references, benchmark=benchmark))
         assert found["improved weights"]._replace(who="predictions") == found["predictions"]
-    assert 0 < found["improved weights"].accepted < 1, "on other rows than those that they were chosen by"
+        assert (found["improved weights"].n, found["improved weights"].recovered) == (N, 1)
 
 
 def test_the_command_prints_a_table_or_json(made, write, capsys):
@@ -499,7 +504,7 @@ def test_reproduce_refuses_what_cannot_be_made_again(copied):
     config = copied / "config.yaml"
     text = config.read_text()
     config.write_text(text.replace("random_seed: 42", "random_seed: 43"))
-    with pytest.raises(StorageError, match="random_seed"):
+    with pytest.raises(StorageError, match="is not what was written"):
         reproduce(dir=copied, example_id=3)
     config.write_text(text)
     manifest = json.loads((copied / "manifest.json").read_text())

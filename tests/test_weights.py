@@ -23,6 +23,7 @@ from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.options import identity_of, options_of
 from actlab.weights.compute import judge
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
+from actlab.weights.config.networks import ModelSettings
 from tests.tiny_weights import make, settings
 
 ROOT = Path(__file__).parent.parent
@@ -251,6 +252,44 @@ def test_no_task_and_no_signature_dataset_are_refused_with_the_next_step(tmp_pat
     assert "did you mean 'training.epochs'" in said
 
 
+def test_no_token_is_ever_shown(tmp_path, capsys):
+    config = as_yaml(tmp_path)
+    arguments = ["run-data-gen", "--config-path", str(config), "--set"]
+    for odd in (
+        "hub=hf_SECRETSECRET",
+        "hub.token=[hf_SECRETSECRET",
+        "hub.token:hf_SECRETSECRET",
+        "hub.token={a: hf_SECRETSECRET}",
+    ):
+        assert "SECRET" not in failure([*arguments, odd], capsys)
+    config.write_text("hub: {token: hf_SECRETSECRET")
+    assert "SECRET" not in failure(arguments[:-1], capsys)
+
+
+def test_odd_settings_are_read_as_meant_or_refused(tmp_path, capsys):
+    config = as_yaml(tmp_path)
+    arguments = ["run-data-gen", "--config-path", str(config), "--set"]
+    assert "contains itself" in failure([*arguments, "model=&m {zzz: *m}"], capsys)
+    assert "by --set and by its flag" in failure([*arguments, "pipeline.random_seed=4", "--seed", "3"], capsys)
+    assert "nothing to show" in failure([*arguments, "metrics.tensorboard.auto_launch=true"], capsys)
+    planned = actlab.plan_data_gen(config_path=config, model=ModelSettings(vocab_size=6, sequence_length=5))
+    assert planned.n_parameters[1] > 10_000, "the group's other settings are its defaults"
+    main_arguments = [*arguments, "model.learning_rate.min=1e-3", "--dry-run"]
+    with pytest.raises(SystemExit) as stopped:
+        main(main_arguments)
+    assert stopped.value.code == 0
+
+
+def test_overwrite_replaces_sequences_and_nothing_else(tmp_path):
+    config = as_yaml(tmp_path)
+    before = config.read_text()
+    with pytest.raises(ActlabError, match="holds no sequences"):
+        actlab.create_sig_dataset(config_path=config, filename=config, overwrite=True)
+    assert config.read_text() == before
+    made = actlab.create_sig_dataset(config_path=config, filename=tmp_path / "sig.json", size=30, overwrite=True)
+    assert made.n_examples == 30
+
+
 def test_a_pattern_that_is_too_small_is_left_out_or_refused_with_strict(tmp_path, capsys, caplog):
     patterns = ["all_same", "palindrome", "starts_with", "increasing_pairs", "sorted_ascending"]
     changes = {"dataset.patterns.enabled_patterns": patterns}
@@ -426,7 +465,7 @@ def test_the_configs_that_ship_are_good(name):
 def test_a_wrong_setting_of_a_group_is_told_by_its_whole_name():
     from actlab.ground.options import from_settings
 
-    with pytest.raises(ConfigError, match=r"model\.num_layers is a group of settings, not 5"):
+    with pytest.raises(ConfigError, match=r"model\.num_layers is a group of settings"):
         from_settings(DataGenConfig, {"model": {"num_layers": 5}})
     with pytest.raises(ConfigError, match="set twice"):
         from_settings(DataGenConfig, {"workers": 2, "pipeline": {"max_threads": 3}})

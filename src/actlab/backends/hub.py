@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from actlab.backends import gpt
-from actlab.ground.errors import ActlabError, ConfigError, ModelError
+from actlab.ground.errors import ActlabError, ConfigError, ModelError, scrubbed
 from actlab.ground.manifest import sha256_of
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken"]
@@ -166,4 +166,4 @@ def _unknown(name: str) -> ActlabError:
 def first_line(error: BaseException) -> str:
     """Return the head of an error's message, tokens removed."""
     line = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", line)[:200]
+    return scrubbed(line)[:200]

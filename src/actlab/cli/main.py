@@ -11,7 +11,7 @@ import click
 
 from actlab import __version__
 from actlab.cli import activations, datasets, features, interpreters, probe, push, rank, split, weights
-from actlab.ground.errors import ActlabError, did_you_mean
+from actlab.ground.errors import ActlabError, did_you_mean, scrubbed
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("actlab").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         with actlab.make_context("actlab", list(sys.argv[1:] if arguments is None else arguments)) as context:
             actlab.invoke(context)
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except ActlabError as error:
         _fail(str(error), error.hint, error.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted", "run the same command again: finished units are kept", EXIT_INTERRUPTED)
+        _fail(*_INTERRUPTED)
     except BrokenPipeError:
         _drop_stdout()  # nobody reads any more
         sys.exit(1)
@@ -90,6 +91,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _drop_stdout()
         where = f" {error.filename}" if error.filename else ""
         _fail(f"cannot go on{where}: {error.strerror or error}", "check the path, its permissions and the disk", 1)
+    except Exception:
+        if not _interrupts:
+            raise
+        _fail(*_INTERRUPTED)  # a library that was being imported made another error of it
     sys.exit(0)
 
 
@@ -98,13 +103,19 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+_INTERRUPTED = ("interrupted", "run the same command again: finished units are kept", EXIT_INTERRUPTED)
+_interrupts: list[int] = []
+"""Signals that asked for an end."""
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _interrupts.append(number)
     raise KeyboardInterrupt
 
 
 def _fail(message: str, hint: str, status: int) -> NoReturn:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
-    click.echo(f"Hint: {' '.join(hint.split())}", err=True)
+    click.echo(scrubbed(f"Error: {' '.join(message.split())}"), err=True)
+    click.echo(scrubbed(f"Hint: {' '.join(hint.split())}"), err=True)
     sys.exit(status)
 
 

@@ -13,6 +13,7 @@ from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfi
 
 if TYPE_CHECKING:
     from actlab.weights.run import PlannedGeneration
+    from actlab.weights.sequence_sets import MadeSequences
 
 log = logging.getLogger("actlab")
 
@@ -29,11 +30,7 @@ def create_sig_dataset(config: SigDatasetConfig) -> None:
     from actlab.weights.sequence_sets import create_sig_dataset
 
     set_loudness(config.quiet)
-    made = create_sig_dataset(config)
-    if config.json:
-        print_json(made)
-    else:
-        click.echo(str(made.path))
+    _report(create_sig_dataset(config), config)
 
 
 @command("create-benchmark-dataset", BenchmarkConfig)
@@ -46,11 +43,19 @@ def create_benchmark_dataset(config: BenchmarkConfig) -> None:
     from actlab.weights.sequence_sets import create_benchmark_dataset
 
     set_loudness(config.quiet)
-    made = create_benchmark_dataset(config)
+    _report(create_benchmark_dataset(config), config)
+
+
+def _report(made: "MadeSequences", config: SigDatasetConfig | BenchmarkConfig) -> None:
     if config.json:
         print_json(made)
+        return
+    click.echo(str(made.path))
+    counts = ", ".join(f"{name} {n}" for name, n in made.by_pattern.items())
+    if config.dry_run:
+        click.echo(f"  {made.n_examples} sequences: {counts}")
     else:
-        click.echo(str(made.path))
+        log.info("%d sequences: %s", made.n_examples, counts)
 
 
 @command("run-data-gen", DataGenConfig)
@@ -81,7 +86,7 @@ def run(config: DataGenConfig) -> None:
         log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
         return
     share = done.n_examples / max(done.n_attempts, 1)
-    log.info("%d examples of %d networks that were trained (%.1f %%)", done.n_examples, done.n_attempts, 100 * share)
+    log.info("%d examples of %d networks that were judged (%.1f %%)", done.n_examples, done.n_attempts, 100 * share)
     if done.url:
         log.info("sent to %s", done.url)
     if done.n_dropped:

@@ -102,9 +102,13 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
     """
     hint = f"make one with: actlab {made_by}"
     try:
-        examples = json.loads(data)["examples"]
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise DataError(f"{path} is not JSON", hint=hint) from None
+    try:
+        examples = content["examples"]
         rows = [(list(row["sequence"]), row.get("label", 1), row.get("pattern") or NEGATIVE) for row in examples]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (KeyError, TypeError, AttributeError):
         raise DataError(f"{path} has no examples with a sequence each", hint=hint) from None
     vocab = [chr(ord("A") + token) for token in range(vocab_size)]
     for number, (sequence, label, pattern) in enumerate(rows):

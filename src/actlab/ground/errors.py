@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self
@@ -57,6 +58,15 @@ def foreign_errors(what: str, *, hint: str, kind: type[ActlabError] = ModelError
 
 def _remote_code_hint(reason: str) -> str | None:
     return "it brings its own code: read it, then give --trust-remote-code" if "trust_remote_code" in reason else None
+
+
+def scrubbed(text: str) -> str:
+    """Return a text without the hub's tokens.
+
+    >>> scrubbed("hub.token is hf_abcdefgh1234")
+    'hub.token is hf_…'
+    """
+    return re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", text)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:

@@ -19,6 +19,7 @@ def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str
     rejected = "\n".join(f"| {reason} | {count} |" for reason, count in metadata["rejected"].items()) or "| none | 0 |"
     low, high = metadata["n_parameters"]
     before, after = metadata["median_degraded_accuracy"], metadata["median_improved_accuracy"]
+    last = chr(ord("A") + identity["model.vocab_size"] - 1)
     lowest = metadata["lowest_target_accuracy"]
     has_codes = identity["model.quantization"] != "none"
     other_tables = ", ".join(name for name in STORE if name != "weights" and (name != "codes" or has_codes))
@@ -29,7 +30,7 @@ def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str
 Each of the {metadata["n_examples"]} examples is one network at two moments: *degraded*, trained while
 {100 * identity["staged_training.corruption_rate"]:.0f} % of one pattern's rows had the wrong label, and *improved*,
 trained on from there on clean rows. A network reads
-{identity["model.sequence_length"]} letters out of {identity["model.vocab_size"]} and says whether they satisfy one of
+{identity["model.sequence_length"]} letters from A to {last} and says whether they satisfy one of
 its patterns (of these: {", ".join(metadata["patterns"])}). It has {low} to {high} weights and biases.
 
 | | |

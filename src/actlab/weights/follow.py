@@ -79,7 +79,9 @@ def _tensorboard(folder: Path, settings: TensorBoardSettings) -> Iterator[None]:
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
     with open(folder / "tensorboard.log", "wb") as output:
         server = subprocess.Popen([*command, "--port", str(settings.port)], stdout=output, stderr=output)
-    log.info("TensorBoard: http://127.0.0.1:%d (its messages: %s)", settings.port, folder / "tensorboard.log")
+    log.info(
+        "starting TensorBoard for http://127.0.0.1:%d (its messages: %s)", settings.port, folder / "tensorboard.log"
+    )
     try:
         yield
     finally:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import MODELS, OVERALL, STORE, StoredRows, WeightsDataset
-from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.manifest import METADATA, read_json
+from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, StoredRows, WeightsDataset
+from actlab.ground.errors import ConfigError, DataError, StorageError
+from actlab.ground.manifest import METADATA, read_json, read_manifest, sha256_of
 from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of
@@ -71,17 +71,22 @@ def verify_weights(
     if model or dataset:
         raise ConfigError("a dataset of weights has no model and no source file", hint="leave --model and --dataset")
     folder = Path(path)
-    stored = WeightsDataset(folder)
-    problems = check_against_manifest(folder, stored.manifest, quiet=quiet)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise StorageError(f"{folder} has no manifest", hint="name a folder that run-data-gen made")
+    problems = check_against_manifest(folder, manifest, quiet=quiet)
     if not problems:
         with one_thread():
-            problems += _check_tables(stored, quiet=quiet)
+            problems += _check_tables(WeightsDataset(folder), quiet=quiet)
     files = files_of(folder)
     return Verified(folder, len(files), sum(file.stat().st_size for file in files), True, problems)
 
 
 def _check_tables(dataset: WeightsDataset, *, quiet: bool) -> Iterator[str]:
     source = Source(from_settings(WeightsSettings, dataset.settings()))
+    read = {entry["sha256"] for entry in dataset.manifest["inputs"] if entry["role"] == "signature_dataset"}
+    if sha256_of(dataset.folder / SIGNATURE_FILE) not in read:
+        yield f"{SIGNATURE_FILE} is not the one that the manifest names as read"
     specs = dataset.specs()
     yield from _check_specs(dataset, specs)
     yield from _check_attempts(dataset, specs)

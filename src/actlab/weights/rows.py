@@ -112,18 +112,24 @@ def draw_labelled(
     taken: set[bytes] = set()
     drawn: dict[int, np.ndarray] = {}
     n_missing = n_positives
+    if n_positives > sum(pattern.count(space) for pattern in patterns) or n_negatives > space.size:
+        raise _too_many(n_positives, n_negatives, space)
     for n_before, index in enumerate(_smallest_first(patterns, space)):
         n_share = n_missing // (len(patterns) - n_before)
         drawn[index] = _take(rng, patterns[index], space, taken, n_share)
         n_missing -= len(drawn[index])
     drawn[_NEGATIVE] = _take(rng, negatives, space, taken, n_negatives)
     if n_missing or len(drawn[_NEGATIVE]) < n_negatives:
-        raise DataError(
-            f"{n_positives} positives and {n_negatives} negatives are more than there are "
-            f"of {space.length} letters from {space.letters}",
-            hint="ask for fewer rows, or for a larger vocab_size or sequence_length",
-        )
+        raise _too_many(n_positives, n_negatives, space)
     return _shuffled(rng, drawn)
+
+
+def _too_many(n_positives: int, n_negatives: int, space: Space) -> DataError:
+    return DataError(
+        f"{n_positives} positives and {n_negatives} negatives are more than there are "
+        f"of {space.length} letters from {space.letters}",
+        hint="ask for fewer rows, or for a larger vocab_size or sequence_length",
+    )
 
 
 def _negatives(patterns: Sequence[Pattern], space: Space) -> Pattern:

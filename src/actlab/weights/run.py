@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from actlab.backends.models import environment, pick_device
 from actlab.backends.push import push_dataset, refuse_push
 from actlab.backends.threads import one_thread
@@ -96,7 +98,9 @@ class _Job:
 
     def plan(self) -> Plan:
         """Return all that decides the dataset's bytes, everything that is read having been read once."""
-        assert len(self.source.signature_rows.tokens)
+        rows = self.source.signature_rows
+        if n_repeated := len(rows.tokens) - len(np.unique(rows.tokens, axis=0)):
+            log.warning("%s: %d sequences come more than once", self.source.signature_path, n_repeated)
         if self.source.n_tokens is not None:
             self.source.n_tokens("")
         total, size = self.config.dataset.output_dataset_length, self.config.pipeline.checkpoint_interval
@@ -114,6 +118,8 @@ def _refuse_curves_inside(folder: Path, output: Path) -> None:
         ActlabError: `metrics.dir` is in one.
     """
     refuse_inside_dataset(folder)
+    if folder.is_file():
+        raise ConfigError(f"metrics.dir {folder} is a file", hint="name a folder")
     for place in (output, partial_of(output), output.with_name(output.name + ".old")):
         if folder.resolve().is_relative_to(place.resolve()):
             raise ConfigError(f"metrics.dir {folder} is in the dataset's folder", hint="choose one beside it")

@@ -1,5 +1,6 @@
 """`actlab create-sig-dataset` and `create-benchmark-dataset`: labelled sequences for a config's patterns."""
 
+import json
 import logging
 from collections import Counter
 from pathlib import Path
@@ -76,6 +77,15 @@ def _draw(source: Source, what: str, n_positives: int, n_negatives: int) -> Sequ
     return Sequences(letters_of(rows.tokens), labels, patterns, list(source.space.letters))
 
 
+def _is_sequence_set(path: Path) -> bool:
+    """Whether a file is one that these commands made, and so may be replaced."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "examples" in content
+
+
 def _at_most(n_per_pattern: int, drawn: Sequences) -> Sequences:
     """Leave out what large patterns gave in the place of small ones."""
     counts: Counter[str] = Counter()
@@ -106,6 +116,8 @@ def _write(filename: str, data: bytes, drawn: Sequences, *, overwrite: bool, dry
         raise StorageError(
             f"{path} is there with other content", hint="choose another --filename, or give --overwrite to replace it"
         )
+    if overwrite and path.exists() and not _is_sequence_set(path):
+        raise StorageError(f"{path} holds no sequences", hint="choose another --filename: it is not replaced")
     if not dry_run:
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from actlab.formats.weights.tables import (
     tokens_of,
 )
 from actlab.ground.errors import DataError, StorageError
-from actlab.ground.manifest import METADATA, read_manifest
+from actlab.ground.manifest import METADATA, damaged_files, read_manifest, sha256_of, stored_files
 from actlab.ground.options import read_yaml
 
 
@@ -58,6 +58,8 @@ class WeightsDataset:
         manifest = read_manifest(folder)
         if manifest is None or manifest["kind"] != KIND or not (folder / METADATA).is_file():
             raise StorageError(f"{folder} is no dataset of weights", hint="name a folder that run-data-gen made")
+        if damaged := damaged_files(folder, stored_files(manifest)):
+            raise StorageError(f"{folder} is damaged: {damaged[0]}", hint="actlab verify tells all")
         self.manifest = manifest
         self.identity: dict[str, Any] = manifest["identity"]
         self.n_slots: int = self.identity["dataset.output_dataset_length"]
@@ -70,7 +72,10 @@ class WeightsDataset:
 
     def settings(self) -> dict[str, Any]:
         """Return its `config.yaml`, with the path of its signature dataset."""
-        settings = read_yaml(self.folder / CONFIG_FILE)
+        path = self.folder / CONFIG_FILE
+        if sha256_of(path) not in {file.sha256 for file in stored_files(self.manifest) if file.path == CONFIG_FILE}:
+            raise StorageError(f"{path} is not what was written", hint="actlab verify tells all")
+        settings = read_yaml(path)
         settings.setdefault("signature", {})["dataset_path"] = str(self.folder / SIGNATURE_FILE)
         return settings
 

@@ -20,9 +20,11 @@ def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], 
     def decorate(body: Callable[[Any], None]) -> click.Command:
         def callback(config_path: str | None, set_: tuple[str, ...] = (), **flags: Any) -> None:
             settings = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
-            settings |= by_option(config_class, _assigned(set_))
+            assigned = by_option(config_class, _assigned(set_))
             given = {key.replace("__", "."): value for key, value in flags.items() if value not in (None, ())}
-            body(from_settings(config_class, settings | given))
+            if both := sorted(assigned.keys() & given.keys()):
+                raise ConfigError(f"{both[0]} is given by --set and by its flag", hint="keep one of them")
+            body(from_settings(config_class, settings | assigned | given))
 
         params = [_click_parameter(option) for option in options_of(config_class) if option.flag]
         if groups_of(config_class):
@@ -55,7 +57,7 @@ def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
     for one in assignments:
         key, equals, value = one.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {one!r} is no setting", hint="write --set key.sub=value")
+            raise ConfigError(f"--set {key.partition(':')[0]!r} is no setting", hint="write --set key.sub=value")
         if key.strip() in settings:
             raise ConfigError(f"--set gives {key.strip()} twice", hint="keep one of them")
         settings[key.strip()] = parse_yaml(value, where=f"--set {key.strip()}")

@@ -1,8 +1,10 @@
 """From names and values to a config, and back."""
 
+import contextlib
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,9 +70,10 @@ def by_option(config_class: type, settings: Mapping[str, Any]) -> dict[str, Any]
     def add(key: str, value: Any) -> None:
         name = full_names.get(key, key)
         if name in groups:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{name} is a group of settings, not {value!r}", hint=_known(name, options))
-            for inner, one in value.items():
+            inside = vars(value) if isinstance(value, groups[name]) else value
+            if not isinstance(inside, Mapping):
+                raise ConfigError(f"{name} is a group of settings", hint=_known(name, options))
+            for inner, one in inside.items():
                 add(f"{name}.{_key(inner)}", one)
         elif name not in options:
             parent = name.rpartition(".")[0]
@@ -144,18 +147,39 @@ def parse_yaml(text: str, *, where: str) -> Any:
     try:
         root = yaml.compose(text, yaml.SafeLoader)
         content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:  # the line itself is not shown: it may hold a token
+        at = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{where} is not YAML{at}: {error.problem}", hint=_YAML_HINT) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{where} is not YAML: {reason}", hint=_YAML_HINT) from error
-    nodes = [root]
+        raise ConfigError(f"{where} is not YAML: {reason}", hint=_YAML_HINT) from None
+    nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
+        if id(node) in seen:
+            continue  # an anchor that is used again, or in itself
+        seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             keys = [_key(key.value) for key, _ in node.value]
             if twice := sorted({key for key in keys if keys.count(key) > 1}):
                 raise ConfigError(f"{where} sets {twice[0]} twice", hint="keep one of them")
             nodes += [value for _, value in node.value]
+    _refuse_endless(content, (), where)
     return content
+
+
+def _refuse_endless(content: Any, above: tuple[Any, ...], where: str) -> None:
+    """Refuse what an anchor put into itself.
+
+    Raises:
+        ConfigError: A mapping or a list contains itself.
+    """
+    inside = list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
+    if any(content is one for one in above):
+        raise ConfigError(f"{where} has an anchor that contains itself", hint="write its settings out")
+    for one in inside:
+        if isinstance(one, dict | list):
+            _refuse_endless(one, (*above, content), where)
 
 
 def _key(key: Any) -> str:
@@ -185,6 +209,9 @@ def _coerce_one(option: Option, value: Any) -> Any:
         return value
     if isinstance(value, os.PathLike) and option.kind is str:
         value = os.fspath(value)
+    if isinstance(value, str) and option.kind is float and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
+        with contextlib.suppress(ValueError):
+            value = float(value)  # YAML 1.1 reads 1e-3 as text
     if isinstance(value, int) and not isinstance(value, bool):
         if option.kind is float:
             value = float(value)

@@ -59,9 +59,9 @@ def refuse_inside_dataset(path: Path) -> None:
     Raises:
         StorageError: A folder above `path` is one.
     """
-    for folder in path.absolute().parents:
+    for folder in path.resolve().parents:
         if (folder / MANIFEST).is_file():
-            raise StorageError(f"{path} lies inside the dataset {folder}", hint="choose an --output outside it")
+            raise StorageError(f"{path} lies inside the dataset {folder}", hint="choose a place outside it")
 
 
 def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:

@@ -136,7 +136,8 @@ def low_yield(reasons: Counter[str]) -> DataError:
     """Return the error that says why too few were accepted, and which keys to change."""
     rejected = Counter({reason: n for reason, n in reasons.items() if reason not in (ACCEPTED, SURPLUS)})
     account = "; ".join(f"{reason}: {count}" for reason, count in rejected.most_common())
-    usual = rejected.most_common(1)[0][0]
+    # what was rejected for its length alone met all else
+    usual = TOO_LONG if reasons[TOO_LONG] > reasons[ACCEPTED] else rejected.most_common(1)[0][0]
     return DataError(
         f"only {reasons[ACCEPTED]} of {reasons.total() - reasons[SURPLUS]} attempts were accepted: {account}",
         hint=KEYS[usual],

@@ -53,6 +53,7 @@ class WeightsSettings:
         _check_bounds(self)
         _check_refused(self)
         _check_lists(self)
+        _check_tensorboard(self)
         _check_patterns(self)
         check_methods(self.signature.neuron_profile_methods)
         _check_digits(self.signature.prompt_format.digits)
@@ -169,6 +170,14 @@ def _check_refused(config: WeightsSettings) -> None:
         raise ConfigError(
             "hub.token holds a token",
             hint="take it out of the file: use HF_TOKEN or the hub's own login (hf auth login)",
+        )
+
+
+def _check_tensorboard(config: WeightsSettings) -> None:
+    settings = config.metrics.tensorboard
+    if settings.auto_launch and not settings.enabled:
+        raise ConfigError(
+            "metrics.tensorboard.auto_launch has nothing to show", hint="set metrics.tensorboard.enabled to true"
         )
 
 
