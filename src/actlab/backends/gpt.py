@@ -6,7 +6,7 @@ import importlib.resources
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> None
         tokenizer.save_pretrained(folder)
 
 
-def train_tokenizer(documents: Sequence[str], recipe: Recipe) -> Any:
+def train_tokenizer(documents: Iterable[str], recipe: Recipe) -> Any:
     """Train a byte-level BPE tokenizer that puts one BOS before every text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast

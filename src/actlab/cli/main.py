@@ -10,7 +10,20 @@ from typing import Any, NoReturn
 import click
 
 from actlab import __version__
-from actlab.cli import activations, datasets, features, interpreters, probe, push, rank, split, weights
+from actlab.cli import (
+    activations,
+    datasets,
+    features,
+    generate,
+    interpreters,
+    probe,
+    push,
+    rank,
+    refine,
+    split,
+    tokens,
+    weights,
+)
 from actlab.ground.errors import ActlabError, did_you_mean, scrubbed
 
 EXIT_USAGE = 2
@@ -49,6 +62,10 @@ COMMANDS = (
     features.sweep,
     features.train,
     probe.train,
+    generate.generate,
+    refine.refine,
+    tokens.tokenize,
+    tokens.train,
     weights.create_sig_dataset,
     weights.create_benchmark_dataset,
     weights.run,

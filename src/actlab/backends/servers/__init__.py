@@ -1,0 +1,1 @@
+"""Model servers over HTTP: Ollama's own API, and whatever speaks OpenAI's."""

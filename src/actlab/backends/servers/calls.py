@@ -1,0 +1,136 @@
+"""What is asked of a model server and what comes back, whichever API it speaks."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from actlab.backends.servers.limits import TimeoutLimits
+from actlab.ground.errors import ActlabError
+
+STOP, LENGTH = "stop", "length"
+"""How a reply ends whose end was seen."""
+TIMEOUT, CUT, ERROR, REFUSED, UNREACHABLE, EMPTY = "timeout", "cut", "error", "refused", "unreachable", "empty"
+"""How one fails: a limit passed; ended without its end marker; the server said that it failed; it would not take
+the request; no connection, or a lost one; an end marker and no text."""
+
+
+class ServerError(ActlabError):
+    """A model server cannot be reached, or does not have what is asked of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One text to ask for."""
+
+    k: int
+    """Its place in the run."""
+    prompt: str
+    seed: int
+    max_tokens: int = 150
+    temperature: float = 0.8
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    """A JSON schema that the reply has to meet: half of such a reply is worth nothing and is dropped whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timings:
+    """Seconds of the last attempt; None where the server does not say."""
+
+    total_s: float
+    first_token_s: float | None = None
+    load_s: float | None = None
+    eval_s: float | None = None
+    queue_s: float | None = None
+    """Waited for a free slot at the server."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What came of a request, when all attempts are over."""
+
+    k: int
+    text: str
+    """Ready to use; "" where nothing could be kept."""
+    done_reason: str
+    problem: str = ""
+    """What went wrong, in words."""
+    n_tokens_teacher: int | None = None
+    """In the server model's own tokens."""
+    timings: Timings
+    attempts: int = 1
+    throttled: int = 0
+    """Attempts that the server turned away as too many."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no text, and the fault is the server's."""
+        return not self.text and self.done_reason not in (STOP, LENGTH)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the journal's fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Reply":
+        """Read them back; a TypeError says that they are others."""
+        return cls(**{**fields, "timings": Timings(**fields["timings"])})
+
+
+class ServerFacts(NamedTuple):
+    """What a server says of itself and of the model."""
+
+    version: str
+    model: str
+    """The full name, with its tag."""
+    digest: str
+    """Of the model's weights; "" where the server does not say."""
+    capabilities: tuple[str, ...]
+    context: int | None
+
+
+class Warmth(NamedTuple):
+    """What loading the model showed."""
+
+    load_s: float
+    on_gpu: bool | None
+    """None where the server does not say."""
+
+
+class Piece(NamedTuple):
+    """A part of a reply as it arrives."""
+
+    text: str = ""
+    thought: bool = False
+    """Whether the model is at work on something that is no part of the text."""
+    done_reason: str = ""
+    """Set once the end marker was seen."""
+    n_tokens: int | None = None
+    load_s: float | None = None
+    eval_s: float | None = None
+    queue_s: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A model at an address, and all that stays the same for a whole run."""
+
+    base_url: str
+    model: str
+    limits: TimeoutLimits
+    options: Mapping[str, int] = field(default_factory=dict)
+    """Ollama's runner options, such as num_ctx: a change between two requests would load the model anew."""
+    api_key: str = field(default="", repr=False)
+    digest: str = ""
+
+
+class Dialect(NamedTuple):
+    """An API: where to ask, how, and how to read what comes."""
+
+    name: str
+    path: str
+    payload: Callable[[Endpoint, Request], dict[str, Any]]
+    pieces: Callable[[Iterable[bytes]], Iterator[Piece]]
+    preflight: Callable[[Endpoint], ServerFacts]
+    warm_up: Callable[[Endpoint], Warmth]

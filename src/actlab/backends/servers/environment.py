@@ -1,0 +1,119 @@
+"""What the environment says about servers: read here, once, and handed over from here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from actlab.ground.errors import ConfigError
+
+DEFAULT_HOST = "127.0.0.1:11434"
+_PORTS = {"": 11434, "http": 80, "https": 443}
+"""Where no port is given: Ollama's own without a scheme, the scheme's with one, as Ollama's own client has it."""
+_UNBOUND = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses to listen on, which cannot be called."""
+_TIMEOUT = "TEXT2GPT1_OLLAMA_TIMEOUT_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerEnvironment:
+    """The settings of servers that come from the environment; None where it does not say."""
+
+    ollama_url: str = f"http://{DEFAULT_HOST}"
+    preset: str | None = None
+    connection_s: float | None = None
+    generation_s: float | None = None
+    evaluation_s: float | None = None
+    request_interval_s: float = 0.0
+    """Seconds from the start of one request to the start of the next, at least."""
+    api_key: str = field(default="", repr=False)
+    """For OpenAI-compatible servers; never logged."""
+
+
+def read_environment(environ: Mapping[str, str]) -> ServerEnvironment:
+    """Read a mapping such as os.environ; an empty value counts as none.
+
+    Raises:
+        ConfigError: A time is no number of seconds, OLLAMA_HOST no address, or OPENAI_API_KEY no key.
+    """
+    interval_s = _seconds(environ, "TEXT2GPT1_OLLAMA_REQUEST_INTERVAL", least=0.0)
+    return ServerEnvironment(
+        ollama_url=ollama_url(environ.get("OLLAMA_HOST", "").strip() or DEFAULT_HOST),
+        preset=environ.get(f"{_TIMEOUT}PRESET", "").strip().lower() or None,
+        connection_s=_seconds(environ, f"{_TIMEOUT}CONNECTION"),
+        generation_s=_seconds(environ, f"{_TIMEOUT}GENERATION"),
+        evaluation_s=_seconds(environ, f"{_TIMEOUT}EVALUATION"),
+        request_interval_s=interval_s or 0.0,
+        api_key=_api_key(environ.get("OPENAI_API_KEY", "").strip()),
+    )
+
+
+def _api_key(key: str) -> str:
+    if key and not (
+        key.isascii() and key.isprintable() and " " not in key
+    ):  # the HTTP library would show it in its error
+        raise ConfigError("OPENAI_API_KEY cannot be a key: it has spaces or odd characters", hint="copy it once more")
+    return key
+
+
+def _seconds(environ: Mapping[str, str], name: str, *, least: float = 0.001) -> float | None:
+    text = environ.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not least <= seconds <= 86_400:
+        raise ConfigError(f"{name}={text!r} is not a time", hint="write seconds, as in 30 or 2.5")
+    return seconds
+
+
+def ollama_url(host: str) -> str:
+    """Turn a host as OLLAMA_HOST has it into a base address that can be called.
+
+    >>> ollama_url("0.0.0.0"), ollama_url("https://models.example/ollama/")
+    ('http://127.0.0.1:11434', 'https://models.example:443/ollama')
+
+    Raises:
+        ConfigError: It is no address.
+    """
+    scheme, separator, rest = host.partition("://")
+    if not separator:
+        scheme, rest = "", host
+    return _base_url(host, scheme.lower(), rest)
+
+
+def openai_url(base_url: str) -> str:
+    """Return the base address of an OpenAI-compatible server; without a path it is /v1.
+
+    >>> openai_url("http://localhost:8000"), openai_url("localhost:8000/api/v1/")
+    ('http://localhost:8000/v1', 'http://localhost:8000/api/v1')
+
+    Raises:
+        ConfigError: It is no address.
+    """
+    scheme, separator, rest = base_url.strip().partition("://")
+    if not separator:
+        scheme, rest = "http", base_url.strip()
+    url = _base_url(base_url, scheme.lower(), rest)
+    return url if urlsplit(url).path else f"{url}/v1"
+
+
+def _base_url(given: str, scheme: str, rest: str) -> str:
+    bare_v6 = rest.count(":") > 1 and not rest.startswith("[")
+    try:
+        if scheme not in _PORTS:
+            raise ValueError(f"its scheme is {scheme!r}")
+        parts = urlsplit(f"//[{rest}]" if bare_v6 else f"//{rest}")
+        port = parts.port or _PORTS[scheme]
+        if not (name := parts.hostname) and parts.port is None:
+            raise ValueError("it names no host")
+        if parts.username is not None or parts.query or parts.fragment or any(char.isspace() for char in rest):
+            raise ValueError("it is more than scheme, host, port and path")
+    except ValueError as error:
+        raise ConfigError(
+            f"{given!r} is not a server's address: {error}", hint="write host:port, or http://host:port"
+        ) from None
+    name = _UNBOUND.get(name or "127.0.0.1", name or "127.0.0.1")
+    shown = f"[{name}]" if ":" in name else name
+    return f"{scheme or 'http'}://{shown}:{port}{parts.path.rstrip('/')}"

@@ -1,0 +1,193 @@
+"""Many requests at a time, whose replies come out one after the other in the order that they were asked."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from actlab.backends.servers.calls import Reply, Request
+from actlab.backends.servers.journal import Journal
+from actlab.backends.servers.pace import Pace, Window, next_pace
+from actlab.backends.servers.server import Generator
+from actlab.backends.servers.wire import OpenCalls
+
+MOST_FAILURES = 3
+"""In a row; then the server is given up."""
+_ROUNDS_AHEAD = 4  # replies that wait for a slow one before them, as a multiple of the requests at a time
+
+DONE, EXHAUSTED, BROKEN = "done", "exhausted", "broken"
+"""How a run ends: its reader has enough; there are no more requests; the server failed too often in a row."""
+
+
+class RunSummary(NamedTuple):
+    """What a run did."""
+
+    ended: str
+    n_handed: int
+    """Replies handed over, those of the journal included."""
+    n_asked: int
+    n_replayed: int
+    most_at_a_time: int
+    problem: str = ""
+    """The last failure, where the run broke."""
+
+
+@dataclass
+class _Measured:
+    """The pace and what is measured to change it."""
+
+    pace: Pace
+    clock: Callable[[], float]
+    since: float
+    window: Window = field(default_factory=Window)
+    most: int = 0
+
+    def count(self, reply: Reply, started: float) -> None:
+        """Take in a reply; one that was asked for before the last change cannot speak against it."""
+        window = self.window
+        self.window = Window(
+            window.n_replies + 1,
+            window.n_tokens + (reply.n_tokens_teacher or len(reply.text) // 4),
+            window.queue_s + (reply.timings.queue_s or 0.0),
+            window.total_s + reply.timings.total_s,
+            window.throttled or (reply.throttled > 0 and started >= self.since),
+        )
+        if self.window.full(self.pace.limit):
+            now = self.clock()
+            self.pace = next_pace(self.pace, self.window, now - self.since)
+            self.window, self.since = Window(), now
+
+
+class _Asked(NamedTuple):
+    """A request on its way, or answered by the journal."""
+
+    reply: Reply | Future[Reply]
+    started: float
+
+    @property
+    def ready(self) -> bool:
+        return isinstance(self.reply, Reply) or self.reply.done()
+
+    def result(self) -> Reply:
+        return self.reply if isinstance(self.reply, Reply) else self.reply.result()
+
+
+@dataclass
+class _Run:
+    """A run's state: the requests in their order, each with its reply or on its way to it."""
+
+    server: Generator
+    requests: Iterator[Request]
+    journal: Journal
+    interval_s: float
+    calls: OpenCalls
+    pool: ThreadPoolExecutor
+    measured: _Measured
+    queue: deque[_Asked] = field(default_factory=deque)
+    running: dict[Future[Reply], float] = field(default_factory=dict)
+    n_asked: int = 0
+    n_replayed: int = 0
+    last_start: float = float("-inf")
+    exhausted: bool = False
+
+    def fill(self) -> None:
+        """Ask as much as the pace allows, unless a reply is ready, which may be all that is wanted."""
+        self._settle()
+        limit = self.measured.pace.limit
+        while not self.exhausted and len(self.running) < limit and len(self.queue) < _ROUNDS_AHEAD * limit:
+            if self.queue and self.queue[0].ready:
+                return
+            request = next(self.requests, None)
+            if request is None:
+                self.exhausted = True
+                return
+            key = self.server.key(request)
+            known = self.journal.get(request.k, key)
+            if known is not None:
+                self.queue.append(_Asked(known, 0.0))
+                self.n_replayed += 1
+                continue
+            self._keep_interval()
+            future = self.pool.submit(self._ask, request, key)
+            self.running[future] = self.last_start
+            self.queue.append(_Asked(future, self.last_start))
+            self.n_asked += 1
+            self.measured.most = max(self.measured.most, len(self.running))
+
+    def _keep_interval(self) -> None:
+        left_s = self.last_start + self.interval_s - self.measured.clock()
+        if left_s > 0:
+            self.calls.sleep(left_s)
+        self.last_start = self.measured.clock()
+
+    def _ask(self, request: Request, key: str) -> Reply:
+        """Run in a thread of its own, which writes the reply down: from then on no stop can lose it."""
+        reply = self.server.generate(request, calls=self.calls)
+        self.journal.append(key, reply)
+        return reply
+
+    def collect(self) -> None:
+        """Wait until a reply is there."""
+        if not self.queue[0].ready:
+            wait(self.running, return_when=FIRST_COMPLETED)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let the pace know of the replies that are there."""
+        for future in [one for one in self.running if one.done()]:
+            self.measured.count(future.result(), self.running.pop(future))
+
+    def in_order(self) -> Iterator[Reply]:
+        """Yield the replies that nothing earlier holds back."""
+        while self.queue and self.queue[0].ready:
+            yield self.queue.popleft().result()
+
+
+def run_requests(
+    server: Generator,
+    requests: Iterator[Request],
+    *,
+    limit: int,
+    journal: Journal,
+    on_reply: Callable[[Reply], None],
+    stop: Callable[[], bool] = lambda: False,
+    interval_s: float = 0.0,
+    pause: Callable[[float], object] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RunSummary:
+    """Ask for texts, up to `limit` at a time, and hand each reply to `on_reply` in the order of the requests.
+
+    So what `on_reply` sees does not depend on how many were asked at a time. `stop` is asked after each: when it
+    says yes, or three replies in a row failed, the requests on their way are closed, which frees the server.
+    What the journal has is handed over from there and not asked for. An interrupt closes the same way and then
+    goes on to the caller; what had finished is in the journal. `pause` stands in for waiting.
+    """
+    calls = OpenCalls(pause)
+    n_handed = failures = 0
+    with ThreadPoolExecutor(limit, thread_name_prefix="server") as pool:
+        measured = _Measured(Pace(cap=limit), clock, clock())
+        run = _Run(server, requests, journal, interval_s, calls, pool, measured)
+
+        def summary(ended: str, problem: str = "") -> RunSummary:
+            return RunSummary(ended, n_handed, run.n_asked, run.n_replayed, measured.most, problem)
+
+        try:
+            while not stop():
+                run.fill()
+                if not run.queue:
+                    return summary(EXHAUSTED)
+                run.collect()
+                for reply in run.in_order():
+                    on_reply(reply)
+                    n_handed += 1
+                    failures = failures + 1 if reply.failed else 0
+                    if failures == MOST_FAILURES:
+                        return summary(BROKEN, f"{reply.done_reason}: {reply.problem}")
+                    if stop():
+                        return summary(DONE)
+            return summary(DONE)
+        finally:
+            calls.close()
+            pool.shutdown(wait=True, cancel_futures=True)

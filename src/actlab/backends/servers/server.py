@@ -1,0 +1,108 @@
+"""A model at a server, as a run sees it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+from actlab.backends.servers import attempts
+from actlab.backends.servers.calls import Dialect, Endpoint, Reply, Request, ServerFacts, Warmth
+from actlab.backends.servers.environment import ServerEnvironment, openai_url
+from actlab.backends.servers.limits import TimeoutLimits, limits_for
+from actlab.backends.servers.ollama import DEFAULT_OPTIONS, OLLAMA
+from actlab.backends.servers.openai import OPENAI
+from actlab.backends.servers.wire import OpenCalls
+
+
+class Generator(Protocol):
+    """What a run needs of a server."""
+
+    def key(self, request: Request) -> str:
+        """Return the same for what must give the same reply."""
+
+    def generate(self, request: Request, *, calls: OpenCalls) -> Reply:
+        """Return the reply when all attempts are over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """An API and a model behind it."""
+
+    dialect: Dialect
+    endpoint: Endpoint
+
+    def preflight(self) -> ServerFacts:
+        """Look whether the server is there and has the model.
+
+        Raises:
+            ServerError: It is not, or has not.
+        """
+        return self.dialect.preflight(self.endpoint)
+
+    def warm_up(self) -> Warmth:
+        """Load the model, under a limit of its own.
+
+        Raises:
+            ServerError: It cannot be loaded.
+        """
+        return self.dialect.warm_up(self.endpoint)
+
+    def generate(self, request: Request, *, calls: OpenCalls | None = None) -> Reply:
+        """Ask for a text, with retries; a failure is a reply that says so.
+
+        Raises:
+            CancelledCallError: `calls` was closed meanwhile.
+        """
+        return attempts.generate(self.dialect, self.endpoint, request, calls=calls or OpenCalls())
+
+    def key(self, request: Request) -> str:
+        """Return the hash of the request as it is sent and of the model's digest."""
+        body = self.dialect.payload(self.endpoint, request)
+        text = json.dumps([body, self.endpoint.digest], sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def known(self, facts: ServerFacts) -> Self:
+        """Return the server with the model's full name and digest, which the keys contain."""
+        return replace(self, endpoint=replace(self.endpoint, model=facts.model, digest=facts.digest))
+
+    def limited(self, limits: TimeoutLimits) -> Self:
+        """Return the server with other limits."""
+        return replace(self, endpoint=replace(self.endpoint, limits=limits))
+
+
+def ollama_server(
+    model: str,
+    *,
+    environment: ServerEnvironment,
+    base_url: str | None = None,
+    preset: str = "auto",
+    options: Mapping[str, int] = DEFAULT_OPTIONS,
+) -> Server:
+    """Return a model at Ollama; no request is made.
+
+    Raises:
+        ConfigError: There is no such preset.
+    """
+    endpoint = Endpoint(
+        base_url=base_url or environment.ollama_url,
+        model=model,
+        limits=limits_for(preset, environment),
+        options=dict(options),
+    )
+    return Server(dialect=OLLAMA, endpoint=endpoint)
+
+
+def openai_server(model: str, *, environment: ServerEnvironment, base_url: str, preset: str = "auto") -> Server:
+    """Return a model at an OpenAI-compatible server; no request is made.
+
+    Raises:
+        ConfigError: There is no such preset, or the address is none.
+    """
+    endpoint = Endpoint(
+        base_url=openai_url(base_url),
+        model=model,
+        limits=limits_for(preset, environment),
+        api_key=environment.api_key,
+    )
+    return Server(dialect=OPENAI, endpoint=endpoint)

@@ -1,0 +1,47 @@
+"""`actlab generate-text` on the command line."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from actlab.cli.common import format_bytes, log, print_json, print_plan, set_loudness
+from actlab.ground.options import command
+from actlab.text.generate.config import GenerateTextConfig
+
+if TYPE_CHECKING:
+    from actlab.text.generate.run import PlannedText
+
+
+@command("generate-text", GenerateTextConfig)
+def generate(config: GenerateTextConfig) -> None:
+    """Write text for training small GPTs, until it has the tokens asked for.
+
+    From grammars, offline and in seconds, with labels on every document; or from a local model, with varied
+    prompts, time-outs that lose nothing, and grammars to fall back on.
+
+    \b
+    actlab generate-text "simple recipes" --tokens 100000 --output Text/recipes
+    actlab generate-text "simple recipes" --method ollama --model llama3.1:8b --output Text/recipes
+    actlab refine-text Text/recipes --output Text/refined --tokens 50000
+    """
+    from actlab.text.generate.run import generate_text, plan_text
+
+    set_loudness(config.quiet)
+    if config.dry_run:
+        print_plan(plan_text(config), _as_text, as_json=config.json)
+        return
+    made = generate_text(config)
+    if config.json:
+        print_json(made)
+    else:
+        click.echo(str(made.path))
+    sources = ", ".join(f"{name} {n}" for name, n in made.sources.items())
+    log.info("%d documents, %d tokens, domain %s; by source: %s", made.n_documents, made.n_tokens, made.domain, sources)
+
+
+def _as_text(plan: "PlannedText") -> str:
+    return (
+        f"{plan.path}\n"
+        f"  {plan.target} tokens of {plan.domain}: about {plan.n_documents} documents, {format_bytes(plan.n_bytes)}\n"
+        f"  repeats expected of the grammar: {plan.expected_duplicates:g}"
+    )

@@ -1,0 +1,47 @@
+"""`actlab refine-text` on the command line."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from actlab.cli.common import log, print_json, print_plan, set_loudness
+from actlab.ground.options import command
+from actlab.text.refine.config import RefineConfig
+
+if TYPE_CHECKING:
+    from actlab.text.refine.run import PlannedRefinement
+
+
+@command("refine-text", RefineConfig)
+def refine(config: RefineConfig) -> None:
+    """Choose good and varied documents of a generated dataset.
+
+    Rejects copies, near-duplicates and broken text with the reason, scores the rest by parts that can be seen,
+    and takes what is good and says something new until --tokens are there. A report shows before and after.
+
+    \b
+    actlab refine-text Text/recipes --output Text/refined --tokens 50000
+    actlab refine-text stories.jsonl --preset story --tokenizer actlab/tiny --output Text/stories
+    """
+    from actlab.text.refine.run import plan_refinement, refine_text
+
+    set_loudness(config.quiet)
+    if config.dry_run:
+        print_plan(plan_refinement(config), _as_text, as_json=config.json)
+        return
+    refined = refine_text(config)
+    if config.json:
+        print_json(refined)
+    else:
+        click.echo(str(refined.path))
+    rejected = ", ".join(f"{reason} {count}" for reason, count in refined.n_rejects.items())
+    said = (refined.n_documents, refined.n_tokens, refined.mean_score, rejected or "none")
+    log.info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)
+
+
+def _as_text(plan: "PlannedRefinement") -> str:
+    return (
+        f"{plan.path}\n"
+        f"  {plan.n_documents} documents, {plan.n_tokens} tokens; to choose: {plan.target or 'all that pass'}\n"
+        f"  about {plan.prompt!r} ({plan.domain})"
+    )

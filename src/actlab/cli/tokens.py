@@ -1,0 +1,82 @@
+"""`tokenize-text` and `train-gpt` on the command line."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from actlab.cli.common import format_bytes, log, print_json, print_plan, set_loudness
+from actlab.ground.options import command
+from actlab.text.tokenize.config import TokenizeConfig
+from actlab.text.train_gpt.config import TrainGptConfig
+
+if TYPE_CHECKING:
+    from actlab.text.tokenize.run import PlannedTokens
+    from actlab.text.train_gpt.run import PlannedGpt
+
+
+@command("tokenize-text", TokenizeConfig)
+def tokenize(config: TokenizeConfig) -> None:
+    """Turn documents into streams of token ids for training, some documents held out.
+
+    Documents are split before anything is cut into windows, near duplicates on one side. Writes train.bin and
+    val.bin (uint16 or uint32 without a header, as nanoGPT reads them), where documents end, and the tokenizer.
+
+    \b
+    actlab tokenize-text DOCUMENTS --output TOKENS
+    actlab tokenize-text DOCUMENTS --tokenizer actlab/tiny --validation 0.2 --output TOKENS
+    """
+    from actlab.text.tokenize.run import plan_tokenizing, tokenize_text
+
+    set_loudness(config.quiet)
+    if config.dry_run:
+        print_plan(plan_tokenizing(config), _tokens_as_text, as_json=config.json)
+        return
+    done = tokenize_text(config)
+    if config.json:
+        print_json(done)
+    else:
+        click.echo(str(done.path))
+
+
+def _tokens_as_text(plan: "PlannedTokens") -> str:
+    return (
+        f"{plan.path}\n"
+        f"  {plan.n_train} documents to train on, {plan.n_val} held out; {format_bytes(plan.bytes_to_read)} to read"
+    )
+
+
+@command("train-gpt", TrainGptConfig)
+def train(config: TrainGptConfig) -> None:
+    """Train a small GPT on the tokens of tokenize-text.
+
+    Saved as a Hugging Face folder with its tokenizer, which extract-activations takes. Run it again after any
+    interruption: it goes on from its last checkpoint and comes to the same model.
+
+    \b
+    actlab train-gpt TOKENS --output MODEL
+    actlab train-gpt TOKENS --model-size small --learning-rate 1e-3 --context 256 --epochs 4 --output MODEL
+    tensorboard --logdir MODEL.tensorboard
+    """
+    from actlab.text.train_gpt.run import plan_gpt_training, train_gpt
+
+    set_loudness(config.quiet)
+    if config.dry_run:
+        print_plan(plan_gpt_training(config), _gpt_as_text, as_json=config.json)
+        return
+    done = train_gpt(config)
+    if config.json:
+        print_json(done)
+        return
+    if done.val_perplexity is not None:
+        log.info("validation loss %.3f nats a token, perplexity %.2f", done.val_loss, done.val_perplexity)
+    click.echo(str(done.path))
+
+
+def _gpt_as_text(plan: "PlannedGpt") -> str:
+    total, embeddings, blocks = plan.parameters
+    return (
+        f"{plan.path}\n"
+        f"  {total:,} parameters: {embeddings:,} in embeddings, {blocks:,} in blocks\n"
+        f"  {plan.n_steps} steps, {plan.n_epochs:.1f} epochs of {plan.n_train_tokens} tokens\n"
+        f"  about {format_bytes(plan.bytes_to_write)} to write"
+    )

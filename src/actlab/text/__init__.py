@@ -1,0 +1,1 @@
+"""From a prompt to text, refined and tokenised, and a small GPT trained on it."""

@@ -1,0 +1,87 @@
+"""The settings of `actlab generate-text`."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.options import CommonOptions, argument, execution
+
+TARGETS = {"small": 30_000, "medium": 50_000, "large": 100_000}
+"""Tokens to generate for a student of each size, before refinement; the seed document's."""
+
+_MOST_TOKENS = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateTextConfig(CommonOptions):
+    """What the text is about, who writes it, and how much of it there is to be."""
+
+    prompt: str = argument()
+    """What the text is to be about, as "simple recipes"."""
+    output: str = execution()
+    """The folder to write: documents.jsonl and the tokenizer that counted."""
+    method: Literal["template", "ollama", "openai"] = "template"
+    """Grammars, offline; a model at Ollama; or one at an OpenAI-compatible server."""
+    tokens: int | None = None
+    """Tokens to generate, counted with --tokenizer; at most one document more."""
+    model_size: Literal["small", "medium", "large"] | None = None
+    """The student's size, in place of --tokens: 30,000, 50,000 or 100,000 tokens. Small by default."""
+    domain: Literal["auto", "cooking", "poetry", "technical", "general"] = "auto"
+    """Which grammar; auto asks the prompt's words."""
+    grammar: str | None = execution(None)
+    """A grammar of your own, a YAML file."""
+    tokenizer: str | None = execution(None)
+    """The student's: a folder, a hub name or actlab/tiny; by default a byte-level BPE is trained here."""
+    vocab_size: int = 4096
+    """Of the tokenizer that is trained here."""
+    seed: int = 0
+    """Everything drawn derives from it."""
+    model: str | None = None
+    """The model at the server, as llama3.1:8b."""
+    base_url: str | None = execution(None)
+    """The server's address; for Ollama the default is OLLAMA_HOST or this machine."""
+    timeout_preset: Literal["auto", "gpu", "cpu"] = execution("auto")
+    """How long to wait for a server; auto asks whether its model is on a GPU."""
+    concurrency: int = execution(4)
+    """The most requests at a time; it starts with one and grows while that helps."""
+    fallback: Literal["auto", "never", "always"] = "auto"
+    """Write the remaining text from a grammar: auto when the server fails, always also when it repeats itself."""
+    temperature: float = 0.8
+    """Of the model's draws."""
+    max_tokens: int = 150
+    """The longest reply, in the model's own tokens."""
+    retry_failed: bool = execution(False)
+    """Ask again for what failed in an earlier run, after the server was mended."""
+    export: Literal["text2gpt"] | None = execution(None)
+    """Also write dataset.json and dataset.txt as text2gpt does, to the folder <output>-text2gpt."""
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise ConfigError("the prompt is empty", hint='say what the text is to be about, as "simple recipes"')
+        if self.tokens is not None and self.model_size is not None:
+            raise ConfigError("--tokens and --model-size both say how much", hint="give one of them")
+        bounds = {
+            "tokens": (1, _MOST_TOKENS),
+            "vocab_size": (300, 65_536),
+            "seed": (0, 2**63 - 1),
+            "concurrency": (1, 256),
+            "temperature": (0.0, 2.0),
+            "max_tokens": (8, 100_000),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and low <= value <= high):
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} {value} is not from {low} to {high}", hint="see --help")
+        if self.method != "template" and self.model is None:
+            raise ConfigError(f"--method {self.method} needs a model", hint="give --model, as llama3.1:8b")
+        if self.method == "openai" and self.base_url is None:
+            raise ConfigError("--method openai needs a server", hint="give --base-url, as http://localhost:8000")
+        if self.grammar is not None and self.domain != "auto":
+            raise ConfigError("--grammar and --domain both name a grammar", hint="give one of them")
+
+    @property
+    def target(self) -> int:
+        """Tokens to generate."""
+        return self.tokens if self.tokens is not None else TARGETS[self.model_size or "small"]

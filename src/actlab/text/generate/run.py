@@ -1,0 +1,230 @@
+"""`actlab generate-text`: documents until there are tokens enough, from a grammar or a model server."""
+
+import logging
+import os
+from datetime import UTC, datetime
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from actlab.backends.servers.calls import ServerError
+from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.journal import Journal
+from actlab.backends.servers.limits import limits_for
+from actlab.backends.servers.run import BROKEN, run_requests
+from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256
+from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
+from actlab.formats.text2gpt import Text2GptFacts, export_text2gpt
+from actlab.ground.errors import DataError
+from actlab.ground.manifest import METADATA, read_json
+from actlab.ground.options import identity_of, takes
+from actlab.ground.progress import progress
+from actlab.ground.storage import FORMAT_VERSION, SINGLE, Made, NewFile, Plan, output_of, publish_single, refuse_others
+from actlab.text.generate.compute import Collected, Replies
+from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.prompts import requests
+from actlab.text.generate.source import Source
+from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
+
+log = logging.getLogger("actlab")
+
+_TEXTS_A_REPLY = 0.5
+"""Of `max_tokens`: about what a reply to "two to six sentences" has."""
+_SPARE = 2
+"""Template documents are looked at up to so many times as often as are expected to be needed."""
+
+
+class GeneratedText(NamedTuple):
+    """A generated dataset on disk."""
+
+    path: Path
+    n_documents: int
+    n_tokens: int
+    domain: str
+    sources: dict[str, int]
+    """Documents by what made them."""
+
+
+class PlannedText(NamedTuple):
+    """What a run would take."""
+
+    path: Path
+    target: int
+    domain: str
+    n_documents: int
+    """About."""
+    expected_duplicates: float
+    """Of template documents; they are left out."""
+    n_bytes: int
+    """About."""
+
+
+@takes(GenerateTextConfig)
+def generate_text(config: GenerateTextConfig) -> GeneratedText:
+    """Write documents about a prompt until they have the tokens asked for; `GenerateTextConfig` has the settings.
+
+    Raises:
+        ConfigError: A setting is wrong, or the grammar cannot supply so much.
+        ServerError: The server fails and --fallback is never; what it wrote is kept in the journal.
+        StorageError: Another dataset is in the way.
+    """
+    source = Source(config)
+    output = output_of(Path(config.output).expanduser())
+    plan = _plan(source)
+    refuse_others(output, plan, overwrite=config.overwrite)
+    _say_domain(source)
+    publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite)
+    metadata = read_json(output / METADATA)
+    if config.export is not None:
+        _export(config, output, metadata)
+    return GeneratedText(output, *(metadata[key] for key in GeneratedText._fields[1:]))
+
+
+@takes(GenerateTextConfig)
+def plan_text(config: GenerateTextConfig) -> PlannedText:
+    """Return what a run with these settings would do, asking no server and writing nothing.
+
+    Raises:
+        ConfigError: As `generate_text`.
+    """
+    source = Source(config)
+    output = output_of(Path(config.output).expanduser())
+    refuse_others(output, _plan(source), overwrite=config.overwrite)
+    n = documents_needed(source.facts, config.target, source.tokens_per_word)
+    return PlannedText(
+        path=output,
+        target=config.target,
+        domain=source.domain,
+        n_documents=n,
+        expected_duplicates=round(expected_duplicates(source.facts, n), 2),
+        n_bytes=n * 800,
+    )
+
+
+def _plan(source: Source) -> Plan:
+    """Return what decides the dataset; a grammar that cannot supply it is refused here."""
+    config = source.config
+    if config.method == "template":
+        refuse_target(source.facts, config.target, source.tokens_per_word)
+    identity = identity_of(config) | {"prompt": config.prompt, "target": config.target, "domain": source.domain}
+    return Plan(KIND, identity, source.inputs(), SINGLE)
+
+
+def _make(source: Source, plan: Plan, output: Path) -> Made:
+    config = source.config
+    collected = Collected(config.target)
+    about: dict[str, Any] = {"model": None, "server_problem": None}
+    if config.method != "template":
+        about |= _ask_server(source, collected, output.with_name(output.name + ".journal.jsonl"))
+    n = documents_needed(source.facts, config.target, source.tokens_per_word)
+    collected.fill(source.templates(), most=_SPARE * n + 100)
+    if not collected.documents:
+        raise DataError("no document was made", hint="see the log of the server, or use --method template")
+    if not collected.is_met:
+        log.warning("only %d of %d tokens: nothing new comes any more", collected.n_tokens, config.target)
+    tokenizer_files = saved_tokenizer(source.tokenizer)
+    documents = b"".join(map(document_line, collected.documents))
+    files = [
+        NewFile(FILE_NAME, documents, len(collected.documents)),
+        *(NewFile(f"tokenizer/{name}", data) for name, data in tokenizer_files.items()),
+    ]
+    sources = [document.source for document in collected.documents]
+    metadata = {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": plan.fingerprint,
+        "prompt": config.prompt,
+        "domain": source.domain,
+        "method": config.method,
+        **about,
+        "target": config.target,
+        "n_documents": len(collected.documents),
+        "n_tokens": collected.n_tokens,
+        "tokenizer": config.tokenizer or "trained here",
+        "tokenizer_sha256": tokenizer_sha256(source.tokenizer),
+        "vocab_size": len(source.tokenizer),
+        "sources": {name: sources.count(name) for name in sorted(set(sources))},
+        "left_out": dict(sorted(collected.left_out.items())),
+        "n_skeletons": source.facts.n_skeletons,
+    }
+    return Made(files, metadata)
+
+
+def _ask_server(source: Source, collected: Collected, journal_path: Path) -> dict[str, Any]:
+    """Collect a server's texts until there are enough, it fails or it goes nowhere; return what metadata says of it.
+
+    Raises:
+        ServerError: It fails, or repeats itself, and `fallback` does not allow for that.
+    """
+    config = source.config
+    environment = read_environment(os.environ)
+    try:
+        server = source.server()
+        facts = server.preflight()
+        server = server.known(facts)
+        warmth = server.warm_up()
+        server = server.limited(limits_for(config.timeout_preset, environment, on_gpu=warmth.on_gpu))
+    except ServerError as error:
+        if config.fallback == "never":
+            raise
+        log.warning("%s (%s); the text comes from the grammar of %s", error, error.hint, source.domain)
+        return {"model": config.model, "server_problem": str(error)}
+    log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
+    planned = ceil(config.target / (config.max_tokens * _TEXTS_A_REPLY))
+    replies = Replies(collected, source.counter, config.method, facts.model, planned)
+    with (
+        Journal(journal_path, forget_failures=config.retry_failed) as journal,
+        progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
+    ):
+
+        def on_reply(reply: Any) -> None:
+            before = collected.n_tokens
+            replies.take(reply)
+            more(collected.n_tokens - before, f"{len(collected.documents)} of {replies.n_offered} replies taken")
+
+        summary = run_requests(
+            server,
+            requests(config, source.compiled),
+            limit=config.concurrency,
+            journal=journal,
+            on_reply=on_reply,
+            stop=lambda: collected.is_met or replies.stalled,
+            interval_s=environment.request_interval_s,
+        )
+    about = {"model": facts.model, "model_digest": facts.digest, "server_problem": None}
+    if collected.is_met:
+        return about
+    problem = summary.problem if summary.ended == BROKEN else "almost nothing new came any more"
+    if config.fallback == "never" or (config.fallback == "auto" and summary.ended != BROKEN):
+        if config.fallback == "auto":
+            hint = "raise --temperature, use another model, or give --fallback always for the rest from a grammar"
+        else:
+            hint = "mend the server and run again with --retry-failed: what was written is kept in the journal"
+        raise ServerError(f"{facts.model}: {problem}; {collected.n_tokens} of {config.target} tokens", hint=hint)
+    log.warning("%s: %s; the remaining text comes from the grammar of %s", facts.model, problem, source.domain)
+    return about | {"server_problem": problem}
+
+
+def _say_domain(source: Source) -> None:
+    if source.detected is None:
+        return
+    evidence = (
+        ", ".join(f"{one.word} ({one.domain} {one.weight:g})" for one in source.detected.evidence) or "no keyword"
+    )
+    log.info("domain %s, by %s; margin %.2f", source.detected.domain, evidence, source.detected.margin)
+
+
+def _export(config: GenerateTextConfig, output: Path, metadata: dict[str, Any]) -> None:
+    facts = Text2GptFacts(
+        tokenizer=metadata["tokenizer"],
+        prompt=config.prompt,
+        domain=metadata["domain"],
+        generation_method=config.method,
+        generation_model=metadata["model"],
+        refinement_model=None,
+        ollama_used=config.method == "ollama" and metadata["sources"].get("ollama", 0) > 0,
+        quality_threshold=0.0,
+    )
+    folder = output.with_name(output.name + "-text2gpt")
+    export_text2gpt(folder, list(read_documents(output)), facts, datetime.now(UTC))
+    log.info("text2gpt's files: %s", folder)

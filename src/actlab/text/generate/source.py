@@ -1,0 +1,107 @@
+"""What a run reads: the grammar, the tokenizer, what the environment says of servers."""
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from actlab.backends.gpt import Recipe, train_tokenizer
+from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.server import Server, ollama_server, openai_server
+from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
+from actlab.formats.documents import Document
+from actlab.ground.manifest import file_entry
+from actlab.text.domains import Detected, detect_domain
+from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.templates.engine import Compiled, compile_grammar
+from actlab.text.templates.grammar import Grammar
+from actlab.text.templates.plan import GrammarFacts, describe_grammar
+from actlab.text.templates.read import domain_grammar, read_grammar
+
+_TOKENIZER_DOCUMENTS = 2000
+"""Template documents that a tokenizer is trained on, some 100,000 words' worth of pieces."""
+_SAMPLE = 200
+"""Documents by which tokens a word are estimated."""
+
+
+class Source:
+    """The settings, met with the grammar and the tokenizer."""
+
+    def __init__(self, config: GenerateTextConfig) -> None:
+        self.config = config
+        self.detected: Detected | None = None
+        self.grammar = self._grammar()
+        self.compiled: Compiled = compile_grammar(self.grammar, config.prompt)
+
+    @property
+    def domain(self) -> str:
+        """The grammar's domain."""
+        return self.grammar.domain
+
+    @cached_property
+    def facts(self) -> GrammarFacts:
+        """What the grammar can say, exactly."""
+        return describe_grammar(self.grammar, self.config.prompt)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The student's tokenizer: given, or trained on the grammar's own text.
+
+        Raises:
+            ModelError: The one that was named cannot be loaded.
+        """
+        if self.config.tokenizer is not None:
+            return find_tokenizer(self.config.tokenizer)
+        texts = [self.compiled.generate(self.config.seed, k).text for k in range(_TOKENIZER_DOCUMENTS)]
+        return train_tokenizer(texts, Recipe(vocab_size=self.config.vocab_size))
+
+    @cached_property
+    def counter(self) -> TokenCounter:
+        """Counts in the student's tokens."""
+        return TokenCounter(self.tokenizer)
+
+    @cached_property
+    def tokens_per_word(self) -> float:
+        """Of the grammar's text, by a sample."""
+        texts = [document.text for document in islice(self.templates(), _SAMPLE)]
+        return sum(map(self.counter.count, texts)) / sum(len(text.split()) for text in texts)
+
+    def templates(self, first: int = 0) -> Iterator[Document]:
+        """Yield the grammar's documents from number `first` on, each a function of the seed and its number."""
+        for k in count(first):
+            made = self.compiled.generate(self.config.seed, k)
+            yield Document(f"template-{k:07d}", made.text, self.counter.count(made.text), "template", made.labels)
+
+    def inputs(self) -> list[dict[str, Any]]:
+        """Return the manifest's entries for what is read."""
+        entries = []
+        if self.config.grammar is not None:
+            entries.append(file_entry("grammar", Path(self.config.grammar).expanduser()))
+        if self.config.tokenizer is not None:
+            name = self.config.tokenizer.rstrip("/").rsplit("/", 1)[-1]
+            entries.append({"role": "tokenizer", "name": name, "sha256": tokenizer_sha256(self.tokenizer)})
+        return entries
+
+    def server(self) -> Server:
+        """Return the model server that the settings and the environment name; nothing is asked of it."""
+        config, environment = self.config, read_environment(os.environ)
+        assert config.model is not None
+        if config.method == "openai":
+            assert config.base_url is not None
+            return openai_server(
+                config.model, environment=environment, base_url=config.base_url, preset=config.timeout_preset
+            )
+        return ollama_server(
+            config.model, environment=environment, base_url=config.base_url, preset=config.timeout_preset
+        )
+
+    def _grammar(self) -> Grammar:
+        config = self.config
+        if config.grammar is not None:
+            return read_grammar(Path(config.grammar).expanduser())
+        if config.domain != "auto":
+            return domain_grammar(config.domain)
+        self.detected = detect_domain(config.prompt)
+        return domain_grammar(self.detected.domain)

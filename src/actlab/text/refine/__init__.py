@@ -1,0 +1,1 @@
+"""`actlab refine-text`: reject what is broken, score the rest, choose what is good and new."""

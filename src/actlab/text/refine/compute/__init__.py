@@ -1,0 +1,1 @@
+"""Documents in, documents with verdicts out: no file, no model, no server."""

@@ -1,0 +1,125 @@
+"""How good a text is, from 0 to 1: a weighted geometric mean of parts that can each be seen."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from actlab.text.refine import table
+from actlab.text.refine.compute.gates import ends_sentence
+from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
+from actlab.text.refine.subject import Topic
+from actlab.text.templates.stems import stem
+from actlab.text.words import words_of
+
+_MARKS = frozenset('.,;:!?…—–()"“”')
+_LINE_ENDS = (".", "?", "!", '"', "”", "…")
+_SYMBOLS = ("#", "...", "…")  # Gopher's
+
+
+class Parts(NamedTuple):
+    """What a score is made of, each from 0 (bad) to 1 (good)."""
+
+    length: float
+    punctuation: float
+    relevance: float
+    repetition: float
+    variety: float
+    form: float
+
+
+def parts_of(text: str, n_tokens: int, preset: table.Preset, context: int, topic: Topic) -> Parts:
+    """Return the parts of a text's score."""
+    words = words_of(text)
+    return Parts(
+        length=_length(n_tokens, preset, context),
+        punctuation=_punctuation(text, len(words)),
+        relevance=_relevance(words, topic),
+        repetition=1 - min(1.0, 0.5 * most_repeated(repetition_fractions(text))[1]),
+        variety=table.VARIETY(moving_variety(words)),
+        form=_form(text, words),
+    )
+
+
+def score_of(parts: Parts) -> float:
+    """Return the weighted geometric mean of the parts, so that one broken part sinks a text."""
+    values = zip(table.WEIGHTS.values(), (getattr(parts, name) for name in table.WEIGHTS), strict=True)
+    return math.exp(sum(weight * math.log(max(value, table.LEAST_PART)) for weight, value in values))
+
+
+def with_judge(score: float, judged: float) -> float:
+    """Return a score in which a judge's (0 to 1) has its share."""
+    return float(score ** (1 - table.JUDGE_SHARE) * judged**table.JUDGE_SHARE)
+
+
+def moving_variety(words: Sequence[str], window: int = table.VARIETY_WINDOW) -> float:
+    """Return the mean share of distinct words over all windows of so many words; over the text where it is shorter.
+
+    A word counts in those windows around it that reach back no further than behind its last occurrence, so one pass
+    over the words is enough.
+    """
+    width = min(window, len(words))
+    n_distinct = 0
+    last: dict[str, int] = {}
+    for place, word in enumerate(words):
+        first_window = max(place - width + 1, last.get(word, -1) + 1)
+        last_window = min(place, len(words) - width)
+        n_distinct += max(0, last_window - first_window + 1)
+        last[word] = place
+    return n_distinct / (width * (len(words) - width + 1)) if words else 0.0
+
+
+def _length(n_tokens: int, preset: table.Preset, context: int) -> float:
+    low, high = preset.longest_contexts
+    return preset.length(n_tokens) * (1 - table.Ramp(low * context, high * context)(n_tokens))
+
+
+def _punctuation(text: str, n_words: int) -> float:
+    lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
+    n_ended = sum(line.endswith(_LINE_ENDS) for line in lines)
+    per_word = sum(map(_MARKS.__contains__, text)) / max(n_words, 1)
+    shares = table.PUNCTUATION_SHARES
+    return (
+        shares["end"] * ends_sentence(text)
+        + shares["lines"] * table.LINES_WITH_END(n_ended / max(len(lines), 1))
+        + shares["density"] * table.MARKS_PER_WORD(per_word) * (1 - table.TOO_MANY_MARKS(per_word))
+    )
+
+
+def _relevance(words: Sequence[str], topic: Topic) -> float:
+    """Return how much of the topic a text names: half of it the prompt's own words, half the domain's.
+
+    Without a topic it is 1. Where only the prompt is known, a text that names none of its words gets a half: it
+    can be about them all the same.
+    """
+    stems = [stem(word) for word in words]
+    in_text = frozenset(stems)
+    of_domain = topic.keyword_stems | topic.vocabulary_stems
+    prompt_share = _share(topic.prompt_stems, in_text, table.PROMPT_STEMS_ENOUGH)
+    domain_share = _share(of_domain, in_text, table.DOMAIN_STEMS_ENOUGH) if of_domain else 1.0
+    subject_share = prompt_share if topic.prompt_stems else domain_share
+    density = sum(map((topic.prompt_stems | topic.keyword_stems).__contains__, stems)) / max(len(stems), 1)
+    dense = sum(map(of_domain.__contains__, stems)) / max(len(stems), 1)
+    is_text = (1 - table.TOO_MANY_KEYWORDS(density)) * (1 - table.TOO_MANY_DOMAIN_WORDS(dense))
+    return (subject_share + domain_share) / 2 * is_text
+
+
+def _share(wanted: frozenset[str], in_text: frozenset[str], enough: int) -> float:
+    return min(1.0, len(wanted & in_text) / min(enough, len(wanted))) if wanted else 1.0
+
+
+def _form(text: str, words: Sequence[str]) -> float:
+    """Return how much a text's words look like running text: the geometric mean of four rules."""
+    n_words = max(len(words), 1)
+    mean_length = sum(map(len, words)) / n_words
+    with_letters = sum(not word.isdigit() for word in words) / n_words
+    symbols = sum(map(text.count, _SYMBOLS)) / n_words
+    enough = table.STOP_WORDS_ENOUGH_IF_SHORT if len(words) < table.SHORT_WORDS else table.STOP_WORDS_ENOUGH
+    rules = (
+        table.WORD_LENGTH(mean_length) * (1 - table.TOO_LONG_WORDS(mean_length)),
+        table.WORDS_WITH_LETTERS(with_letters),
+        1 - table.TOO_MANY_SYMBOLS(symbols),
+        min(
+            1.0, (1 + len(table.GOPHER_STOP_WORDS.intersection(words))) / (1 + enough)
+        ),  # good short ones may have none
+    )
+    return float(math.prod(rules) ** (1 / len(rules)))

@@ -1,0 +1,49 @@
+"""The settings of `actlab refine-text`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.options import CommonOptions, argument, execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig(CommonOptions):
+    """What counts as good text, and how much of it to choose."""
+
+    input: str = argument()
+    """The folder that generate-text wrote, or a JSONL of documents."""
+    output: str = execution()
+    """The folder to write: documents.jsonl, quality.parquet, rejects.jsonl, report.json, plots."""
+    tokens: int | None = None
+    """Choose documents until they have so many tokens; all that pass where it is not given."""
+    preset: Literal["short", "story", "web"] = "short"
+    """The kind of text that the thresholds are for."""
+    select: Literal["greedy", "top"] = "greedy"
+    """Prefer by score and new runs of four words (greedy), or by score alone (top)."""
+    min_score: float = 0.5
+    """Reject documents below this score, from 0 to 1."""
+    near_duplicates: float = 0.7
+    """Reject a document that shares so many of its runs of three words (Jaccard) with a better one; 0: never."""
+    prompt: str | None = None
+    """What the text is to be about; taken from the input's metadata.json where it is not given."""
+    tokenizer: str | None = None
+    """Count the tokens of documents that do not say theirs with this one: a folder, a hub name or actlab/tiny."""
+    context: int = 256
+    """The student's context in tokens: documents of more than two of them score lower (short, story)."""
+    plots: bool = True
+    """Draw the report."""
+    export: Literal["text2gpt"] | None = execution(None)
+    """Also write dataset.json and dataset.txt as text2gpt does, to the folder <output>-text2gpt."""
+
+    def __post_init__(self) -> None:
+        for name in ("tokens", "context"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"--{name} {value} is too small", hint="use 1 or more")
+        if not 0 <= self.min_score <= 1:
+            raise ConfigError(f"--min-score {self.min_score} is no score", hint="use 0 to 1, as 0.5")
+        if not self.near_duplicates >= 0:
+            raise ConfigError(
+                f"--near-duplicates {self.near_duplicates} is no overlap", hint="use 0.7, or 0 to turn it off"
+            )

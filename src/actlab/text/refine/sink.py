@@ -1,0 +1,114 @@
+"""What a refined dataset's folder holds."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actlab.formats.documents import FILE_NAME, KIND, Document, document_line
+from actlab.ground.manifest import to_json
+from actlab.ground.storage import FORMAT_VERSION, Made, NewFile, Plan
+from actlab.text.refine.compute.figures import figures, label_coverage, openings
+from actlab.text.refine.compute.score import Parts
+from actlab.text.refine.compute.verdicts import Refined, Reject, Scored
+
+QUALITY_NAME, REJECTS_NAME, REPORT_NAME = "quality.parquet", "rejects.jsonl", "report.json"
+QUALITY = pa.schema(
+    [
+        ("id", pa.string()),
+        ("hash", pa.string()),
+        ("score", pa.float64()),
+        *((name, pa.float64()) for name in Parts._fields),
+        ("judged", pa.float64()),
+        ("rank", pa.int64()),
+    ]
+)
+"""One row a document that passed the gates, best first; `rank` is its line in documents.jsonl, or null."""
+_BINS = 20
+
+
+def make_files(plan: Plan, refined: Refined, described: dict[str, Any], about: dict[str, Any]) -> Made:
+    """Return the files of a refined dataset but for its plots: `described` is its report, `about` metadata."""
+    documents = [one.document for one in refined.chosen]
+    files = [
+        NewFile(FILE_NAME, b"".join(map(document_line, documents)), len(documents)),
+        NewFile(QUALITY_NAME, _quality(refined), len(refined.scored)),
+        NewFile(REJECTS_NAME, b"".join(map(_reject_line, refined.rejects)), len(refined.rejects)),
+        NewFile(REPORT_NAME, to_json(described)),
+    ]
+    metadata = {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": plan.fingerprint,
+        "n_documents": len(documents),
+        "n_tokens": sum(document.n_tokens for document in documents),
+        "mean_score": _mean(one.score for one in refined.chosen),
+        "n_rejects": refined.n_rejects,
+        **about,
+    }
+    return Made(files, metadata)
+
+
+def report(before: Sequence[Document], refined: Refined, near_duplicates: float) -> dict[str, Any]:
+    """Return the report: figures before and after, rejects by reason, scores, coverage of labels."""
+    after = [one.document for one in refined.chosen]
+    return {
+        "rejects": refined.n_rejects,
+        "scores": {
+            "bin_width": 1 / _BINS,
+            "scored": _histogram(refined.scored),
+            "chosen": _histogram(refined.chosen),
+            "mean_scored": _mean(one.score for one in refined.scored),
+            "mean_chosen": _mean(one.score for one in refined.chosen),
+        },
+        "parts": {
+            name: {
+                "scored": _mean(getattr(one.parts, name) for one in refined.scored),
+                "chosen": _mean(getattr(one.parts, name) for one in refined.chosen),
+            }
+            for name in Parts._fields
+        },
+        "before": figures(before, near_duplicates),
+        "after": figures(after, near_duplicates),
+        "openings": openings(after, before),
+        "most_frequent_opening_before": openings(before, before)[:1],
+        "labels": label_coverage(before, after),
+    }
+
+
+def _quality(refined: Refined) -> bytes:
+    rank = {one.hash: number for number, one in enumerate(refined.chosen, start=1)}
+    rows = [
+        {
+            "id": one.document.id,
+            "hash": one.hash,
+            "score": one.score,
+            **one.parts._asdict(),
+            "judged": one.judged,
+            "rank": rank.get(one.hash),
+        }
+        for one in refined.scored
+    ]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, QUALITY), buffer)
+    return buffer.getvalue()
+
+
+def _reject_line(reject: Reject) -> bytes:
+    row = {"id": reject.document.id, "reason": reject.reason, "detail": reject.detail}
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+
+
+def _histogram(scored: Iterable[Scored]) -> list[int]:
+    counts = [0] * _BINS
+    for one in scored:
+        counts[min(int(one.score * _BINS), _BINS - 1)] += 1
+    return counts
+
+
+def _mean(values: Iterator[float] | Iterable[float]) -> float | None:
+    listed = list(values)
+    return round(sum(listed) / len(listed), 6) if listed else None

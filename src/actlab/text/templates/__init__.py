@@ -1,0 +1,1 @@
+"""Documents from grammars: reading, planning by exact counts, generation."""

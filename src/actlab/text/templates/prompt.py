@@ -1,0 +1,65 @@
+"""What a prompt changes in a grammar: values that it names come up more often."""
+
+from dataclasses import replace
+from math import ceil
+
+from actlab.text.templates.grammar import Alternative, Grammar, Template, Values
+from actlab.text.templates.stems import stem
+from actlab.text.words import words_of
+
+NAMED_SHARE = 0.5
+"""Of the draws of a variable, together, for the values that the prompt names."""
+
+
+def biased(grammar: Grammar, prompt: str) -> Grammar:
+    """Return the grammar with more weight on what the prompt names.
+
+    A value is named when the stems of all the words of one of its forms are in the prompt, if no other value shares
+    that form (a pronoun names nobody); an alternative of a symbol
+    when it is such a text without slots. Named values of a variable, symbol or parameter together get at least half
+    of its draws. Values of pools stay equally likely, and skeletons too.
+    """
+    stems = frozenset(stem(word) for word in words_of(prompt))
+    if not stems:
+        return grammar
+    return replace(
+        grammar,
+        parameters={name: _biased_values(values, stems, whole=True) for name, values in grammar.parameters.items()},
+        variables={name: _biased_values(values, stems, whole=False) for name, values in grammar.variables.items()},
+        symbols={name: _biased_symbol(alternatives, stems) for name, alternatives in grammar.symbols.items()},
+    )
+
+
+def _biased_values(values: Values, stems: frozenset[str], *, whole: bool) -> Values:
+    if values.pool is not None:
+        return values
+    columns = [column for column in zip(*values.rows, strict=True) if len(set(column)) == len(column)]
+    named = [any(_names(text, stems) for text in row) for row in zip(*columns, strict=True)]
+    if not named:
+        return values
+    return replace(values, weights=_biased_weights(values.weights, named, whole=whole))
+
+
+def _biased_symbol(alternatives: tuple[Alternative, ...], stems: frozenset[str]) -> tuple[Alternative, ...]:
+    named = [_is_named(alternative.template, stems) for alternative in alternatives]
+    weights = _biased_weights(tuple(alternative.weight for alternative in alternatives), named, whole=False)
+    return tuple(Alternative(one.template, weight) for one, weight in zip(alternatives, weights, strict=True))
+
+
+def _is_named(template: Template, stems: frozenset[str]) -> bool:
+    return len(template) == 1 and isinstance(template[0], str) and _names(template[0], stems)
+
+
+def _names(text: str, stems: frozenset[str]) -> bool:
+    found = {stem(word) for word in words_of(text)}
+    return any(len(one) > 2 for one in found) and found <= stems
+
+
+def _biased_weights(weights: tuple[float, ...], named: list[bool], *, whole: bool) -> tuple[float, ...]:
+    on = sum(weight for weight, is_named in zip(weights, named, strict=True) if is_named)
+    off = sum(weights) - on
+    if not on or not off:
+        return weights
+    factor = max(1.0, NAMED_SHARE / (1 - NAMED_SHARE) * off / on)
+    factor = ceil(factor) if whole else factor
+    return tuple(weight * factor if is_named else weight for weight, is_named in zip(weights, named, strict=True))

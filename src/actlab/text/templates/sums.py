@@ -1,0 +1,172 @@
+"""Sums over the derivations of a grammar's parts, by dynamic programming."""
+
+from collections.abc import Iterable
+from math import perm
+from typing import NamedTuple
+
+from actlab.ground.errors import DataError
+from actlab.text.templates.grammar import Grammar, Slot, Template, Values, slots
+
+Uses = tuple[int, int]
+"""What a part of a derivation has used: a bit for each form of each variable and parameter; 16 bits a pool for the
+number of draws. Uses of parts join by `or` and by sum."""
+
+Polynomial = dict[Uses, tuple[int, float]]
+"""Of the derivations with the same uses: their number and the sum of their squared probabilities, before what the
+uses themselves multiply by."""
+
+MAX_TERMS = 300_000
+"""In a polynomial: some hundred megabytes and seconds."""
+
+
+class Factor(NamedTuple):
+    """What uses multiply by."""
+
+    n_choices: int
+    square: float
+    same_combination: float
+    """The probability that two combinations of parameters agree where the text shows them."""
+
+
+class Sums:
+    """Sums over the derivations of one grammar's parts."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self.grammar = grammar
+        self.bits: dict[tuple[str, str], int] = {}
+        self.masks: dict[str, int] = {}
+        n_bits = 0
+        for name, values in [*grammar.parameters.items(), *grammar.variables.items()]:
+            self.masks[name] = ((1 << len(values.forms)) - 1) << n_bits
+            for column, form in enumerate(values.forms):
+                tells_all = len({row[column] for row in values.rows}) == len(values.rows)
+                self.bits[name, form] = self.masks[name] if tells_all else 1 << (n_bits + column)
+            n_bits += len(values.forms)
+        self.first_bits = {name: (mask & -mask).bit_length() - 1 for name, mask in self.masks.items()}
+        self.pooled = sum(self.masks[name] for name, values in grammar.variables.items() if values.pool is not None)
+        self.pools = {name: 16 * place for place, name in enumerate(grammar.pools)}
+        self.symbols: dict[str, Polynomial] = {}
+        self.products: dict[tuple[str, ...], Polynomial] = {(): {(0, 0): (1, 1.0)}}
+        self.mask_factors: dict[int, Factor] = {}
+        self.pool_factors: dict[Uses, Factor] = {}
+        self.spaces: dict[str, float] = {}
+        for name, alternatives in grammar.symbols.items():
+            total = sum(alternative.weight for alternative in alternatives)
+            found: Polynomial = {}
+            for template, weight in alternatives:
+                for uses, (count, square) in self.of_template(template).items():
+                    had = found.get(uses, (0, 0.0))
+                    found[uses] = (had[0] + count, had[1] + square * (weight / total) ** 2)
+            self.symbols[name] = found
+            self.spaces[name] = sum(self.spaces_of(template) * weight for template, weight in alternatives) / total
+
+    def of_template(self, template: Template) -> Polynomial:
+        """Sum over what a template can become; the order of its parts does not matter."""
+        named = slots(template)
+        mask = draws = 0
+        for slot in named:
+            if slot.name in self.pools:
+                draws += 1 << self.pools[slot.name]
+            elif slot.name not in self.symbols:
+                mask |= self.bits[slot.name, slot.form]
+        product = self._product(tuple(sorted(slot.name for slot in named if slot.name in self.symbols)))
+        found: Polynomial = {}
+        for (other_mask, other_draws), (count, square) in product.items():
+            uses = (mask | other_mask, draws + other_draws)
+            had = found.get(uses)
+            found[uses] = (count, square) if had is None else (had[0] + count, had[1] + square)
+        return found
+
+    def _product(self, names: tuple[str, ...]) -> Polynomial:
+        """Multiply symbols; a product of the same symbols is needed by many skeletons."""
+        if names not in self.products:
+            product: Polynomial = {}
+            known = self._product(names[:-1])
+            for (mask, draws), (count, square) in self.symbols[names[-1]].items():
+                for (other_mask, other_draws), (other_count, other_square) in known.items():
+                    uses = (mask | other_mask, draws + other_draws)
+                    had = product.get(uses)
+                    if had is None:
+                        product[uses] = (count * other_count, square * other_square)
+                    else:
+                        product[uses] = (had[0] + count * other_count, had[1] + square * other_square)
+                if len(product) > MAX_TERMS:
+                    raise DataError(
+                        f"{self.grammar.where}: {' and '.join(f'#{name}#' for name in names)} use their variables and "
+                        f"pools in over {MAX_TERMS:,} combinations: too many to count",
+                        hint="let fewer alternatives use pools and variables that others do not",
+                    )
+            self.products[names] = product
+        return self.products[names]
+
+    def factor(self, uses: Uses) -> Factor:
+        """Return what the used variables, parameters and pools multiply by."""
+        mask, draws = uses
+        in_mask = self._of_mask(mask)
+        in_pools = self._of_draws(draws, mask & self.pooled)
+        return Factor(
+            in_mask.n_choices * in_pools.n_choices, in_mask.square * in_pools.square, in_mask.same_combination
+        )
+
+    def _of_mask(self, mask: int) -> Factor:
+        if mask not in self.mask_factors:
+            count, square, same_combination = 1, 1.0, 1.0
+            for name, values in self.grammar.parameters.items():
+                n_classes, same = self._classes(values, mask, name)
+                count *= n_classes
+                same_combination *= same
+            for name, values in self.grammar.variables.items():
+                if values.pool is None:
+                    n_classes, same = self._classes(values, mask, name)
+                    count *= n_classes
+                    square *= same
+            self.mask_factors[mask] = Factor(count, square, same_combination)
+        return self.mask_factors[mask]
+
+    def _of_draws(self, draws: int, pooled: int) -> Factor:
+        if (pooled, draws) not in self.pool_factors:
+            n_orders = 1
+            for pool, shift in self.pools.items():
+                n = draws >> shift & 0xFFFF
+                n += sum(
+                    values.pool == pool and bool(pooled & self.masks[name])
+                    for name, values in self.grammar.variables.items()
+                )
+                n_orders *= perm(len(self.grammar.pools[pool]), n)
+            self.pool_factors[pooled, draws] = Factor(n_orders, 1 / n_orders, 1.0)
+        return self.pool_factors[pooled, draws]
+
+    def _classes(self, values: Values, mask: int, name: str) -> tuple[int, float]:
+        """Return how many values can be told apart by the forms in use, and how likely two draws cannot be."""
+        columns = [column for column in range(len(values.forms)) if mask >> (self.first_bits[name] + column) & 1]
+        classes: dict[tuple[str, ...], float] = {}
+        for row, weight in zip(values.rows, values.weights, strict=True):
+            shown = tuple(row[column] for column in columns)
+            classes[shown] = classes.get(shown, 0.0) + weight
+        return len(classes), sum(weight**2 for weight in classes.values()) / sum(values.weights) ** 2
+
+    def spaces_of(self, template: Template) -> float:
+        """Return how many runs of white space a template's texts have in the mean: one less than its words."""
+        return sum(_n_spaces(piece) if isinstance(piece, str) else self._spaces_of_slot(piece) for piece in template)
+
+    def _spaces_of_slot(self, slot: Slot) -> float:
+        article = slot.modifiers.count("a")
+        if slot.name in self.spaces:
+            return self.spaces[slot.name] + article
+        if slot.name in self.pools:
+            pool = self.grammar.pools[slot.name]
+            return sum(map(_n_spaces, pool)) / len(pool) + article
+        values = self.grammar.values(slot.name)
+        assert values is not None
+        texts: Iterable[str] = (row[values.forms.index(slot.form)] for row in values.rows)
+        weighted = (weight * _n_spaces(text) for text, weight in zip(texts, values.weights, strict=True))
+        return sum(weighted) / sum(values.weights) + article
+
+
+def _n_spaces(text: str) -> int:
+    """Count runs of white space.
+
+    >>> [_n_spaces(text) for text in (" and ", "one two", "a,\\nb", "-")]
+    [2, 1, 1, 0]
+    """
+    return sum(now.isspace() and not before.isspace() for before, now in zip("x" + text, text, strict=False))

@@ -1,0 +1,32 @@
+"""The settings of `actlab tokenize-text`."""
+
+from dataclasses import dataclass
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.options import CommonOptions, argument, execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizeConfig(CommonOptions):
+    """Which documents, which tokenizer, how much is held out."""
+
+    input: str = argument()
+    """A folder with documents.jsonl, or a JSONL file of {"text": …} rows."""
+    output: str = execution()
+    """The folder to make: train.bin, val.bin, document ends, the tokenizer."""
+    tokenizer: str | None = execution(None)
+    """A folder, a hub name, or actlab/tiny; by default one is trained here on the training documents."""
+    vocab_size: int = 2048
+    """Of the tokenizer that is trained here, at most."""
+    validation: float = 0.1
+    """Share of the documents to hold out, chosen by a hash of their text; 0 for none."""
+    near_duplicates: float = 0.7
+    """Documents at least so similar (Jaccard, word 3-grams) stay on one side; 0 looks for exact copies alone."""
+
+    def __post_init__(self) -> None:
+        if not 258 <= self.vocab_size <= 1_000_000:
+            raise ConfigError(f"--vocab-size {self.vocab_size} is out of range", hint="use 258 or more: 256 are bytes")
+        if not 0 <= self.validation <= 0.9:
+            raise ConfigError(f"--validation {self.validation} is out of range", hint="use a share such as 0.1")
+        if not 0 <= self.near_duplicates <= 1:
+            raise ConfigError(f"--near-duplicates {self.near_duplicates} is out of range", hint="use 0 to 1")

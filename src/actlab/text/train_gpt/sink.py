@@ -1,0 +1,63 @@
+"""The files of a trained GPT, and what is told of it."""
+
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from actlab.backends.gpt_trainer import count_parameters
+from actlab.backends.quiet import quiet_transformers
+from actlab.backends.token_count import saved_tokenizer
+from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
+from actlab.text.train_gpt.compute import Run
+from actlab.text.train_gpt.config import TrainGptConfig
+from actlab.text.train_gpt.source import Source, steps_an_epoch
+
+KIND = "gpt"
+
+
+def gpt_files(model: Any, tokenizer: Any) -> Iterator[NewFile]:
+    """Yield a model's and its tokenizer's files, as transformers' `from_pretrained` reads them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        with quiet_transformers():
+            model.eval().save_pretrained(temporary)
+        for path in sorted(Path(temporary).iterdir()):
+            yield NewFile(path.name, path.read_bytes())
+    tokenizer.model_max_length = model.config.max_position_embeddings
+    for name, data in saved_tokenizer(tokenizer).items():
+        yield NewFile(name, data)
+
+
+def metadata_of(run: Run, source: Source, config: TrainGptConfig, plan: Plan) -> dict[str, Any]:
+    """Return the folder's `metadata.json`: what was trained, on what, and what came of it."""
+    last = run.looks[-1]
+    facts = source.train.facts
+    return {
+        "model_size": config.model_size,
+        "architecture": config.architecture,
+        "n_parameters": count_parameters(run.model)._asdict(),
+        "n_steps": run.step,
+        "n_epochs": round(run.step / steps_an_epoch(source, config.batch_size), 3),
+        "n_train_tokens": facts.n_tokens["train"],
+        "n_val_tokens": facts.n_tokens["val"],
+        "vocab_size": facts.vocab_size,
+        "tokenizer_sha256": facts.tokenizer_sha256,
+        "val_loss": last.val_loss,
+        "val_perplexity": None if last.val_loss is None else math.exp(last.val_loss),
+        "curve_columns": ["step", "train_loss", "val_loss"],
+        "curve": list(curve(run)),
+        "samples": last.samples,
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "fingerprint": plan.fingerprint,
+    }
+
+
+def curve(run: Run) -> Iterator[list[float | None]]:
+    """Yield step, mean training loss since the look before, and validation loss, for each look."""
+    start = 0
+    for look in run.looks:
+        losses = run.losses[start : look.step]
+        yield [look.step, sum(losses) / len(losses), look.val_loss]
+        start = look.step
