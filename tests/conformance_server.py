@@ -276,6 +276,8 @@ class Handler(BaseHTTPRequestHandler):
             return {"response": text, **told}
 
         tokens, reason = tokens_of(prompt, options.get("seed", 0), options.get("num_predict", 1 << 30))
+        if body.get("format"):  # as a model that is held to a schema: points for the words of the text that it judges
+            tokens, reason = [json.dumps({"score": len(prompt.rpartition("Text:")[2].split()) % 6})], "stop"
         with self.slot():
             at_work = time.monotonic()
             base = {"model": MODEL, "created_at": "2025-01-01T00:00:00Z"}

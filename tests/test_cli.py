@@ -13,31 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import actlab_command, fails_in_two_lines, run, run_apart
 from tests.conftest import make_rows
 from tests.test_storage import tree
 
 HEAVY = ("torch", "numpy", "transformers", "pandas", "pyarrow")
-
-
-def actlab_command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "actlab", *map(str, arguments)]
-
-
-def run(*arguments: object, cwd: Path | None = None, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        actlab_command(*arguments), capture_output=True, text=True, cwd=cwd, check=False, timeout=120, **options
-    )
-
-
-def fails_in_two_lines(done: subprocess.CompletedProcess, status: int, says: str, hint: str = "") -> None:
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("tiny-llama on")]
-    assert done.returncode == status, done.stderr
-    assert len(lines) == 2, done.stderr
-    assert lines[0].startswith("Error: ")
-    assert lines[1].startswith("Hint: ")
-    assert says in lines[0]
-    assert hint in lines[1]
-    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -115,7 +95,7 @@ def test_an_output_that_cannot_be_written_is_two_lines(llama, dataset, tmp_path)
 
 def test_a_file_size_limit_is_two_lines_and_can_be_resumed(llama, dataset, tmp_path):
     arguments = ["extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out"]
-    done = run(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
+    done = run_apart(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
     fails_in_two_lines(done, 1, "File too large", "ulimit")
     assert not (tmp_path / "out" / "tiny-llama" / "data").exists()
     assert run(*arguments).returncode == 0
@@ -259,7 +239,7 @@ def test_a_damaged_model_folder_is_two_lines_and_exit_1(damage, llama, dataset, 
 
 
 def test_no_command_prints_the_help_and_a_full_stdout_is_said():
-    done = run()
+    done = run_apart()
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: ")
     assert done.stderr.count("\n") > 10
@@ -334,12 +314,12 @@ def test_two_processes_at_once_are_refused_in_two_lines(llama, dataset, tmp_path
     (tmp_path / "out" / "tiny-llama").mkdir(parents=True)
     with Lock(tmp_path / "out" / "tiny-llama" / "data.partial.lock") as lock:
         assert lock.try_acquire()
-        done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out")
+        done = run_apart("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out")
     fails_in_two_lines(done, 1, "another run is at work", "wait for it")
 
 
 def test_quiet_says_nothing_and_python_m_works(llama, dataset, tmp_path):
-    done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "o", "--quiet")
+    done = run_apart("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "o", "--quiet")
     assert (done.returncode, done.stderr) == (0, "")
     assert os.path.isdir(done.stdout.strip())
-    assert run("--version").stdout.startswith("actlab ")
+    assert run_apart("--version").stdout.startswith("actlab ")

@@ -19,7 +19,7 @@ from actlab.features.sweep.config import SweepConfig
 from actlab.formats.npz import NpzReader
 from actlab.ground.options import from_settings, read_yaml
 from tests.fabricated import arrays_of, write_folder
-from tests.test_cli import fails_in_two_lines, run
+from tests.command_line import fails_in_two_lines, run
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,7 +16,7 @@ from actlab.features.encode import run as encode_run
 from tests import tiny
 from tests.fabricated import write_folder
 from tests.made_saes import random_weights, write_gemma_scope, write_saelens
-from tests.test_cli import run
+from tests.command_line import run
 from tests.test_saes import by_hand
 from tests.test_storage import tree
 
@@ -463,7 +463,7 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(many, saes,
     import random
     import subprocess
 
-    from tests.test_cli import actlab_command
+    from tests.command_line import actlab_command
 
     draw = random.Random(0)
     line = ("compute-features", "--input", many, "--model", llama, "--sae", saes, "--l0-check", "off", "--quiet")

@@ -34,6 +34,11 @@ VIOLATIONS = {
     "a config of weights imports numpy": ("weights/config/networks.py", "import numpy"),
     "a module stands outside the parts of weights": ("weights/stray.py", ""),
     "a command stands outside features": ("features/stray.py", ""),
+    "text imports weights": ("text/words.py", "import actlab.weights.run"),
+    "a command of text imports another": ("text/refine/run.py", "import actlab.text.tokenize.run"),
+    "grammars import windows": ("text/templates/plan.py", "import actlab.text.windows"),
+    "a config of text imports numpy": ("text/refine/config.py", "import numpy"),
+    "a module stands outside the parts of text": ("text/stray.py", ""),
 }
 
 
@@ -131,6 +136,42 @@ def test_the_formats_page_lists_the_tables_of_a_dataset_of_weights():
         assert table_of(page, f"`store/{name}`") == schema.names
     assert table_of(page, "`modification` and `classification`") == RECORDS.names
     assert table_of(page, "`attempts.parquet`") == ATTEMPTS.names
+
+
+def test_the_formats_page_lists_what_the_commands_of_text_write(tmp_path):
+    import pyarrow.parquet as pq
+
+    from tests.test_text_inspect import make_chain
+
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    made = make_chain(tmp_path)
+    metadata = {name: list(json.loads((folder / "metadata.json").read_text())) for name, folder in made.items()}
+    assert table_of(page, "Metadata of generate-text") == metadata["generated"]
+    assert set(table_of(page, "Metadata of refine-text")) == set(metadata["refined"])
+    assert table_of(page, "Metadata of tokenize-text") == metadata["tokens"]
+    assert table_of(page, "Metadata of train-gpt") == metadata["gpt"]
+    refined = made["refined"]
+    for name in ("documents.jsonl", "rejects.jsonl"):
+        assert table_of(page, f"`{name}`") == list(json.loads((refined / name).read_text().splitlines()[0]))
+    assert table_of(page, "`quality.parquet`") == pq.read_schema(refined / "quality.parquet").names
+    assert table_of(page, "`report.json`") == list(json.loads((refined / "report.json").read_text()))
+
+
+def test_the_formats_page_tells_the_syntax_of_grammars():
+    from actlab.ground.errors import DataError
+    from actlab.text.templates.engine import generate
+    from actlab.text.templates.modifiers import MODIFIERS
+    from actlab.text.templates.read import parse_grammar
+
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    with pytest.raises(DataError) as refused:
+        parse_grammar("nonsense: 1", where="here")
+    sections = table_of(page, "Sections of a grammar")
+    assert refused.value.hint == f"the sections are {', '.join(sections)}"
+    about = page.split("## Grammars\n")[1]
+    assert set(re.findall(r"`\.(\w+)` \(", about)) == set(MODIFIERS)
+    grammar = parse_grammar(about.split("```yaml\n")[1].split("```")[0], where="the page")
+    assert "gives the horse" in generate(grammar, seed=0, k=0).text
 
 
 def test_the_pages_name_no_file_that_is_not_there():

@@ -178,12 +178,17 @@ def block_list(model: torch.nn.Module, family: str) -> torch.nn.ModuleList:
     return model.get_submodule(FAMILIES[family].blocks)
 
 
+@functools.lru_cache(maxsize=2)
+def _loaded(folder: Path) -> Any:
+    return transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+
+
 def oracle_states(folder: Path, family: str, ids: list[int]) -> tuple[torch.Tensor, Any]:
     """Return every block's output [layer, token, width] of one text, by bare hooks, and hidden_states.
 
     Batch of one, no padding, the whole model, nothing of actlab's.
     """
-    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = copy.deepcopy(_loaded(folder))  # some keep state between texts, such as the rotary scale
     seen: list[torch.Tensor] = []
     handles = [
         block.register_forward_hook(

@@ -4,6 +4,8 @@
 
 counting   tokens of 20,000 sentences: `tokenizer.encode` for each, `encode_batch`, and actlab's counter, which
            starts with nothing remembered in every round.
+generation template documents with their tokens counted, against an `encode` for each sentence.
+refinement near duplicates of 4,000 documents, against datasketch where it is installed; and refinement as a whole.
 batches    input and target of 32 windows of 256 tokens, from 20 million: a dataset over a list with the default
            collate, one over a memory map with the default collate, nanoGPT's formula, and `TextDataset`.
 
@@ -16,6 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import importlib.resources
+import importlib.util
+import itertools
 import json
 import re
 import statistics
@@ -30,7 +34,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from actlab.backends.token_count import TokenCounter, find_tokenizer
+from actlab.ground.options import from_settings
 from actlab.text.dataset import EpochSampler, TextDataset
+from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.source import Source
+from actlab.text.near_duplicates import near_duplicates
+from actlab.text.refine.compute.verdicts import Settings, refine_documents
 
 Way = Callable[[], int]
 """Does the work once and returns how many tokens it handled."""
@@ -160,8 +169,66 @@ def by_loader(dataset: TextDataset) -> int:
     return sum(batch.input.numel() for _, batch in zip(range(N_BATCHES), loader, strict=False))
 
 
-PARTS = {"counting": counting, "batches": batches}
-BASELINES = {"counting": ["tokenizer.encode"], "batches": ["list, default collate", "map, default collate", "nanoGPT"]}
+@contextmanager
+def generation() -> Iterator[dict[str, Way]]:
+    """Template documents, counted: a sentence at a time by the tokenizer, and as generate-text does."""
+    source = Source(from_settings(GenerateTextConfig, {"prompt": "simple recipes", "output": "unused"}))
+    tokenizer, n_documents = source.tokenizer, 2000
+
+    def plain() -> int:
+        total = 0
+        for k in range(n_documents):
+            for sentence in re.split(r"(?<=[.?!])\s+", source.compiled.generate(0, k).text):
+                total += len(tokenizer.encode(sentence, add_special_tokens=False))
+        return total
+
+    def ours() -> int:
+        source.__dict__.pop("counter", None)  # nothing is remembered at the start
+        return sum(document.n_tokens for document in itertools.islice(source.templates(), n_documents))
+
+    yield {"per-sentence encode": plain, "generate-text": ours}
+
+
+@contextmanager
+def refinement() -> Iterator[dict[str, Way]]:
+    """Near duplicates: MinHash by datasketch, where it is installed, and ours; then all of refinement."""
+    source = Source(from_settings(GenerateTextConfig, {"prompt": "simple recipes", "output": "unused"}))
+    documents = list(itertools.islice(source.templates(), 4000))
+    texts, n_tokens = [one.text for one in documents], sum(one.n_tokens for one in documents)
+
+    def by_datasketch() -> int:
+        from datasketch import MinHash, MinHashLSH
+
+        index = MinHashLSH(threshold=0.7, num_perm=112)
+        for number, text in enumerate(texts):
+            one = MinHash(num_perm=112)
+            words = text.lower().split()
+            one.update_batch([" ".join(words[k : k + 3]).encode() for k in range(len(words) - 2)])
+            index.query(one)
+            index.insert(str(number), one)
+        return n_tokens
+
+    def ours() -> int:
+        near_duplicates(texts, 0.7)
+        return n_tokens
+
+    def whole() -> int:
+        refine_documents(documents, Settings(tokens=n_tokens // 2))
+        return n_tokens
+
+    ways: dict[str, Way] = {"near duplicates": ours, "all of refine-text": whole}
+    if importlib.util.find_spec("datasketch"):
+        ways = {"datasketch": by_datasketch, **ways}
+    yield ways
+
+
+PARTS = {"counting": counting, "batches": batches, "generation": generation, "refinement": refinement}
+BASELINES = {
+    "generation": ["per-sentence encode"],
+    "refinement": ["datasketch"],
+    "counting": ["tokenizer.encode"],
+    "batches": ["list, default collate", "map, default collate", "nanoGPT"],
+}
 
 
 def main() -> None:
@@ -178,7 +245,7 @@ def main() -> None:
             ratios = [
                 f"{statistics.median(map(lambda own, base: own / base, rates, per_s[base])):.1f}x {base}"
                 for base in BASELINES[name]
-                if base != way
+                if base != way and base in per_s
             ]
             print(f"  {way:28} {statistics.median(rates) / 1e6:8.2f} M   {', '.join(ratios)}")
 

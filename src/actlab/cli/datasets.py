@@ -23,7 +23,7 @@ class ShowConfig:
     """What to show."""
 
     dir: str = argument()
-    """A dataset's folder, one split's, a .partial, a classifier dataset's file, or a root folder of datasets."""
+    """A dataset's folder, one split's, a .partial, a root of datasets, a classifier dataset's file, or a grammar's."""
     json: bool = execution(False)
     """Print everything as JSON."""
 
@@ -72,6 +72,13 @@ def _of_features(finish: str) -> _Kind:
     return _Kind(show=f"{inspect}:show_features", verify=f"{inspect}:verify_features", finish=finish)
 
 
+_TEXT = _Kind(
+    show="actlab.text.inspect:show_text",
+    verify="actlab.text.inspect:verify_text",
+    finish="actlab.ground.storage:finish_single",
+)
+_GRAMMAR_SUFFIXES = (".yaml", ".yml")
+
 _KINDS = {
     "activations": _Kind(
         show="actlab.activations.show:show_activations",
@@ -87,6 +94,9 @@ _KINDS = {
         verify="actlab.weights.inspect:verify_weights",
         finish="actlab.weights.sink:finish",
     ),
+    "text": _TEXT,
+    "tokens": _TEXT,
+    "gpt": _TEXT,
 }
 
 
@@ -128,6 +138,10 @@ def _existing(path: str) -> Path:
 @command("show", ShowConfig)
 def show(config: ShowConfig) -> None:
     """Show what a dataset is: its source, its sizes, its layers' norms."""
+    if Path(config.dir).suffix in _GRAMMAR_SUFFIXES or _is_domain(config.dir):
+        described = _load("actlab.text.inspect:show_grammar")(config.dir)
+        click.echo(json.dumps(described, indent=2) if config.json else _as_list(described))
+        return
     folder = _existing(config.dir)
     if (folder / "plan.json").is_file():
         _show_partial(folder, as_json=config.json)
@@ -140,6 +154,14 @@ def show(config: ShowConfig) -> None:
     described = _load(_kind_of(folder).show)(folder)
     as_text = _as_text if described["kind"] == "activations" else _as_list
     click.echo(json.dumps(described, indent=2) if config.json else as_text(described))
+
+
+def _is_domain(name: str) -> bool:
+    """Whether a name is that of a grammar that ships, and of nothing on disk."""
+    if not name.isidentifier() or Path(name).exists():
+        return False
+    domains: list[str] = _load("actlab.text.templates.read:domains")()
+    return name in domains
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from actlab import __version__
 from actlab.cli import (
     activations,
     datasets,
+    demo,
     features,
     generate,
     interpreters,
@@ -75,6 +76,7 @@ COMMANDS = (
     datasets.verify,
     datasets.seal,
     push.push,
+    demo.demo,
 )
 for one in COMMANDS:
     actlab.add_command(one)

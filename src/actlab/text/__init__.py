@@ -1,1 +1,19 @@
-"""From a prompt to text, refined and tokenised, and a small GPT trained on it."""
+"""From a prompt to text, refined and tokenised, and a small GPT trained on it.
+
+The classes are imported when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actlab.text.api import DataGenerator, DataRefiner, Ollama, Sample, Template
+    from actlab.text.dataset import TextDataset
+
+__all__ = ["DataGenerator", "DataRefiner", "Ollama", "Sample", "Template", "TextDataset"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("actlab.text.dataset" if name == "TextDataset" else "actlab.text.api"), name)

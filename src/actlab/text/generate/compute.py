@@ -12,7 +12,6 @@ from actlab.text.words import text_hash
 _WINDOW = 200
 _LEAST_ACCEPTED = 0.02
 """Of the last replies; below that the server repeats itself, and asking on would never end."""
-_TIMES_PLANNED = 4
 
 
 @dataclass
@@ -60,8 +59,6 @@ class Replies:
     counter: TokenCounter
     source: str
     model: str
-    n_planned: int
-    """Replies that the target should take."""
     n_offered: int = 0
     _last: deque[bool] = field(default_factory=lambda: deque(maxlen=_WINDOW))
 
@@ -80,5 +77,4 @@ class Replies:
     @property
     def stalled(self) -> bool:
         """Whether almost nothing new comes any more."""
-        repeats = len(self._last) == _WINDOW and sum(self._last) < _LEAST_ACCEPTED * _WINDOW
-        return repeats or self.n_offered >= max(_WINDOW, _TIMES_PLANNED * self.n_planned)
+        return len(self._last) == _WINDOW and sum(self._last) < _LEAST_ACCEPTED * _WINDOW

@@ -1,6 +1,5 @@
 """The settings of `actlab generate-text`."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +58,8 @@ class GenerateTextConfig(CommonOptions):
     def __post_init__(self) -> None:
         if not self.prompt.strip():
             raise ConfigError("the prompt is empty", hint='say what the text is to be about, as "simple recipes"')
+        if any("\ud800" <= character <= "\udfff" for character in self.prompt):
+            raise ConfigError("the prompt is no valid UTF-8", hint="type it anew")
         if self.tokens is not None and self.model_size is not None:
             raise ConfigError("--tokens and --model-size both say how much", hint="give one of them")
         bounds = {
@@ -71,11 +72,15 @@ class GenerateTextConfig(CommonOptions):
         }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and low <= value <= high):
+            if value is not None and not low <= value <= high:
                 flag = name.replace("_", "-")
                 raise ConfigError(f"--{flag} {value} is not from {low} to {high}", hint="see --help")
         if self.method != "template" and self.model is None:
             raise ConfigError(f"--method {self.method} needs a model", hint="give --model, as llama3.1:8b")
+        for name in ("model", "base_url"):
+            if self.method == "template" and getattr(self, name) is not None:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is for a server, and grammars need none", hint="give --method ollama")
         if self.method == "openai" and self.base_url is None:
             raise ConfigError("--method openai needs a server", hint="give --base-url, as http://localhost:8000")
         if self.grammar is not None and self.domain != "auto":

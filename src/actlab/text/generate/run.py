@@ -1,37 +1,27 @@
 """`actlab generate-text`: documents until there are tokens enough, from a grammar or a model server."""
 
 import logging
-import os
 from datetime import UTC, datetime
-from math import ceil
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.backends.servers.calls import ServerError
-from actlab.backends.servers.environment import read_environment
-from actlab.backends.servers.journal import Journal
-from actlab.backends.servers.limits import limits_for
-from actlab.backends.servers.run import BROKEN, run_requests
 from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256
 from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
 from actlab.formats.text2gpt import Text2GptFacts, export_text2gpt
-from actlab.ground.errors import DataError
 from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
-from actlab.ground.progress import progress
 from actlab.ground.storage import FORMAT_VERSION, SINGLE, Made, NewFile, Plan, output_of, publish_single, refuse_others
-from actlab.text.generate.compute import Collected, Replies
+from actlab.text.generate.collect import collect, reply_files
+from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
-from actlab.text.generate.prompts import requests
 from actlab.text.generate.source import Source
 from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
 
 log = logging.getLogger("actlab")
 
-_TEXTS_A_REPLY = 0.5
-"""Of `max_tokens`: about what a reply to "two to six sentences" has."""
-_SPARE = 2
-"""Template documents are looked at up to so many times as often as are expected to be needed."""
+_LINES_SAMPLED = 100
+"""Documents by which a dataset's size on disk is estimated."""
 
 
 class GeneratedText(NamedTuple):
@@ -91,13 +81,14 @@ def plan_text(config: GenerateTextConfig) -> PlannedText:
     output = output_of(Path(config.output).expanduser())
     refuse_others(output, _plan(source), overwrite=config.overwrite)
     n = documents_needed(source.facts, config.target, source.tokens_per_word)
+    lines = [document_line(document) for document in islice(source.templates(), _LINES_SAMPLED)]
     return PlannedText(
         path=output,
         target=config.target,
         domain=source.domain,
         n_documents=n,
         expected_duplicates=round(expected_duplicates(source.facts, n), 2),
-        n_bytes=n * 800,
+        n_bytes=n * sum(map(len, lines)) // len(lines),
     )
 
 
@@ -113,15 +104,7 @@ def _plan(source: Source) -> Plan:
 def _make(source: Source, plan: Plan, output: Path) -> Made:
     config = source.config
     collected = Collected(config.target)
-    about: dict[str, Any] = {"model": None, "server_problem": None}
-    if config.method != "template":
-        about |= _ask_server(source, collected, output.with_name(output.name + ".journal.jsonl"))
-    n = documents_needed(source.facts, config.target, source.tokens_per_word)
-    collected.fill(source.templates(), most=_SPARE * n + 100)
-    if not collected.documents:
-        raise DataError("no document was made", hint="see the log of the server, or use --method template")
-    if not collected.is_met:
-        log.warning("only %d of %d tokens: nothing new comes any more", collected.n_tokens, config.target)
+    asked = collect(source, collected, reply_files(output))
     tokenizer_files = saved_tokenizer(source.tokenizer)
     documents = b"".join(map(document_line, collected.documents))
     files = [
@@ -136,11 +119,13 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
         "prompt": config.prompt,
         "domain": source.domain,
         "method": config.method,
-        **about,
+        "model": asked.model,
+        "model_digest": asked.digest,
+        "server_problem": asked.problem,
         "target": config.target,
         "n_documents": len(collected.documents),
         "n_tokens": collected.n_tokens,
-        "tokenizer": config.tokenizer or "trained here",
+        "tokenizer": source.tokenizer_name,
         "tokenizer_sha256": tokenizer_sha256(source.tokenizer),
         "vocab_size": len(source.tokenizer),
         "sources": {name: sources.count(name) for name in sorted(set(sources))},
@@ -148,61 +133,6 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
         "n_skeletons": source.facts.n_skeletons,
     }
     return Made(files, metadata)
-
-
-def _ask_server(source: Source, collected: Collected, journal_path: Path) -> dict[str, Any]:
-    """Collect a server's texts until there are enough, it fails or it goes nowhere; return what metadata says of it.
-
-    Raises:
-        ServerError: It fails, or repeats itself, and `fallback` does not allow for that.
-    """
-    config = source.config
-    environment = read_environment(os.environ)
-    try:
-        server = source.server()
-        facts = server.preflight()
-        server = server.known(facts)
-        warmth = server.warm_up()
-        server = server.limited(limits_for(config.timeout_preset, environment, on_gpu=warmth.on_gpu))
-    except ServerError as error:
-        if config.fallback == "never":
-            raise
-        log.warning("%s (%s); the text comes from the grammar of %s", error, error.hint, source.domain)
-        return {"model": config.model, "server_problem": str(error)}
-    log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
-    planned = ceil(config.target / (config.max_tokens * _TEXTS_A_REPLY))
-    replies = Replies(collected, source.counter, config.method, facts.model, planned)
-    with (
-        Journal(journal_path, forget_failures=config.retry_failed) as journal,
-        progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
-    ):
-
-        def on_reply(reply: Any) -> None:
-            before = collected.n_tokens
-            replies.take(reply)
-            more(collected.n_tokens - before, f"{len(collected.documents)} of {replies.n_offered} replies taken")
-
-        summary = run_requests(
-            server,
-            requests(config, source.compiled),
-            limit=config.concurrency,
-            journal=journal,
-            on_reply=on_reply,
-            stop=lambda: collected.is_met or replies.stalled,
-            interval_s=environment.request_interval_s,
-        )
-    about = {"model": facts.model, "model_digest": facts.digest, "server_problem": None}
-    if collected.is_met:
-        return about
-    problem = summary.problem if summary.ended == BROKEN else "almost nothing new came any more"
-    if config.fallback == "never" or (config.fallback == "auto" and summary.ended != BROKEN):
-        if config.fallback == "auto":
-            hint = "raise --temperature, use another model, or give --fallback always for the rest from a grammar"
-        else:
-            hint = "mend the server and run again with --retry-failed: what was written is kept in the journal"
-        raise ServerError(f"{facts.model}: {problem}; {collected.n_tokens} of {config.target} tokens", hint=hint)
-    log.warning("%s: %s; the remaining text comes from the grammar of %s", facts.model, problem, source.domain)
-    return about | {"server_problem": problem}
 
 
 def _say_domain(source: Source) -> None:

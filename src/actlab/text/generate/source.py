@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actlab.backends.gpt import Recipe, train_tokenizer
-from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.environment import ollama_url, read_environment
 from actlab.backends.servers.server import Server, ollama_server, openai_server
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import Document
@@ -29,8 +29,10 @@ _SAMPLE = 200
 class Source:
     """The settings, met with the grammar and the tokenizer."""
 
-    def __init__(self, config: GenerateTextConfig) -> None:
+    def __init__(self, config: GenerateTextConfig, tokenizer: Any = None) -> None:
+        """Read the grammar; a `tokenizer` that is already loaded stands in for the settings' one."""
         self.config = config
+        self._given = tokenizer
         self.detected: Detected | None = None
         self.grammar = self._grammar()
         self.compiled: Compiled = compile_grammar(self.grammar, config.prompt)
@@ -52,10 +54,21 @@ class Source:
         Raises:
             ModelError: The one that was named cannot be loaded.
         """
+        if self._given is not None:
+            return self._given
         if self.config.tokenizer is not None:
             return find_tokenizer(self.config.tokenizer)
         texts = [self.compiled.generate(self.config.seed, k).text for k in range(_TOKENIZER_DOCUMENTS)]
         return train_tokenizer(texts, Recipe(vocab_size=self.config.vocab_size))
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What to call it: of a folder only its own name, so that it can be anywhere."""
+        given = self.config.tokenizer
+        if given is None:
+            return "trained here"
+        folder = Path(given).expanduser()
+        return folder.resolve().name if folder.is_dir() else given
 
     @cached_property
     def counter(self) -> TokenCounter:
@@ -80,8 +93,8 @@ class Source:
         if self.config.grammar is not None:
             entries.append(file_entry("grammar", Path(self.config.grammar).expanduser()))
         if self.config.tokenizer is not None:
-            name = self.config.tokenizer.rstrip("/").rsplit("/", 1)[-1]
-            entries.append({"role": "tokenizer", "name": name, "sha256": tokenizer_sha256(self.tokenizer)})
+            sha256 = tokenizer_sha256(self.tokenizer)
+            entries.append({"role": "tokenizer", "name": self.tokenizer_name, "sha256": sha256})
         return entries
 
     def server(self) -> Server:
@@ -93,9 +106,8 @@ class Source:
             return openai_server(
                 config.model, environment=environment, base_url=config.base_url, preset=config.timeout_preset
             )
-        return ollama_server(
-            config.model, environment=environment, base_url=config.base_url, preset=config.timeout_preset
-        )
+        base_url = None if config.base_url is None else ollama_url(config.base_url)
+        return ollama_server(config.model, environment=environment, base_url=base_url, preset=config.timeout_preset)
 
     def _grammar(self) -> Grammar:
         config = self.config

@@ -31,6 +31,12 @@ class RefineConfig(CommonOptions):
     """Count the tokens of documents that do not say theirs with this one: a folder, a hub name or actlab/tiny."""
     context: int = 256
     """The student's context in tokens: documents of more than two of them score lower (short, story)."""
+    judge: str | None = None
+    """A model, as qwen2.5:7b, that is asked where the score leaves it open."""
+    judge_api: Literal["ollama", "openai"] = execution("ollama")
+    """What the judge's server speaks."""
+    base_url: str | None = execution(None)
+    """The judge's server; for Ollama the default is OLLAMA_HOST or this machine."""
     plots: bool = True
     """Draw the report."""
     export: Literal["text2gpt"] | None = execution(None)
@@ -41,6 +47,8 @@ class RefineConfig(CommonOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"--{name} {value} is too small", hint="use 1 or more")
+        if self.judge is not None and self.judge_api == "openai" and self.base_url is None:
+            raise ConfigError("--judge-api openai needs a server", hint="give --base-url, as http://localhost:8000")
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"--min-score {self.min_score} is no score", hint="use 0 to 1, as 0.5")
         if not self.near_duplicates >= 0:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Made, Plan, output_of, publish_single, refuse_others
-from actlab.text.refine.compute.verdicts import NOT_NEEDED, Refined, Settings, refine_documents
+from actlab.text.refine.compute.verdicts import NOT_NEEDED, Judge, Refined, Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
 from actlab.text.refine.plots import plot_file
 from actlab.text.refine.sink import make_files, report
@@ -103,12 +104,16 @@ def _make(config: RefineConfig, source: Input, subject: Subject, plan: Plan) -> 
         context=config.context,
         topic=subject.topic,
     )
-    with progress("refining", total=len(read.documents), unit="document", quiet=config.quiet) as tick:
-        refined = refine_documents(read.documents, settings, tick=tick)
+    with (
+        _judge(config, subject) as judge,
+        progress("refining", total=len(read.documents), unit="document", quiet=config.quiet) as tick,
+    ):
+        refined = refine_documents(read.documents, settings, judge=judge, tick=tick)
     _check(refined, source, config.tokens)
     about = {
         "preset": config.preset,
         "select": config.select,
+        "judge": config.judge,
         "prompt": subject.prompt,
         "domain": subject.domain,
         "counted_in": "words" if read.n_counted_here and config.tokenizer is None else "tokens",
@@ -117,6 +122,16 @@ def _make(config: RefineConfig, source: Input, subject: Subject, plan: Plan) -> 
     described = report(read.documents, refined, config.near_duplicates)
     made = make_files(plan, refined, described, about)
     return Made([*made.files, plot_file(described)], made.metadata) if config.plots else made
+
+
+def _judge(config: RefineConfig, subject: Subject) -> AbstractContextManager[Judge | None]:
+    """Lend the judge that the settings name, if they name one."""
+    if config.judge is None:
+        return nullcontext()
+    from actlab.text.refine.judge import asked
+
+    journal = output_of(Path(config.output).expanduser())
+    return asked(config, subject.prompt or "everyday life", journal.with_name(journal.name + ".judge.jsonl"))
 
 
 def _check(refined: Refined, source: Input, target: int | None) -> None:
@@ -152,7 +167,7 @@ def _facts(config: RefineConfig, documents: Sequence[Document], metadata: dict[s
         domain=metadata["domain"] or "general",
         generation_method="+".join(sorted(sources)),
         generation_model=model if isinstance(model, str) else None,
-        refinement_model=None,
+        refinement_model=config.judge,
         ollama_used="ollama" in sources,
         quality_threshold=config.min_score,
     )

@@ -1,0 +1,167 @@
+"""`actlab demo`: the whole chain offline, each step as one could type it."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.options import command, execution
+
+_SAMPLES = ("Datasets/SPDatasets/SP_sample.jsonl", "Datasets/Sentences/caring.csv", "configs/run_data_gen_quick.yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """Where to, and how much."""
+
+    output: str = execution("Demo")
+    """The folder for everything that is made. What an earlier demo finished there is kept."""
+    tokens: int = execution(60_000)
+    """Tokens of text to generate; more make a better model, and take longer."""
+    steps: int = execution(250)
+    """Training steps of the small GPT."""
+
+
+class Step(NamedTuple):
+    """One command, and what it makes."""
+
+    what: str
+    arguments: list[str]
+    made: str | None = None
+    """The dataset to verify afterwards."""
+
+
+class Done(NamedTuple):
+    """A step that ended well."""
+
+    step: Step
+    elapsed_s: float
+
+
+@command("demo", DemoConfig)
+def demo(config: DemoConfig) -> None:
+    """Run the whole chain offline: text, a GPT, activations, an SAE, features, a probe, networks' weights.
+
+    Under five minutes on two cores. Each step's command is printed as one could type it, each result verified.
+    Run it in actlab's own folder, where the sample datasets are.
+    """
+    if config.tokens < 20_000 or config.steps < 1:
+        raise ConfigError("--tokens is at least 20000 and --steps at least 1", hint="see --help")
+    if lacking := [name for name in _SAMPLES if not Path(name).is_file()]:
+        raise StorageError(f"there is no {lacking[0]}", hint="run the demo in the folder of actlab's repository")
+    done = [_run(step) for step in _steps(Path(config.output), config.tokens, config.steps)]
+    click.echo(_table(done))
+    click.echo(_probe_found(Path(config.output) / "probe"))
+
+
+def _steps(root: Path, tokens: int, steps: int) -> list[Step]:
+    """Return the chain: each step reads what an earlier one made."""
+    text, refined, tokenised, gpt = (str(root / name) for name in ("text", "refined", "tokens", "gpt"))
+    saes, features, split, ranking = (str(root / name) for name in ("saes", "features", "splits.json", "ranking"))
+    classifier, probe, sig, weights = (
+        str(root / name) for name in ("h3_to_concept.npz", "probe", "sig.json", "weights")
+    )
+    samples, sentences, networks = _SAMPLES
+    dump = str(root / "activations" / "gpt" / "SP_sample")
+    half = str(tokens // 2)
+    of_networks = ["--config-path", networks]
+    small = ["--set", f"signature.dataset_path={sig}", "--set", "dataset.output_dataset_length=40", "--output", weights]
+    selection = ["--rows", "mean", "--min-pearson", "0.2", "--min-tpr", "0.2"]
+    return [
+        Step("text", ["generate-text", "simple recipes", "--tokens", str(tokens), "--output", text], text),
+        Step("refined text", ["refine-text", text, "--tokens", half, "--output", refined], refined),
+        Step("tokens", ["tokenize-text", refined, "--output", tokenised], tokenised),
+        Step("a small GPT", ["train-gpt", tokenised, "--steps", str(steps), "--output", gpt], gpt),
+        Step(
+            "activations",
+            ["extract-activations", "--model", gpt, "--dataset", samples, "--output", str(root / "activations")],
+            dump,
+        ),
+        Step(
+            "SAEs",
+            ["train-sae", "--model", gpt, "--input", samples, "--layers", "1,3", "--n-steps", "100", "--output", saes],
+            saes,
+        ),
+        Step(
+            "features",
+            ["compute-features", "--model", gpt, "--input", sentences, "--sae", saes, "--output", features],
+            features,
+        ),
+        Step("a split", ["split", "--input", sentences, "--output", split]),
+        Step(
+            "a ranking",
+            ["rank-features", "--input", features, "--split", split, *selection, "--output", ranking],
+            ranking,
+        ),
+        Step(
+            "a classifier dataset",
+            [
+                *("generate-datasets", "--strategy", "hidden-to-concept", "--input", features, "--layer", "3"),
+                *("--rows", "mean", "--split", split, "--output", classifier),
+            ],
+            classifier,
+        ),
+        Step("a probe", ["train-probe", "--input", classifier, "--output", probe], probe),
+        Step("sequences", ["create-sig-dataset", *of_networks, "--filename", sig]),
+        Step("networks' weights", ["run-data-gen", *of_networks, *small], weights),
+    ]
+
+
+def _run(step: Step) -> Done:
+    """Run a step in a process of its own, as from a terminal, and verify what it made.
+
+    Raises:
+        StorageError: It failed; its own error is above.
+    """
+    start = time.monotonic()
+    _type(step.arguments)
+    elapsed_s = time.monotonic() - start
+    if step.made is not None:
+        _type(["verify", step.made])
+    return Done(step, elapsed_s)
+
+
+def _type(arguments: list[str]) -> None:
+    click.echo(f"$ actlab {shlex.join(arguments)}", err=True)
+    ended = subprocess.run([sys.executable, "-m", "actlab", *arguments], stdout=sys.stderr, check=False)
+    if ended.returncode < 0 or ended.returncode == 130:
+        raise KeyboardInterrupt
+    if ended.returncode not in (0, 3):
+        raise StorageError(f"actlab {arguments[0]} failed", hint="its error is above; run the demo again to go on")
+
+
+def _table(done: list[Done]) -> str:
+    width = max(len(one.step.what) for one in done)
+    lines = [f"{one.step.what:<{width}}  {one.elapsed_s:6.1f} s  {_size_of(one.step)}".rstrip() for one in done]
+    total = sum(one.elapsed_s for one in done)
+    return "\n".join(["", *lines, f"{'all':<{width}}  {total:6.1f} s"])
+
+
+def _size_of(step: Step) -> str:
+    """Say where a step's result lies and what its metadata counts."""
+    if step.made is None:
+        return step.arguments[-1]
+    metadata = Path(step.made) / "metadata.json"
+    counts = json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {}
+    names = ("n_documents", "n_tokens", "n_parameters", "n_sentences", "n_examples")
+    known = [f"{counts[name]} {name.removeprefix('n_')}" for name in names if isinstance(counts.get(name), int)]
+    return ", ".join([step.made, *known])
+
+
+def _probe_found(folder: Path) -> str:
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    auc, interval = results["test_roc_auc"], results["test_roc_auc_interval"]
+    if auc is None or interval is None:
+        return "the probe's test set has one class only: nothing was found"
+    low, high = interval
+    verdict = "chance is inside the interval: nothing was shown" if low <= 0.5 <= high else "better than chance"
+    return (
+        f"\nthe probe: test AUROC {auc:.2f} [{low:.2f}, {high:.2f}]; {verdict if high > 0.5 else 'worse than chance'}"
+    )

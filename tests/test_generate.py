@@ -1,0 +1,595 @@
+"""Text until a target is met, exactly counted, whatever the server does and wherever the run is stopped."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tokenizers import Tokenizer
+
+import actlab.text
+from actlab.backends.servers.calls import Reply, ServerError, Timings
+from actlab.cli.generate import generate as command
+from actlab.formats.documents import Document, read_documents
+from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
+from actlab.text import DataGenerator, DataRefiner, Ollama, Sample, Template
+from actlab.text.generate import compute
+from actlab.text.generate.compute import Collected, Replies
+from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.prompts import requests
+from actlab.text.generate.run import generate_text
+from actlab.text.generate.source import Source
+from tests import conformance_server
+from tests.conformance_server import DIGEST, MODEL, Conformance, Fault, serve
+
+PROMPT = "simple recipes"
+TIMES = re.compile(r'"[^"]*(date|time|_at|seconds|_s)"')
+FEW = """
+domain: few
+skeletons: {one: "Ann sees #thing.a#.", two: "Bea sees #thing.a#."}
+symbols: {thing: [cat, dog, owl]}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty thousand tokens from a grammar."""
+    return generate_text(prompt=PROMPT, tokens=20_000, output=str(tmp_path_factory.mktemp("made") / "a")).path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(made: Path) -> str:
+    """A student's tokenizer, so that not every run trains one."""
+    return str(made / "tokenizer")
+
+
+@pytest.fixture
+def warnings_of(caplog: pytest.LogCaptureFixture):
+    def warnings() -> str:
+        return "\n".join(one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
+
+    return warnings
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def metadata_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metadata.json").read_text())
+
+
+def ask(there: Conformance, output: Path, tokenizer: str, api: str = "ollama", **more: Any) -> Path:
+    settings = {"prompt": PROMPT, "tokens": 1500, "model": "tiny", "method": api, "concurrency": 1, "quiet": True}
+    settings |= {"base_url": there.url, "tokenizer": tokenizer, "output": str(output), **more}
+    return generate_text(**settings).path
+
+
+def prompts_of(there: Conformance) -> list[str]:
+    """The prompts by request, as the seed gives them."""
+    config = GenerateTextConfig(prompt=PROMPT, output="x", method="ollama", model="tiny", base_url=there.url)
+    return [one.prompt for one in islice(requests(config, Source(config).compiled), 300)]
+
+
+def journal_of(output: Path) -> Path:
+    return output.with_name(output.name + ".journal.jsonl")
+
+
+def failing_from(first: int, there: Conformance, fault: Fault) -> None:
+    """Let every request but the first ones fail."""
+    good = set(prompts_of(there)[:first])
+    there.fault_of = lambda prompt, nth: None if prompt in good else fault
+
+
+# From a grammar
+
+
+def test_twenty_thousand_tokens_are_met_by_at_most_one_document_more_and_hardly_repeat(made):
+    documents = [json.loads(line) for line in (made / "documents.jsonl").read_text().splitlines()]
+    counts = [document["n_tokens"] for document in documents]
+    assert sum(counts) >= 20_000 > sum(counts[:-1])
+    texts = [document["text"] for document in documents]
+    assert len(set(texts)) > 0.99 * len(texts)
+    words = " ".join(texts).lower().split()
+    pairs = list(zip(words, words[1:], strict=False))
+    assert len(set(pairs)) >= 0.10 * len(pairs)
+    openings = Counter(" ".join(text.lower().split()[:3]) for text in texts)
+    assert openings.most_common(1)[0][1] <= 0.05 * len(texts)
+    assert all({"skeleton", "slots", "domain"} <= set(document["labels"]) for document in documents)
+    assert {document["source"] for document in documents} == {"template"}
+
+
+def test_every_count_is_the_saved_tokenizers_own(made):
+    tokenizer = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
+    for document in read_documents(made):
+        assert document.n_tokens == len(tokenizer.encode(document.text, add_special_tokens=False).ids)
+
+
+def test_a_seed_gives_the_same_bytes_again_and_another_seed_other_ones(made, tmp_path):
+    again = generate_text(prompt=PROMPT, tokens=20_000, output=str(tmp_path / "again")).path
+    other = generate_text(prompt=PROMPT, tokens=20_000, output=str(tmp_path / "other"), seed=1).path
+    assert contents(again) == contents(made)
+    assert contents(other)["documents.jsonl"] != contents(made)["documents.jsonl"]
+    first, second = ({one.text for one in read_documents(path)} for path in (made, other))
+    assert len(first & second) < 0.01 * len(first)
+
+
+def test_metadata_counts_what_is_there_and_knows_no_time_and_no_path(made):
+    metadata = metadata_of(made)
+    documents = list(read_documents(made))
+    assert metadata["n_documents"] == len(documents)
+    assert metadata["n_tokens"] == sum(document.n_tokens for document in documents)
+    assert metadata["sources"] == {"template": len(documents)}
+    text = (made / "metadata.json").read_text()
+    assert not TIMES.search(text)
+    assert str(made.parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "domain", "evidence"),
+    [
+        ("simple recipes", "cooking", "recipes (cooking"),
+        ("a history of maps", "general", "no keyword"),
+        ("poems of the sea", "poetry", "poems (poetry"),
+    ],
+)
+def test_the_domain_is_said_with_its_evidence(prompt, domain, evidence, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "actlab"):
+        made = generate_text(prompt=prompt, tokens=200, output=str(tmp_path / "out"))
+    assert made.domain == domain
+    (line,) = [one.getMessage() for one in caplog.records if one.getMessage().startswith("domain")]
+    assert f"domain {domain}, by {evidence}" in line
+    assert "margin" in line
+
+
+def test_a_model_size_stands_for_the_documents_targets():
+    targets = {size: GenerateTextConfig(prompt="x", output="y", model_size=size).target for size in actlab_sizes()}
+    assert targets == {"small": 30_000, "medium": 50_000, "large": 100_000}
+    assert GenerateTextConfig(prompt="x", output="y").target == 30_000
+
+
+def actlab_sizes() -> list[str]:
+    return ["small", "medium", "large"]
+
+
+def test_a_grammar_of_ones_own_is_used_and_a_target_that_it_cannot_supply_is_refused_with_the_numbers(
+    tmp_path, tokenizer
+):
+    grammar = tmp_path / "few.yaml"
+    grammar.write_text(FEW)
+    settings = {"prompt": "x", "grammar": str(grammar), "tokenizer": tokenizer, "output": str(tmp_path / "out")}
+    with pytest.raises(ConfigError, match=r"5,000 tokens are about .* documents of .* it holds 6 texts") as refusal:
+        generate_text(**settings, tokens=5000)
+    assert re.search(r"at most \d+ tokens", refusal.value.hint)
+    assert not (tmp_path / "out").exists()
+    made = generate_text(**settings, tokens=3)
+    (document,) = read_documents(made.path)
+    assert re.fullmatch(r"(Ann|Bea) sees (a cat|a dog|an owl)\.", document.text)
+    assert metadata_of(made.path)["domain"] == "few"
+
+
+def test_a_run_that_is_done_is_not_made_again_and_other_settings_are_refused(made):
+    before = (made / "documents.jsonl").stat().st_mtime_ns
+    generate_text(prompt=PROMPT, tokens=20_000, output=str(made))
+    assert (made / "documents.jsonl").stat().st_mtime_ns == before
+    with pytest.raises(StorageError):
+        generate_text(prompt=PROMPT, tokens=20_000, output=str(made), seed=2)
+
+
+# The command line
+
+
+def test_the_command_prints_the_path_the_plan_or_json(tmp_path, tokenizer):
+    def run(*more: str) -> str:
+        done = CliRunner().invoke(
+            command, [PROMPT, "--tokens", "500", "--output", "out", *more], catch_exceptions=False
+        )
+        assert done.exit_code == 0
+        return done.stdout
+
+    with CliRunner().isolated_filesystem(tmp_path):
+        common = ["--tokenizer", tokenizer]
+        plan = json.loads(run("--dry-run", "--json", *common))
+        assert "500 tokens of cooking" in run("--dry-run", *common)
+        assert list(Path().iterdir()) == []
+        assert run(*common).strip() == "out"
+        said = json.loads(run("--json", "--export", "text2gpt", *common))
+        documents = list(read_documents(Path("out")))
+        assert (said["n_documents"], said["sources"]) == (len(documents), {"template": len(documents)})
+        assert 0.6 * len(documents) <= plan["n_documents"] <= 1.5 * len(documents)
+        n_bytes = Path("out/documents.jsonl").stat().st_size
+        assert 0.6 * n_bytes <= plan["n_bytes"] <= 1.5 * n_bytes
+        content = json.loads(Path("out-text2gpt/dataset.json").read_text())
+        assert content["samples"] == [{"text": one.text, "tokens": one.n_tokens} for one in documents]
+        assert content["metadata"]["total_tokens"] == said["n_tokens"]
+        assert content["metadata"]["generation_method"] == "template"
+        assert content["metadata"]["ollama_used"] is False
+        text = Path("out-text2gpt/dataset.txt").read_text()
+        assert text.startswith(f"=== Sample 1 ===\n{documents[0].text}\n")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--tokens", "0"],
+        ["--tokens", "1" + "0" * 400],
+        ["--tokens", "10", "--model-size", "small"],
+        ["--model-size", "huge"],
+        ["--method", "magic"],
+        ["--method", "ollama"],
+        ["--method", "openai", "--model", "m"],
+        ["--method", "ollama", "--model", "m", "--base-url", "ftp://here"],
+        ["--method", "openai", "--model", "m", "--base-url", "http://a b"],
+        ["--model", "m"],
+        ["--base-url", "http://localhost:1"],
+        ["--domain", "gardening"],
+        ["--domain", "cooking", "--grammar", "x.yaml"],
+        ["--grammar", "missing.yaml"],
+        ["--tokenizer", "missing/folder"],
+        ["--vocab-size", "10"],
+        ["--seed", "-1"],
+        ["--concurrency", "0"],
+        ["--temperature", "nan"],
+        ["--temperature", "9"],
+        ["--max-tokens", "1"],
+        ["--timeout-preset", "soon"],
+        ["--fallback", "perhaps"],
+        ["--export", "csv"],
+        ["--tokens", "900000000"],
+        ["--tokns", "5"],
+    ],
+)
+def test_a_wrong_flag_is_said_in_two_lines_before_anything_is_written(flags, tmp_path, monkeypatch, capsys):
+    from actlab.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["generate-text", PROMPT, "--output", "out", "--quiet", *flags])
+    assert stop.value.code in (1, 2)
+    error, hint = capsys.readouterr().err.strip().splitlines()
+    assert error.startswith("Error: ")
+    assert hint.startswith("Hint: ")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("prompt", ["", "  ", "caf\udce9"])
+def test_a_prompt_that_is_none_is_refused(prompt):
+    with pytest.raises(ConfigError, match="prompt"):
+        GenerateTextConfig(prompt=prompt, output="x")
+
+
+# From a server
+
+
+@pytest.mark.parametrize("api", ["ollama", "openai"])
+def test_a_servers_text_meets_the_target_in_the_order_of_the_requests(api, tmp_path, tokenizer):
+    with serve() as there:
+        path = ask(there, tmp_path / "out", tokenizer, api)
+        prompts = prompts_of(there)
+    documents = list(read_documents(path))
+    counts = [one.n_tokens for one in documents]
+    assert sum(counts) >= 1500 > sum(counts[:-1])
+    places = [one.labels["request"] for one in documents]
+    assert places == sorted(places)
+    assert {(one.source, one.labels["model"]) for one in documents} == {(api, MODEL)}
+    assert [there.asked[prompt] for prompt in prompts[: places[-1] + 1]] == [1] * (places[-1] + 1)
+    assert len(set(prompts)) == len(prompts), "every request is asked in words of its own"
+    metadata = metadata_of(path)
+    assert (metadata["model"], metadata["server_problem"]) == (MODEL, None)
+    assert metadata["model_digest"] == (DIGEST if api == "ollama" else "")
+    assert there.url not in (path / "metadata.json").read_text()
+
+
+def test_the_texts_are_the_servers_own(tmp_path, tokenizer):
+    with serve() as there:
+        path = ask(there, tmp_path / "out", tokenizer)
+        prompts = prompts_of(there)
+        seeds = {body["prompt"]: body["options"]["seed"] for body in there.bodies if body.get("prompt")}
+    for one in read_documents(path):
+        prompt = prompts[one.labels["request"]]
+        assert one.text == "".join(conformance_server.tokens_of(prompt, seeds[prompt], 150)[0])
+
+
+def test_one_at_a_time_and_eight_give_the_same_dataset_at_any_address(tmp_path, tokenizer):
+    made = []
+    for concurrency in (1, 8):
+        with serve(token_delay_s=0.0002) as there:
+            there.fault_of = lambda prompt, nth: Fault("eof", after=12) if len(prompt) % 5 == 0 else None
+            made.append(contents(ask(there, tmp_path / f"c{concurrency}", tokenizer, concurrency=concurrency)))
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("concurrency", [1, 6])
+def test_stopped_again_and_again_it_asks_for_nothing_twice_and_ends_with_the_same_bytes(
+    concurrency, tmp_path, tokenizer, monkeypatch
+):
+    with serve() as there:
+        whole = ask(there, tmp_path / "whole", tokenizer)
+    output = tmp_path / "stopped"
+    take, seen = Replies.take, Counter[str]()
+
+    def stopping(self: Replies, reply: Reply) -> None:
+        take(self, reply)
+        seen["replies"] += 1
+        if seen["replies"] >= seen["stop_at"]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(compute.Replies, "take", stopping)
+    with serve() as there:
+        prompts = prompts_of(there)
+        torn: set[int] = set()
+        for stop_at in (1, 3, 4, 9, 20, 37):
+            seen.update(replies=-seen["replies"], stop_at=stop_at - seen["stop_at"])
+            known = set(known_requests(output))
+            before = there.asked.copy()
+            with pytest.raises(KeyboardInterrupt):
+                ask(there, output, tokenizer, concurrency=concurrency)
+            assert not output.exists()
+            again = there.asked - before
+            assert not [k for k in known if again[prompts[k]]]
+            if stop_at in (4, 20):
+                torn.add(list(known_requests(output))[-1])
+                content = journal_of(output).read_bytes()
+                journal_of(output).write_bytes(content[:-20])
+        seen.update(stop_at=1_000_000)
+        path = ask(there, output, tokenizer, concurrency=concurrency)
+        assert contents(path) == contents(whole)
+        if concurrency == 1:
+            n_asked = [there.asked[prompt] for prompt in prompts]
+            assert {k for k, n in enumerate(n_asked) if n > 1} == torn
+            assert sorted(set(n_asked)) == [0, 1, 2]
+
+
+def known_requests(output: Path) -> list[int]:
+    """The requests of the journal's whole lines."""
+    path = journal_of(output)
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return [json.loads(line)["k"] for line in lines]
+
+
+# When the server fails
+
+
+def test_with_no_server_the_grammar_writes_it_and_says_so(tmp_path, tokenizer, warnings_of):
+    with serve() as gone:
+        pass
+    path = ask(gone, tmp_path / "out", tokenizer)
+    metadata = metadata_of(path)
+    assert metadata["n_tokens"] >= 1500
+    assert set(metadata["sources"]) == {"template"}
+    assert "does not answer" in metadata["server_problem"]
+    assert "the grammar of cooking" in warnings_of()
+    with pytest.raises(ServerError, match="does not answer"):
+        ask(gone, tmp_path / "never", tokenizer, fallback="never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_model_that_is_not_there_is_named_with_a_way_out(tmp_path, tokenizer):
+    with serve() as there:
+        with pytest.raises(ServerError, match="huge") as refusal:
+            ask(there, tmp_path / "out", tokenizer, model="huge", fallback="never")
+        assert "huge" in refusal.value.hint or MODEL in refusal.value.hint
+        path = ask(there, tmp_path / "auto", tokenizer, model="huge")
+    assert set(metadata_of(path)["sources"]) == {"template"}
+    assert "huge" in metadata_of(path)["server_problem"]
+
+
+def test_after_three_failures_in_a_row_the_grammar_writes_the_remaining_tokens(tmp_path, tokenizer, warnings_of):
+    with serve() as there:
+        failing_from(10, there, Fault("status", status=500, message="it broke"))
+        path = ask(there, tmp_path / "out", tokenizer)
+        assert sum(there.asked.values()) == 13
+    documents = list(read_documents(path))
+    sources = [one.source for one in documents]
+    assert sources[:10] == ["ollama"] * 10
+    assert set(sources[10:]) == {"template"}
+    counts = [one.n_tokens for one in documents]
+    assert sum(counts) >= 1500 > sum(counts[:-1])
+    metadata = metadata_of(path)
+    assert metadata["sources"] == {"ollama": 10, "template": len(documents) - 10}
+    assert metadata["left_out"] == {"reply: error": 3}
+    assert "it broke" in metadata["server_problem"]
+    assert "it broke" in warnings_of()
+
+
+def test_without_fallback_a_broken_run_keeps_its_replies_and_goes_on_when_the_server_is_mended(tmp_path, tokenizer):
+    with serve() as there:
+        whole = ask(there, tmp_path / "whole", tokenizer, fallback="never")
+    output = tmp_path / "out"
+    with serve() as there:
+        failing_from(10, there, Fault("status", status=500))
+        with pytest.raises(ServerError, match=r"\d+ of 1500 tokens") as refusal:
+            ask(there, output, tokenizer, fallback="never")
+        assert "--retry-failed" in refusal.value.hint
+        assert sorted(known_requests(output)) == list(range(13))
+        there.fault_of = lambda prompt, nth: None
+        n_asked = sum(there.asked.values())
+        with pytest.raises(ServerError):
+            ask(there, output, tokenizer, fallback="never")
+        assert sum(there.asked.values()) == n_asked, "what failed is asked for again on request only"
+        path = ask(there, output, tokenizer, fallback="never", retry_failed=True)
+        prompts = prompts_of(there)
+        assert [there.asked[prompt] for prompt in prompts[:14]] == [1] * 10 + [2] * 3 + [1]
+    assert contents(path)["documents.jsonl"] == contents(whole)["documents.jsonl"]
+
+
+def test_a_server_that_is_gone_on_the_second_run_takes_no_text_with_it(tmp_path, tokenizer, monkeypatch):
+    output = tmp_path / "out"
+    take = Replies.take
+
+    def stopping(self: Replies, reply: Reply) -> None:
+        take(self, reply)
+        if reply.k == 11:
+            raise KeyboardInterrupt
+
+    with serve() as there, monkeypatch.context() as patched:
+        patched.setattr(compute.Replies, "take", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            ask(there, output, tokenizer)
+    metadata = metadata_of(ask(there, output, tokenizer))
+    assert metadata["sources"]["ollama"] == 12
+    assert metadata["n_tokens"] >= 1500
+    assert metadata["model_digest"] == DIGEST
+
+
+@pytest.mark.parametrize("api", ["ollama", "openai"])
+def test_a_server_that_only_thinks_is_given_up(api, tmp_path, tokenizer):
+    with serve(always=Fault("thinking")) as there:
+        path = ask(there, tmp_path / "out", tokenizer, api)
+    assert metadata_of(path)["left_out"] == {"reply: empty": 3}
+    assert set(metadata_of(path)["sources"]) == {"template"}
+
+
+@pytest.fixture
+def parrot(monkeypatch):
+    """A server that says one of three things."""
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        return [["One", " bird", "."], ["Two", " birds", "."], ["No", " bird", "."]][seed % 3], "stop"
+
+    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
+    with serve() as there:
+        yield there
+
+
+def test_a_server_that_repeats_itself_is_given_up_with_a_hint(parrot, tmp_path, tokenizer):
+    with pytest.raises(ServerError, match="almost nothing new") as refusal:
+        ask(parrot, tmp_path / "out", tokenizer, concurrency=4)
+    assert "--fallback always" in refusal.value.hint
+    with pytest.raises(ServerError, match="almost nothing new"):
+        ask(parrot, tmp_path / "out", tokenizer, concurrency=4, fallback="never")
+
+
+def test_a_server_that_repeats_itself_is_filled_from_the_grammar_where_that_is_allowed(parrot, tmp_path, tokenizer):
+    path = ask(parrot, tmp_path / "out", tokenizer, concurrency=4, fallback="always")
+    documents = list(read_documents(path))
+    assert {one.text for one in documents[:3]} == {"One bird.", "Two birds.", "No bird."}
+    assert {one.source for one in documents[3:]} == {"template"}
+    metadata = metadata_of(path)
+    assert metadata["sources"]["ollama"] == 3
+    assert metadata["left_out"]["exact duplicate"] >= 190
+    assert metadata["n_tokens"] >= 1500
+
+
+def test_short_replies_are_no_stall_as_long_as_they_are_new():
+    class Words:
+        def count(self, text: str) -> int:
+            return len(text.split())
+
+    collected = Collected(1000)
+    replies = Replies(collected, Words(), "ollama", MODEL)  # type: ignore[arg-type]
+    for k in range(1000):
+        assert not replies.stalled
+        replies.take(Reply(k=k, text=f"word{k}", done_reason="stop", timings=Timings(total_s=0.1)))
+    assert collected.is_met
+    for k in range(200):
+        replies.take(Reply(k=k, text="word1", done_reason="stop", timings=Timings(total_s=0.1)))
+    assert replies.stalled
+
+
+def test_what_is_collected_is_the_shortest_prefix_without_repeats():
+    collected = Collected(5)
+    offered = [("a b", 2), ("A  b", 2), ("", 0), ("c d", 2), ("e f", 2), ("g h", 2)]
+    taken = [collected.offer(Document(str(k), text, n, "file", {})) for k, (text, n) in enumerate(offered)]
+    assert taken == [True, False, False, True, True, False]
+    assert collected.n_tokens == 6
+    assert collected.left_out == {"exact duplicate": 1, "empty": 1}
+
+
+# In Python
+
+
+def test_importing_the_package_of_text_is_light():
+    code = (
+        "import sys, actlab.text; print([m for m in ('torch', 'numpy', 'yaml', 'actlab.text.api') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert actlab.text.TextDataset.__module__ == "actlab.text.dataset"
+    with pytest.raises(AttributeError, match="Datagenerator"):
+        _ = actlab.text.Datagenerator
+
+
+def test_a_generator_gives_what_the_command_writes(made, tokenizer):
+    documents = list(read_documents(made))
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(20_000, Template())
+    assert [(one.text, one.tokens) for one in samples] == [(one.text, one.n_tokens) for one in documents]
+    loaded = Tokenizer.from_file(str(made / "tokenizer" / "tokenizer.json"))
+    from transformers import PreTrainedTokenizerFast
+
+    own = PreTrainedTokenizerFast(tokenizer_object=loaded)
+    (first, *_) = DataGenerator(PROMPT, own, seed=3).generate_samples(10)
+    assert first.tokens == len(loaded.encode(first.text, add_special_tokens=False).ids)
+
+
+def test_a_generator_asks_ollama_and_looks_whether_a_model_is_there(tokenizer, tmp_path):
+    with serve() as there:
+        generator = DataGenerator(PROMPT, tokenizer, ollama_host=there.url.removeprefix("http://"), timeouts="cpu")
+        assert generator.check_ollama("tiny")
+        assert not generator.check_ollama("huge")
+        samples = generator.generate_samples(600, Ollama(gen_model="tiny", refine_model="tiny"))
+        path = ask(there, tmp_path / "out", tokenizer, tokens=600)
+    assert [one.text for one in samples] == [one.text for one in read_documents(path)]
+    assert {one.source for one in samples} == {"ollama"}
+    assert not generator.check_ollama("tiny"), "it is gone"
+    assert {one.source for one in generator.generate_samples(100, Ollama("tiny"))} == {"template"}
+
+
+def test_wrong_settings_of_a_generator_are_the_users_to_mend():
+    with pytest.raises(ConfigError):
+        DataGenerator("").generate_samples(100)
+    with pytest.raises(ConfigError):
+        DataGenerator(PROMPT).generate_samples(0)
+    with pytest.raises((ModelError, DataError, ConfigError)):
+        DataGenerator(PROMPT, "missing/folder").generate_samples(10)
+
+
+def test_a_refiner_chooses_each_text_once_up_to_the_target(tokenizer):
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(3000)
+    refiner = DataRefiner(PROMPT)
+    refined = refiner.refine_samples([*samples, *samples, Sample("", 0)], target_tokens=1000)
+    counts = [one.tokens for one in refined]
+    assert sum(counts) >= 1000 > sum(counts[:-1])
+    assert {one.text for one in refined} <= {one.text for one in samples}
+    assert len({one.text for one in refined}) == len(refined)
+    assert refiner.refine_samples(samples[::-1], 1000) == refined
+    counted = DataRefiner(PROMPT, tokenizer).refine_samples([one.text for one in samples], 1000)
+    assert [(one.text, one.tokens) for one in counted] == [(one.text, one.tokens) for one in refined]
+
+
+def test_a_judge_sees_what_the_score_leaves_open_and_its_word_counts(tokenizer, monkeypatch):
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(3000)
+    refiner_of = {"ollama_host": "", "timeouts": "gpu"}
+    said: list[str] = []
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        said.append(prompt)
+        return ['{"score": ', "0}"], "stop"
+
+    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
+    with serve() as there:
+        refiner_of["ollama_host"] = there.url
+        strict = DataRefiner("poems of winter", **refiner_of).refine_samples(samples, None, True, "tiny")
+    lenient = DataRefiner("poems of winter").refine_samples(samples, None)
+    judged = {one.text for one in samples if any(one.text in prompt for prompt in said)}
+    assert judged
+    assert {one.text for one in strict} == {one.text for one in lenient} - judged
+
+
+def test_a_judge_that_gives_no_verdict_is_an_error_with_a_hint(tokenizer):
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(1000)
+    with serve() as there:
+        refiner = DataRefiner("poems of winter", ollama_host=there.url)
+        with pytest.raises(ServerError, match="no verdict") as refusal:
+            refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
+        with pytest.raises(ConfigError, match="needs a model"):
+            refiner.refine_samples(samples, None, use_ollama=True)
+    assert isinstance(refusal.value, ActlabError)
+    assert refusal.value.hint
