@@ -319,7 +319,9 @@ def test_two_processes_at_once_are_refused_in_two_lines(llama, dataset, tmp_path
 
 
 def test_quiet_says_nothing_and_python_m_works(llama, dataset, tmp_path):
-    done = run_apart("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "o", "--quiet")
+    done = run_apart(
+        "extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "o", "--quiet"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert os.path.isdir(done.stdout.strip())
     assert run_apart("--version").stdout.startswith("actlab ")

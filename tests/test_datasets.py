@@ -18,8 +18,8 @@ import actlab
 from actlab.features.sweep.config import SweepConfig
 from actlab.formats.npz import NpzReader
 from actlab.ground.options import from_settings, read_yaml
-from tests.fabricated import arrays_of, write_folder
 from tests.command_line import fails_in_two_lines, run
+from tests.fabricated import arrays_of, write_folder
 
 ROOT = Path(__file__).parent.parent
 

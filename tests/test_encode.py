@@ -14,9 +14,9 @@ import actlab
 from actlab.backends.saes.find import find_saes
 from actlab.features.encode import run as encode_run
 from tests import tiny
+from tests.command_line import run
 from tests.fabricated import write_folder
 from tests.made_saes import random_weights, write_gemma_scope, write_saelens
-from tests.command_line import run
 from tests.test_saes import by_hand
 from tests.test_storage import tree
 

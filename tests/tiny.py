@@ -1,5 +1,7 @@
 """Tiny random models of many families, in folders, their sizes asserted."""
 
+import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
