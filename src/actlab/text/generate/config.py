@@ -9,7 +9,8 @@ from actlab.ground.options import CommonOptions, argument, execution
 TARGETS = {"small": 30_000, "medium": 50_000, "large": 100_000}
 """Tokens to generate for a student of each size, before refinement; the seed document's."""
 
-_MOST_TOKENS = 10**9
+_MOST_TOKENS = 10**8
+"""Some two million documents, which are held in memory until they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
