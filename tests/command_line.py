@@ -49,8 +49,12 @@ def status_of_main(arguments: list[str]) -> int:
     try:
         main(arguments)
     except SystemExit as stop:
-        assert isinstance(stop.code, int)
-        return stop.code
+        return int(stop.code or 0)
+    raise AssertionError("main ended without a status")
+
+
+def to_stderr(message, category, filename, lineno, file=None, line=None) -> None:
+    sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 @contextlib.contextmanager
@@ -65,9 +69,7 @@ def as_in_a_new_process() -> Iterator[None]:
             warnings.resetwarnings()
             for category in UNSEEN_WARNINGS:
                 warnings.simplefilter("ignore", category)
-            warnings.showwarning = lambda *seen, file=None, line=None: sys.stderr.write(
-                warnings.formatwarning(*seen, line=line)
-            )
+            warnings.showwarning = to_stderr
             yield
     finally:
         root.handlers = handlers

@@ -90,7 +90,8 @@ def test_on_noise_the_chain_finds_nothing_and_the_leaky_way_round_it_is_refused(
         folder = write_sentences(root / "in", 80, seed=seed, strength=0.0, labels=labels)
         split = actlab.make_split(input=folder, output=root / "splits.json", test_size=0.4, seed=seed).path
         intervals = {}
-        for name, given in (("held out", {"split": split}), ("leaky", {})):
+        ways = {"held out": {"split": split}} | ({"leaky": {}} if seed < 6 else {})
+        for name, given in ways.items():
             ranking = actlab.rank_features(input=folder, output=root / f"ranking {name}", top=20, **LOOSE, **given)
             (made,) = actlab.generate_datasets(
                 strategy="feature-to-concept",
@@ -106,9 +107,9 @@ def test_on_noise_the_chain_finds_nothing_and_the_leaky_way_round_it_is_refused(
         assert results["held_out"] is True
         low, high = results["test_roc_auc_interval"]
         n_with_half += low <= 0.5 <= high
-        with pytest.raises(actlab.ActlabError, match=r"all rows|chose|held out"):
-            probe(root / "leaky", intervals["leaky"])
-        if seed < 6:
+        if "leaky" in intervals:
+            with pytest.raises(actlab.ActlabError, match=r"all rows|chose|held out"):
+                probe(root / "leaky", intervals["leaky"])
             results = probe(root / "leaky", intervals["leaky"], allow_leak=True)
             assert results["held_out"] is False
             leaky.append(results["test_roc_auc"])

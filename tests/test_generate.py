@@ -18,7 +18,7 @@ import actlab.text
 from actlab.backends.servers.calls import Reply, ServerError, Timings
 from actlab.cli.generate import generate as command
 from actlab.formats.documents import Document, read_documents
-from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
+from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
 from actlab.text import DataGenerator, DataRefiner, Ollama, Sample, Template
 from actlab.text.generate import compute
 from actlab.text.generate.compute import Collected, Replies
@@ -26,6 +26,7 @@ from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests
 from actlab.text.generate.run import generate_text
 from actlab.text.generate.source import Source
+from actlab.text.refine.compute import verdicts
 from tests import conformance_server
 from tests.conformance_server import DIGEST, MODEL, Conformance, Fault, serve
 
@@ -563,32 +564,43 @@ def test_a_refiner_chooses_each_text_once_up_to_the_target(tokenizer):
     assert [(one.text, one.tokens) for one in counted] == [(one.text, one.tokens) for one in refined]
 
 
-def test_a_judge_sees_what_the_score_leaves_open_and_its_word_counts(tokenizer, monkeypatch):
-    samples = DataGenerator(PROMPT, tokenizer).generate_samples(3000)
-    refiner_of = {"ollama_host": "", "timeouts": "gpu"}
-    said: list[str] = []
+@pytest.fixture
+def all_open(monkeypatch):
+    """No score is so good or so bad that a judge would not be asked."""
+    monkeypatch.setattr(verdicts, "UNCERTAIN", (-1.0, 2.0))
+
+
+def test_a_judge_is_asked_about_each_text_once_and_its_word_counts(tokenizer, monkeypatch, all_open):
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(2000)
+    asked: list[str] = []
+
+    def about(prompt: str) -> str:
+        (text,) = [one.text for one in samples if prompt.endswith(one.text)]
+        return text
 
     def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
-        said.append(prompt)
-        return ['{"score": ', "0}"], "stop"
+        asked.append(about(prompt))
+        return ['{"score": ', "5}" if len(asked[-1]) % 2 else "0}"], "stop"
 
     monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
     with serve() as there:
-        refiner_of["ollama_host"] = there.url
-        strict = DataRefiner("poems of winter", **refiner_of).refine_samples(samples, None, True, "tiny")
-    lenient = DataRefiner("poems of winter").refine_samples(samples, None)
-    judged = {one.text for one in samples if any(one.text in prompt for prompt in said)}
-    assert judged
-    assert {one.text for one in strict} == {one.text for one in lenient} - judged
+        refiner = DataRefiner(PROMPT, ollama_host=there.url)
+        refined = refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
+    assert refined
+    assert all(len(one.text) % 2 for one in refined)
+    assert len(set(asked)) == len(asked)
+    assert {one.text for one in refined} <= set(asked)
+    assert any(len(text) % 2 == 0 for text in asked)
+    bodies = [body for body in there.bodies if body.get("prompt")]
+    assert {body["format"]["required"][0] for body in bodies} == {"score"}
 
 
-def test_a_judge_that_gives_no_verdict_is_an_error_with_a_hint(tokenizer):
-    samples = DataGenerator(PROMPT, tokenizer).generate_samples(1000)
+def test_a_judge_that_gives_no_verdict_is_an_error_with_a_hint(tokenizer, all_open):
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(500)
     with serve() as there:
-        refiner = DataRefiner("poems of winter", ollama_host=there.url)
-        with pytest.raises(ServerError, match="no verdict") as refusal:
+        refiner = DataRefiner(PROMPT, ollama_host=there.url)
+        with pytest.raises(ServerError, match="gives no scores") as refusal:
             refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
         with pytest.raises(ConfigError, match="needs a model"):
             refiner.refine_samples(samples, None, use_ollama=True)
-    assert isinstance(refusal.value, ActlabError)
     assert refusal.value.hint

@@ -1,43 +1,34 @@
 """From a prompt to samples in memory: the names of text2gpt's programs, without files and datasets."""
 
-import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from actlab.backends.servers.calls import Request, ServerError
+from actlab.backends.servers.calls import ServerError
 from actlab.backends.servers.environment import ollama_url, read_environment
-from actlab.backends.servers.limits import limits_for
 from actlab.backends.servers.server import Server, ollama_server
 from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError
-from actlab.ground.seeds import derive_seed
 from actlab.text.generate.collect import collect, reply_files
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
 from actlab.text.refine.compute.verdicts import Judge, Settings, refine_documents
+from actlab.text.refine.config import RefineConfig
+from actlab.text.refine.judge import asked
 from actlab.text.refine.subject import subject_of
 from actlab.text.templates.plan import refuse_target
-from actlab.text.words import text_hash, words_of
+from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")
 
 Timeouts = Literal["auto", "gpu", "cpu"]
-
-_BEST = 10
-_VERDICT = {
-    "type": "object",
-    "properties": {"score": {"type": "integer", "minimum": 0, "maximum": _BEST}},
-    "required": ["score"],
-}
-_QUESTIONS = 2
-"""To a judge about one text, before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +133,19 @@ class DataRefiner:
     def __init__(
         self, prompt: str, tokenizer: Any = None, ollama_host: str | None = None, timeouts: Timeouts = "auto"
     ) -> None:
-        """Take the student's tokenizer, loaded or by name, for texts of unknown length; without one, words count."""
-        self._prompt, self._ollama_host, self._timeouts = prompt, ollama_host, timeouts
+        """Take the student's tokenizer, loaded or by name, for texts of unknown length; without one, words count.
+
+        A judge is waited for as its hardware suggests: other `timeouts` than "auto" are refused.
+
+        Raises:
+            ConfigError: `timeouts` is another one.
+            ModelError: There is no such tokenizer.
+        """
+        if timeouts != "auto":
+            raise ConfigError(
+                f"a judge has no time-out preset {timeouts!r}", hint="set TEXT2GPT1_OLLAMA_TIMEOUT_PRESET instead"
+            )
+        self._prompt, self._ollama_host = prompt, ollama_host
         named = isinstance(tokenizer, str | os.PathLike)
         self._tokenizer = find_tokenizer(os.fspath(tokenizer)) if named else tokenizer
 
@@ -160,7 +162,7 @@ class DataRefiner:
 
         Raises:
             ConfigError: A judge is wanted, and no model named.
-            ServerError: The judge is not there, or gives no verdict.
+            ServerError: The judge is not there, or three answers in a row are no verdict.
         """
         if use_ollama and model is None:
             raise ConfigError("a judge needs a model", hint='give model="qwen2.5:7b"')
@@ -169,66 +171,26 @@ class DataRefiner:
         for number, given in enumerate(samples):
             sample = Sample(given, count(given)) if isinstance(given, str) else given
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
-        judge = self._judge(model) if use_ollama and model is not None else None
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
-        return [_sample(one.document) for one in refine_documents(documents, settings, judge).chosen]
+        with self._judge(model if use_ollama else None) as judge:
+            refined = refine_documents(documents, settings, judge)
+        return [_sample(one.document) for one in refined.chosen]
 
-    def _judge(self, model: str) -> Judge:
-        """Return what asks a model how good a text is; a text's questions are the same in every run."""
-        server = _ollama(model, self._ollama_host, self._timeouts)
-        server = server.known(server.preflight())
-        limits = limits_for(self._timeouts, read_environment(os.environ), on_gpu=server.warm_up().on_gpu)
-        server = server.limited(limits.for_evaluation())
-
-        def judge(text: str) -> float:
-            problem = ""
-            for k in range(_QUESTIONS):
-                seed = derive_seed(0, "judge", text_hash(text), k) & 0x7FFFFFFF
-                reply = server.generate(
-                    Request(
-                        k=k,
-                        prompt=_question(self._prompt, text),
-                        seed=seed,
-                        max_tokens=40,
-                        temperature=0.0,
-                        schema=_VERDICT,
-                    )
-                )
-                score = _score_in(reply.text)
-                if score is not None:
-                    return score
-                problem = reply.problem or f"said {reply.text[:60]!r}"
-            raise ServerError(f"{model} gives no verdict: {problem}", hint="use another model, or use_ollama=False")
-
-        return judge
+    @contextmanager
+    def _judge(self, model: str | None) -> Iterator[Judge | None]:
+        """Lend refine-text's own judge, whose journal is forgotten."""
+        if model is None:
+            yield None
+            return
+        config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host)
+        with tempfile.TemporaryDirectory() as temporary:
+            with asked(config, self._prompt, Path(temporary) / "judge.jsonl") as judge:
+                yield judge
 
 
 def _ollama(model: str, host: str | None, timeouts: Timeouts) -> Server:
     base_url = None if host is None else ollama_url(host)
     return ollama_server(model, environment=read_environment(os.environ), base_url=base_url, preset=timeouts)
-
-
-def _question(prompt: str, text: str) -> str:
-    return (
-        f"Rate this text about {prompt!r} from 0 (useless) to {_BEST} (excellent) for language, sense and subject. "
-        f'Answer with JSON alone, as {{"score": 7}}.\n\n{text}'
-    )
-
-
-def _score_in(answer: str) -> float | None:
-    """Return a verdict's score from 0 to 1; None where it is no verdict.
-
-    >>> _score_in('{"score": 8}'), _score_in('{"score": 80}'), _score_in("good")
-    (0.8, None, None)
-    """
-    try:
-        verdict = json.loads(answer)
-    except ValueError:
-        return None
-    score = verdict.get("score") if isinstance(verdict, dict) else None
-    if not isinstance(score, int | float) or isinstance(score, bool) or not 0 <= score <= _BEST:
-        return None
-    return score / _BEST
 
 
 def _count_words(text: str) -> int:
