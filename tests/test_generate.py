@@ -570,37 +570,27 @@ def all_open(monkeypatch):
     monkeypatch.setattr(verdicts, "UNCERTAIN", (-1.0, 2.0))
 
 
-def test_a_judge_is_asked_about_each_text_once_and_its_word_counts(tokenizer, monkeypatch, all_open):
+def test_a_judge_is_asked_about_each_text_once_and_its_word_counts(tokenizer, all_open):
     samples = DataGenerator(PROMPT, tokenizer).generate_samples(2000)
-    asked: list[str] = []
-
-    def about(prompt: str) -> str:
-        (text,) = [one.text for one in samples if prompt.endswith(one.text)]
-        return text
-
-    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
-        asked.append(about(prompt))
-        return ['{"score": ', "5}" if len(asked[-1]) % 2 else "0}"], "stop"
-
-    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
-    with serve() as there:
+    with serve() as there:  # it gives a text as many points as it has words, modulo 6
         refiner = DataRefiner(PROMPT, ollama_host=there.url)
         refined = refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
+    without = {one.text for one in samples if len(one.text.split()) % 6 == 0}
+    assert without & {one.text for one in DataRefiner(PROMPT).refine_samples(samples, None)}
     assert refined
-    assert all(len(one.text) % 2 for one in refined)
-    assert len(set(asked)) == len(asked)
-    assert {one.text for one in refined} <= set(asked)
-    assert any(len(text) % 2 == 0 for text in asked)
-    bodies = [body for body in there.bodies if body.get("prompt")]
-    assert {body["format"]["required"][0] for body in bodies} == {"score"}
+    assert not without & {one.text for one in refined}
+    assert set(there.asked.values()) == {1}
+    assert all(any(prompt.endswith(one.text) for prompt in there.asked) for one in refined)
 
 
 def test_a_judge_that_gives_no_verdict_is_an_error_with_a_hint(tokenizer, all_open):
     samples = DataGenerator(PROMPT, tokenizer).generate_samples(500)
-    with serve() as there:
+    with serve(always=Fault("empty")) as there:
         refiner = DataRefiner(PROMPT, ollama_host=there.url)
         with pytest.raises(ServerError, match="gives no scores") as refusal:
             refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
         with pytest.raises(ConfigError, match="needs a model"):
             refiner.refine_samples(samples, None, use_ollama=True)
     assert refusal.value.hint
+    with pytest.raises(ConfigError, match="time-out preset"):
+        DataRefiner(PROMPT, timeouts="gpu")

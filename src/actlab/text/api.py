@@ -183,9 +183,11 @@ class DataRefiner:
             yield None
             return
         config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host)
-        with tempfile.TemporaryDirectory() as temporary:
-            with asked(config, self._prompt, Path(temporary) / "judge.jsonl") as judge:
-                yield judge
+        with (
+            tempfile.TemporaryDirectory() as temporary,
+            asked(config, self._prompt, Path(temporary) / "judge.jsonl") as judge,
+        ):
+            yield judge
 
 
 def _ollama(model: str, host: str | None, timeouts: Timeouts) -> Server:
