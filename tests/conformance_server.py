@@ -276,7 +276,9 @@ class Handler(BaseHTTPRequestHandler):
             return {"response": text, **told}
 
         tokens, reason = tokens_of(prompt, options.get("seed", 0), options.get("num_predict", 1 << 30))
-        if body.get("format"):  # as a model that is held to a schema: points for the words of the text that it judges
+        if "score" in (body.get("format") or {}).get(
+            "properties", {}
+        ):  # as a model that is held to a schema: points for the words of the text that it judges
             tokens, reason = [json.dumps({"score": len(prompt.rpartition("Text:")[2].split()) % 6})], "stop"
         with self.slot():
             at_work = time.monotonic()
