@@ -53,41 +53,16 @@ def find_model(name: str, revision: str | None = None, *, weights: bool = True, 
     return ModelFolder(name, snapshot, revision=snapshot.name)
 
 
-def find_tokenizer(name: str) -> ModelFolder:
-    """Find a tokenizer by a model's name, or in a local folder that may hold nothing else; no weights are fetched.
-
-    Raises:
-        ModelError: There is none.
-    """
-    path = Path(os.path.expanduser(name))
-    if path.is_dir() and name != gpt.TINY:
-        return ModelFolder(path.resolve().name, path)
-    return find_model(name, weights=False)
-
-
-def tokenizer_files(tokenizer: ModelFolder) -> list[dict[str, Any]]:
-    """Return name, bytes and sha256 of every file that may decide what a tokenizer does."""
-    return [_entry(path) for path in _files_read(tokenizer) if path.suffix not in (".safetensors", ".bin", ".py")]
-
-
-def _files_read(model: ModelFolder) -> list[Path]:
-    return [
+def model_files(model: ModelFolder) -> list[dict[str, Any]]:
+    """Return name, bytes and sha256 of every file that decides what the model computes."""
+    paths = [
         path
         for path in sorted(model.path.iterdir())
         if path.is_file() and path.suffix in _READ_SUFFIXES and path.name not in _NOT_READ
     ]
-
-
-def _entry(path: Path) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-
-
-def model_files(model: ModelFolder) -> list[dict[str, Any]]:
-    """Return name, bytes and sha256 of every file that decides what the model computes."""
-    paths = _files_read(model)
     if any(path.suffix == ".safetensors" for path in paths):
         paths = [path for path in paths if path.suffix != ".bin"]
-    return [_entry(path) for path in paths]
+    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths]
 
 
 def _sha256(path: Path) -> str:

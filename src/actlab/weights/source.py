@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from actlab.backends.hub import find_tokenizer, tokenizer_files
-from actlab.backends.models import load_tokenizer
+from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.sequence_sets import parse_sequences, read_file
 from actlab.formats.weights import tokens_of
 from actlab.ground.errors import ConfigError
@@ -131,13 +130,15 @@ class Source:
         return Path(path).expanduser()
 
     @cached_property
-    def n_tokens(self) -> Callable[[str], int] | None:
-        """A function that counts a text's tokens, without special ones; None where no tokenizer is named."""
+    def tokenizer(self) -> Any:
+        """The tokenizer that counts prompts; None where none is named."""
         name = self.config.task_generation.tokenizer
-        if name is None:
-            return None
-        tokenizer = load_tokenizer(find_tokenizer(name), trust_remote_code=False)
-        return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return None if name is None else find_tokenizer(name)
+
+    @cached_property
+    def n_tokens(self) -> Callable[[str], int] | None:
+        """A function that counts a text's tokens, without special ones; None without a tokenizer."""
+        return None if self.tokenizer is None else TokenCounter(self.tokenizer).count
 
     def inputs(self) -> list[dict[str, Any]]:
         """Return the manifest's entries for what is read."""
@@ -148,7 +149,8 @@ class Source:
         ]
         name = self.config.task_generation.tokenizer
         if name is not None:
-            entries += [{"role": "tokenizer", **file} for file in tokenizer_files(find_tokenizer(name))]
+            last = name.rstrip("/").rsplit("/", 1)[-1]
+            entries.append({"role": "tokenizer", "name": last, "sha256": tokenizer_sha256(self.tokenizer)})
         return entries
 
     def identity(self) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Protocol, Self
 
 from actlab.backends.servers import attempts
 from actlab.backends.servers.calls import Dialect, Endpoint, Reply, Request, ServerFacts, Warmth
-from actlab.backends.servers.environment import ServerEnvironment, openai_url
+from actlab.backends.servers.environment import ServerEnvironment, ollama_url, openai_url
 from actlab.backends.servers.limits import TimeoutLimits, limits_for
 from actlab.backends.servers.ollama import DEFAULT_OPTIONS, OLLAMA
 from actlab.backends.servers.openai import OPENAI
 from actlab.backends.servers.wire import OpenCalls
+from actlab.ground.errors import ConfigError
 
 
 class Generator(Protocol):
@@ -106,3 +107,19 @@ def openai_server(model: str, *, environment: ServerEnvironment, base_url: str, 
         api_key=environment.api_key,
     )
     return Server(dialect=OPENAI, endpoint=endpoint)
+
+
+def server_of(
+    api: str, model: str, *, environment: ServerEnvironment, base_url: str | None, preset: str = "auto"
+) -> Server:
+    """Return a model at a server that speaks `api`, "ollama" or "openai"; no request is made.
+
+    Raises:
+        ConfigError: There is no such preset, or the address is none; "openai" needs one.
+    """
+    if api == "openai":
+        if base_url is None:
+            raise ConfigError("an OpenAI-compatible server needs an address", hint="give --base-url")
+        return openai_server(model, environment=environment, base_url=base_url, preset=preset)
+    url = None if base_url is None else ollama_url(base_url)
+    return ollama_server(model, environment=environment, base_url=url, preset=preset)

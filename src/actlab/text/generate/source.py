@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from actlab.backends.gpt import Recipe, train_tokenizer
-from actlab.backends.servers.environment import ollama_url, read_environment
-from actlab.backends.servers.server import Server, ollama_server, openai_server
+from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.server import Server, server_of
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import Document
 from actlab.ground.manifest import file_entry
@@ -101,13 +101,13 @@ class Source:
         """Return the model server that the settings and the environment name; nothing is asked of it."""
         config, environment = self.config, read_environment(os.environ)
         assert config.model is not None
-        if config.method == "openai":
-            assert config.base_url is not None
-            return openai_server(
-                config.model, environment=environment, base_url=config.base_url, preset=config.timeout_preset
-            )
-        base_url = None if config.base_url is None else ollama_url(config.base_url)
-        return ollama_server(config.model, environment=environment, base_url=base_url, preset=config.timeout_preset)
+        return server_of(
+            config.method,
+            config.model,
+            environment=environment,
+            base_url=config.base_url,
+            preset=config.timeout_preset,
+        )
 
     def _grammar(self) -> Grammar:
         config = self.config

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from actlab.backends.servers.calls import Request, ServerError
-from actlab.backends.servers.environment import ollama_url, read_environment
+from actlab.backends.servers.environment import read_environment
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import limits_for
-from actlab.backends.servers.server import Server, ollama_server, openai_server
+from actlab.backends.servers.server import Server, server_of
 from actlab.backends.servers.wire import OpenCalls
 from actlab.text.refine.compute.verdicts import Judge
 from actlab.text.refine.config import RefineConfig
@@ -84,12 +84,7 @@ def _server(config: RefineConfig) -> Server:
     """Return the judge's server, its model loaded, with the limits for judging."""
     environment = read_environment(os.environ)
     assert config.judge is not None
-    if config.judge_api == "openai":
-        assert config.base_url is not None
-        server = openai_server(config.judge, environment=environment, base_url=config.base_url)
-    else:
-        base_url = None if config.base_url is None else ollama_url(config.base_url)
-        server = ollama_server(config.judge, environment=environment, base_url=base_url)
+    server = server_of(config.judge_api, config.judge, environment=environment, base_url=config.base_url)
     server = server.known(server.preflight())
     warmth = server.warm_up()
     log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
