@@ -15,7 +15,7 @@ import pytest
 
 from tests.command_line import actlab_command, fails_in_two_lines, run, run_apart
 from tests.conftest import make_rows
-from tests.test_storage import tree
+from tests.folders import hashes
 
 HEAVY = ("torch", "numpy", "transformers", "pandas", "pyarrow")
 
@@ -258,7 +258,7 @@ def test_a_dataset_may_be_named_from_inside_itself(llama, dataset, tmp_path):
     assert run("verify", ".", cwd=folder / "EM").returncode == 0
     fails_in_two_lines(run("seal", "/"), 1, "no dataset")
     for command in ("show", "verify"):
-        fails_in_two_lines(run(command, "/proc/self"), 1, "no finished activations")
+        fails_in_two_lines(run_apart(command, "/proc/self"), 1, "no finished activations")
     fails_in_two_lines(run("show", "x" * 300), 1, "")
 
 
@@ -278,7 +278,7 @@ def test_sigterm_ends_with_130_and_the_run_can_be_resumed(llama, tmp_path, write
     assert process.returncode == 130, stderr
     assert "Error: interrupted" in stderr
     assert run(*arguments, "--output", tmp_path / "out").returncode == 0
-    assert tree(tmp_path / "out" / "tiny-llama" / "data") == tree(tmp_path / "whole" / "tiny-llama" / "data")
+    assert hashes(tmp_path / "out" / "tiny-llama" / "data") == hashes(tmp_path / "whole" / "tiny-llama" / "data")
 
 
 @pytest.mark.slow
@@ -288,7 +288,7 @@ def test_killed_at_thirty_random_moments_and_run_again_it_gives_the_same_bytes(l
     start = time.monotonic()
     assert run(*arguments, "--output", tmp_path / "whole").returncode == 0
     length_s = time.monotonic() - start
-    expected = tree(tmp_path / "whole" / "tiny-llama" / "data")
+    expected = hashes(tmp_path / "whole" / "tiny-llama" / "data")
     draw = random.Random(0)
     n_killed = 0
     for moment in range(30):
@@ -303,9 +303,9 @@ def test_killed_at_thirty_random_moments_and_run_again_it_gives_the_same_bytes(l
             process.wait()
             n_killed += 1
         final = out / "tiny-llama" / "data"
-        assert not final.exists() or tree(final) == expected
+        assert not final.exists() or hashes(final) == expected
         assert run(*arguments, "--output", out).returncode == 0
-        assert tree(final) == expected
+        assert hashes(final) == expected
     assert n_killed >= 20, "most runs ended before they were killed"
 
 

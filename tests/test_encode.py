@@ -16,9 +16,9 @@ from actlab.features.encode import run as encode_run
 from tests import tiny
 from tests.command_line import run
 from tests.fabricated import write_folder
+from tests.folders import hashes
 from tests.made_saes import random_weights, write_gemma_scope, write_saelens
 from tests.test_saes import by_hand
-from tests.test_storage import tree
 
 SENTENCES = [
     ("the old man walks to the market and buys bread", 0),
@@ -352,7 +352,7 @@ def many(tmp_path_factory) -> Path:
 def undisturbed(many, saes, llama, tmp_path_factory) -> dict[str, str]:
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     compute(many, saes, llama, output)
-    return tree(output)
+    return hashes(output)
 
 
 def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, undisturbed, tmp_path, monkeypatch):
@@ -376,7 +376,7 @@ def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, 
         assert not (tmp_path / f"out{n_done}").exists()
         done = compute(many, saes, llama, tmp_path / f"out{n_done}")
         assert done.is_sealed
-        assert tree(tmp_path / f"out{n_done}") == undisturbed
+        assert hashes(tmp_path / f"out{n_done}") == undisturbed
 
 
 def one_part(arguments) -> None:
@@ -390,7 +390,7 @@ def test_parts_at_once_give_the_same_bytes(many, saes, llama, undisturbed, tmp_p
         pool.map(one_part, jobs)
     if not (tmp_path / "out").exists():
         assert run("seal", tmp_path / "out").returncode == 0
-    assert tree(tmp_path / "out") == undisturbed
+    assert hashes(tmp_path / "out") == undisturbed
 
 
 def test_the_dry_run_says_what_each_storage_costs(many, saes, llama, tmp_path):
@@ -449,7 +449,7 @@ def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(archi
         assert metadata["curves"][layer][0][2] < last["explained_variance"]
     for part in ("2/2", "1/2"):
         actlab.train_sae(layers="1,2", output=tmp_path / "parts", part=part, **settings)
-    assert tree(tmp_path / "parts") == tree(whole.path)
+    assert hashes(tmp_path / "parts") == hashes(whole.path)
     assert {sae.layer: sae.architecture for sae in find_saes([str(whole.path)])} == dict.fromkeys((1, 2), architecture)
     assert (tmp_path / "whole.tensorboard" / "layer_01").is_dir()
     sentences = write_csv(tmp_path / "s.csv", SENTENCES)
@@ -478,4 +478,4 @@ def test_killed_at_random_moments_and_run_again_gives_the_same_bytes(many, saes,
                 process.wait()
         done = run(*line, "--output", output)
         assert done.returncode == 0, done.stderr
-        assert tree(output) == undisturbed
+        assert hashes(output) == undisturbed

@@ -1,5 +1,6 @@
 """Text until a target is met, exactly counted, whatever the server does and wherever the run is stopped."""
 
+import contextlib
 import json
 import logging
 import re
@@ -592,5 +593,17 @@ def test_a_judge_that_gives_no_verdict_is_an_error_with_a_hint(tokenizer, all_op
         with pytest.raises(ConfigError, match="needs a model"):
             refiner.refine_samples(samples, None, use_ollama=True)
     assert refusal.value.hint
-    with pytest.raises(ConfigError, match="time-out preset"):
-        DataRefiner(PROMPT, timeouts="gpu")
+
+
+def test_a_judge_is_waited_for_as_long_as_the_preset_says(tokenizer, all_open, monkeypatch):
+    limits = []
+    monkeypatch.setattr(
+        "actlab.backends.servers.server.Server.limited", lambda self, given: limits.append(given) or self
+    )
+    samples = DataGenerator(PROMPT, tokenizer).generate_samples(200)
+    with serve() as there:
+        for timeouts in ("gpu", "cpu"):
+            refiner = DataRefiner(PROMPT, ollama_host=there.url, timeouts=timeouts)
+            with contextlib.suppress(ServerError):  # the server here does not score
+                refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
+    assert [one.total_s for one in limits] == [10, 60], "as the seed document has it"

@@ -1,7 +1,6 @@
 """A planted concept is found, noise is not, and every figure is what SciPy, scikit-learn or a loop says."""
 
 import csv
-import hashlib
 import json
 import logging
 import warnings
@@ -28,6 +27,7 @@ from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import Splits, splits_bytes, text_id
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
+from tests.folders import hashes
 
 LAYERS = (3, 3, 12)
 L0S = (20, 80, 60)
@@ -83,11 +83,6 @@ def write_folder(folder: Path, labels, *, planted: bool = True, sparse: bool = T
 @pytest.fixture
 def folder(tmp_path):
     return write_folder(tmp_path / "in", [index % 4 for index in range(80)])
-
-
-def tree(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def check_against_the_slow_way(dense_nf: np.ndarray, label_n: np.ndarray) -> None:
@@ -330,7 +325,7 @@ def test_the_examples_are_the_sentences_of_highest_activation_token_by_token(fol
 def test_the_same_input_gives_the_same_bytes_and_a_second_run_does_nothing(folder, tmp_path):
     first = rank_features(input=folder, output=tmp_path / "one", permutations=3)
     rank_features(input=folder, output=tmp_path / "two", permutations=3)
-    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    assert hashes(tmp_path / "one") == hashes(tmp_path / "two")
     before = (first.path / "metadata.json").stat().st_mtime_ns
     assert rank_features(input=folder, output=tmp_path / "one", permutations=3) == first
     assert (first.path / "metadata.json").stat().st_mtime_ns == before

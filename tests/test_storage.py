@@ -1,6 +1,5 @@
 """Stop it at any step, run it again: the sealed bytes are those of an undisturbed run."""
 
-import hashlib
 import itertools
 import json
 import os
@@ -26,6 +25,7 @@ from actlab.ground.storage import (
     stage,
 )
 from actlab.ground.units import Part
+from tests.folders import hashes
 
 
 class Killed(BaseException):
@@ -99,18 +99,10 @@ def run(output: Path, plan: Plan, part: str = "1/1", *, overwrite: bool = False)
     return staging
 
 
-def tree(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.fixture
 def undisturbed(tmp_path):
     run(tmp_path / "undisturbed", make_plan())
-    return tree(tmp_path / "undisturbed")
+    return hashes(tmp_path / "undisturbed")
 
 
 def test_a_sealed_folder_holds_the_files_their_hashes_and_nothing_else(tmp_path, undisturbed):
@@ -136,7 +128,7 @@ def test_stopped_at_every_step_and_run_again_it_gives_the_same_bytes(tmp_path, u
         if not finished:
             assert not output.exists() or is_complete(output), "nothing half-written bears the dataset's name"
         run(output, make_plan())
-        assert tree(output) == undisturbed
+        assert hashes(output) == undisturbed
         assert not storage.partial_of(output).exists()
         if finished:
             assert step > 30, "the steps were not counted"
@@ -150,7 +142,7 @@ def test_a_replacement_stopped_at_every_step_never_loses_both(tmp_path, undistur
         output = tmp_path / f"run-{step}"
         exit_at(10**9, after=after)
         run(output, make_plan(setting=2))
-        old = tree(output)
+        old = hashes(output)
         exit_at(step, after=after)
         try:
             run(output, make_plan(), overwrite=True)
@@ -159,10 +151,10 @@ def test_a_replacement_stopped_at_every_step_never_loses_both(tmp_path, undistur
             finished = False
         exit_at(10**9, after=after)
         if output.exists():
-            found = {path: sha for path, sha in tree(output).items() if not path.startswith(".")}
+            found = {path: sha for path, sha in hashes(output).items() if not path.startswith(".")}
             assert found in (old, undisturbed)
         run(output, make_plan(), overwrite=True)
-        assert tree(output) == undisturbed
+        assert hashes(output) == undisturbed
         assert not output.with_name(output.name + ".old").exists()
         if finished:
             return
@@ -174,7 +166,7 @@ def test_parts_in_any_order_give_the_same_bytes_and_the_last_one_seals(tmp_path,
     output = tmp_path / "parts"
     sealed = [run(output, make_plan(), part).sealed for part in order]
     assert sealed == [False, False, True]
-    assert tree(output) == undisturbed
+    assert hashes(output) == undisturbed
     assert run(output, make_plan(), "2/3").sealed, "a late part finds it done"
 
 
@@ -188,7 +180,7 @@ def test_parts_that_overlap_leave_the_sealing_to_the_last(tmp_path, undisturbed)
                 staging.commit(unit, written, {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}})
         assert not two.seal(finish), "the other part still holds its lock"
         assert one.seal(finish)
-    assert tree(output) == undisturbed
+    assert hashes(output) == undisturbed
 
 
 def test_two_runs_at_once_are_refused(tmp_path):
@@ -204,10 +196,10 @@ def test_two_runs_at_once_are_refused(tmp_path):
 def test_a_dataset_with_other_settings_is_refused_and_the_difference_named(tmp_path):
     output = tmp_path / "out"
     run(output, make_plan())
-    before = tree(output)
+    before = hashes(output)
     with pytest.raises(StorageError, match="setting is 1 there and 5 here"):
         run(output, make_plan(setting=5))
-    assert tree(output) == before
+    assert hashes(output) == before
 
 
 def test_a_partial_with_other_settings_is_refused_and_can_be_discarded(tmp_path):
@@ -217,7 +209,7 @@ def test_a_partial_with_other_settings_is_refused_and_can_be_discarded(tmp_path)
     with pytest.raises(StorageError, match=r"begun with other settings.*setting is 5 there and 1 here"):
         run(output, make_plan())
     run(output, make_plan(), overwrite=True)
-    assert "a/old" not in tree(output)
+    assert "a/old" not in hashes(output)
 
 
 def test_a_folder_that_is_not_ours_is_never_deleted(tmp_path):
@@ -267,7 +259,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_is_resumed(tmp_path, undist
     assert not list(storage.partial_of(output).rglob(".tmp-*"))
     monkeypatch.undo()
     run(output, make_plan())
-    assert tree(output) == undisturbed
+    assert hashes(output) == undisturbed
 
 
 def test_seal_says_what_is_missing_and_may_be_repeated(tmp_path, undisturbed):
@@ -285,7 +277,7 @@ def test_seal_says_what_is_missing_and_may_be_repeated(tmp_path, undisturbed):
     assert reopen(output).seal(finish)
     assert reopen(output) is None
     assert reopen(storage.partial_of(output)) is None
-    assert tree(output) == undisturbed
+    assert hashes(output) == undisturbed
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "a\\b", "x.partial", "a\0b", "y" * 300])

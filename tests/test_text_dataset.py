@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from actlab.backends.gpt import EOS, Recipe, train_tokenizer
+from actlab.backends.bpe import EOS, train_tokenizer
 from actlab.backends.token_count import TokenCounter, find_tokenizer, special_prefix, tokenizer_sha256
 from actlab.formats.tokens import map_ends, map_tokens, read_token_folder
 from actlab.ground.errors import ActlabError, ConfigError, DataError
@@ -35,7 +35,7 @@ TEXTS = [
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return train_tokenizer(TEXTS * 5, Recipe(vocab_size=330))
+    return train_tokenizer(TEXTS * 5, 330)
 
 
 @pytest.fixture(scope="session")
@@ -134,7 +134,7 @@ def test_a_tokenizer_of_another_kind_is_asked_itself(kind):
 def test_the_hash_survives_saving_and_tells_tokenizers_apart(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "t")
     assert tokenizer_sha256(find_tokenizer(str(tmp_path / "t"))) == tokenizer_sha256(tokenizer)
-    other = train_tokenizer(TEXTS, Recipe(vocab_size=331))
+    other = train_tokenizer(TEXTS, 331)
     assert tokenizer_sha256(other) != tokenizer_sha256(tokenizer)
 
 

@@ -1,6 +1,5 @@
 """run-data-gen: a dataset of weights is what it claims to be, and the same however it was made."""
 
-import hashlib
 import json
 import os
 import random
@@ -24,6 +23,7 @@ from actlab.ground.options import identity_of, options_of
 from actlab.weights.compute import judge
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
 from actlab.weights.config.networks import ModelSettings
+from tests.folders import hashes
 from tests.tiny_weights import make, settings
 
 ROOT = Path(__file__).parent.parent
@@ -36,11 +36,6 @@ def made(tmp_path_factory):
     assert (done.n_examples, done.is_sealed, done.n_dropped) == (6, True, 0)
     assert max(spec["n_parameters"] for spec in WeightsDataset(done.path).specs()) <= 241, "not a tiny dataset"
     return done.path
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def as_yaml(folder: Path, **changes) -> Path:

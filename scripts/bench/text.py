@@ -52,8 +52,9 @@ N_LIST_BATCHES = 20
 
 def sentences(n: int) -> list[str]:
     """Sentences of the text that ships with actlab, over and over."""
-    corpus = importlib.resources.files("actlab.backends").joinpath("tiny_corpus.txt").read_text("utf-8")
-    found = [one.strip() for one in re.split(r"(?<=[.?!])\s+", corpus) if one.strip()]
+    lines = importlib.resources.files("actlab.backends").joinpath("tiny_text.jsonl").read_text("utf-8").splitlines()
+    texts = [json.loads(line) for line in lines]
+    found = [one.strip() for text in texts for one in re.split(r"(?<=[.?!])\s+", text) if one.strip()]
     return [found[k % len(found)] for k in range(n)]
 
 

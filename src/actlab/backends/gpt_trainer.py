@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from actlab.backends.gpt import Recipe
 from actlab.ground.seeds import derive_seed
 
 _BETAS = (0.9, 0.95)
@@ -32,11 +31,8 @@ class Shape(NamedTuple):
     """Of a Llama's MLP; 8/3 of the width, rounded up to a multiple of 64, where it is not said."""
 
 
-_TINY = Recipe()
 SHAPES = {
-    "tiny": Shape(
-        _TINY.hidden_size, _TINY.num_hidden_layers, _TINY.num_attention_heads, intermediate=_TINY.intermediate_size
-    ),
+    "tiny": Shape(128, 6, 4, intermediate=256),
     "small": Shape(384, 6, 6),
     "medium": Shape(512, 8, 8),
     "large": Shape(768, 12, 12),

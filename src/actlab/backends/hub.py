@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actlab.backends import gpt
+from actlab.backends import tiny
 from actlab.ground.errors import ActlabError, ConfigError, ModelError, scrubbed
 from actlab.ground.manifest import sha256_of
 
@@ -38,10 +38,10 @@ def find_model(name: str, revision: str | None = None, *, weights: bool = True, 
     Raises:
         ModelError: There is none.
     """
-    if revision is not None and (name == gpt.TINY or Path(os.path.expanduser(name)).is_dir()):
+    if revision is not None and (name == tiny.TINY or Path(os.path.expanduser(name)).is_dir()):
         raise ConfigError(f"--revision is for hub models, and {name} is none", hint="leave --revision away")
-    if name == gpt.TINY:
-        return ModelFolder(name, gpt.tiny_folder())
+    if name == tiny.TINY:
+        return ModelFolder(name, tiny.tiny_folder())
     path = Path(os.path.expanduser(name))
     if path.is_dir():
         if not (path / "config.json").is_file():

@@ -13,7 +13,7 @@ from typing import Any
 import regex
 from tokenizers import Tokenizer
 
-from actlab.backends import gpt
+from actlab.backends import tiny
 from actlab.backends.hub import ModelFolder, fetch
 from actlab.backends.models import load_tokenizer
 from actlab.ground.errors import ModelError
@@ -45,7 +45,7 @@ def find_tokenizer(name: str) -> Any:
     Raises:
         ModelError: There is none.
     """
-    path = gpt.tiny_folder() if name == gpt.TINY else Path(os.path.expanduser(name))
+    path = tiny.tiny_folder() if name == tiny.TINY else Path(os.path.expanduser(name))
     if not path.is_dir():
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise ModelError(f"there is no folder {name}", hint="give --tokenizer a folder with a tokenizer.json")

@@ -14,6 +14,7 @@ import click
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.options import command, execution
 
+_MODEL = "actlab/tiny"
 _SAMPLES = ("Datasets/SPDatasets/SP_sample.jsonl", "Datasets/Sentences/caring.csv", "configs/run_data_gen_quick.yaml")
 
 
@@ -25,7 +26,7 @@ class DemoConfig:
     """The folder for everything that is made. What an earlier demo finished there is kept."""
     tokens: int = execution(60_000)
     """Tokens of text to generate; more make a better model, and take longer."""
-    steps: int = execution(250)
+    steps: int = execution(300)
     """Training steps of the small GPT."""
 
 
@@ -50,6 +51,7 @@ def demo(config: DemoConfig) -> None:
     """Run the whole chain offline: text, a GPT, activations, an SAE, features, a probe, networks' weights.
 
     Under five minutes on two cores. Each step's command is printed as one could type it, each result verified.
+    The model of the chain is actlab/tiny, trained when it is first wanted; the GPT is a student in its tokens.
     Run it in actlab's own folder, where the sample datasets are.
     """
     if config.tokens < 20_000 or config.steps < 1:
@@ -69,29 +71,35 @@ def _steps(root: Path, tokens: int, steps: int) -> list[Step]:
         str(root / name) for name in ("h3_to_concept.npz", "probe", "sig.json", "weights")
     )
     samples, sentences, networks = _SAMPLES
-    dump = str(root / "activations" / "gpt" / "SP_sample")
+    dump = str(root / "activations" / "actlab_tiny" / "SP_sample")
+    of_tiny = ["--model", _MODEL]
+    in_its_tokens = ["--tokenizer", _MODEL]
     half = str(tokens // 2)
     of_networks = ["--config-path", networks]
     small = ["--set", f"signature.dataset_path={sig}", "--set", "dataset.output_dataset_length=40", "--output", weights]
     selection = ["--rows", "mean", "--min-pearson", "0.2", "--min-tpr", "0.2"]
     return [
-        Step("text", ["generate-text", "simple recipes", "--tokens", str(tokens), "--output", text], text),
+        Step(
+            "text",
+            ["generate-text", "simple recipes", "--tokens", str(tokens), *in_its_tokens, "--output", text],
+            text,
+        ),
         Step("refined text", ["refine-text", text, "--tokens", half, "--output", refined], refined),
-        Step("tokens", ["tokenize-text", refined, "--output", tokenised], tokenised),
-        Step("a small GPT", ["train-gpt", tokenised, "--steps", str(steps), "--output", gpt], gpt),
+        Step("tokens", ["tokenize-text", refined, *in_its_tokens, "--output", tokenised], tokenised),
+        Step("a small GPT", ["train-gpt", tokenised, "--steps", str(steps), "--batch-size", "4", "--output", gpt], gpt),
         Step(
             "activations",
-            ["extract-activations", "--model", gpt, "--dataset", samples, "--output", str(root / "activations")],
+            ["extract-activations", *of_tiny, "--dataset", samples, "--output", str(root / "activations")],
             dump,
         ),
         Step(
             "SAEs",
-            ["train-sae", "--model", gpt, "--input", samples, "--layers", "1,3", "--n-steps", "100", "--output", saes],
+            ["train-sae", *of_tiny, "--input", samples, "--layers", "1,3", "--n-steps", "100", "--output", saes],
             saes,
         ),
         Step(
             "features",
-            ["compute-features", "--model", gpt, "--input", sentences, "--sae", saes, "--output", features],
+            ["compute-features", *of_tiny, "--input", sentences, "--sae", saes, "--output", features],
             features,
         ),
         Step("a split", ["split", "--input", sentences, "--output", split]),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from actlab.backends.servers.calls import ServerError
-from actlab.backends.servers.environment import ollama_url, read_environment
-from actlab.backends.servers.server import Server, ollama_server
+from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.server import Server, server_of
 from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError
@@ -135,17 +135,10 @@ class DataRefiner:
     ) -> None:
         """Take the student's tokenizer, loaded or by name, for texts of unknown length; without one, words count.
 
-        A judge is waited for as its hardware suggests: other `timeouts` than "auto" are refused.
-
         Raises:
-            ConfigError: `timeouts` is another one.
             ModelError: There is no such tokenizer.
         """
-        if timeouts != "auto":
-            raise ConfigError(
-                f"a judge has no time-out preset {timeouts!r}", hint="set TEXT2GPT1_OLLAMA_TIMEOUT_PRESET instead"
-            )
-        self._prompt, self._ollama_host = prompt, ollama_host
+        self._prompt, self._ollama_host, self._timeouts = prompt, ollama_host, timeouts
         named = isinstance(tokenizer, str | os.PathLike)
         self._tokenizer = find_tokenizer(os.fspath(tokenizer)) if named else tokenizer
 
@@ -182,7 +175,8 @@ class DataRefiner:
         if model is None:
             yield None
             return
-        config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host)
+        timeouts = self._timeouts
+        config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host, timeout_preset=timeouts)
         with (
             tempfile.TemporaryDirectory() as temporary,
             asked(config, self._prompt, Path(temporary) / "judge.jsonl") as judge,
@@ -191,8 +185,7 @@ class DataRefiner:
 
 
 def _ollama(model: str, host: str | None, timeouts: Timeouts) -> Server:
-    base_url = None if host is None else ollama_url(host)
-    return ollama_server(model, environment=read_environment(os.environ), base_url=base_url, preset=timeouts)
+    return server_of("ollama", model, environment=read_environment(os.environ), base_url=host, preset=timeouts)
 
 
 def _count_words(text: str) -> int:

@@ -7,7 +7,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from actlab.backends.gpt import Recipe, train_tokenizer
+from actlab.backends.bpe import train_tokenizer
 from actlab.backends.servers.environment import read_environment
 from actlab.backends.servers.server import Server, server_of
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
@@ -18,7 +18,7 @@ from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.templates.engine import Compiled, compile_grammar
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.plan import GrammarFacts, describe_grammar
-from actlab.text.templates.read import domain_grammar, read_grammar
+from actlab.text.templates.read import domain_path, read_grammar
 
 _TOKENIZER_DOCUMENTS = 2000
 """Template documents that a tokenizer is trained on, some 100,000 words' worth of pieces."""
@@ -34,7 +34,8 @@ class Source:
         self.config = config
         self._given = tokenizer
         self.detected: Detected | None = None
-        self.grammar = self._grammar()
+        self.grammar_path = self._grammar_path()
+        self.grammar: Grammar = read_grammar(self.grammar_path)
         self.compiled: Compiled = compile_grammar(self.grammar, config.prompt)
 
     @property
@@ -59,7 +60,7 @@ class Source:
         if self.config.tokenizer is not None:
             return find_tokenizer(self.config.tokenizer)
         texts = [self.compiled.generate(self.config.seed, k).text for k in range(_TOKENIZER_DOCUMENTS)]
-        return train_tokenizer(texts, Recipe(vocab_size=self.config.vocab_size))
+        return train_tokenizer(texts, self.config.vocab_size)
 
     @property
     def tokenizer_name(self) -> str:
@@ -89,9 +90,7 @@ class Source:
 
     def inputs(self) -> list[dict[str, Any]]:
         """Return the manifest's entries for what is read."""
-        entries = []
-        if self.config.grammar is not None:
-            entries.append(file_entry("grammar", Path(self.config.grammar).expanduser()))
+        entries = [file_entry("grammar", self.grammar_path)]
         if self.config.tokenizer is not None:
             sha256 = tokenizer_sha256(self.tokenizer)
             entries.append({"role": "tokenizer", "name": self.tokenizer_name, "sha256": sha256})
@@ -109,11 +108,11 @@ class Source:
             preset=config.timeout_preset,
         )
 
-    def _grammar(self) -> Grammar:
+    def _grammar_path(self) -> Path:
         config = self.config
         if config.grammar is not None:
-            return read_grammar(Path(config.grammar).expanduser())
+            return Path(config.grammar).expanduser()
         if config.domain != "auto":
-            return domain_grammar(config.domain)
+            return domain_path(config.domain)
         self.detected = detect_domain(config.prompt)
-        return domain_grammar(self.detected.domain)
+        return domain_path(self.detected.domain)

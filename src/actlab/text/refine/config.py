@@ -37,6 +37,8 @@ class RefineConfig(CommonOptions):
     """What the judge's server speaks."""
     base_url: str | None = execution(None)
     """The judge's server; for Ollama the default is OLLAMA_HOST or this machine."""
+    timeout_preset: Literal["auto", "gpu", "cpu"] = execution("auto")
+    """How long to wait for the judge; auto sees where the model lies after loading it."""
     plots: bool = True
     """Draw the report."""
     export: Literal["text2gpt"] | None = execution(None)

@@ -84,8 +84,9 @@ def _server(config: RefineConfig) -> Server:
     """Return the judge's server, its model loaded, with the limits for judging."""
     environment = read_environment(os.environ)
     assert config.judge is not None
-    server = server_of(config.judge_api, config.judge, environment=environment, base_url=config.base_url)
+    preset = config.timeout_preset
+    server = server_of(config.judge_api, config.judge, environment=environment, base_url=config.base_url, preset=preset)
     server = server.known(server.preflight())
     warmth = server.warm_up()
     log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
-    return server.limited(limits_for("auto", environment, on_gpu=warmth.on_gpu).for_evaluation())
+    return server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())

@@ -23,9 +23,8 @@ def domains() -> list[str]:
     return sorted(path.stem for path in GRAMMARS.glob("*.yaml"))
 
 
-@cache
-def domain_grammar(domain: str) -> Grammar:
-    """Return the grammar that ships for a domain.
+def domain_path(domain: str) -> Path:
+    """Return the file of the grammar that ships for a domain.
 
     Raises:
         ConfigError: There is none.
@@ -33,7 +32,17 @@ def domain_grammar(domain: str) -> Grammar:
     if domain not in (known := domains()):
         otherwise = f"use one of {', '.join(known)}, or give your own with --grammar"
         raise ConfigError(f"there is no domain {domain!r}", hint=did_you_mean(domain, known, otherwise=otherwise))
-    return read_grammar(GRAMMARS / f"{domain}.yaml")
+    return GRAMMARS / f"{domain}.yaml"
+
+
+@cache
+def domain_grammar(domain: str) -> Grammar:
+    """Return the grammar that ships for a domain.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    return read_grammar(domain_path(domain))
 
 
 def read_grammar(path: Path) -> Grammar:

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.backends import gpt
+from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import find_tokenizer, tokenizer_sha256
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
 from actlab.ground.manifest import file_entry
@@ -91,8 +91,7 @@ def _make(config: TokenizeConfig, documents: Path, tokenizer: Any, dataset: Stag
     """Write the dataset's files."""
     source = _read(config, documents)
     if tokenizer is None:
-        recipe = gpt.Recipe(vocab_size=config.vocab_size)
-        tokenizer = gpt.train_tokenizer(source.texts("train"), recipe)  # what is held out decides nothing
+        tokenizer = train_tokenizer(source.texts("train"), config.vocab_size)  # what is held out decides nothing
     with progress("tokenising", total=len(source.is_val), unit="document", quiet=config.quiet) as more:
         streams = TokenFiles(source, encoder_of(tokenizer), more)
 
