@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 EXIT_DROPPED = 3
+EXIT_INTERRUPTED = 130
 
 log = logging.getLogger("actlab")
 

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -11,11 +12,21 @@ from typing import NamedTuple
 
 import click
 
+from actlab.cli.common import EXIT_DROPPED, EXIT_INTERRUPTED
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.options import command, execution
 
 _MODEL = "actlab/tiny"
 _SAMPLES = ("Datasets/SPDatasets/SP_sample.jsonl", "Datasets/Sentences/caring.csv", "configs/run_data_gen_quick.yaml")
+_COUNTS = {
+    "n_documents": "documents",
+    "n_tokens": "tokens",
+    "n_parameters": "parameters",
+    "n_sentences": "sentences",
+    "n_passing": "features pass",
+    "n_examples": "examples",
+}
+"""What metadata counts, and how the table calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +150,15 @@ def _run(step: Step) -> Done:
 def _type(arguments: list[str]) -> None:
     click.echo(f"$ actlab {shlex.join(arguments)}", err=True)
     ended = subprocess.run([sys.executable, "-m", "actlab", *arguments], stdout=sys.stderr, check=False)
-    if ended.returncode < 0 or ended.returncode == 130:
+    if ended.returncode in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt
-    if ended.returncode not in (0, 3):
+    if ended.returncode < 0:
+        killed = signal.Signals(-ended.returncode).name
+        raise StorageError(
+            f"actlab {arguments[0]} was ended by {killed}",
+            hint="see that there is memory enough; run the demo again to go on",
+        )
+    if ended.returncode not in (0, EXIT_DROPPED):
         raise StorageError(f"actlab {arguments[0]} failed", hint="its error is above; run the demo again to go on")
 
 
@@ -158,9 +175,13 @@ def _size_of(step: Step) -> str:
         return step.arguments[-1]
     metadata = Path(step.made) / "metadata.json"
     counts = json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {}
-    names = ("n_documents", "n_tokens", "n_parameters", "n_sentences", "n_examples")
-    known = [f"{counts[name]} {name.removeprefix('n_')}" for name in names if isinstance(counts.get(name), int)]
+    known = [f"{_total(counts[name])} {what}" for name, what in _COUNTS.items() if name in counts]
     return ", ".join([step.made, *known])
+
+
+def _total(count: int | dict[str, int]) -> int:
+    """Return a count that may be told by kinds, with or without their total."""
+    return count if isinstance(count, int) else count.get("total", sum(count.values()))
 
 
 def _probe_found(folder: Path) -> str:

@@ -25,10 +25,10 @@ from actlab.cli import (
     tokens,
     weights,
 )
+from actlab.cli.common import EXIT_INTERRUPTED
 from actlab.ground.errors import ActlabError, did_you_mean, scrubbed
 
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 class Group(click.Group):
