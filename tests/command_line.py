@@ -3,12 +3,13 @@
 import contextlib
 import logging
 import os
+import random
 import signal
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -26,6 +27,23 @@ def run_apart(*arguments: object, cwd: Path | None = None, **options) -> subproc
     return subprocess.run(
         actlab_command(*arguments), capture_output=True, text=True, cwd=cwd, check=False, timeout=120, **options
     )
+
+
+def kill_often(command: list[str], longest_s: tuple[float, float], finished: Callable[[], None], n: int = 20) -> None:
+    """Start a command until it was killed n times, each after a time within bounds; `finished` hears of early ends."""
+    draw = random.Random(0)
+    killed = 0
+    while killed < n:
+        process = subprocess.Popen(command, start_new_session=True)
+        try:
+            process.wait(timeout=draw.uniform(*longest_s))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            killed += 1
+            continue
+        assert process.returncode == 0
+        finished()
 
 
 def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:

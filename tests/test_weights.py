@@ -1,9 +1,7 @@
 """run-data-gen: a dataset of weights is what it claims to be, and the same however it was made."""
 
 import json
-import os
-import random
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -23,6 +21,7 @@ from actlab.ground.options import identity_of, options_of
 from actlab.weights.compute import judge
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
 from actlab.weights.config.networks import ModelSettings
+from tests.command_line import kill_often
 from tests.folders import hashes
 from tests.tiny_weights import make, settings
 
@@ -535,20 +534,12 @@ def test_killed_twenty_times_it_gives_the_same_bytes(made, tmp_path):
     config = as_yaml(tmp_path, **{"pipeline.checkpoint_interval": 3})
     command = [Path(sys.executable).with_name("actlab"), "run-data-gen", "--config-path", config, "--quiet"]
     command += ["--workers", "4"]
-    draw = random.Random(0)
-    killed = 0
-    while killed < 20:
-        run = subprocess.Popen(command, start_new_session=True)
-        try:
-            run.wait(timeout=draw.uniform(1.5, 6))
-        except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)
-            run.wait()
-            killed += 1
-            continue
-        assert run.returncode == 0
+
+    def compare() -> None:
         assert hashes(tmp_path / "out") == hashes(made)
-        subprocess.run(["rm", "-r", tmp_path / "out"], check=True)
+        shutil.rmtree(tmp_path / "out")
+
+    kill_often(command, (1.5, 6), compare)
     for part in ("3/3", "1/3", "2/3"):
         subprocess.run([*command, "--part", part], check=True)
     assert hashes(tmp_path / "out") == hashes(made)

@@ -78,5 +78,6 @@ def _gpt_as_text(plan: "PlannedGpt") -> str:
         f"{plan.path}\n"
         f"  {total:,} parameters: {embeddings:,} in embeddings, {blocks:,} in blocks\n"
         f"  {plan.n_steps} steps, {plan.n_epochs:.1f} epochs of {plan.n_train_tokens} tokens\n"
-        f"  about {format_bytes(plan.bytes_to_write)} to write"
+        f"  about {format_bytes(plan.bytes_to_write)} to write, and up to {format_bytes(plan.checkpoint_bytes)}"
+        " of checkpoints while it trains"
     )

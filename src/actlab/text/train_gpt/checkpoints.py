@@ -2,19 +2,32 @@
 
 One training is one unit of work: the folder is published whole from the last state. Checkpoints are no units
 of it, since a unit's files are part of the dataset and these go; so they lie outside `.partial`, each written
-under a temporary name, flushed and renamed, and a kill at any moment leaves the newest whole one.
+under a temporary name, flushed and renamed, and a kill at any moment leaves the newest whole one. A name holds
+the hash of its file, so a damaged one is noticed. Whatever else lies in the folder is somebody's, and stays.
 """
 
-import shutil
+import contextlib
+import hashlib
+import io
+import logging
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from actlab.ground.errors import StorageError, foreign_errors
+from actlab.ground.errors import StorageError
+from actlab.ground.manifest import sha256_of
 from actlab.ground.storage import storage_errors, write_file
+from actlab.ground.storage.files import TEMPORARY
+
+log = logging.getLogger("actlab")
 
 _KEPT = 2
+MOST_AT_ONCE = _KEPT + 1
+"""A new one is there before the oldest goes."""
+_NAME = re.compile(r"[0-9a-f]{12}-step_\d{10}-[0-9a-f]{16}\.pt")
+_HALF = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-" + _NAME.pattern)
 
 
 class Checkpoints:
@@ -25,32 +38,37 @@ class Checkpoints:
         self._run = fingerprint[:12]
 
     def load(self, *, overwrite: bool) -> dict[str, Any] | None:
-        """Return the newest state, or None where there is none.
+        """Return the newest state that is as it was saved, or None where there is none.
+
+        Damaged ones and those that were never finished are removed.
 
         Raises:
             StorageError: Those that are there are of other settings, and `overwrite` does not discard them.
         """
-        others = [path for path in self.folder.glob("*.pt") if not path.name.startswith(self._run)]
+        own = self._own()
+        others = [path for path in self._named(_NAME) if path not in own]
         if others and not overwrite:
             raise StorageError(
                 f"{self.folder} holds a training that was begun with other settings or inputs",
                 hint="finish it with its own settings, choose another --output, or give --overwrite to discard it",
             )
         with storage_errors(self.folder):
-            for path in others:
+            for path in [*others, *self._named(_HALF)]:
                 path.unlink()
-        own = self._own()
+            while own and not _is_whole(own[-1]):
+                log.warning("%s is damaged: going on from the one before it, or from the start", own[-1])
+                own.pop().unlink()
         if not own:
             return None
-        hint = f"remove {own[-1]} to go on from the one before it"
-        with foreign_errors(f"cannot read {own[-1]}", hint=hint, kind=StorageError):
-            state: dict[str, Any] = torch.load(own[-1], map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(own[-1], map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep a state, and forget the older ones."""
-        path = self.folder / f"{self._run}-step_{state['step']:08d}.pt"
-        write_file(path, lambda file: torch.save(state, file))
+        buffer = io.BytesIO()  # torch tells what a disk refuses in words of its own
+        torch.save(state, buffer)
+        digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        write_file(self.folder / f"{self._run}-step_{state['step']:010d}-{digest[:16]}.pt", buffer.getvalue())
         with storage_errors(self.folder):
             for old in self._own()[:-_KEPT]:
                 old.unlink()
@@ -60,8 +78,15 @@ class Checkpoints:
         with storage_errors(self.folder):
             for path in self._own():
                 path.unlink()
-            if self.folder.is_dir() and not any(path.suffix == ".pt" for path in self.folder.iterdir()):
-                shutil.rmtree(self.folder)
+        with contextlib.suppress(OSError):  # it is not empty, not there, or a link
+            self.folder.rmdir()
 
     def _own(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{self._run}-step_*.pt"))
+        return sorted(path for path in self._named(_NAME) if path.name.startswith(self._run))
+
+    def _named(self, pattern: re.Pattern[str]) -> list[Path]:
+        return [path for path in self.folder.glob("*") if pattern.fullmatch(path.name)]
+
+
+def _is_whole(path: Path) -> bool:
+    return path.stem.endswith(sha256_of(path)[:16])

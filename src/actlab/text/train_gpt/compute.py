@@ -11,10 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from actlab.backends.gpt_trainer import Schedule, next_token_loss, train_step
+from actlab.ground.errors import ModelError
 from actlab.ground.seeds import derive_seed
 from actlab.text.dataset import Batch
 
 _TEMPERATURE = 0.8
+_MOST_LOSS = 700.0
+"""A guess among all ids costs some 10 nats; from 710 on the perplexity is no floating-point number."""
 
 
 class Look(NamedTuple):
@@ -38,6 +41,8 @@ class Run:
     losses: list[float] = field(default_factory=list)
     """Of every step, in nats a target."""
     looks: list[Look] = field(default_factory=list)
+    made_on: list[dict[str, str]] = field(default_factory=list)
+    """The kinds of machine that trained it."""
 
     def state(self) -> dict[str, Any]:
         """Return what is needed to go on, as `torch.load(weights_only=True)` takes it."""
@@ -47,6 +52,7 @@ class Run:
             "step": self.step,
             "losses": self.losses,
             "looks": [list(look) for look in self.looks],
+            "made_on": self.made_on,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -56,10 +62,15 @@ class Run:
         self.step = state["step"]
         self.losses = list(state["losses"])
         self.looks = [Look(*look) for look in state["looks"]]
+        self.made_on = list(state["made_on"])
 
 
 def train(run: Run, batches: Iterable[Batch], schedule: Schedule, device: torch.device) -> Iterator[float]:
-    """Take the steps that are left, one each time the next loss is asked for."""
+    """Take the steps that are left, one each time the next loss is asked for.
+
+    Raises:
+        ModelError: The training diverged.
+    """
     every = iter(batches)
     while run.step < schedule.n_steps:
         batch = next(every)
@@ -68,33 +79,55 @@ def train(run: Run, batches: Iterable[Batch], schedule: Schedule, device: torch.
             *(run.model, run.optimizer, batch.input.to(device), batch.target.to(device)), rate=schedule.rate(run.step)
         )
         run.step += 1
+        _refuse_divergence(loss)
         run.losses.append(loss)
         yield loss
 
 
 @torch.no_grad()
 def validation_loss(model: Any, batches: Iterable[Batch], device: torch.device) -> float:
-    """Return the mean loss over all targets of some batches, in nats."""
+    """Return the mean loss over all targets of some batches, in nats.
+
+    Raises:
+        ModelError: The training diverged.
+    """
     model.eval()
     total, n = 0.0, 0
     for batch in batches:
         target_bt = batch.target.to(device)
         total += float(next_token_loss(model, batch.input.to(device), target_bt, reduction="sum"))
         n += int((batch.target >= 0).sum())
+    _refuse_divergence(total / n)
     return total / n
+
+
+def _refuse_divergence(loss: float) -> None:
+    if not loss < _MOST_LOSS:  # which NaN is not either
+        raise _divergence(f"the loss is {loss:.4g}")
+
+
+def _divergence(seen: str) -> ModelError:
+    hint = "give a lower --learning-rate, and --overwrite to discard this training"
+    return ModelError(f"the training diverged: {seen}", hint=hint)
 
 
 @torch.no_grad()
 def sample(
     model: Any, prefix_ids: list[int], eos_id: int, *, n_tokens: int, most_positions: int, seed: int
 ) -> list[int]:
-    """Return the ids of a text that a model goes on with, up to its EOS."""
+    """Return the ids of a text that a model goes on with, up to its EOS.
+
+    Raises:
+        ModelError: The training diverged.
+    """
     model.eval()
     draw = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
     ids = list(prefix_ids)
     for _ in range(n_tokens):
         logits = model(input_ids=torch.tensor([ids[-most_positions:]], device=device), use_cache=False).logits[0, -1]
+        if not logits.isfinite().all():
+            raise _divergence("the model's predictions are no numbers")
         chosen = int(torch.multinomial(_probabilities(logits), 1, generator=draw))
         if chosen == eos_id:
             break

@@ -24,12 +24,12 @@ from actlab.backends.threads import one_thread
 from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
-from actlab.ground.storage import SINGLE, Plan, Staging, finish_single, output_of, refuse_others, stage
+from actlab.ground.storage import SINGLE, Plan, Staging, output_of, refuse_others, stage
 from actlab.ground.units import Part
-from actlab.text.train_gpt.checkpoints import Checkpoints
+from actlab.text.train_gpt.checkpoints import MOST_AT_ONCE, Checkpoints
 from actlab.text.train_gpt.compute import Look, Run, sample, sample_seeds, train, validation_loss
 from actlab.text.train_gpt.config import TrainGptConfig
-from actlab.text.train_gpt.sink import KIND, gpt_files, metadata_of
+from actlab.text.train_gpt.sink import KIND, finish, gpt_files, metadata_of
 from actlab.text.train_gpt.source import (
     Source,
     count_steps,
@@ -43,6 +43,8 @@ log = logging.getLogger("actlab")
 
 _ROTARY_REACH = 4
 """A Llama's longest input, in training contexts: rotary positions go on past it, with worse predictions."""
+_COPIES = 3
+"""A checkpoint is so many times the model's size: AdamW keeps two means for every number."""
 
 
 class TrainedGpt(NamedTuple):
@@ -65,6 +67,8 @@ class PlannedGpt(NamedTuple):
     n_steps: int
     n_epochs: float
     bytes_to_write: int
+    checkpoint_bytes: int
+    """Of all checkpoints that lie there at a time; they are gone in the end."""
 
 
 class _Job:
@@ -116,8 +120,9 @@ def train_gpt(config: TrainGptConfig) -> TrainedGpt:
         for unit in dataset.missing():
             run = _train(job, checkpoints, dataset)
             metadata = metadata_of(run, job.source, config, plan)
-            dataset.commit(unit, gpt_files(run.model, job.source.tokenizer), {"metadata": metadata})
-        dataset.seal(finish_single)
+            record = {"metadata": metadata, "made_on": run.made_on}
+            dataset.commit(unit, gpt_files(run.model, job.source.tokenizer), record)
+        dataset.seal(finish)
         checkpoints.remove()
     made = read_json(job.output / METADATA)
     total = made["n_parameters"]["total"]
@@ -132,8 +137,17 @@ def plan_gpt_training(config: TrainGptConfig) -> PlannedGpt:
     with torch.device("meta"):
         counts = count_parameters(job.new_model())
     n_steps = job.schedule.n_steps
-    n_epochs = n_steps / steps_an_epoch(job.source, config.batch_size)
-    return PlannedGpt(job.output, counts, job.source.train.facts.n_tokens["train"], n_steps, n_epochs, 4 * counts.total)
+    n_bytes = 4 * counts.total
+    n_checkpoints = min(MOST_AT_ONCE, (n_steps - 1) // config.checkpoint_every)
+    return PlannedGpt(
+        job.output,
+        counts,
+        n_train_tokens=job.source.train.facts.n_tokens["train"],
+        n_steps=n_steps,
+        n_epochs=n_steps / steps_an_epoch(job.source, config.batch_size),
+        bytes_to_write=n_bytes,
+        checkpoint_bytes=n_checkpoints * _COPIES * n_bytes,
+    )
 
 
 def _train(job: _Job, checkpoints: Checkpoints, dataset: Staging) -> Run:
@@ -144,6 +158,9 @@ def _train(job: _Job, checkpoints: Checkpoints, dataset: Staging) -> Run:
     if state is not None:
         run.restore(state)
         log.info("goes on from step %d of %d", run.step, n_steps)
+    here = environment(job.device)
+    if here not in run.made_on:
+        run.made_on.append(here)
     _tell_size(run.model, job)
     start, first = time.monotonic(), run.step
     batches = training_batches(job.source, config, run.step)
@@ -161,7 +178,7 @@ def _train(job: _Job, checkpoints: Checkpoints, dataset: Staging) -> Run:
                 draw.look(run.looks[-1])
             if not is_last and run.step % config.checkpoint_every == 0:
                 checkpoints.save(run.state())
-    dataset.log({"steps": [first, run.step], "train_s": round(time.monotonic() - start, 3), **environment(job.device)})
+    dataset.log({"steps": [first, run.step], "train_s": round(time.monotonic() - start, 3), **here})
     return run
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from actlab.backends.gpt_trainer import count_parameters
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.token_count import saved_tokenizer
-from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
+from actlab.ground.manifest import METADATA
+from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging
 from actlab.text.train_gpt.compute import Run
 from actlab.text.train_gpt.config import TrainGptConfig
 from actlab.text.train_gpt.source import Source, steps_an_epoch
@@ -52,6 +53,12 @@ def metadata_of(run: Run, source: Source, config: TrainGptConfig, plan: Plan) ->
         "format_version": FORMAT_VERSION,
         "fingerprint": plan.fingerprint,
     }
+
+
+def finish(staging: Staging) -> Finish:
+    """Return the folder's metadata, and the kinds of machine that trained the model."""
+    (record,) = staging.records()
+    return Finish([], {METADATA: record["metadata"]}, {"made_on": record["made_on"]})
 
 
 def curve(run: Run) -> Iterator[list[float | None]]:
