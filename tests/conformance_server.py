@@ -35,7 +35,8 @@ class Fault:
 
     kind: str
     """slow (before the first token), stall, eof, error_line, torn, reset (after some tokens), drop (before any
-    byte), thinking, empty, or status."""
+    byte), thinking, empty, flood (the message without end), status, page (the message as it is, whatever it is), or
+    of OpenAI's API ended_close, ended_reset and ended_stall (after the reason to stop, before the count)."""
     after: int = 0
     delay_s: float = 0.0
     status: int = 500
@@ -75,8 +76,16 @@ class Conformance:
     token_delay_s: float = 0.0
     http: str = "HTTP/1.1"
     models_status: int = 200
+    models_delay_s: float = 0.0
+    close: bool = False
+    """Whether each connection ends with its first answer, which says so."""
+    size_vram: int = 0
+    capabilities: tuple[str, ...] = ("completion",)
+    pages: dict[str, str | tuple[int, str]] = field(default_factory=dict)
+    """By path: what is answered instead, with status 200 or another."""
     faults: dict[str, list[Fault]] = field(default_factory=dict)
-    """By prompt: the first is taken by the first request, and so on."""
+    """By prompt, which is "" where the model is only to be loaded: the first is taken by the first request, and so
+    on."""
     always: Fault | None = None
     fault_of: Callable[[str, int], Fault | None] = lambda prompt, nth: None
     """By prompt and how often it was asked before."""
@@ -157,8 +166,12 @@ class Handler(BaseHTTPRequestHandler):
                 "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "x"}],
             },
         }
+        if self.path == "/v1/models":
+            self.pause(self.state.models_delay_s)
         if self.path == "/":
             self.send(200, b"Ollama is running", "text/plain")
+        elif self.path in self.state.pages:
+            self.page()
         elif self.path == "/v1/models" and self.state.models_status != 200:
             self.send_json(self.state.models_status, {"detail": "Internal Server Error"})
         elif self.path in answers:
@@ -182,6 +195,8 @@ class Handler(BaseHTTPRequestHandler):
             body = json.loads(content) if content else None
         except ValueError as error:
             return self.fail(400, str(error))
+        if self.path in self.state.pages:
+            return self.page()
         if self.path not in routes:
             return self.send(404, b"404 page not found", "text/plain")
         if body is None:
@@ -202,6 +217,11 @@ class Handler(BaseHTTPRequestHandler):
             self.ending()
         return None
 
+    def page(self) -> None:
+        planned = self.state.pages[self.path]
+        status, text = (200, planned) if isinstance(planned, str) else planned
+        self.send(status, text.encode(), "text/html")
+
     def ending(self) -> None:
         """Count this request as over: before its last byte, for after that the client may send the next."""
         with self.state.lock:
@@ -215,7 +235,12 @@ class Handler(BaseHTTPRequestHandler):
                 "details": details}  # fmt: skip
 
     def running(self) -> dict[str, Any]:
-        one = {**self.described(), "expires_at": "2035-01-01T00:00:00Z", "size_vram": 0, "context_length": 2048}
+        one = {
+            **self.described(),
+            "expires_at": "2035-01-01T00:00:00Z",
+            "size_vram": self.state.size_vram,
+            "context_length": 2048,
+        }
         return {"models": [one] if self.state.loaded is not None else []}
 
     def has(self, body: dict[str, Any]) -> bool:
@@ -232,7 +257,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.has(body):
             answer = {"modelfile": "", "parameters": "", "template": "", "details": self.described()["details"]}
             answer["model_info"] = {"general.architecture": "llama", "llama.context_length": 4096}
-            answer |= {"capabilities": ["completion"], "modified_at": "2025-01-01T00:00:00Z"}
+            answer |= {"capabilities": list(self.state.capabilities), "modified_at": "2025-01-01T00:00:00Z"}
             self.send_json(200, answer)
 
     def pull(self, body: dict[str, Any]) -> None:
@@ -258,6 +283,9 @@ class Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][-1]["content"] if chat else body.get("prompt") or ""
         started = time.monotonic()
         if not prompt:
+            for fault in self.state.faults.get("", [])[:1]:
+                self.state.faults[""].pop(0)
+                return self.send_json(fault.status, {"error": fault.message}, fault.headers)
             self.load(options)
             return self.send_json(
                 200, {"model": MODEL, "created_at": "", "response": "", "done": True, "done_reason": "load"}
@@ -352,6 +380,8 @@ class Handler(BaseHTTPRequestHandler):
                 return None
             self.ending()
             event({"delta": {}} if chat else {"text": ""}, reason)
+            if fault is not None and fault.kind.startswith("ended_"):
+                return self.stop_after_end(fault)
             if (body.get("stream_options") or {}).get("include_usage"):
                 self.write_event({**base, "object": kind, "choices": [], "usage": {**usage, "completion_tokens": sent}})
             self.chunk(b"data: [DONE]\n\n")
@@ -360,11 +390,20 @@ class Handler(BaseHTTPRequestHandler):
             self.state.answered[prompt] += 1
         return None
 
+    def stop_after_end(self, fault: Fault) -> None:
+        if fault.kind == "ended_reset":
+            self.reset()
+        if fault.kind == "ended_stall":
+            self.pause(fault.delay_s)
+        self.close_connection = True
+
     def played(self, tokens: list[str], fault: Fault | None) -> Iterator[tuple[str, str]]:
         """Yield texts and thoughts as they come, with the fault's delays, up to where it breaks off."""
         kind = fault.kind if fault is not None else ""
         if fault is not None and kind == "slow":
             self.pause(fault.delay_s)
+        while fault is not None and kind == "flood":
+            yield fault.message, ""
         for n, token in enumerate(tokens):
             if fault is not None and kind in ("stall", "eof", "error_line", "torn", "reset") and n == fault.after:
                 if kind == "stall":
@@ -384,7 +423,9 @@ class Handler(BaseHTTPRequestHandler):
             if fault.status == 503:
                 self.state.n_turned_away += 1
             self.send_json(fault.status, wrap(fault.message), fault.headers)
-        return fault.kind in ("drop", "status")
+        elif fault.kind == "page":
+            self.send(fault.status, fault.message.encode(), "text/html", fault.headers)
+        return fault.kind in ("drop", "status", "page")
 
     def broken_off(self, fault: Fault, form: str, streaming: bool) -> bool:
         if fault.kind not in ("eof", "error_line", "torn", "reset"):
@@ -457,6 +498,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
+        if self.state.close:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.ending()
         if self.command != "HEAD":

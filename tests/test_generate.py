@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from itertools import islice, pairwise
+from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,19 @@ from click.testing import CliRunner
 from tokenizers import Tokenizer
 
 import actlab.text
-from actlab.backends.servers.calls import Reply, ServerError, Timings
+from actlab.backends.servers.calls import Reply, ServerError, Timings, Warmth
+from actlab.backends.servers.limits import TimeoutLimits
+from actlab.backends.servers.run import RunSummary, run_requests
+from actlab.backends.servers.server import Server
 from actlab.cli.generate import generate as command
 from actlab.formats.documents import Document, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
 from actlab.text import DataGenerator, DataRefiner, Ollama, Sample, Template
-from actlab.text.generate import compute
+from actlab.text.generate import collect, compute
 from actlab.text.generate.compute import Collected, Replies
-from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.config import TARGETS, GenerateTextConfig
 from actlab.text.generate.prompts import requests
-from actlab.text.generate.run import generate_text
+from actlab.text.generate.run import generate_text, plan_text
 from actlab.text.generate.source import Source
 from actlab.text.refine.compute import verdicts
 from tests import conformance_server
@@ -183,6 +186,46 @@ def test_a_run_that_is_done_is_not_made_again_and_other_settings_are_refused(mad
         generate_text(prompt=PROMPT, tokens=20_000, output=str(made), seed=2)
 
 
+def test_settings_that_change_no_text_make_no_other_dataset(made, tokenizer, tmp_path, monkeypatch):
+    before = (made / "documents.jsonl").stat().st_mtime_ns
+    servers = {"temperature": 0.1, "max_tokens": 50, "fallback": "never"}
+    generate_text(prompt=PROMPT, tokens=20_000, output=str(made), **servers)
+    monkeypatch.setitem(TARGETS, "medium", 20_000)
+    generate_text(prompt=PROMPT, model_size="medium", output=str(made))
+    assert (made / "documents.jsonl").stat().st_mtime_ns == before
+    grammar = tmp_path / "few.yaml"
+    grammar.write_text(FEW)
+    few = {"prompt": "x", "grammar": str(grammar), "tokenizer": tokenizer, "tokens": 3}
+    for vocab_size in (4096, 1000):
+        generate_text(**few, output=str(tmp_path / "few"), vocab_size=vocab_size)
+    with serve() as there:
+        ask(there, tmp_path / "asked", tokenizer, tokens=300)
+        with pytest.raises(StorageError, match="temperature"):
+            ask(there, tmp_path / "asked", tokenizer, tokens=300, temperature=0.1)
+
+
+def test_a_target_that_server_and_grammar_do_not_meet_is_refused_and_the_servers_text_kept(tmp_path, tokenizer):
+    grammar = tmp_path / "few.yaml"
+    grammar.write_text(FEW)
+    own = {"prompt": PROMPT, "grammar": str(grammar), "tokenizer": tokenizer, "model": "tiny"}
+    with serve() as there:
+        there.fault_of = lambda prompt, nth: Fault("status") if sum(there.asked.values()) > 2 else None
+        with pytest.raises(DataError, match=r"only \d+ of 3000 tokens: the grammar of few") as refusal:
+            ask(there, tmp_path / "out", **own, tokens=3000)
+    assert "fewer tokens" in refusal.value.hint
+    assert not (tmp_path / "out").exists()
+    assert len(known_requests(tmp_path / "out")) == 5
+
+
+def test_a_grammar_whose_texts_differ_in_case_alone_is_no_dataset(tmp_path, tokenizer):
+    grammar = tmp_path / "case.yaml"
+    words = ", ".join("".join(letters) for letters in product(*("aA", "bB", "cC", "dD", "eE", "fF", "gG", "hH")))
+    grammar.write_text(f"domain: case\nskeletons: {{one: 'I see #word#.'}}\nsymbols: {{word: [{words}]}}")
+    with pytest.raises((ConfigError, DataError)):
+        generate_text(prompt="x", grammar=str(grammar), tokenizer=tokenizer, output=str(tmp_path / "out"), tokens=20)
+    assert not (tmp_path / "out").exists()
+
+
 # The command line
 
 
@@ -232,6 +275,7 @@ def test_the_command_prints_the_path_the_plan_or_json(tmp_path, tokenizer):
         ["--domain", "gardening"],
         ["--domain", "cooking", "--grammar", "x.yaml"],
         ["--grammar", "missing.yaml"],
+        ["--grammar", "~nobody-of-this-name/x.yaml"],
         ["--tokenizer", "missing/folder"],
         ["--vocab-size", "10"],
         ["--seed", "-1"],
@@ -355,6 +399,64 @@ def known_requests(output: Path) -> list[int]:
     return [json.loads(line)["k"] for line in lines]
 
 
+def test_the_files_of_text2gpt_say_that_ollama_wrote(tmp_path, tokenizer):
+    with serve() as there:
+        path = ask(there, tmp_path / "out", tokenizer, tokens=300, export="text2gpt")
+    metadata = json.loads((tmp_path / "out-text2gpt" / "dataset.json").read_text())["metadata"]
+    assert metadata["ollama_used"] is True
+    assert metadata["generation_model"] == MODEL
+    assert metadata["total_tokens"] == metadata_of(path)["n_tokens"]
+
+
+def test_a_file_of_ones_own_where_text2gpts_would_go_is_left_alone(tmp_path, tokenizer):
+    own = tmp_path / "out-text2gpt" / "dataset.txt"
+    own.parent.mkdir()
+    own.write_text("my own")
+    grammar = tmp_path / "few.yaml"
+    grammar.write_text(FEW)
+    settings = {"prompt": "x", "grammar": str(grammar), "tokens": 3, "tokenizer": tokenizer}
+    settings |= {"output": str(tmp_path / "out")}
+    for refusing in (plan_text, generate_text):
+        with pytest.raises(StorageError, match=r"dataset\.txt"):
+            refusing(**settings, export="text2gpt")
+    assert own.read_text() == "my own"
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def limits(monkeypatch) -> list[TimeoutLimits]:
+    """The limits that servers are given, in turn."""
+    given: list[TimeoutLimits] = []
+    monkeypatch.setattr(Server, "limited", lambda self, limits: given.append(limits) or self)
+    return given
+
+
+def test_a_server_is_waited_for_as_long_as_the_preset_or_its_gpu_says(tmp_path, tokenizer, limits, monkeypatch):
+    with serve() as there:
+        for preset in ("gpu", "cpu", "auto"):
+            ask(there, tmp_path / preset, tokenizer, tokens=100, timeout_preset=preset)
+        for timeouts in ("gpu", "cpu"):
+            generator = DataGenerator(PROMPT, tokenizer, ollama_host=there.url, timeouts=timeouts)
+            generator.generate_samples(100, Ollama("tiny"))
+        monkeypatch.setattr(Server, "warm_up", lambda self: Warmth(0.1, on_gpu=True))
+        ask(there, tmp_path / "on_gpu", tokenizer, tokens=100)
+    assert [one.total_s for one in limits] == [30, 300, 300, 30, 300, 30], "as the seed document has it"
+
+
+def test_requests_keep_the_interval_of_the_environment(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setenv("TEXT2GPT1_OLLAMA_REQUEST_INTERVAL", "0.001")
+    intervals = []
+
+    def run(*given: Any, interval_s: float, **more: Any) -> RunSummary:
+        intervals.append(interval_s)
+        return run_requests(*given, interval_s=interval_s, **more)
+
+    monkeypatch.setattr(collect, "run_requests", run)
+    with serve() as there:
+        ask(there, tmp_path / "out", tokenizer, tokens=100)
+    assert intervals == [0.001]
+
+
 # When the server fails
 
 
@@ -440,6 +542,88 @@ def test_a_server_that_is_gone_on_the_second_run_takes_no_text_with_it(tmp_path,
     assert metadata["model_digest"] == DIGEST
 
 
+@pytest.mark.parametrize("is_up", [True, False])
+def test_another_model_never_gets_the_text_that_the_journal_has_of_the_first(is_up, tmp_path, tokenizer):
+    output = tmp_path / "out"
+    with serve() as there:
+        ask(there, output, tokenizer)
+        if is_up:
+            ask(there, output, tokenizer, model="huge", overwrite=True)
+    if not is_up:
+        ask(there, output, tokenizer, model="huge", overwrite=True)
+    metadata = metadata_of(output)
+    assert set(metadata["sources"]) == {"template"}
+    assert (metadata["model"], metadata["model_digest"]) == ("huge", "")
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3"])
+def test_a_model_that_nobody_knows_any_more_gets_no_text_either(content, tmp_path, tokenizer):
+    output = tmp_path / "out"
+    with serve() as there:
+        failing_from(3, there, Fault("status"))
+        with pytest.raises(ServerError):
+            ask(there, output, tokenizer, fallback="never")
+    output.with_name("out.journal-server.json").write_text(content)
+    assert set(metadata_of(ask(there, output, tokenizer))["sources"]) == {"template"}
+
+
+def test_a_broken_run_goes_on_to_the_same_bytes_whether_or_not_the_server_is_still_there(tmp_path, tokenizer):
+    made = []
+    for name in ("up", "gone"):
+        with serve() as there:
+            bad = prompts_of(there)[6:9]
+            there.fault_of = lambda prompt, nth, bad=bad: Fault("status", status=500) if prompt in bad else None
+            with pytest.raises(ServerError):
+                ask(there, tmp_path / name, tokenizer, fallback="never", concurrency=6)
+            there.fault_of = lambda prompt, nth: None
+            if name == "up":
+                made.append(contents(ask(there, tmp_path / name, tokenizer)))
+        if name == "gone":
+            with journal_of(tmp_path / name).open() as journal:
+                places = [json.loads(line)["k"] for line in journal]
+            assert set(range(9)) <= set(places)
+            made.append(contents(ask(there, tmp_path / name, tokenizer)))
+    assert made[0] == made[1]
+    assert metadata_of(tmp_path / "gone")["sources"]["ollama"] == 6
+
+
+def test_the_flags_of_the_warning_put_the_mended_servers_text_in_place_of_the_grammars(
+    tmp_path, tokenizer, warnings_of
+):
+    output = tmp_path / "out"
+    with serve() as there:
+        undisturbed = contents(ask(there, tmp_path / "undisturbed", tokenizer))
+    with serve() as there:
+        failing_from(10, there, Fault("status", status=500))
+        ask(there, output, tokenizer)
+        fallback = contents(output)
+        flags = re.findall(r"--([\w-]+)", warnings_of())
+        assert sorted(flags) == ["overwrite", "retry-failed"]
+        printed = {flag.replace("-", "_"): True for flag in flags}
+        there.fault_of = lambda prompt, nth: None
+        with pytest.raises(StorageError) as refusal:
+            ask(there, output, tokenizer, retry_failed=True)
+        assert "--overwrite" in refusal.value.hint
+    with pytest.raises(ServerError, match="does not answer"):
+        ask(there, output, tokenizer, **printed)
+    assert contents(output) == fallback, "while the server is gone nothing is lost"
+    with serve() as there:
+        assert contents(ask(there, output, tokenizer, **printed)) == undisturbed
+        n_asked = sum(there.asked.values())
+        assert n_asked < undisturbed["documents.jsonl"].count(b"\n")
+        ask(there, output, tokenizer, **printed)
+        assert sum(there.asked.values()) == n_asked, "nothing is left to ask again"
+
+
+def test_the_warnings_of_a_generator_name_no_flags(tokenizer, warnings_of):
+    with serve() as there:
+        failing_from(3, there, Fault("status", status=500))
+        samples = DataGenerator(PROMPT, tokenizer, ollama_host=there.url).generate_samples(600, Ollama("tiny"))
+    assert {one.source for one in samples} == {"ollama", "template"}
+    assert "the grammar of cooking" in warnings_of()
+    assert "--" not in warnings_of()
+
+
 @pytest.mark.parametrize("api", ["ollama", "openai"])
 def test_a_server_that_only_thinks_is_given_up(api, tmp_path, tokenizer):
     with serve(always=Fault("thinking")) as there:
@@ -466,6 +650,15 @@ def test_a_server_that_repeats_itself_is_given_up_with_a_hint(parrot, tmp_path, 
     assert "--fallback always" in refusal.value.hint
     with pytest.raises(ServerError, match="almost nothing new"):
         ask(parrot, tmp_path / "out", tokenizer, concurrency=4, fallback="never")
+
+
+def test_a_model_that_repeats_itself_is_given_up_as_well_when_its_server_is_gone(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(conformance_server, "tokens_of", lambda prompt, seed, at_most: (["One", " bird", "."], "stop"))
+    with serve() as there, pytest.raises(ServerError, match="almost nothing new"):
+        ask(there, tmp_path / "out", tokenizer)
+    with pytest.raises(ServerError, match="almost nothing new"):
+        ask(there, tmp_path / "out", tokenizer)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_server_that_repeats_itself_is_filled_from_the_grammar_where_that_is_allowed(parrot, tmp_path, tokenizer):
@@ -550,6 +743,38 @@ def test_wrong_settings_of_a_generator_are_the_users_to_mend():
         DataGenerator(PROMPT).generate_samples(0)
     with pytest.raises((ModelError, DataError, ConfigError)):
         DataGenerator(PROMPT, "missing/folder").generate_samples(10)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prompt": None},
+        {"prompt": 5},
+        {"seed": "0"},
+        {"seed": 1.5},
+        {"seed": None},
+        {"tokenizer": 5},
+        {"tokenizer": object()},
+        {"ollama_host": 5},
+        {"timeouts": None},
+        {"timeouts": "fast"},
+    ],
+)
+def test_a_generators_setting_of_another_type_is_named(settings):
+    with pytest.raises(ConfigError) as refusal:
+        DataGenerator(**{"prompt": PROMPT, **settings}).check_ollama("tiny")
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "method"),
+    [("100", None), (None, None), (True, None), (1.5, None)]
+    + [(100, method) for method in ("ollama", Ollama, Template, 5, Ollama(5), Ollama(None))],  # type: ignore[arg-type]
+)
+def test_a_number_or_a_method_that_is_none_writes_no_sample(num_tokens, method):
+    with pytest.raises(ConfigError) as refusal:
+        DataGenerator(PROMPT).generate_samples(num_tokens, method)
+    assert refusal.value.hint
 
 
 def test_a_refiner_chooses_each_text_once_up_to_the_target(tokenizer):

@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from actlab.formats.documents import Document, document_line, read_documents
 from actlab.ground.errors import ConfigError, DataError
 from actlab.text.domains import detect_domain
 from actlab.text.templates.engine import compile_grammar, generate
-from actlab.text.templates.modifiers import with_article
+from actlab.text.templates.modifiers import past, plural, with_article
 from actlab.text.templates.plan import (
     describe_grammar,
     documents_needed,
@@ -26,6 +27,8 @@ from actlab.text.templates.plan import (
     refuse_target,
 )
 from actlab.text.templates.read import domain_grammar, domains, parse_grammar, read_grammar
+from actlab.text.words import normal_form
+from tests.command_line import run
 
 # --- the slow obvious version: every combination of parameters, values and draws, one after the other
 
@@ -152,6 +155,28 @@ def assert_counts_are_right(content):
 def test_counts_equal_exhaustive_enumeration():
     assert_counts_are_right(SMALL)
     assert describe_grammar(grammar_of(SMALL)).n_combinations == 9
+
+
+def test_texts_that_differ_in_case_and_white_space_are_counted_once():
+    content = {
+        "parameters": {"p": {"forms": ["x", "y"], "rows": ["one | Big", "two | big", "six | small"]}},
+        "variables": {"v": {"forms": ["x", "y"], "rows": ["Ann | She", "Bea | she", "Cid | he"]}},
+        "skeletons": {"a": "Here #v.y# is #p.y#.", "b": "Then #v.y.cap# and #v.x# and #p.y#."},
+    }
+    texts = Counter()
+    for text, p in mean_texts(content).items():
+        texts[normal_form(text)] += p
+    facts = describe_grammar(grammar_of(content))
+    assert facts.language_size == len(texts)
+    assert facts.collision_probability == pytest.approx(sum(p * p for p in texts.values()))
+
+
+def test_long_documents_are_counted():
+    facts = describe_grammar(grammar_of({"skeletons": {"s": "#x# " * 1500}, "symbols": {"x": ["a", "b c"]}}))
+    assert facts.language_size == 2**1500
+    assert facts.expected_words == 1500 * 1.5
+    with pytest.raises(DataError, match="too many to write down"):
+        describe_grammar(grammar_of({"skeletons": {"s": "#x# " * 5000}, "symbols": {"x": list(range(10))}}))
 
 
 def most_draws(content):
@@ -309,6 +334,12 @@ def test_labels_hold_what_the_text_shows():
                     assert all(one.lower().rstrip("y") in text.lower() for one in shown), (name, value, text)
 
 
+def test_two_hashes_are_one_and_values_are_taken_as_they_are():
+    content = {"pools": {"x": ["F#", "a ## b"]}, "skeletons": {"s": "C## ##1 ###x### and #x#."}}
+    texts = {generate(grammar_of(content), 0, k).text for k in range(20)}
+    assert texts == {"C# #1 #F## and a ## b.", "C# #1 #a ## b# and F#."}
+
+
 # --- prompts
 
 
@@ -323,6 +354,31 @@ def test_what_the_prompt_names_comes_up_in_half_of_the_draws():
     seasons = Counter(named.generate(0, k).labels["parameters"]["season"] for k in range(900))
     assert 0.45 < seasons["autumn"] / 900 < 0.55
     assert compile_grammar(grammar, "them").grammar.variables == plain.grammar.variables
+
+
+def test_a_value_is_named_by_a_text_of_its_own_though_others_share_theirs():
+    rows = ["dog | hound", "cat | beast", "cow | beast", *(f"pet{k} | thing{k}" for k in range(20))]
+    grammar = grammar_of({"variables": {"v": {"forms": ["n", "m"], "rows": rows}}, "skeletons": {"s": "#v.n#"}})
+
+    def most(prompt):
+        return Counter(compile_grammar(grammar, prompt).generate(0, k).text for k in range(400)).most_common(1)[0]
+
+    assert most("a hound")[0] == "dog"
+    assert most("a hound")[1] > 150
+    assert most("a cow-bell")[0] == "cow"
+    assert most("a beast")[1] < 50
+
+
+def test_a_prompt_does_not_make_the_product_larger_than_it_may_be():
+    names = [f"p{k}" for k in range(9)]
+    content = {"parameters": {name: [f"{name}{letter}" for letter in "abcd"] for name in names}}
+    content["skeletons"] = {"s": " ".join(f"#{name}#" for name in names)}
+    plain, prompt = describe_grammar(grammar_of(content)), " ".join(f"{name}a" for name in names)
+    biased = describe_grammar(grammar_of(content), prompt)
+    assert plain.n_combinations == 4**9 < biased.n_combinations <= 1_000_000
+    few = {**content, "parameters": {name: content["parameters"][name] for name in names[:3]}}
+    few["skeletons"] = {"s": "#p0# #p1# #p2#"}
+    assert describe_grammar(grammar_of(few), prompt).n_combinations == 6**3
 
 
 def test_a_biased_grammar_is_still_counted_exactly():
@@ -346,6 +402,9 @@ def test_a_biased_grammar_is_still_counted_exactly():
         ("How to debug a Python server", "technical"),
         ("the history of a town", "general"),
         ("recipes for poets", "general"),
+        ("the poet’s corner", "poetry"),
+        ("a recipe-book", "cooking"),
+        ("one sea-poem", "poetry"),
         ("", "general"),
         ("zzz", "general"),
     ],
@@ -373,17 +432,33 @@ WRONG = {
     "itself": ({"symbols": {"name": ["x", "y #name#"]}}, "symbol 'name' contains itself", "take #name# out of 'name'"),
     "no alternatives": ({"symbols": {"name": []}}, "symbol 'name' is empty", "at least one"),
     "empty text": ({"symbols": {"name": ["x", " "]}}, "symbol 'name' has an empty text", "with it and without"),
-    "zero weight": ({"symbols": {"name": [["x", 0]]}}, "symbol 'name' has the weight 0", "above zero"),
-    "text as weight": ({"symbols": {"name": [["x", "y"]]}}, "symbol 'name' has the weight 'y'", "above zero"),
-    "infinite weight": ({"symbols": {"name": [["x", float("inf")]]}}, "the weight inf", "above zero"),
+    "zero weight": ({"symbols": {"name": [["x", 0]]}}, "symbol 'name' has the weight '0'", "from 0.000001"),
+    "text as weight": ({"symbols": {"name": [["x", "y"]]}}, "symbol 'name' has the weight 'y'", "from 0.000001"),
+    "infinite weight": ({"symbols": {"name": [["x", float("inf")]]}}, "the weight '.inf'", "to 1,000,000"),
+    "no number": ({"symbols": {"name": [["x", float("nan")]]}}, "the weight '.nan'", "to 1,000,000"),
+    "huge weight": ({"parameters": {"p": [["x", 10**401]]}}, "the weight '1000", "to 1,000,000"),
+    "tiny weight": ({"variables": {"v": [["x", 1e-200]]}}, "the weight '1.0e-200'", "from 0.000001"),
+    "list as weight": ({"keywords": {"x": []}}, "keyword 'x' has the weight []", "a number"),
+    "a key too many": (
+        {"variables": {"v": {"forms": ["a"], "rows": ["x"], "weight": [1]}}},
+        "variable 'v' has a key 'weight'",
+        "forms and rows alone",
+    ),
+    "a key astray": ({"variables": {"v": {"pool": "p", "rows": ["x"]}}, "pools": {"p": ["x"]}}, "a key 'rows'", "pool"),
+    "misspelt": ({"variables": {"v": {"forms": ["a"], "row": ["x"]}}}, "a key 'row'", "did you mean 'rows'"),
+    "weight in a pool": ({"pools": {"p": [["x", 2]]}}, "pool 'p': ['x', '2'] is no text", "have weights"),
+    "no domain": ({"domain": ""}, "the domain is ''", "leave it out"),
+    "two domains": ({"domain": ["a", "b"]}, "the domain is ['a', 'b']", "one name"),
     "half a parameter": ({"parameters": {"p": [["x", 0.5]]}}, "parameter 'p' has a weight that is no whole", "product"),
     "no skeletons": ({"skeletons": {}}, "has no skeletons", "add a mapping 'skeletons'"),
     "unknown section": ({"symbol": {}}, "no section 'symbol'", "did you mean 'symbols'"),
     "list for a section": ({"symbols": ["x"]}, "symbols is a list", "maps names"),
-    "a truth value": ({"symbols": {"name": [True]}}, "symbol 'name': True is no text", "quotes"),
     "twice the same": ({"symbols": {"name": ["x", "x"]}}, "symbol 'name' has", "weight"),
+    "but for case": ({"symbols": {"name": ["One #p#", "one\n#p#"]}}, "symbol 'name' has", "case and white space"),
+    "a pool's": ({"pools": {"p": ["Dill", "dill"]}}, "pool 'p' has 'Dill' twice", "case and white space"),
+    "a skeleton's": ({"skeletons": {"a": "x", "b": "X"}}, "skeletons has ('x',) twice", "keep one"),
     "one name twice": ({"pools": {"name": ["x"]}}, "'name' is one of the symbols", "rename"),
-    "stray hash": ({"skeletons": {"s": "Number #1."}}, "a # that is no slot", "#name.modifier#"),
+    "stray hash": ({"skeletons": {"s": "Number #1."}}, "a # that is no slot", "write ## for"),
     "small pool": ({"pools": {"x": ["a"]}, "skeletons": {"s": "#x# #x#"}}, "may ask 2 different values", "add values"),
     "no such pool": ({"variables": {"v": {"pool": "y"}}}, "variable 'v' takes from a pool 'y'", "pools"),
     "short row": ({"variables": {"v": {"forms": ["a", "b"], "rows": ["x"]}}}, "not have 2 forms", "a | b"),
@@ -423,11 +498,19 @@ def test_what_is_wrong_with_a_grammar_is_said_with_file_and_symbol(name):
         ("skeletons: [", "is not YAML"),
         ("just text", "holds no mapping"),
         ("", "holds no mapping"),
-        ("a: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("a: !!python/object/apply:os.getcwd []", "line 1 has the tag"),
+        ("domain: !!timestamp foo", "line 1 has the tag"),
         ("skeletons: {s: x, s: y}", "has 's' twice"),
-        ("skeletons:\n  s: Add #thing#\nsymbols: {thing: [x]}", "line 2 loses a slot"),
-        ("skeletons: &a\n  s: [*a]", "is no text"),
-        ("skeletons: {yes: x}", "has a name True"),
+        ("skeletons:\n  s: Add #thing#\nsymbols: {thing: [x]}", "line 2 loses '#thing#'"),
+        ('skeletons:\n  s: "Add" #thing# # now', "line 2 loses '#thing# # now'"),
+        ("skeletons:\n  s: Add # then #thing# well", "line 2 loses '# then #thing# well'"),
+        ("skeletons:\n  s: Add the\n    #thing# and stir.", "line 3 loses '#thing# and stir.'"),
+        ("skeletons:\n  s: > #thing#\n    stir", "line 2 loses '#thing#'"),
+        ("skeletons:\n  r: &r Add\n  s: *r #thing#", "line 3 loses '#thing#'"),
+        ('skeletons: {s: ["Add", #thing.cap#\n  "stir"]}', "line 1 loses '#thing.cap#'"),
+        ("skeletons:\n  s: Item #1", "line 2 loses '#1'"),
+        ("skeletons: &a\n  s: [*a]", "is not YAML"),
+        ("skeletons: {<<: {a: x}}", "has a name '<<'"),
         ("[" * 5000, "is not YAML"),
     ],
 )
@@ -438,6 +521,74 @@ def test_what_yaml_cannot_or_should_not_read_is_an_error(text, message, tmp_path
         read_grammar(path)
     with pytest.raises(DataError, match="cannot read"):
         read_grammar(tmp_path / "none.yaml")
+
+
+COMMENTED = """# The slot #x# is a fruit.
+pools:
+  x: [fig]  # or pears
+  #y: ["no"]
+skeletons:
+  # s: "#y#"
+  r: |  # as it is
+    😀 #x#
+    ##1 #x.a# ## here
+  s: "Eat
+    #x#"
+"""
+
+
+def test_comments_are_comments_and_texts_are_texts(tmp_path):
+    path = tmp_path / "g.yaml"
+    path.write_text("\ufeff" + COMMENTED)
+    with pytest.raises(DataError, match="may ask 2 different values"):
+        read_grammar(path)
+    path.write_text("\ufeff" + COMMENTED.replace("[fig]", "[fig, kiwi]"))
+    texts = {generate(read_grammar(path), 1, k).text for k in range(40)}
+    assert texts == {"Eat fig", "Eat kiwi", "😀 fig\n#1 a kiwi # here", "😀 kiwi\n#1 a fig # here"}
+
+
+def test_scalars_are_taken_as_they_are_written():
+    written = ["7:30", "12:45", "010", "1_000", "1.50", "1e3", "0x1F", "5.0", "yes", "2024-01-01", "~", "null", ".inf"]
+    grammar = parse_grammar(f"pools: {{no: [{', '.join(written)}]}}\nskeletons: {{on: '#no#'}}", where="g")
+    assert grammar.pools["no"] == tuple(written)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("#xab01.:~-_ ", min_size=1, max_size=12), st.sampled_from(["  s: {}", "  s:\n    - {}", "  s: [{}]"]))
+def test_a_plain_scalar_is_what_it_would_be_in_quotes_or_refused(text, place):
+    """But for what can only be a comment: a # with something before and nothing close behind it."""
+
+    def skeleton(scalar):
+        try:
+            grammar = parse_grammar(f"symbols: {{x: [one]}}\nskeletons:\n{place.format(scalar)}\n", where="g")
+        except DataError:
+            return None
+        return grammar.skeletons["s"]
+
+    if not re.search(r"(^|\s)#+([^\w#]|$)", text):
+        assert skeleton(text) in (skeleton(json.dumps(text)), None)
+
+
+def test_aliases_of_aliases_fill_no_memory():
+    nested = ", ".join(["&a0 [x, y, z]", *(f"&a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 7))])
+    tracemalloc.start()
+    with pytest.raises(DataError, match="is no text"):
+        parse_grammar(f"skeletons: {{s: x}}\npools: {{p: [[{nested}]]}}", where="g")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5_000_000
+
+
+def test_show_takes_a_grammar_by_any_name_and_a_folder_for_a_dataset(tmp_path):
+    for name in ("gram.txt", "gram.YAML", "gram"):
+        (tmp_path / name).write_text("skeletons: {s: '#x# goes.'}\nsymbols: {x: [one, two]}")
+        assert json.loads(run("show", tmp_path / name, "--json").stdout)["language_size"] == 2
+    (tmp_path / "set.yaml").mkdir()
+    folder = run("show", tmp_path / "set.yaml")
+    assert folder.returncode == 1
+    assert "no finished activations" in folder.stderr
+    assert "there is no grammar" in run("show", tmp_path / "none.yaml").stderr
+    assert "what a grammar can say" in " ".join(run("show", "--help").stdout.split())
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text("ab#. ", max_size=6) | st.floats()
@@ -463,10 +614,22 @@ def test_any_content_is_read_or_refused(content, section):
     [("apple", "an"), ("hour", "an"), ("house", "a"), ("European", "a"), ("unicorn", "a"), ("uninvited guest", "an"),
      ("one-eyed cat", "a"), ("onion", "an"), ("user", "a"), ("umbrella", "an"), ("x-ray", "an"), ("heron", "a"),
      ("honest man", "an"), ("ukulele", "a"), ("utensil", "a"), ("unit", "a"), ("unimportant note", "an"),
-     ("urn", "an")],
+     ("urn", "an"), ("unidentified man", "an"), ("unissued ticket", "an"), ("unironed shirt", "an"),
+     ("unanimous vote", "a"), ("8 minute walk", "an"), ("11 day trip", "an"), ("18-inch pipe", "an"), ("80", "an"),
+     ("11,000", "an"), ("110", "a"), ("1,800", "a"), ("1100", "a"), ("9", "a"), ("US citizen", "a"), ("UFO", "a"),
+     ("Ukrainian", "a"), ("Ugandan", "a"), ("Urdu", "an"), ("HTML page", "an"), ("MRI", "an"), ("NASA", "a"),
+     ("école", "an"), ("Ünal", "an"), ("çay", "a"), ("usable pan", "a"), ("usher", "an")],
 )  # fmt: skip
 def test_the_article_follows_the_sound(word, article):
     assert with_article(word) == f"{article} {word}"
+
+
+def test_plurals_and_pasts_are_as_a_dictionary_has_them():
+    plurals = {"stomach": "stomachs", "quiz": "quizzes", "thief": "thieves", "church": "churches", "ox": "oxen"}
+    assert {word: plural(word) for word in plurals} == plurals
+    pasts = {"admit": "admitted", "prefer": "preferred", "occur": "occurred", "equip": "equipped", "panic": "panicked",
+             "visit": "visited", "offer": "offered", "open": "opened", "pick": "picked"}  # fmt: skip
+    assert {word: past(word) for word in pasts} == pasts
 
 
 # --- the shipped grammars
@@ -532,7 +695,7 @@ def test_rows_with_text_alone_are_documents_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"{", b"[]", b"", b"\xff", b'{"text": ""}', b'{"text": " "}', b'{"id": "x"}', b'{"text": 1}',
+    "line", [b"{", b"[]", b"\xff", b'{"text": ""}', b'{"text": " "}', b'{"id": "x"}', b'{"text": 1}',
              b'{"text": "x", "n_tokens": "3"}', b'{"text": "x", "n_tokens": true}', b'{"text": "x", "n_tokens": -1}',
              b'{"text": "x", "labels": []}', b'{"text": "\\ud800"}', b"[" * 100_000]
 )  # fmt: skip

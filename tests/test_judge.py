@@ -1,14 +1,19 @@
 """refine-text's judge: a model at a server, asked where the score leaves it open."""
 
 import json
+import logging
 
 import pyarrow.parquet as pq
 import pytest
 
+from actlab.backends.servers.calls import ServerError
 from actlab.formats.documents import Document, document_line
 from actlab.ground.errors import ActlabError
+from actlab.text.refine.config import RefineConfig
+from actlab.text.refine.judge import asked
 from actlab.text.refine.run import refine_text
-from tests.conformance_server import Fault, serve
+from tests import conformance_server
+from tests.conformance_server import DIGEST, MODEL, Fault, serve
 
 GOOD = (
     "Boil the rice with {n} cardamom pods until it is tender. Then let it rest for {n} minutes, covered with a cloth."
@@ -28,8 +33,8 @@ def test_a_judges_points_are_in_the_table_and_nothing_is_asked_twice(tmp_path):
     source = corpus(tmp_path)
     settings = {"input": source, "prompt": "rice dishes", "near_duplicates": 0.0, "min_score": 0.0, "plots": False}
     with serve() as server:
-        asked = {"judge": "tiny", "base_url": server.url, "output": tmp_path / "out"}
-        refine_text(**settings, **asked)
+        there = {"judge": "tiny", "base_url": server.url, "output": tmp_path / "out"}
+        refine_text(**settings, **there)
         table = pq.read_table(tmp_path / "out" / "quality.parquet").to_pylist()
         judged = [row for row in table if row["judged"] is not None]
         texts = dict(enumerate(json.loads(line)["text"] for line in source.read_text().splitlines()))
@@ -38,12 +43,77 @@ def test_a_judges_points_are_in_the_table_and_nothing_is_asked_twice(tmp_path):
             assert row["judged"] == len(texts[int(row["id"])].split()) % 6 / 5
         n_answered = sum(server.answered.values())
         assert n_answered == len(judged)
-        refine_text(**settings, **asked, overwrite=True, select="top")
+        refine_text(**settings, **there, overwrite=True, select="top")
         again = pq.read_table(tmp_path / "out" / "quality.parquet").to_pylist()
         known = {row["id"] for row in judged}
         new = [row for row in again if row["judged"] is not None and row["id"] not in known]
         assert sum(server.answered.values()) == n_answered + len(new)
-    assert json.loads((tmp_path / "out" / "metadata.json").read_text())["judge"] == "tiny"
+    metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert (metadata["judge"], metadata["judge_digest"]) == (MODEL, DIGEST)
+    assert (metadata["judge_api"], metadata["n_unanswered"]) == ("ollama", 0)
+
+
+def table_of(folder):
+    return {row["id"]: row for row in pq.read_table(folder / "quality.parquet").to_pylist()}
+
+
+def test_a_text_without_an_answer_keeps_its_own_score_and_is_counted(tmp_path, caplog):
+    settings = {"input": corpus(tmp_path), "prompt": "rice dishes", "near_duplicates": 0.0, "min_score": 0.0}
+    settings |= {"plots": False, "judge": "tiny"}
+    refine_text(**(settings | {"judge": None}), output=tmp_path / "alone")
+    prompts = []
+
+    def two_of_three(prompt, nth):
+        prompts.append(prompt)
+        return None if len(prompts) % 3 == 0 else Fault("status", status=400, message="no")
+
+    with serve(fault_of=two_of_three) as server, caplog.at_level(logging.WARNING):
+        refine_text(**settings, base_url=server.url, output=tmp_path / "out")
+        n_answered = sum(server.answered.values())
+    alone, judged = table_of(tmp_path / "alone"), table_of(tmp_path / "out")
+    silent = [row for row in judged.values() if 0.35 < alone[row["id"]]["score"] < 0.80 and row["judged"] is None]
+    assert len(prompts) == 6
+    assert (len(silent), n_answered) == (4, 2)
+    for row in silent:
+        assert row["score"] == alone[row["id"]]["score"]
+    for name in ("metadata.json", "report.json"):
+        assert json.loads((tmp_path / "out" / name).read_text())["n_unanswered"] == 4
+    assert "no score for 4 texts" in caplog.text
+
+
+def test_three_failures_in_a_row_are_too_many_and_an_answer_starts_the_count_anew(tmp_path):
+    with serve(faults={}) as server, asked_of(server, tmp_path) as judge:
+        broken = Fault("status", status=400, message="no")
+        server.fault_of = lambda prompt, nth: broken if "broken" in prompt else None
+        answers = [judge(text) for text in ("broken 1", "broken 2", "a b c", "broken 3", "broken 4", "a b")]
+        assert answers == [None, None, 3 / 5, None, None, 2 / 5]  # the server gives a point a word
+        assert (judge("broken 5"), judge("broken 6")) == (None, None)
+        with pytest.raises(ServerError, match="gives no scores"):
+            judge("broken 7")
+
+
+def test_a_judge_is_told_the_subject_and_waited_for_as_for_a_verdict(tmp_path):
+    with serve() as server, asked_of(server, tmp_path) as judge:
+        judge("Boil the rice.")
+        (prompt,) = server.asked
+        assert "rice dishes" in prompt
+        assert prompt.endswith("Boil the rice.")
+        limits = judge.server.endpoint.limits
+        assert (limits.total_s, limits.first_token_s) == (10, 10)  # the seed document's, on a GPU; 30 are for writing
+
+
+def test_another_models_answers_are_not_taken_for_this_ones(tmp_path, monkeypatch):
+    for digest, n_asked in ((DIGEST, 1), (DIGEST, 0), ("f" * 64, 1)):
+        monkeypatch.setattr(conformance_server, "DIGEST", digest)
+        with serve() as server, asked_of(server, tmp_path) as judge:
+            assert judge("Boil the rice.") == 3 / 5
+            assert judge.digest == digest
+            assert sum(server.asked.values()) == n_asked
+
+
+def asked_of(server, folder):
+    config = RefineConfig(input="", output="", judge="tiny", base_url=server.url, timeout_preset="gpu")
+    return asked(config, "rice dishes", folder / "judge.jsonl")
 
 
 def test_a_judge_that_is_not_there_or_gives_no_scores_is_told(tmp_path):

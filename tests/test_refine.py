@@ -1,5 +1,6 @@
 """What is broken goes with its reason, what is good and new stays, and neither order nor copies change the choice."""
 
+import hashlib
 import json
 import logging
 import math
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from actlab.cli.refine import refine as command
 from actlab.formats.documents import Document, document_line, read_documents
-from actlab.ground.errors import ConfigError, DataError, StorageError
+from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
+from actlab.text import DataRefiner
 from actlab.text.near_duplicates import (
     N_PERMUTATIONS,
     banding,
@@ -37,6 +39,8 @@ from actlab.text.refine.compute.select import greedy, top
 from actlab.text.refine.compute.verdicts import REASONS, Settings, refine_documents
 from actlab.text.refine.run import plan_refinement, refine_text
 from actlab.text.refine.subject import Topic, subject_of, topic_of
+from actlab.text.templates.read import GRAMMARS
+from actlab.text.templates.stems import stem
 
 SHORT = table.PRESETS["short"]
 GOOD = "Stir the lentils into the warm broth, and let them rest until the table is set. Serve with bread and lemon."
@@ -227,7 +231,19 @@ def test_a_chain_of_near_duplicates_is_one_cluster_and_copies_of_one_text_too():
         ("mojibake", GOOD.replace("lemon", "crème fraîche").encode().decode("cp1252"), "'è'"),
         ("mojibake", GOOD.replace("the table", "the cook’s table").encode().decode("cp1252"), "'’'"),
         ("mojibake", GOOD.replace("bread", "bre\x07d"), "U+0007"),
-        ("teacher artefact", "Sure! " + GOOD, "Sure!"),
+        *(
+            ("mojibake", GOOD.replace("bread", word.encode().decode("cp1252")), f"for '{meant}'")
+            for word, meant in {"œuvre": "œ", "😀": "😀", "CAFÉ": "É", "crû": "û", "5 µg": "µ", "中文": "中文"}.items()
+        ),
+        ("mojibake", GOOD.replace("bread", "bre\ufffdd".encode().decode("cp1252")), "'\ufffd'"),
+        ("teacher artefact", "Sure! Here are two simple recipes. " + GOOD, "Sure! Here are"),
+        ("teacher artefact", "Of course! Here is a recipe for you. " + GOOD, "Of course! Here is a"),
+        ("teacher artefact", "Certainly, here's a tale. " + GOOD, "Certainly, here's a"),
+        ("teacher artefact", "Absolutely! Below is a tale. " + GOOD, "Absolutely! Below is"),
+        ("teacher artefact", "Sure!\n\n" + GOOD, "Sure!"),
+        ("teacher artefact", "I'm sorry, but I can't assist with that. " + GOOD, "I'm sorry"),
+        ("teacher artefact", GOOD + " I hope this helps!", "I hope this helps!"),
+        ("teacher artefact", GOOD + "\n\nLet me know if you would like changes.", "Let me know if you would"),
         ("teacher artefact", "Here's a short recipe for you:\n\n" + GOOD, "Here's a short recipe"),
         ("teacher artefact", GOOD + " As an AI language model, I do not eat.", "As an AI"),
         ("teacher artefact", GOOD + "\n\nWord count: 24.", "Word count:"),
@@ -252,12 +268,96 @@ def test_a_gate_names_its_reason(reason, text, detail):
         GOOD + ' "Sure," she said, "as you like."',
         "Here is where the river bends, and here the boats come in to rest for the night.",
         "Certainly the baker knew why the old clock in the hall had never told the hour.",
+        GOOD + ' "Let me know if you find it," said Ana to the cook.',
+        GOOD + ' "I hope this helps," she said.',
+        GOOD + " 'I hope this helps.'",
+        "“Of course! Here is a spoon,” said the cook. " + GOOD,
+        "Of course, the boat was gone by then. " + GOOD,
+        "Of course, I'll be glad of the bread. " + GOOD,
+        "Absolutely. That was the word that the king said to all. " + GOOD,
+        GOOD + ' "As an AI, I do not eat," said the robot.',
+        "The sign on the wall of the hut said IRMÃ» and the cook did not know what it meant.",
+        "Light of 5000 Å… or of 4000 Å – the cook of the house did not know which.",
+        "He said that «il est allé…» was French, and that “café”— was a word of the house.",
+        "把米饭放进锅里，加水，慢慢煮到软。然后盖上锅盖。",
+        "चावल को पानी में उबालें। फिर दस मिनट रुकें।",
+        "ماذا تريد أن تأكل مع الخبز في المساء اليوم؟",
         "Crème brûlée, jalapeño and a café's “best” cake cost 5 € — naïve, says Zoë, but it is the truth.",
         "Où est la crème? «Là», dit-elle, and the cook of the house went to look for it again.",
     ],
 )
 def test_good_text_passes_all_gates(text):
-    assert failed_gate(document(text), SHORT) is None
+    assert failed_gate(document(text)._replace(n_tokens=24), SHORT) is None
+
+
+# Each rule by hand: the form is the fourth root of the product of four.
+FORMS = {
+    "nothing amiss": ("the cat of Anna", 1.0),
+    "a mean word of 2.4 letters, 0.4 of the way from 2 to 3": ("it is an elk the", 0.4),
+    "a mean word of 2 letters": ("it is an ox to", 0.0),
+    "a mean word of 9 letters, half way from 8 to 10": ("the extraordinarily", 0.5),
+    "7 of 10 words with a letter, half way from 0.6 to 0.8": (
+        "the house stood there with green doors 100 200 300",
+        0.5,
+    ),
+    "of words with a letter one in four": ("12-34 1-2-3 ½5 with", 0.0),
+    "3 symbols in 40 words, half way from 0.05 to 0.1": ("the house of stone " * 10 + "# ... …", 0.5),
+    "one of two halves: no stop word, where one would do": ("green doors stood open", 1 / 2),
+    "no stop word of two in 32 words": ("green doors stood open " * 8, 1 / 3),
+    "one stop word of two in 33 words": ("green doors stood open " * 8 + "the", 2 / 3),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_form_of_hand_worked_texts(name):
+    text, product = FORMS[name]
+    assert parts_of(text, 30, SHORT, 256, Topic()).form == pytest.approx(product**0.25)
+
+
+# A half for the text's end, three tenths for the lines' ends, a fifth for the density of marks.
+PUNCTUATION = {
+    "all": ("a title\nIt rained.", 0.5 + 0.3 + 0.2),  # half of the lines is enough, and so is a mark in four words
+    "a mark, and no end": ("one two. three\nfour", 0.2),
+    "one ended line of four": ("one two.\nthree four\nfive six\nseven eight", 0.15 + 0.2),
+    "a quotation ends a line": ('he said "yes"\nso', 0.3 + 0.2 * (1 - 0.15 / 0.35)),  # 2 marks in 4 words
+    "3 marks in 100 words": ("word " * 40 + "so, " + "word " * 40 + "so, " + "word " * 17 + "so.", 0.5 + 0.3 + 0.1),
+    "more marks than words": ("no!!! no!!!", 0.5 + 0.3),
+    "none": ("no marks at all", 0.0),
+}
+
+
+@pytest.mark.parametrize("name", PUNCTUATION)
+def test_the_punctuation_of_hand_worked_texts(name):
+    text, expected = PUNCTUATION[name]
+    assert parts_of(text, 30, SHORT, 256, Topic()).punctuation == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("preset", "lengths", "fewest", "needs_end"),
+    [
+        ("short", {8: 0, 16: 0.5, 24: 1, 200: 1, 300: 0.5, 400: 0}, 8, True),
+        ("story", {40: 0, 80: 0.5, 120: 1, 200: 1, 300: 0.5, 400: 0}, 40, True),
+        ("web", {65: 0, 117: 0.8, 130: 1, 50_000: 1, 75_000: 0.5, 100_000: 0}, 65, False),
+    ],
+)
+def test_what_a_preset_wants(preset, lengths, fewest, needs_end):
+    one = table.PRESETS[preset]
+    assert {n: parts_of(GOOD, n, one, 100, Topic()).length for n in lengths} == pytest.approx(lengths)
+
+    def reason(text: str, n_tokens: int) -> str | None:
+        failed = failed_gate(Document("1", text, n_tokens, "file", {}), one)
+        return failed and failed.reason
+
+    assert reason(GOOD, fewest) is None
+    assert reason(GOOD, fewest - 1) == "too short"
+    assert reason(GOOD + " Then take the", 200) == ("unfinished" if needs_end else None)
+    assert reason("```\n" + GOOD, 200) == ("teacher artefact" if needs_end else None)
+
+
+def test_a_text_of_the_domains_words_alone_says_nothing():
+    topic = topic_of("", (), ["broth", "bread", "lemon"])
+    words = ["broth", "bread", "lemon"] * 9 + ["and"] * 13  # 27 of 40: half way from 0.50 to 0.85
+    assert parts_of(" ".join(words), 30, SHORT, 256, topic).relevance == pytest.approx(0.5)
 
 
 def test_a_fraction_at_gophers_limit_scores_one_half_and_passes():
@@ -338,6 +438,14 @@ def test_the_domains_own_words_are_no_other_domains():
     assert (subject.prompt, subject.domain) == ("simple recipes", "cooking")
     assert subject.topic.keyword_stems
     assert not subject.topic.prompt_stems
+    cooking, general = ((GRAMMARS / f"{name}.yaml").read_text() for name in ("cooking", "general"))
+    assert "carrot" in cooking
+    assert "carrot" not in general
+    assert "carrot" in subject.topic.vocabulary_stems
+    for word in ("harbour", "market"):
+        assert word in cooking
+        assert word in general
+        assert stem(word) not in subject.topic.vocabulary_stems
     assert subject_of("owls", {"prompt": "recipes", "domain": "cooking"}).domain == "general"
     assert subject_of(None, {}).topic == Topic()
 
@@ -399,7 +507,7 @@ def corpus(n: int = 500) -> list[Document]:
     return documents
 
 
-def test_greedy_says_more_that_is_new_at_nearly_the_same_score():
+def test_with_two_fifths_of_the_tokens_greedy_says_more_that_is_new_at_nearly_the_same_score():
     documents = corpus()
     target = sum(one.n_tokens for one in documents) * 2 // 5
     taken, scores = {}, {}
@@ -563,28 +671,208 @@ def test_text2gpts_files_lie_beside_with_its_keys(write, tmp_path):
     assert not list(made.path.glob("dataset.*"))
 
 
-def test_plain_rows_are_counted_in_words_or_with_a_tokenizer(tmp_path, caplog):
+def byte_tokenizer(folder: Path, eos: str = "<eos>") -> str:
+    """Save a tokenizer whose tokens are bytes, and return its folder."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos).save_pretrained(folder)
+    return str(folder)
+
+
+def test_plain_rows_are_counted_in_words_or_with_a_tokenizer(tmp_path, caplog):
     (tmp_path / "rows.jsonl").write_text(json.dumps({"text": GOOD}) + "\n")
     with caplog.at_level(logging.WARNING):
         made = refine_text(input=tmp_path / "rows.jsonl", output=tmp_path / "words", plots=False)
     assert "words count" in caplog.text
     assert made.n_tokens == len(re.findall(r"\w+", GOOD))
-    backend = Tokenizer(
-        models.BPE({letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
-    )
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path / "bytes")
-    planned = plan_refinement(input=tmp_path / "rows.jsonl", output=tmp_path / "o", tokenizer=str(tmp_path / "bytes"))
+    again = refine_text(input=made.path, output=tmp_path / "again", plots=False)
+    for path in (made.path, again.path):
+        assert json.loads((path / "metadata.json").read_text())["counted_in"] == "words"
+    tokenizer = byte_tokenizer(tmp_path / "bytes")
+    planned = plan_refinement(input=tmp_path / "rows.jsonl", output=tmp_path / "o", tokenizer=tokenizer)
     assert planned.n_tokens == len(GOOD.encode())
+
+
+def test_all_documents_are_counted_in_one_unit(write, tmp_path):
+    folder = write([*corpus(20), document(GOOD, "x")._replace(n_tokens=0)], tokenizer="mine")
+    with pytest.raises(DataError, match="1 of 21 documents do not say") as raised:
+        refine_text(input=folder, output=tmp_path / "out")
+    assert "--tokenizer" in raised.value.hint
+    tokenizer = byte_tokenizer(tmp_path / "bytes")
+    made = refine_text(input=folder, output=tmp_path / "out", tokenizer=tokenizer, min_score=0, plots=False)
+    for one in read_documents(made.path):
+        assert one.n_tokens == len(one.text.encode())
+    metadata = json.loads((made.path / "metadata.json").read_text())
+    assert (metadata["tokenizer"], metadata["counted_in"]) == ("bytes", "tokens")
+
+
+def test_a_result_is_known_by_its_tokenizer_wherever_that_lies(write, tmp_path, monkeypatch):
+    folder = write(corpus(20))
+    one, same = byte_tokenizer(tmp_path / "one"), byte_tokenizer(tmp_path / "two")
+    common = {"input": folder, "output": tmp_path / "out", "min_score": 0.0, "plots": False}
+    refine_text(**common, tokenizer=one)
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    refine_text(**common, tokenizer=same)
+    monkeypatch.chdir(tmp_path)
+    refine_text(**common, tokenizer="./one")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+    byte_tokenizer(tmp_path / "one", eos="<end>")
+    for run in (refine_text, plan_refinement):
+        with pytest.raises(StorageError, match="tokenizer_sha256"):
+            run(**common, tokenizer=one)
+        with pytest.raises(ModelError, match="no folder"):
+            run(**common, tokenizer="./nosuch")
+
+
+def test_a_result_is_known_by_the_metadata_that_it_took_its_facts_from(write, tmp_path):
+    folder = write(corpus(20), prompt="a house", model="one")
+    common = {"input": folder, "output": tmp_path / "out", "plots": False, "min_score": 0.0}
+    refine_text(**common)
+    inputs = json.loads((tmp_path / "out" / "manifest.json").read_text())["inputs"]
+    assert [(one["role"], one["name"]) for one in inputs] == [
+        ("documents", "documents.jsonl"),
+        ("metadata", "metadata.json"),
+    ]
+    (folder / "metadata.json").write_text(json.dumps({"prompt": "a house", "model": "two"}))
+    with pytest.raises(StorageError, match=r"metadata\.json"):
+        refine_text(**common)
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(write, tmp_path):
+    folder = write(corpus(20))
+    for run in (refine_text, plan_refinement):
+        with pytest.raises(ConfigError, match="is the input"):
+            run(input=folder, output=folder, overwrite=True)
+
+
+def test_an_export_goes_where_nothing_else_is(write, tmp_path):
+    folder, exported = write(corpus(20)), tmp_path / "out-text2gpt"
+    common = {"input": folder, "output": tmp_path / "out", "min_score": 0.0, "plots": False, "export": "text2gpt"}
+    exported.mkdir()
+    (exported / "dataset.json").write_text('{"mine": true}')
+    for run in (plan_refinement, refine_text):
+        with pytest.raises(StorageError, match=r"dataset\.json is no file of an export"):
+            run(**common)
+    assert not (tmp_path / "out").exists()
+    assert (exported / "dataset.json").read_text() == '{"mine": true}'
+    (exported / "dataset.json").rename(exported / "notes.txt")
+    with pytest.raises(StorageError, match=r"notes\.txt"):
+        refine_text(**common)
+    refine_text(**common, overwrite=True)
+    (exported / "notes.txt").unlink()
+    (exported / ".tmp-1234-dataset.json").write_bytes(b"{")  # a stop's
+    (exported / "dataset.txt").unlink()
+    refine_text(**common)
+    assert (exported / "dataset.txt").read_text().startswith("=== Sample 1 ===")
+
+
+def test_an_export_never_goes_into_a_dataset(write, tmp_path):
+    folder = write(corpus(20))
+    common = {"input": folder, "min_score": 0.0, "plots": False}
+    refine_text(**common, output=tmp_path / "out-text2gpt")
+    with pytest.raises(StorageError, match="inside the dataset"):
+        refine_text(**common, output=tmp_path / "out", export="text2gpt", overwrite=True)
+    (tmp_path / "file-text2gpt").touch()
+    with pytest.raises(StorageError, match="is a file"):
+        refine_text(**common, output=tmp_path / "file", export="text2gpt")
+
+
+# Rows.
+
+
+def rows(path: Path, *lines: bytes) -> Path:
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        (b'{"text": "x", "labels": {"a": "\\ud800"}}', "half a surrogate", "UTF-8"),
+        (b'{"text": "x", "labels": {"\\udfff": 1}}', "half a surrogate", "UTF-8"),
+        (b'{"text": "x", "labels": {"a": [{"b": NaN}]}}', "no JSON", "NaN"),
+        (b'{"text": "x", "labels": {"a": -1e999}}', "no JSON", "Infinity"),
+        (b'{"text": "caf\xe9"}', "is not UTF-8", "UTF-8"),
+        (b'{"text": "x", "n_tokens": "3"}', "has n_tokens", "n_tokens is a whole number"),
+        (b'{"text": "x", "n_tokens": 1' + b"0" * 30 + b"}", "has n_tokens 1000", "no more than"),
+        (b'{"text": "x", "labels": []}', "has labels", "labels is an object"),
+    ],
+)
+def test_a_row_that_could_not_be_written_again_is_refused(line, message, hint, tmp_path):
+    with pytest.raises(DataError, match=message) as raised:
+        list(read_documents(rows(tmp_path / "rows.jsonl", b"", b'{"text": "fine"}', b" \r", line)))
+    assert "line 4" in str(raised.value)
+    assert hint in raised.value.hint
+
+
+def test_blank_lines_are_no_rows_and_every_line_end_is_a_line_feed(tmp_path):
+    path = rows(tmp_path / "rows.jsonl", b"", b'{"text": "a\\rb\\r\\nc\\n\\rd"}', b"  \t\r", b'{"text": "e"}')
+    assert [(one.id, one.text) for one in read_documents(path)] == [("2", "a\nb\nc\n\nd"), ("4", "e")]
+
+
+def test_an_empty_text_is_a_reject_here_and_an_error_to_others(tmp_path):
+    path = rows(tmp_path / "rows.jsonl", b'{"text": ""}', b'{"text": " \\n"}', json.dumps({"text": GOOD}).encode())
+    made = refine_text(input=path, output=tmp_path / "out", plots=False)
+    assert made.n_rejects == {"exact duplicate": 1, "empty": 1}
+    with pytest.raises(DataError, match="line 1 has no text"):
+        list(read_documents(path))
+    with pytest.raises(DataError, match="line 2 has no text"):
+        list(read_documents(rows(path, b'{"text": ""}', b'{"id": "x"}'), allow_empty=True))
+
+
+def test_rejects_of_one_id_are_told_apart_by_their_texts(write, tmp_path):
+    bad = ["Boil pasta.", "Boil rice."]
+    made = refine_text(input=write([document(text) for text in (*bad, GOOD)]), output=tmp_path / "out", plots=False)
+    rejects = [json.loads(line) for line in (made.path / "rejects.jsonl").read_text().splitlines()]
+    normal = [text.lower().encode() for text in bad]  # NFC, case folded, single spaces
+    hashes = {hashlib.blake2b(text, digest_size=16).hexdigest() for text in normal}
+    assert {one["hash"] for one in rejects} == hashes
+    assert {one["id"] for one in rejects} == {"1"}
+
+
+# In memory.
+
+
+@pytest.mark.parametrize("target", [0, -5, math.nan, 1.5, "10"])
+def test_a_refiner_wants_a_number_of_tokens(target):
+    with pytest.raises(ConfigError, match="target_tokens"):
+        DataRefiner("recipes").refine_samples([GOOD], target)
+
+
+@pytest.mark.parametrize("samples", ["one text", [5], [None], [{"text": GOOD}]])
+def test_a_refiner_wants_samples_or_texts(samples):
+    with pytest.raises(TypeError, match="give a"):
+        DataRefiner("recipes").refine_samples(samples, 10)
 
 
 def test_a_target_out_of_reach_is_said_with_what_was_rejected(write, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         refine_text(input=write([document(GOOD), document("No.", "2")]), output=tmp_path / "o", tokens=900, plots=False)
     assert "of --tokens 900 (too short: 1)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        (GOOD + " Then take the", "--preset web"),
+        (GOOD.replace("bread", "bre\ufffdd"), "encoding"),
+        (GOOD + " I hope this helps!", "the text alone"),
+        ("Boil pasta.", "--preset"),
+        ("Stir the pot and wait. " * 5, "seed"),
+        (" ", "the right file"),
+        (SCORES["symbols"], "--min-score"),
+    ],
+)
+def test_where_nothing_passes_the_hint_is_for_the_reason(text, hint, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": one}) + "\n" for one in (text, text, text)))
+    with pytest.raises(DataError, match="exact duplicate: 2, ") as raised:
+        refine_text(input=path, output=tmp_path / "out", min_score=0.95)
+    assert hint in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -597,7 +885,11 @@ def test_a_target_out_of_reach_is_said_with_what_was_rejected(write, tmp_path, c
         (b"", {"tokens": 0}, ConfigError, "--tokens 0"),
         (b"", {"context": 0}, ConfigError, "--context 0"),
         (b"", {"min_score": 1.5}, ConfigError, "--min-score 1.5"),
-        (b"", {"near_duplicates": -1.0}, ConfigError, "--near-duplicates -1.0"),
+        *(
+            (b"", {name: value}, ConfigError, f"--{name.replace('_', '-')} {value}")
+            for name in ("near_duplicates", "min_score")
+            for value in (-1.0, 5.0, math.inf, -math.inf, math.nan)
+        ),
         (b"", {"preset": "novel"}, ConfigError, "novel"),
     ],
 )

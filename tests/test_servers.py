@@ -23,19 +23,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actlab.backends.servers import attempts
-from actlab.backends.servers.attempts import retry_after_s
 from actlab.backends.servers.calls import Endpoint, Reply, Request, ServerError, Timings
 from actlab.backends.servers.environment import ServerEnvironment, ollama_url, read_environment
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import PRESETS, TimeoutLimits, limits_for
-from actlab.backends.servers.ollama import OLLAMA
+from actlab.backends.servers.ollama import OLLAMA, context_for
 from actlab.backends.servers.openai import OPENAI
 from actlab.backends.servers.pace import Pace, Window, next_pace
+from actlab.backends.servers.pauses import retry_after_s
 from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
 from actlab.backends.servers.sentences import trim_to_sentence
 from actlab.backends.servers.server import Server, ollama_server, openai_server
 from actlab.backends.servers.wire import Answer, OpenCalls, Watch
-from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.errors import ConfigError, DataError, StorageError
 from tests.conformance_server import DIGEST, MODEL, RUNNER_STOPPED, Conformance, Fault, busy, serve, tokens_of
 
 SOON = TimeoutLimits(connect_s=1, first_token_s=0.15, idle_s=0.1, total_s=0.6, evaluation_s=0.3, load_s=2)
@@ -255,8 +255,8 @@ def test_lines_do_not_depend_on_how_the_bytes_arrive(parts, rng):
     response = SimpleNamespace(
         status_code=200, headers={}, raw=SimpleNamespace(read1=lambda decode_content: arriving.pop(0))
     )
-    connection = SimpleNamespace(settimeout=lambda left_s: None)
-    got = list(Answer(response, connection, Watch(PATIENT)).lines())
+    connection = SimpleNamespace(settimeout=lambda left_s: None, fileno=lambda: 3)
+    got = list(Answer(response, connection, Watch(PATIENT), OpenCalls()).lines())
     expected = [line.rstrip(b"\r") for line in sent.split(b"\n")]
     assert [line.rstrip(b"\r") for line in got] == (expected if sent.split(b"\n")[-1].strip() else expected[:-1])
 
@@ -306,7 +306,7 @@ def test_the_facts_are_the_servers_and_loading_has_its_own_limit():
     with serve(load_delay_s=0.4) as there:
         server = server_at(there, limits=SOON)
         facts = server.preflight()
-        assert facts == ("0.33.0", MODEL, DIGEST, ("completion",), 4096)
+        assert (facts.model, facts.digest) == (MODEL, DIGEST)
         cold = ask(server, request(max_tokens=1))
         assert cold.done_reason == "timeout", "a cold model passes the limit for the first token"
         warmth = server.warm_up()
@@ -454,8 +454,8 @@ def test_one_at_a_time_and_eight_give_the_same_in_the_same_order(tmp_path, api):
                 there, tmp_path / f"{limit}.jsonl", 50, limit, enough=1200, api=api, pause=lambda s: None
             )
         assert summary.ended == DONE
-        assert there.most_open <= limit
-        assert summary.most_at_a_time > 1 or limit == 1
+        assert 1 <= there.most_open <= limit
+        assert there.most_open > 1 or limit == 1
         assert max(there.asked.values()) <= 2
         results.append(taken.texts)
     assert results[0] == results[1]
@@ -485,10 +485,9 @@ def test_nothing_is_asked_twice_after_a_stop_at_any_line(tmp_path):
         torn = lines[kept][: len(lines[kept]) // 2] if kept < n else b""
         path.write_bytes(b"".join(lines[:kept]) + torn)
         with serve(n_parallel=8) as there:
-            again, summary = run(there, path, n, 4)
+            again, _ = run(there, path, n, 4)
         known = {json.loads(line)["k"] for line in lines[:kept]}
         assert sorted(there.asked) == sorted(f"p{k}" for k in range(n) if k not in known)
-        assert (summary.n_asked, summary.n_replayed) == (n - kept, kept)
         assert again.texts == whole.texts
         assert len(path.read_bytes().splitlines()) == n
 
@@ -523,8 +522,9 @@ def test_failures_are_replayed_unless_the_server_was_mended(tmp_path):
     with serve(always=Fault("status", status=500)) as there:
         taken, summary = run(there, path, 10, 1)
         assert (summary.ended, len(taken.replies), summary.problem) == (BROKEN, 3, "error: 500 it failed")
-        again, summary = run(there, path, 10, 1)
-        assert (again.texts, summary.n_asked) == (taken.texts, 0)
+        before = there.asked.total()
+        again, _ = run(there, path, 10, 1)
+        assert (again.texts, there.asked.total()) == (taken.texts, before)
     with Journal(path, forget_failures=True) as journal:
         assert len(journal) == 0
 
@@ -536,7 +536,7 @@ def test_three_failures_in_a_row_end_a_run_and_two_do_not(tmp_path):
     for limit in (1, 8):
         with serve(fault_of=fault_of({1, 2, 4, 5, 7, 8, 9})) as there:
             taken, summary = run(there, tmp_path / f"{limit}.jsonl", 30, limit)
-        assert (summary.ended, summary.n_handed) == (BROKEN, 10)
+        assert summary.ended == BROKEN
         assert [reply.k for reply in taken.replies] == list(range(10))
 
 
@@ -605,12 +605,305 @@ def test_an_interrupt_while_nothing_comes_is_heard_at_once(tmp_path):
     assert [json.loads(line)["k"] for line in path.read_text().splitlines()] == [0, 1, 2]
 
 
-def test_requests_start_no_closer_than_the_interval(tmp_path):
+def test_requests_start_no_closer_than_the_interval_and_retries_are_requests(tmp_path):
+    now = [0.0]
+    starts: list[float] = []
+
+    def fault_of(prompt: str, nth: int) -> Fault | None:
+        starts.append(now[0])
+        return busy("0") if nth < 2 else None
+
+    def pause(seconds: float) -> None:
+        now[0] += seconds
+
+    with serve(fault_of=fault_of) as there:
+        run(there, tmp_path / "j.jsonl", 3, 1, interval_s=100.0, pause=pause, clock=lambda: now[0])
+    assert starts == [100.0 * nth for nth in range(9)]
+
+
+# Servers as they are met
+
+
+@pytest.mark.parametrize("knobs", [{"http": "HTTP/1.0"}, {"close": True}], ids=["HTTP/1.0", "Connection: close"])
+def test_a_server_that_ends_each_connection_with_its_answer_is_like_any_other(api, knobs):
+    with serve(**knobs) as there:
+        server = server_at(there, api)
+        assert server.preflight().model == MODEL
+        server.warm_up()
+        assert ask(server, request()).text == whole_text()
+        there.always = Fault("page", status=200, message=WHOLE[api])  # with its length
+        assert ask(server, request()).text == "It rains."
+        there.always = Fault("status", status=401, message="no such key")
+        refused = ask(server, request())
+    assert (refused.done_reason, refused.problem, refused.attempts) == ("refused", "401 no such key", 1)
+
+
+def test_a_text_without_end_is_cut_as_by_length_and_its_call_closed(api):
+    with serve(always=Fault("flood", message="And on it goes. ")) as there:
+        reply = ask(server_at(there, api), request(max_tokens=20))
+        judged = ask(server_at(there, api), request(max_tokens=20, schema={"type": "object"}))
+        wait_until(lambda: there.n_cancelled == 2)
+    assert (reply.done_reason, reply.failed, reply.attempts) == ("length", False, 1)
+    assert reply.text == " ".join(["And on it goes."] * (len(reply.text) // 16 + 1))
+    assert 20 * 30 < len(reply.text) < 20 * 100, "room for any 20 tokens, and no more"
+    assert (judged.text, judged.done_reason) == ("", "length")
+
+
+def test_one_line_is_no_way_around_the_limit(api):
+    text = "And on it goes. " * 200_000
+    line = json.dumps({"response": text} if api == "ollama" else {"choices": [{"delta": {"content": text}}]})
+    start = "" if api == "ollama" else "data: "
+    with serve(always=Fault("page", status=200, message=f"{start}{line}\n\n")) as there:
+        reply = ask(server_at(there, api), request(max_tokens=20))
+        assert (reply.done_reason, len(reply.text) < 2000, reply.text[:5]) == ("length", True, "And o")
+        there.always = Fault("page", status=200, message=start + "x" * 5_000_000)
+        reply = ask(server_at(there, api), request())
+    assert (reply.done_reason, reply.problem) == ("cut", "a line without end")
+
+
+DEEP = "[" * 100_000
+WHOLE = {
+    "ollama": '{"response": "It rains."}\n{"done": true}\n',
+    "openai": 'data: {"choices": [{"delta": {"content": "It rains."}}]}\n\n'
+    'data: {"choices": [{"finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
+}
+WRONG_LINES = {
+    "ollama": [DEEP, "5", "[1]", *(f'{{"response": {value}}}' for value in ("5", '["a"]', '{"a": 1}', "true")),
+               '{"done": true, "done_reason": [1]}'],
+    "openai": [DEEP, "5", "[1]", *(f'{{"choices": {value}}}' for value in ("{}", '"x"', "[1]", "[null]", "5")),
+               '{"choices": [{"delta": "x"}]}', '{"choices": [{"delta": {"content": 5}}]}',
+               '{"choices": [{"finish_reason": 5}]}', '{"usage": [1]}'],
+}  # fmt: skip
+
+
+def test_wrong_json_is_a_failed_reply_and_nothing_worse(api):
+    for line in WRONG_LINES[api]:
+        page = f"{line}\n" if api == "ollama" else f"data: {line}\n\n"
+        with serve(always=Fault("page", status=200, message=page)) as there:
+            reply = ask(server_at(there, api), request())
+        assert (reply.text, reply.done_reason, reply.failed, reply.attempts) == ("", "cut", True, 1), line[:80]
+
+
+@pytest.mark.parametrize("count", ['"many"', "-5", "[1]", "null", "1" + "0" * 4000, "true"])
+def test_a_count_that_is_none_costs_no_text(api, count):
+    end = (
+        f'{{"done": true, "eval_count": {count}, "total_duration": {count}}}\n'
+        if api == "ollama"
+        else f'data: {{"choices": [{{"finish_reason": "stop"}}], "usage": {{"completion_tokens": {count}}}}}\n\n'
+    )
+    start = WHOLE[api].split("\n")[0]
+    with serve(always=Fault("page", status=200, message=f"{start}\n\n{end}")) as there:
+        reply = ask(server_at(there, api), request())
+    assert (reply.text, reply.done_reason, reply.n_tokens_teacher) == ("It rains.", "stop", None)
+    assert reply.timings.queue_s is None
+
+
+def test_an_error_that_is_null_is_none(api):
+    page = (
+        WHOLE[api]
+        .replace('{"response"', '{"error": null, "response"')
+        .replace('{"choices"', '{"error": null, "choices"')
+    )
+    with serve(always=Fault("page", status=200, message=page)) as there:
+        reply = ask(server_at(there, api), request())
+    assert (reply.text, reply.done_reason, reply.problem) == ("It rains.", "stop", "")
+
+
+def test_the_text_parts_of_a_list_are_the_text():
+    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "It rains."}]
+    line = json.dumps({"choices": [{"delta": {"content": parts}, "finish_reason": "stop"}]})
+    with serve(always=Fault("page", status=200, message=f"data: {line}\n\n")) as there:
+        assert ask(server_at(there, "openai"), request()).text == "It rains."
+
+
+def test_a_bare_line_in_a_stream_of_events_is_the_error_that_it_says():
+    page = WHOLE["openai"].split("\n")[0] + '\n\n{"error": {"message": "out of memory"}}\n\n'
+    with serve(always=Fault("page", status=200, message=page)) as there:
+        reply = ask(server_at(there, "openai"), request())
+    assert (reply.text, reply.done_reason, reply.problem) == ("It rains.", "error", "out of memory")
+
+
+@pytest.mark.parametrize("kind", ["ended_close", "ended_reset", "ended_stall"])
+def test_after_the_reason_to_stop_only_the_count_can_be_lost(kind):
+    with serve(always=Fault(kind, delay_s=3)) as there:
+        reply = ask(server_at(there, "openai", SOON), request())
+    assert (reply.text, reply.done_reason, reply.attempts) == (whole_text(), "stop", 1)
+    assert (reply.problem, reply.n_tokens_teacher) == ("", None)
+
+
+def test_a_header_that_is_none_leaves_no_traceback(capfd, caplog):
+    with serve(always=Fault("status", status=400, message="no", headers={"X\x00 y": "1", " z": "2"})) as there:
+        assert ask(server_at(there), request()).problem == "400 no"
+    assert "Traceback" not in capfd.readouterr().err + caplog.text
+
+
+def test_a_list_of_models_that_is_late_refuses_nothing():
+    with serve(models_delay_s=3) as there:
+        assert server_at(there, "openai", replace(SOON, preflight_s=0.05)).preflight().model == MODEL
+        gone = server_at(there, "openai")
+    with pytest.raises(ServerError, match="does not answer"):
+        gone.preflight()
+
+
+WRONG_FACTS = {
+    "/api/version": ["[]", "5", DEEP, "<html>"],
+    "/api/tags": ["[1]", '"x"', '{"models": 5}', '{"models": {"a": 1}}', "<html>", DEEP, "{}"],
+}
+
+
+@pytest.mark.parametrize("path", WRONG_FACTS)
+def test_a_server_whose_facts_are_none_is_refused(path):
+    for page in WRONG_FACTS[path]:
+        with serve(pages={path: page}) as there, pytest.raises(ServerError) as caught:
+            server_at(there).preflight()
+        assert "ollama pull" not in caught.value.hint, "the model may well be there"
+
+
+@pytest.mark.parametrize(
+    ("path", "pages"),
+    [
+        ("/api/show", ['{"capabilities": 5}', '{"capabilities": [1, null]}', '{"capabilities": "x"}', "[1]", DEEP,
+                       '{"model_info": [1]}', '{"model_info": {"a.context_length": "long"}}']),
+        ("/api/ps", ["[1]", '{"models": [1]}', '{"models": 5}', DEEP,
+                     '{"models": [{"name": "tiny:latest", "size": "big", "size_vram": [1]}]}']),
+    ],
+)  # fmt: skip
+def test_facts_that_a_run_can_do_without_may_be_anything(path, pages):
+    for page in pages:
+        with serve(pages={path: page}) as there:
+            server = server_at(there)
+            assert server.preflight().digest == DIGEST
+            assert not server.warm_up().on_gpu
+
+
+def test_a_model_on_the_gpu_is_told_from_one_beside_it():
+    for size_vram, on_gpu in ((1000, True), (501, True), (500, False)):  # of 1000 bytes
+        with serve(size_vram=size_vram) as there:
+            assert server_at(there).warm_up().on_gpu is on_gpu
+
+
+def test_a_model_that_only_embeds_is_refused():
+    with serve(capabilities=("embedding",)) as there, pytest.raises(ServerError, match="it is for embedding"):
+        server_at(there).preflight()
+
+
+def test_the_context_holds_the_prompt_and_the_reply_or_the_run_is_refused():
+    assert context_for("simple recipes", 150) == 2048, "Ollama's memory is not taken for nothing"
+    assert context_for("simple recipes " * 2000, 8000) > 3 * 2000 + 8000, "two or three tokens each time"
+    assert context_for("水" * 2000, 150) > 2000 + 150, "a token a letter"
+    with serve() as there:  # its model holds 4,096
+        for context in (2048, 4096):
+            ollama_server(MODEL, environment=ServerEnvironment(ollama_url=there.url), context=context).preflight()
+        with pytest.raises(ServerError, match="holds 4096 tokens, and a prompt with its reply may take 4097") as caught:
+            ollama_server(MODEL, environment=ServerEnvironment(ollama_url=there.url), context=4097).preflight()
+    assert "--max-tokens" in caught.value.hint
+
+
+def test_a_server_that_is_busy_when_the_model_is_loaded_is_asked_again_and_a_long_pause_is_said(api, caplog):
+    caplog.set_level("INFO", "actlab")
+    prompt = {"ollama": "", "openai": "Hello"}[api]
+    many = Fault("status", status=429, message="too many", headers={"Retry-After": "7"})
     slept: list[float] = []
+    with serve(faults={prompt: [many, busy()]}) as there:
+        server_at(there, api).warm_up(calls=OpenCalls(slept.append))
+    assert slept[0] == 7.0
+    assert slept[1] <= 1.0
+    assert [record.getMessage() for record in caplog.records] == ["the server is not ready: it is asked again in 7 s"]
+    with serve(faults={prompt: [many] * 4}) as there, pytest.raises(ServerError, match="429 too many"):
+        server_at(there, api).warm_up(calls=OpenCalls(slept.append))
+    assert len(slept) == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        (Fault("page", status=404, message="<html><b>nginx</b></html>"), "404 Not Found"),
+        (Fault("page", status=404, message=""), "404 Not Found"),
+        (Fault("page", status=400, message="no  such\nthing"), "400 no such thing"),
+        (Fault("page", status=302, headers={"Location": "https://x.example/v1"}),
+         "302 Found: it points to https://x.example/v1"),
+        (Fault("status", status=400, message="\x1b[31mred\x00\x07"), r"400 \x1b[31mred\x00\x07"),
+        (Fault("page", status=400, message='{"error":' * 3000 + "1" + "}" * 3000), "400 "),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_its_status_and_its_words_and_harms_no_terminal(api, fault, problem):
+    with serve(always=fault) as there:
+        said = ask(server_at(there, api), request()).problem
+    assert said.startswith(problem) if problem == "400 " else said == problem
+    assert said.isprintable()
+
+
+def test_what_is_wrong_with_a_server_is_not_blamed_on_the_model():
+    with serve(pages={"/api/tags": (500, '{"error": "disk"}')}) as there:
+        with pytest.raises(ServerError, match="lists no models: 500 disk") as caught:
+            server_at(there).preflight()
+        assert "ollama pull" not in caught.value.hint
+        there.pages = {"/api/version": "hello"}
+        with pytest.raises(ServerError, match="is no Ollama: /api/version answers with no version"):
+            server_at(there).preflight()
+        there.always = Fault("status", status=401, message="who are you?")
+        with pytest.raises(ServerError, match="401 who are you") as caught:
+            server_at(there, "openai").warm_up()
+        assert "OPENAI_API_KEY" in caught.value.hint
+        there.always = None
+        whole = openai_server(MODEL, environment=ServerEnvironment(), base_url=f"{there.url}/v1/chat/completions")
+        assert whole.warm_up().on_gpu is None
+    with pytest.raises(ServerError, match="does not answer") as caught:
+        server_at(there).preflight()
+    assert "--base-url" in caught.value.hint
+    with pytest.raises(ConfigError, match="port 0"):
+        ollama_url("localhost:0")
+
+
+def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     with serve() as there:
-        run(there, tmp_path / "j.jsonl", 4, 1, interval_s=100.0, pause=slept.append)
-    assert len(slept) == 3
-    assert all(90 < pause <= 100 for pause in slept)
+        assert ask(server_at(there), request()).text == whole_text()
+
+
+def test_a_password_in_netrc_does_not_stand_in_for_the_key(monkeypatch, tmp_path):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "netrc").write_text("machine 127.1 login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with serve() as there:
+        there.url = there.url.replace("127.0.0.1", "127.1")  # this machine, but not by a name that is known for it
+        assert ask(server_at(there, api_key="sk-secret"), request()).text == whole_text()
+    assert there.keys == ["Bearer sk-secret"]
+
+
+def test_what_a_journal_was_given_outlives_a_kill(tmp_path):
+    path = tmp_path / "j.jsonl"
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from actlab.backends.servers.calls import Reply, Timings\n"
+        "from actlab.backends.servers.journal import Journal\n"
+        "with Journal(Path(sys.argv[1])) as journal:\n"
+        "    journal.append('key', Reply(k=5, text='It rains.', done_reason='stop', timings=Timings(total_s=1.0)))\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert Journal(path).get(5, "key").text == "It rains."
+
+
+def test_a_journal_that_is_damaged_or_no_file_is_said(tmp_path):
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.append("key", Reply(k=5, text="It rains.", done_reason="stop", timings=Timings(total_s=1.0)))
+    good = path.read_text()
+    fields = json.loads(good)
+    wrong = [{"text": 5}, {"k": [0]}, {"key": ["x"]}, {"timings": {"total_s": "long"}}, {"done_reason": None}]
+    for line in [*(json.dumps(fields | one) for one in wrong), DEEP, "[1]"]:
+        path.write_text(f"{good}{line}\n")
+        with pytest.raises(DataError, match=r"j\.jsonl:2 is not a line"):
+            Journal(path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder"):
+        Journal(tmp_path / "folder")
 
 
 # The pace
@@ -781,7 +1074,7 @@ def check_transformers_serve(program: Path, model: Path, folder: Path, environme
         with Journal(folder / "j.jsonl") as journal:
             asked = (request(k, f"p{k}", seed=k, max_tokens=24) for k in range(6))
             summary = run_requests(server, asked, limit=3, journal=journal, on_reply=taken)
-        assert (summary.ended, summary.n_asked) == (EXHAUSTED, 6)
+        assert (summary.ended, len(taken.replies)) == (EXHAUSTED, 6)
         assert {reply.done_reason for reply in taken.replies} <= {"stop", "length"}, (folder / "log").read_text()
         assert all(0 < reply.n_tokens_teacher <= 24 for reply in taken.replies)
         refused = openai_server("no/such-model", environment=ServerEnvironment(), base_url=f"http://127.0.0.1:{port}")

@@ -199,6 +199,10 @@ def no_end(ids, ends) -> None:
     ids[int(ends[0]) - 1] = 5
 
 
+def end_within(ids, ends) -> None:
+    ids[int(ends[0]) - 2] = ids[int(ends[0]) - 1]
+
+
 def no_start(ids, ends) -> None:
     ids[int(ends[0])] = 5
 
@@ -206,6 +210,7 @@ def no_start(ids, ends) -> None:
 TOKENS = {
     "an id beyond the vocabulary": (lambda folder: change_ids(folder, strange_id), "has the id 60000"),
     "a document without its end": (lambda folder: change_ids(folder, no_end), "between the tokenizer's marks"),
+    "an end within a document": (lambda folder: change_ids(folder, end_within), "1 end markers more than documents"),
     "a document without its start": (lambda folder: change_ids(folder, no_start), "between the tokenizer's marks"),
     "ends that do not ascend": (swap_ends, "does not ascend"),
     "a stream that is too short": (
@@ -344,3 +349,16 @@ def test_a_grammar_that_cannot_be_shown_is_two_lines(content, arguments, says, t
 def test_show_leaves_the_long_curve_to_metadata(chain):
     assert "curve" in json.loads((chain["gpt"] / "metadata.json").read_text())
     assert "curve" not in show_text(chain["gpt"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [([], "describes no dataset"), ({}, "describes no dataset"), ({"eos_id": "x"}, "eos_id 'x'")]
+)
+def test_show_names_what_is_wrong_with_metadata(content, said, copy, capsys):
+    folder = copy("tokens")
+    kept = json.loads((folder / "metadata.json").read_text()) if content else {}
+    (folder / "metadata.json").write_text(json.dumps(kept | content if content else content))
+    assert command("show", folder) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert said in first
+    assert second.startswith("Hint: ")

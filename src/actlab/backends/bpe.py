@@ -1,12 +1,14 @@
 """The tokenizer that small models get here: a byte-level BPE, trained on their own text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 BOS = "<|bos|>"
 EOS = "<|eos|>"
 VOCAB_SIZE = 2048
 """Where nothing else is asked for."""
+_MOST_CHARACTERS = 10_000
+"""Of a text at a time: training takes time with the square of the longest word, and a text may be one word."""
 _MOST_POSITIONS = 512
 """What a saved tokenizer says that its model takes, until a model says better."""
 
@@ -25,7 +27,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> A
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(documents, trainer)
+    tokenizer.train_from_iterator(_pieces(documents), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -34,3 +36,9 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> A
         model_max_length=_MOST_POSITIONS,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _pieces(documents: Iterable[str]) -> Iterator[str]:
+    for text in documents:
+        for start in range(0, len(text), _MOST_CHARACTERS):
+            yield text[start : start + _MOST_CHARACTERS]

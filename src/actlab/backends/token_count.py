@@ -5,7 +5,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 from actlab.backends import tiny
 from actlab.backends.hub import ModelFolder, fetch
 from actlab.backends.models import load_tokenizer
-from actlab.ground.errors import ModelError
+from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.manifest import fingerprint
 
 log = logging.getLogger("actlab")
@@ -25,8 +26,9 @@ _PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\
 """How GPT-2 cuts a text before it merges bytes: the `ByteLevel` pre-tokenizer of the tokenizers library."""
 _ASCII_PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+", re.ASCII)
 """The same for ASCII alone, in Python's own engine, which takes half the time."""
-_MOST_PIECES = 1 << 19
-"""Pieces that are remembered, some 100 MB; then it starts afresh, so that memory does not grow with the text."""
+_MOST_CHARACTERS = 1 << 23
+"""Of the pieces that are remembered, each with eight more: at most some 200 MB. Then it starts afresh, so that memory
+does not grow with the text."""
 _SAMPLE = (
     "",
     " ",
@@ -51,9 +53,9 @@ def find_tokenizer(name: str) -> Any:
             raise ModelError(f"there is no folder {name}", hint="give --tokenizer a folder with a tokenizer.json")
         path = fetch(name, None, weights=False)
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
-        raise ModelError(
-            f"{name} has no tokenizer.json", hint="give a folder that tokenizer.save_pretrained or a model made"
-        )
+        inside = path / "tokenizer"
+        hint = f"give {inside}" if inside.is_dir() else "give a folder that tokenizer.save_pretrained or a model made"
+        raise ModelError(f"{name} has no tokenizer.json", hint=hint)
     return load_tokenizer(ModelFolder(name, path))
 
 
@@ -88,13 +90,18 @@ class TokenCounter:
     """
 
     def __init__(self, tokenizer: Any) -> None:
+        """Take a fast tokenizer.
+
+        Raises:
+            ModelError: It makes nothing of any text.
+        """
         backend = tokenizer.backend_tokenizer
         self._own = Tokenizer.from_str(backend.to_str())  # nobody else can set truncation on it
         self._own.no_truncation()
         self._own.no_padding()
         self._own.encode_special_tokens = backend.encode_special_tokens
         content = json.loads(self._own.to_str())
-        self._cache = _Pieces(self._own)
+        self._cache = _Pieces(self._encode)
         self._known = {chr(code) for code in range(128)}
         self._odd = [token["content"] for token in content["added_tokens"]]
         self._odd_pattern = _any_of(self._odd)
@@ -103,34 +110,56 @@ class TokenCounter:
         if self.is_cached:
             self._learn(self._known)
             self.is_cached = all(self.ids(text) == self._encode(text) for text in _SAMPLE)
+        if self._is_silent():
+            raise ModelError("this tokenizer makes no token of any text", hint="give another --tokenizer")
         if not self.is_cached:
             log.info("this tokenizer is no plain byte-level BPE: its tokens are counted the slow way")
 
     def ids(self, text: str) -> list[int]:
-        """Return the ids of a text."""
+        """Return the ids of a text.
+
+        Raises:
+            ModelError: The tokenizer has none for it, nor one for what it does not know.
+        """
         if not self._is_plain(text):
             return self._encode(text)
         return list(chain.from_iterable(map(self._cache.__getitem__, _cut(text))))
 
     def count(self, text: str) -> int:
-        """Return the number of a text's tokens."""
+        """Return the number of a text's tokens.
+
+        Raises:
+            ModelError: As for `ids`.
+        """
         if not self._is_plain(text):
             return len(self._encode(text))
         return sum(map(len, map(self._cache.__getitem__, _cut(text))))
 
     def ids_of(self, texts: Iterable[str]) -> list[list[int]]:
-        """Return the ids of each of some texts."""
+        """Return the ids of each of some texts.
+
+        Raises:
+            ModelError: As for `ids`.
+        """
         if self.is_cached:
             return [self.ids(text) for text in texts]
         every = list(texts)
         found: list[list[int]] = []
         for start in range(0, len(every), _TEXTS_AT_ONCE):
             some = every[start : start + _TEXTS_AT_ONCE]
-            found += [one.ids for one in self._own.encode_batch(some, add_special_tokens=False)]
+            with _read_by_library():
+                found += [one.ids for one in self._own.encode_batch(some, add_special_tokens=False)]
         return found
 
     def _encode(self, text: str) -> list[int]:
-        return list(self._own.encode(text, add_special_tokens=False).ids)
+        with _read_by_library():
+            return list(self._own.encode(text, add_special_tokens=False).ids)
+
+    def _is_silent(self) -> bool:
+        try:
+            return not any(map(self._encode, _SAMPLE))
+        except ModelError:  # a closed vocabulary, which may know the words of the texts that come
+            return False
 
     def _is_plain(self, text: str) -> bool:
         if not self.is_cached:
@@ -158,15 +187,25 @@ class TokenCounter:
 class _Pieces(dict[str, tuple[int, ...]]):
     """The ids of the pieces seen so far."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
         super().__init__()
-        self._tokenizer = tokenizer
+        self._encode = encode
+        self._n_characters = 0
 
     def __missing__(self, piece: str) -> tuple[int, ...]:
-        if len(self) >= _MOST_PIECES:
+        if self._n_characters >= _MOST_CHARACTERS:
             self.clear()
-        ids = self[piece] = tuple(self._tokenizer.encode(piece, add_special_tokens=False).ids)
+            self._n_characters = 0
+        self._n_characters += len(piece) + 8
+        ids = self[piece] = tuple(self._encode(piece))
         return ids
+
+
+def _read_by_library() -> AbstractContextManager[None]:
+    """Say whose fault it is where the tokenizers library cannot read a text."""
+    return foreign_errors(
+        "the tokenizer cannot read a text", hint="give a --tokenizer with a token for what it does not know"
+    )
 
 
 def _cut(text: str) -> list[str]:

@@ -1,5 +1,6 @@
 """`show`, `verify` and `seal`: what every kind of dataset answers to."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ import click
 from actlab.cli.common import EXIT_DROPPED, format_bytes
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
-from actlab.ground.manifest import n_dropped, read_manifest
+from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import argument, command, execution
 
 
@@ -77,6 +78,7 @@ _TEXT = _Kind(
     verify="actlab.text.inspect:verify_text",
     finish="actlab.ground.storage:finish_single",
 )
+_ROW_SUFFIXES = (".npz", ".parquet")
 _GRAMMAR_SUFFIXES = (".yaml", ".yml")
 
 _KINDS = {
@@ -119,12 +121,21 @@ def _kind_of(folder: Path) -> _Kind:
                     hint="a newer actlab made it: upgrade",
                 )
             return _KINDS[manifest["kind"]]
-    return _KINDS["activations"]
+    return _KINDS.get(_told_kind(folder), _KINDS["activations"])
+
+
+def _told_kind(folder: Path) -> str:
+    """Return the kind of which a dataset's own metadata speaks; "" where there is none that can be read."""
+    with contextlib.suppress(StorageError):
+        match read_json(folder / METADATA):
+            case {"kind": str(kind)}:
+                return kind
+    return ""
 
 
 def _existing(path: str) -> Path:
     folder = Path(os.path.expanduser(path))
-    if folder.is_file() and folder.suffix in (".npz", ".parquet"):
+    if folder.is_file() and folder.suffix in _ROW_SUFFIXES:
         return folder
     if folder.is_file():
         raise StorageError(
@@ -137,8 +148,11 @@ def _existing(path: str) -> Path:
 
 @command("show", ShowConfig)
 def show(config: ShowConfig) -> None:
-    """Show what a dataset is: its source, its sizes, its layers' norms."""
-    if Path(config.dir).suffix in _GRAMMAR_SUFFIXES or _is_domain(config.dir):
+    """Show what a dataset is (its source, its sizes, its layers' norms), or what a grammar can say.
+
+    A grammar is named by its file, or by the domain for which it ships: cooking, general, poetry, technical.
+    """
+    if _is_grammar(config.dir):
         described = _load("actlab.text.inspect:show_grammar")(config.dir)
         click.echo(json.dumps(described, indent=2) if config.json else _as_list(described))
         return
@@ -156,12 +170,13 @@ def show(config: ShowConfig) -> None:
     click.echo(json.dumps(described, indent=2) if config.json else as_text(described))
 
 
-def _is_domain(name: str) -> bool:
-    """Whether a name is that of a grammar that ships, and of nothing on disk."""
-    if not name.isidentifier() or Path(name).exists():
-        return False
+def _is_grammar(name: str) -> bool:
+    """Whether a path or a name can only be a grammar's: a file that no dataset is, or the domain of one that ships."""
+    path = Path(os.path.expanduser(name))
+    if path.exists():
+        return path.is_file() and path.suffix not in _ROW_SUFFIXES
     domains: list[str] = _load("actlab.text.templates.read:domains")()
-    return name in domains
+    return path.suffix in _GRAMMAR_SUFFIXES or name in domains
 
 
 def _described(path: Path) -> dict[str, Any]:

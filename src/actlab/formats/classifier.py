@@ -4,6 +4,7 @@
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def save_dataset(
     Raises:
         DataError: X and y do not fit together, or a value is not finite or no number.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     y = np.asarray(y)
     arrays = {"X": np.asarray(X, dtype=np.float32), "y": y.astype(_y_dtype(y), copy=False)}
     _check(arrays["X"], arrays["y"], str(path))
@@ -96,7 +97,7 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
     Raises:
         DataError: It is none, or holds values that are not finite.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"
         raise DataError(f"the dataset {path} {what}", hint="make one: actlab generate-datasets --help")

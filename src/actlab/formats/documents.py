@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.ground.errors import DataError
+from actlab.ground.errors import ConfigError, DataError
 
 KIND = "text"
 FILE_NAME = "documents.jsonl"
 
 _HINT = 'each line is a JSON object with at least "text": a string that is not empty'
+_MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
+_A = {str: "text", int: "a whole number", dict: "an object"}
+_MOST_TOKENS = 2**53
+"""What JSON's other readers still count exactly; no text is so long."""
 
 
 class Document(NamedTuple):
@@ -31,54 +35,98 @@ def document_line(doc: Document) -> bytes:
     >>> document_line(Document("0", "Stir well.", 3, "template", {}))
     b'{"id": "0", "text": "Stir well.", "n_tokens": 3, "source": "template", "labels": {}}\n'
     """
-    return (json.dumps(doc._asdict(), ensure_ascii=False) + "\n").encode()
+    return (json.dumps(doc._asdict(), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def read_documents(path: Path) -> Iterator[Document]:
+def find_documents(path: Path) -> Path:
+    """Return the file of documents that a path names, by itself or by its folder.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    file = _file(path)
+    if not file.is_file():
+        what = f"{path} holds no {FILE_NAME}" if path.is_dir() else f"there is no file {path}"
+        raise ConfigError(what, hint=f"name a folder with {FILE_NAME}, or a JSONL file; {_MAKE_ONE}")
+    return file
+
+
+def read_documents(path: Path, *, allow_empty: bool = False) -> Iterator[Document]:
     """Read the documents of a file, or of the `documents.jsonl` in a folder, one after the other.
 
     A row with `text` alone gets its line's number (from 1) as id, no tokens, no labels and the source "file". Line
-    ends in texts become line feeds.
+    ends in texts become line feeds. Blank lines are passed over; a text of nothing but white space is an error
+    unless `allow_empty`.
 
     Raises:
         DataError: The file is not there, or a line (which the message names) is no such row.
     """
-    file = path / FILE_NAME if path.is_dir() else path
+    file = _file(path)
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                yield _document(line, number, where=f"{file}: line {number}")
+                if not line.isspace():
+                    yield _document(line, number, f"{file}: line {number}", allow_empty)
     except OSError as error:
-        raise DataError(
-            f"cannot read {file}: {error.strerror}", hint="make one with: actlab generate-text PROMPT --output DIR"
-        ) from None
+        raise DataError(f"cannot read {file}: {error.strerror}", hint=_MAKE_ONE) from None
 
 
-def _document(line: bytes, number: int, *, where: str) -> Document:
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {' '.join(str(error).split())[:200]}", hint=_HINT) from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where} holds a {type(row).__name__}, not an object", hint=_HINT)
+def _file(path: Path) -> Path:
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def _document(line: bytes, number: int, where: str, allow_empty: bool) -> Document:
+    row = _row(line, where)
+    text: str = _field(row, "text", "", str, where)
     doc = Document(
         id=_field(row, "id", str(number), str, where),
-        text=_field(row, "text", "", str, where).replace("\r\n", "\n"),
+        text=text.replace("\r\n", "\n").replace("\r", "\n"),
         n_tokens=_field(row, "n_tokens", 0, int, where),
         source=_field(row, "source", "file", str, where),
         labels=_field(row, "labels", {}, dict, where),
     )
-    if not doc.text.strip():
+    if not doc.text.strip() and not (allow_empty and "text" in row):
         raise DataError(f"{where} has no text", hint=_HINT)
-    if doc.n_tokens < 0:
-        raise DataError(f"{where} has n_tokens {doc.n_tokens}", hint="a count is zero or more")
+    if not 0 <= doc.n_tokens <= _MOST_TOKENS:
+        raise DataError(
+            f"{where} has n_tokens {doc.n_tokens}"[:300], hint="a count is zero or more, and no more than a text has"
+        )
+    _refuse_unwritable(doc, where)
     return doc
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where} is not UTF-8, from byte {error.start} on", hint="write the file again in UTF-8"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where} is not JSON: {' '.join(str(error).split())[:200]}", hint=_HINT) from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where} holds a {type(row).__name__}, not an object", hint=_HINT)
+    return row
 
 
 def _field(row: dict[str, Any], name: str, default: Any, kind: type, where: str) -> Any:
     value = row.get(name, default)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{where} has {name} {value!r}"[:300], hint=f"{name} is a {kind.__name__}; {_HINT}")
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise DataError(f"{where} has a {name} with half a surrogate pair", hint="write the file again in UTF-8")
+        raise DataError(f"{where} has {name} {value!r}"[:300], hint=f"{name} is {_A[kind]}; {_HINT}")
     return value
+
+
+def _refuse_unwritable(doc: Document, where: str) -> None:
+    """Refuse what JSON's reader takes and its writer cannot say again, wherever in the document it is.
+
+    Raises:
+        DataError: There is half a surrogate pair, or a number that is NaN or infinite.
+    """
+    try:
+        document_line(doc)
+    except UnicodeEncodeError:
+        raise DataError(f"{where} has half a surrogate pair", hint="write the file again in UTF-8") from None
+    except (ValueError, RecursionError):
+        raise DataError(
+            f"{where} has labels that are no JSON", hint="leave out NaN, Infinity and what is nested hundreds of times"
+        ) from None

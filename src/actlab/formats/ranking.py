@@ -6,6 +6,7 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,7 @@ def read_ranking(path: str | Path) -> list[RankedFeature]:
     Raises:
         DataError: It is none, or a cell is not what its column holds.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     path = path / CSV_NAME if path.is_dir() else path
     if not path.is_file():
         raise DataError(f"there is no ranking {path}", hint="make one: actlab rank-features --help")

@@ -4,6 +4,7 @@ The unit is the sentence, so all rows of one sentence are on one side.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,7 +114,7 @@ def read_splits(path: str | Path) -> Splits:
     Raises:
         DataError: It is none, or a sentence is on two sides.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise DataError(f"there is no split {path}", hint="make one: actlab split --input … --output splits.json")
     content = read_json(path)

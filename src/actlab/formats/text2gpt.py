@@ -10,9 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 from actlab.formats.documents import Document
-from actlab.ground.storage import write_file
+from actlab.ground.errors import StorageError
+from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
+from actlab.ground.storage.files import TEMPORARY
 
 JSON_NAME, TXT_NAME = "dataset.json", "dataset.txt"
+_BEGINNINGS = {JSON_NAME: b'{\n  "metadata": {\n    "total_samples": ', TXT_NAME: b"=== Sample 1 ===\n"}
+"""How an export's files begin: what is replaced has to be one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +27,7 @@ class Text2GptFacts:
     prompt: str
     domain: str
     generation_method: str
-    """"template" or "ollama"."""
+    """What made the documents: "template", "ollama", "openai", "file", or several of them with "+" between."""
     generation_model: str | None
     """None where no model wrote the text."""
     refinement_model: str | None
@@ -31,8 +35,39 @@ class Text2GptFacts:
     quality_threshold: float
 
 
+def export_folder(output: Path, *, overwrite: bool) -> Path:
+    """Return where the files of a dataset go: `<output>-text2gpt`, which is free, or holds an earlier export.
+
+    Raises:
+        StorageError: It holds something else and `overwrite` is not given, or it is a dataset, or no folder.
+    """
+    folder = output.with_name(output.name + "-text2gpt")
+    refuse_inside_dataset(folder / JSON_NAME)
+    if folder.exists() and not folder.is_dir():
+        raise StorageError(f"{folder} is a file, where an export's folder goes", hint="move it away")
+    if overwrite or not folder.exists():
+        return folder
+    with storage_errors(folder):
+        foreign = [path.name for path in sorted(folder.iterdir()) if not _is_exported(path)]
+    if foreign:
+        raise StorageError(
+            f"{folder / foreign[0]} is no file of an export", hint="move it away, or give --overwrite to write there"
+        )
+    return folder
+
+
+def _is_exported(path: Path) -> bool:
+    if path.name.startswith(TEMPORARY):
+        return True  # left by a stop
+    beginning = _BEGINNINGS.get(path.name)
+    if beginning is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(beginning)) == beginning
+
+
 def export_text2gpt(folder: Path, documents: Sequence[Document], facts: Text2GptFacts, made_at: datetime) -> None:
-    """Write both files into a folder, which is made where it is not there.
+    """Write both files into an `export_folder`, which is made where it is not there.
 
     Raises:
         StorageError: The system refuses.

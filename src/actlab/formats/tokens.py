@@ -8,6 +8,7 @@
 `np.memmap("train.bin", dtype=np.uint16, mode="r")`, as nanoGPT reads its data, reads a stream of uint16.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,19 +80,52 @@ def read_token_folder(folder: Path) -> TokenFolder:
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
     if content.get("version") != VERSION:
         raise DataError(f"{folder} is a token dataset of version {content.get('version')}, not {VERSION}", hint=_AGAIN)
-    try:
-        facts = TokenFolder(**{name: content[name] for name in TokenFolder.__dataclass_fields__})
-        width = little_endian(facts.dtype).itemsize
-        expected = {f"{split}.bin": width * facts.n_tokens[split] for split in SPLITS}
-        expected |= {f"{split}.idx": 8 * facts.n_docs[split] for split in SPLITS}
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / METADATA} lacks or garbles {error}", hint=_AGAIN) from error
+    for name, is_right in _CHECKS.items():
+        if name not in content or not is_right(content[name], content):
+            said = f"has {name} {content[name]!r}"[:200] if name in content else f"lacks {name}"
+            raise DataError(f"{folder / METADATA} {said}", hint=_AGAIN)
+    facts = TokenFolder(**{name: content[name] for name in TokenFolder.__dataclass_fields__})
+    width = little_endian(facts.dtype).itemsize
+    expected = {f"{split}.bin": width * facts.n_tokens[split] for split in SPLITS}
+    expected |= {f"{split}.idx": 8 * facts.n_docs[split] for split in SPLITS}
     for name, n_bytes in expected.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != n_bytes:
             there = "is missing" if found is None else f"has {found} bytes, not {n_bytes}"
             raise DataError(f"{folder / name} {there}", hint=_AGAIN)
     return facts
+
+
+def _is_count(value: Any, _: dict[str, Any]) -> bool:
+    return isinstance(value, dict) and all(_is_below(value.get(split), 1 << 63) for split in SPLITS)
+
+
+def _is_id(value: Any, content: dict[str, Any]) -> bool:
+    return _is_below(value, content["vocab_size"])
+
+
+def _is_below(value: Any, end: int) -> bool:
+    return type(value) is int and 0 <= value < end
+
+
+def _is_text(value: Any, _: dict[str, Any]) -> bool:
+    return isinstance(value, str)
+
+
+_CHECKS: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
+    "version": lambda value, _: value == VERSION,
+    "dtype": lambda value, _: value in ("uint16", "uint32"),
+    "vocab_size": lambda value, content: (
+        type(value) is int and 1 <= value <= 1 << 8 * np.dtype(content["dtype"]).itemsize
+    ),
+    "eos_id": _is_id,
+    "prefix_ids": lambda value, content: isinstance(value, list) and all(_is_id(one, content) for one in value),
+    "n_tokens": _is_count,
+    "n_docs": _is_count,
+    "tokenizer_sha256": _is_text,
+    "text_sha256": _is_text,
+}
+"""What a key of `metadata.json` may be, given the whole of it, of which the keys above are right."""
 
 
 def refuse_other_tokenizer(folder: Path, facts: TokenFolder, sha256: str) -> None:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actlab.text.api import DataGenerator, DataRefiner, Ollama, Sample, Template
-    from actlab.text.dataset import TextDataset
+    from actlab.text.dataset import EpochSampler, TextDataset
 
-__all__ = ["DataGenerator", "DataRefiner", "Ollama", "Sample", "Template", "TextDataset"]
+__all__ = ["DataGenerator", "DataRefiner", "EpochSampler", "Ollama", "Sample", "Template", "TextDataset"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("actlab.text.dataset" if name == "TextDataset" else "actlab.text.api"), name)
+    module = "dataset" if name in ("EpochSampler", "TextDataset") else "api"
+    return getattr(importlib.import_module(f"actlab.text.{module}"), name)

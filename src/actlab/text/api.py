@@ -5,16 +5,16 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
 from actlab.backends.servers.calls import ServerError
-from actlab.backends.servers.environment import read_environment
-from actlab.backends.servers.server import Server, server_of
 from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError
+from actlab.ground.options import from_settings
 from actlab.text.generate.collect import collect, reply_files
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
@@ -73,9 +73,15 @@ class DataGenerator:
         timeouts: Timeouts = "auto",
         seed: int = 0,
     ) -> None:
-        """Take the student's tokenizer, loaded or by name; by default a byte-level BPE is trained on the grammar."""
-        self._prompt, self._tokenizer, self._seed = prompt, tokenizer, seed
-        self._ollama_host, self._timeouts = ollama_host, timeouts
+        """Take the student's tokenizer, loaded or by name; by default a byte-level BPE is trained on the grammar.
+
+        Raises:
+            ConfigError: The prompt, the tokenizer or the host is none.
+            ModelError: There is no such tokenizer.
+        """
+        self._prompt, self._seed, self._timeouts = _text("prompt", prompt), seed, timeouts
+        self._host = None if ollama_host is None else _text("ollama_host", ollama_host)
+        self._tokenizer = _loaded(tokenizer)
 
     def generate_samples(self, num_tokens: int, method: Template | Ollama | None = None) -> list[Sample]:
         """Return samples until they have the tokens asked for, at most one more; by default from a grammar.
@@ -84,23 +90,13 @@ class DataGenerator:
 
         Raises:
             ConfigError: A setting is wrong, or the grammar cannot supply so much.
-            ModelError: There is no such tokenizer.
             ServerError: The model repeats itself.
+            DataError: The grammar repeats itself before there are tokens enough.
         """
-        named = isinstance(self._tokenizer, str | os.PathLike)
-        config = GenerateTextConfig(
-            prompt=self._prompt,
-            output="",
-            tokens=num_tokens,
-            tokenizer=os.fspath(self._tokenizer) if named else None,
-            seed=self._seed,
-            quiet=True,
-        )
-        if isinstance(method, Ollama):
-            host, timeouts = self._ollama_host, self._timeouts
-            config = replace(config, method="ollama", model=method.gen_model, base_url=host, timeout_preset=timeouts)
-        source = Source(config, None if named else self._tokenizer)
-        if config.method == "template":
+        if num_tokens is None:
+            raise ConfigError("num_tokens is None", hint="say how many tokens, as in generate_samples(500)")
+        source = self._source(num_tokens, method)
+        if source.config.method == "template":
             refuse_target(source.facts, num_tokens, source.tokens_per_word)
         collected = Collected(num_tokens)
         with tempfile.TemporaryDirectory() as temporary:
@@ -114,11 +110,21 @@ class DataGenerator:
         False
         """
         try:
-            _ollama(model, self._ollama_host, self._timeouts).preflight()
+            self._source(1, Ollama(model)).server().preflight()
         except ServerError as error:
             log.warning("%s (%s)", error, error.hint)
             return False
         return True
+
+    def _source(self, num_tokens: int, method: Template | Ollama | None) -> Source:
+        """Return what the settings come to, each of its type."""
+        settings = {"prompt": self._prompt, "output": "samples", "tokens": num_tokens, "seed": self._seed}
+        settings |= {"timeout_preset": self._timeouts, "quiet": True}
+        if isinstance(method, Ollama):
+            settings |= {"method": "ollama", "model": _text("a model", method.gen_model), "base_url": self._host}
+        elif not (method is None or isinstance(method, Template)):
+            raise ConfigError(f"{method!r} writes no text", hint='give Template(), or Ollama("llama3.1:8b")')
+        return Source(from_settings(GenerateTextConfig, settings), self._tokenizer)
 
 
 class DataRefiner:
@@ -136,11 +142,11 @@ class DataRefiner:
         """Take the student's tokenizer, loaded or by name, for texts of unknown length; without one, words count.
 
         Raises:
+            ConfigError: The tokenizer is none that can be used here.
             ModelError: There is no such tokenizer.
         """
         self._prompt, self._ollama_host, self._timeouts = prompt, ollama_host, timeouts
-        named = isinstance(tokenizer, str | os.PathLike)
-        self._tokenizer = find_tokenizer(os.fspath(tokenizer)) if named else tokenizer
+        self._tokenizer = _loaded(tokenizer)
 
     def refine_samples(
         self,
@@ -154,15 +160,25 @@ class DataRefiner:
         With `use_ollama` a model judges those whose score leaves it open.
 
         Raises:
-            ConfigError: A judge is wanted, and no model named.
+            ConfigError: A judge is wanted, and no model named; or the target is no number from 1 on.
             ServerError: The judge is not there, or three answers in a row are no verdict.
+            TypeError: A sample is neither a Sample nor a text.
         """
         if use_ollama and model is None:
             raise ConfigError("a judge needs a model", hint='give model="qwen2.5:7b"')
+        if target_tokens is not None and not (isinstance(target_tokens, Integral) and target_tokens >= 1):
+            raise ConfigError(
+                f"target_tokens {target_tokens!r} is no number of tokens",
+                hint="give 1 or more, or None for all that pass",
+            )
         count = TokenCounter(self._tokenizer).count if self._tokenizer is not None else _count_words
+        if isinstance(samples, str):
+            raise TypeError("samples is one text: give a list of them")
         documents = []
         for number, given in enumerate(samples):
             sample = Sample(given, count(given)) if isinstance(given, str) else given
+            if not isinstance(sample, Sample):
+                raise TypeError(f"sample {number} is a {type(given).__name__}: give a Sample or a text")
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
         with self._judge(model if use_ollama else None) as judge:
@@ -184,8 +200,23 @@ class DataRefiner:
             yield judge
 
 
-def _ollama(model: str, host: str | None, timeouts: Timeouts) -> Server:
-    return server_of("ollama", model, environment=read_environment(os.environ), base_url=host, preset=timeouts)
+def _text(name: str, value: object) -> str:
+    """Return a text; settings would take a number for one, as YAML writes them."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} takes text, not {value!r}", hint="put it in quotes")
+    return value
+
+
+def _loaded(tokenizer: Any) -> Any:
+    """Return a tokenizer, which is given by name or loaded; None where none is given."""
+    if isinstance(tokenizer, str | os.PathLike):
+        return find_tokenizer(os.fspath(tokenizer))
+    if tokenizer is not None and not hasattr(tokenizer, "backend_tokenizer"):
+        raise ConfigError(
+            f"a {type(tokenizer).__name__} is no fast tokenizer of transformers",
+            hint="give its name, or PreTrainedTokenizerFast(tokenizer_object=…) around it",
+        )
+    return tokenizer
 
 
 def _count_words(text: str) -> int:

@@ -2,6 +2,7 @@
 
 # b window, t token, L context
 
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,11 +84,12 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
 
         Without `random_phase`, every epoch has the first one's windows, and they begin at the first token.
         """
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         self.facts = read_token_folder(self.folder)
+        context = operator.index(context)
+        stride = context if stride is None else operator.index(stride)
         self.split, self.context, self.seed = split, context, seed
         self.boundaries = boundaries
-        stride = context if stride is None else stride
         _check(split, context, stride, boundaries)
         if tokenizer is not None:
             loaded = find_tokenizer(os.fspath(tokenizer)) if isinstance(tokenizer, str | os.PathLike) else tokenizer
@@ -110,11 +112,7 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         return self._rows.n
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        if index < 0:
-            index += len(self)
-        if index < 0:
-            raise IndexError("a window's index is 0 or more")
-        return tuple(part[0] for part in self.batch([index]))
+        return tuple(part[0] for part in self.batch([operator.index(index)]))
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Yield the first epoch's windows in their order."""
@@ -125,8 +123,13 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         return Windows(self.batch(indices))
 
     def batch(self, indices: Indices) -> Batch | MaskedBatch:
-        """Return several windows as one tensor each for input, target and what else there is."""
-        ranges = self._rows.ranges(np.asarray(indices, np.int64))
+        """Return several windows as one tensor each for input, target and what else there is.
+
+        Raises:
+            IndexError: An index lies before the first epoch; -1 is that epoch's last window.
+            TypeError: An index is no whole number.
+        """
+        ranges = self._rows.ranges(_whole_numbers(indices, len(self)))
         start_b = np.maximum(ranges.low_b, ranges.last_b - self.context)
         place_bt = start_b[:, None] + np.arange(self.context + 1)
         is_short = bool((start_b + self.context > ranges.high_b).any())
@@ -146,7 +149,8 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         self, place_bt: Int[np.ndarray, "b t"], ids_bt: Int[np.ndarray, "b t"], target_bt: Int[np.ndarray, "b L"]
     ) -> MaskedBatch:
         """Add which document each token belongs to, and drop the targets that lie in another."""
-        document_bt = np.searchsorted(self._ends, place_bt, side="right")
+        places_bt = place_bt.astype(np.uint64)  # of another type than the ends, searchsorted would copy all ends
+        document_bt = np.searchsorted(self._ends, places_bt, side="right")
         is_inside_bt = place_bt < len(self._tokens)
         document_bt = np.where(is_inside_bt, document_bt, -1)
         crosses_bt = document_bt[:, 1:] != document_bt[:, :-1]
@@ -191,16 +195,19 @@ class EpochSampler(Sampler[list[int]]):
 
     The order depends on the seed and the epoch alone, so a run that starts at step k reads what an
     uninterrupted one reads from step k. It holds 8 bytes a window.
+
+    Raises:
+        ConfigError: The batch size is below 1, or the epoch or the step below 0.
     """
 
     def __init__(
         self, dataset: TextDataset, batch_size: int, seed: int = 0, epoch: int = 0, start_step: int = 0
     ) -> None:
         self._n = len(dataset)
-        self._batch_size = batch_size
+        self._batch_size = _at_least(1, batch_size, "a batch size")
         self._seed = seed
-        self._epoch = epoch
-        self._start_step = start_step
+        self._epoch = _at_least(0, epoch, "an epoch")
+        self._start_step = _at_least(0, start_step, "a start step")
 
     def __len__(self) -> int:
         """Return how many batches are left."""
@@ -211,6 +218,25 @@ class EpochSampler(Sampler[list[int]]):
         order = self._epoch * self._n + rng.permutation(self._n)
         for start in range(self._start_step * self._batch_size, self._n, self._batch_size):
             yield order[start : start + self._batch_size].tolist()
+
+
+def _whole_numbers(indices: Indices, n: int) -> Int64[np.ndarray, " b"]:
+    """Return windows' indices, those below 0 counted back from the first epoch's end."""
+    index_b = np.asarray(indices)
+    if index_b.size and index_b.dtype.kind not in "iu":
+        raise TypeError(f"a window's index is a whole number, not {index_b.dtype}")
+    index_b = index_b.astype(np.int64)
+    index_b = np.where(index_b < 0, index_b + n, index_b)
+    if (index_b < 0).any():
+        raise IndexError(f"there are {n} windows an epoch")
+    return index_b
+
+
+def _at_least(least: int, value: int, what: str) -> int:
+    value = operator.index(value)
+    if value < least:
+        raise ConfigError(f"{what} cannot be {value}", hint=f"use {least} or more")
+    return value
 
 
 def _check(split: str, context: int, stride: int, boundaries: str) -> None:

@@ -5,8 +5,7 @@ from math import exp
 from typing import NamedTuple
 
 from actlab.text.templates.read import domain_grammar, domains
-from actlab.text.templates.stems import stem
-from actlab.text.words import words_of
+from actlab.text.templates.stems import parts_of, stem
 
 FALLBACK = "general"
 
@@ -53,7 +52,7 @@ def detect_domain(prompt: str) -> Detected:
     """
     evidence: list[Evidence] = []
     seen: set[str] = set()
-    for word in words_of(prompt):
+    for word in parts_of(prompt):
         if (one := stem(word)) not in seen:
             seen.add(one)
             evidence += [Evidence(word, domain, weight) for domain, weight in _keywords().get(one, [])]

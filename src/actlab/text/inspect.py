@@ -4,6 +4,7 @@
 
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from actlab.backends.gpt_trainer import count_parameters
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import read_documents
+from actlab.formats.tokens import KIND as TOKENS
 from actlab.formats.tokens import SPLITS, TOKENIZER, map_ends, map_tokens, read_token_folder, refuse_strange_ids
 from actlab.ground.errors import ActlabError, ConfigError, StorageError, did_you_mean, foreign_errors
 from actlab.ground.manifest import METADATA, read_json, read_manifest
@@ -28,6 +30,7 @@ from actlab.text.generate.source import Source
 from actlab.text.refine.sink import QUALITY_NAME, REJECTS_NAME
 from actlab.text.templates.plan import documents_needed, expected_duplicates
 from actlab.text.templates.read import GRAMMARS, domains
+from actlab.text.tokenize.compute import vocab_size_of
 from actlab.text.words import text_hash
 
 Problems = Iterator[str]
@@ -48,6 +51,10 @@ def show_text(path: str | Path) -> dict[str, Any]:
     files = files_of(folder)
     sizes = {"n_files": len(files), "n_bytes": sum(file.stat().st_size for file in files)}
     metadata = read_json(folder / METADATA)
+    if not isinstance(metadata, dict) or "kind" not in metadata:
+        raise StorageError(f"{folder / METADATA} describes no dataset", hint="was it edited by hand?")
+    if metadata["kind"] == TOKENS:
+        read_token_folder(folder)
     told = {key: value for key, value in metadata.items() if not key.startswith("curve")}
     return {"path": str(path), "kind": metadata["kind"]} | sizes | told
 
@@ -58,7 +65,7 @@ def grammar_file(name: str) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
     if name not in domains():
@@ -171,19 +178,19 @@ def _check_documents(folder: Path, quiet: bool) -> Problems:
         return
     yield from (f"the id {id_} comes {n} times" for id_, n in ids.items() if n > 1)
     yield from _differing(metadata, {"sources": dict(sources)})
-    yield from _check_tokenizer(folder / TOKENIZER, metadata)
+    yield from _check_tokenizer(folder / TOKENIZER, metadata, len)
 
 
 def _counter(folder: Path) -> TokenCounter:
     return TokenCounter(find_tokenizer(str((folder / TOKENIZER).absolute())))
 
 
-def _check_tokenizer(folder: Path, metadata: dict[str, Any]) -> Problems:
+def _check_tokenizer(folder: Path, metadata: dict[str, Any], size_of: Callable[[Any], int] = vocab_size_of) -> Problems:
     tokenizer = find_tokenizer(str(folder.absolute()))
     if tokenizer_sha256(tokenizer) != metadata["tokenizer_sha256"]:
         yield "the tokenizer is not the one that metadata.json names"
-    if len(tokenizer) != metadata["vocab_size"]:
-        yield f"the tokenizer has {len(tokenizer)} tokens, metadata.json says {metadata['vocab_size']}"
+    if (size := size_of(tokenizer)) != metadata["vocab_size"]:
+        yield f"the tokenizer has {size} tokens, metadata.json says {metadata['vocab_size']}"
 
 
 def _check_refinement(folder: Path, metadata: dict[str, Any], hashes: list[str]) -> Problems:
@@ -224,8 +231,11 @@ def _check_tokens(folder: Path, _quiet: bool) -> Problems:
         tokens_t, ends_n = map_tokens(folder, facts, split), map_ends(folder, split).astype(np.int64)
         starts_n = np.concatenate([np.zeros(1, np.int64), ends_n])[:-1]
         begins = all((tokens_t[starts_n + i] == one).all() for i, one in enumerate(facts.prefix_ids))
-        if not begins or not (tokens_t[ends_n - 1] == facts.eos_id).all():
+        is_end_t = tokens_t == facts.eos_id
+        if not begins or not is_end_t[ends_n - 1].all():
             yield f"{split}: a document does not stand between the tokenizer's marks"
+        if n_within := int(is_end_t.sum()) - len(ends_n):
+            yield f"{split}: {n_within} end markers more than documents"
         pairs = zip(starts_n.tolist(), ends_n.tolist(), strict=True)
         seen[split] = {tokens_t[start:end].tobytes() for start, end in pairs}
     if n_shared := len(seen["train"] & seen["val"]):

@@ -6,21 +6,26 @@ that is reported is one. What it overlooks is known: see `miss_rate`.
 
 # i text, s shingle (a run of three words), p permutation
 
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt32, UInt64
 
 from actlab.ground.seeds import derive_seed
-from actlab.text.words import words_of
+from actlab.text.words import normal_form, words_of
 
 SHINGLE_WORDS = 3
 """FineWeb takes five; in texts of twenty to a hundred words one changed word would then undo a quarter of the runs."""
 N_PERMUTATIONS = 112  # FineWeb's
 _MOST_MISSED = 0.05
 _BLOCK_SHINGLES = 1 << 14  # a block of 128 kB stays in a processor's cache over all permutations
+_TEXTS_AT_ONCE = 256
+_MOST_SETS = 4096
 _PAD = 0
 
 
@@ -35,6 +40,11 @@ class Shingles(NamedTuple):
         """Return the distinct shingles of a text."""
         return set(self.hash_s[self.start_i[i] : self.start_i[i + 1]].tolist())
 
+    def digest(self, i: int) -> bytes:
+        """Return a hash that texts of the same words have in common."""
+        content = self.hash_s[self.start_i[i] : self.start_i[i + 1]].tobytes()
+        return hashlib.blake2b(content, digest_size=16).digest()
+
 
 class Match(NamedTuple):
     """A text that another one nearly is."""
@@ -45,29 +55,39 @@ class Match(NamedTuple):
 
 
 def shingles_of(texts: Iterable[str]) -> Shingles:
-    """Return the hashes of each text's runs of three words; a shorter text is one run, filled up."""
+    """Return the hashes of the runs of three words of each text's normal form; a shorter text is one run, filled up.
+
+    8 bytes a word are kept, 16 at the end, and each distinct word; the texts are not.
+    """
     hashes = _WordHashes()
-    flat: list[int] = []
+    every = iter(texts)
+    parts = [Shingles(np.empty(0, np.uint64), np.zeros(1, np.int64))]
+    while len((part := _shingles(itertools.islice(every, _TEXTS_AT_ONCE), hashes)).start_i) > 1:
+        parts.append(part)
+    n_runs_i = np.concatenate([np.diff(part.start_i) for part in parts])
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(n_runs_i)])
+    return Shingles(np.concatenate([part.hash_s for part in parts]), starts)
+
+
+def _shingles(texts: Iterable[str], hashes: "_WordHashes") -> Shingles:
+    flat = array("Q")
     lengths: list[int] = []
     for text in texts:
-        words = words_of(text)
-        flat += [hashes[word] for word in words]
+        words = words_of(normal_form(text))
         missing = max(0, SHINGLE_WORDS - len(words))
-        flat += [_PAD] * missing
+        flat.extend([hashes[word] for word in words] + [_PAD] * missing)
         lengths.append(len(words) + missing)
     word_w = np.array(flat, dtype=np.uint64)
     n_words_i = np.array(lengths, dtype=np.int64)
-    if not lengths:
-        return Shingles(word_w, np.zeros(1, dtype=np.int64))
     run_w = word_w[: len(word_w) - SHINGLE_WORDS + 1]
     for place in range(1, SHINGLE_WORDS):
-        run_w = _mixed(run_w) + word_w[place : len(word_w) - SHINGLE_WORDS + 1 + place]
+        run_w = mixed(run_w) + word_w[place : len(word_w) - SHINGLE_WORDS + 1 + place]
     ends = np.cumsum(n_words_i)
     is_inside = np.ones(len(word_w), dtype=bool)
     for place in range(1, SHINGLE_WORDS):
         is_inside[ends - place] = False  # a run that begins there would reach into the next text
-    starts = np.concatenate([[0], np.cumsum(n_words_i - SHINGLE_WORDS + 1)])
-    return Shingles(_mixed(run_w[is_inside[: len(run_w)]]), starts)
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(n_words_i - SHINGLE_WORDS + 1)])
+    return Shingles(mixed(run_w[is_inside[: len(run_w)]]), starts)
 
 
 class _WordHashes(dict[str, int]):
@@ -78,7 +98,7 @@ class _WordHashes(dict[str, int]):
         return found
 
 
-def _mixed(value_s: UInt64[np.ndarray, " s"]) -> UInt64[np.ndarray, " s"]:
+def mixed(value_s: UInt64[np.ndarray, " s"]) -> UInt64[np.ndarray, " s"]:
     """Return values in which every bit hangs on every bit: the finaliser of SplitMix64 (Steele et al., 2014)."""
     mixed_s = value_s + np.uint64(0x9E3779B97F4A7C15)
     mixed_s = (mixed_s ^ (mixed_s >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -133,91 +153,111 @@ def near_duplicates(texts: Sequence[str], threshold: float) -> list[Match | None
     [None, Match(original=0, overlap=1.0), None]
     """
     found: list[Match | None] = [None] * len(texts)
-    for i, earlier, compare in _candidates(texts, threshold):
-        for other in earlier:
-            if found[other] is None and (overlap := compare(other)) >= threshold:
+    if not 0 < threshold <= 1:
+        return found
+    shingles = shingles_of(texts)
+    overlap_of = _overlaps(shingles)
+    originals: dict[bytes, int] = {}
+    kept: dict[int, list[int]] = {}
+    for i, buckets in enumerate(_shared_buckets(signatures(shingles), banding(threshold))):
+        original = originals.setdefault(shingles.digest(i), i) if buckets else i
+        nearby = {other for bucket in buckets for other in kept.get(bucket, ())}
+        for other in sorted(nearby, key=lambda other: (other != original, other)):
+            if (overlap := overlap_of(i, other)) >= threshold:
                 found[i] = Match(other, overlap)
                 break
+        else:
+            for bucket in buckets:
+                kept.setdefault(bucket, []).append(i)
     return found
 
 
-def near_duplicate_clusters(texts: Sequence[str], threshold: float) -> list[int]:
+def near_duplicate_clusters(texts: Iterable[str], threshold: float) -> list[int]:
     """Return each text's cluster, by the index of its first text: near-duplicates, directly or by way of others.
 
-    A threshold of 0, or above 1, leaves each text on its own.
+    A threshold of 0, or above 1, leaves each text on its own. Texts are read once, not kept: see `shingles_of`
+    for what is, and `signatures` (448 bytes a text).
 
     >>> near_duplicate_clusters(["Boil the rice in water.", "Fry an egg.", "boil the rice, in water"], 0.7)
     [0, 1, 0]
     """
-    parent = list(range(len(texts)))
+    if not 0 < threshold <= 1:
+        return [i for i, _ in enumerate(texts)]
+    shingles = shingles_of(texts)
+    overlap_of = _overlaps(shingles)
+    clusters = _Clusters(len(shingles.start_i) - 1)
+    originals: dict[bytes, int] = {}
+    members: dict[int, dict[int, list[int]]] = {}
+    for i, buckets in enumerate(_shared_buckets(signatures(shingles), banding(threshold))):
+        original = originals.setdefault(shingles.digest(i), i) if buckets else i
+        if original != i:
+            clusters.join(original, i)
+            continue  # what is near to one is near to the other, which is compared with all
+        compared: set[int] = set()
+        for bucket in buckets:
+            by_root = members[bucket] = clusters.regrouped(members.get(bucket, {}))
+            for root, those in by_root.items():
+                if root == clusters.root(i):
+                    continue  # nothing to find among those it is with already
+                for other in those:
+                    if other not in compared and overlap_of(i, other) >= threshold:
+                        clusters.join(other, i)
+                        break
+                    compared.add(other)
+        for bucket in buckets:
+            members[bucket].setdefault(clusters.root(i), []).append(i)
+    return [clusters.root(i) for i in range(len(shingles.start_i) - 1)]
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
+
+class _Clusters:
+    """Texts that belong together, by the first of them (union and find)."""
+
+    def __init__(self, n: int) -> None:
+        self._parent = list(range(n))
+
+    def root(self, i: int) -> int:
+        """Return the first text of one's cluster."""
+        while self._parent[i] != i:
+            self._parent[i] = self._parent[self._parent[i]]
+            i = self._parent[i]
         return i
 
-    for i, earlier, compare in _candidates(texts, threshold):
-        for other in earlier:
-            one, two = sorted((root(i), root(other)))
-            overlap = compare(other) if one != two else 0.0
-            if overlap >= threshold:
-                parent[two] = one
-            if overlap == 1:  # what is near to this text is near to that one, and has been compared
-                break
-    return [root(i) for i in range(len(texts))]
+    def join(self, i: int, other: int) -> None:
+        """Make two clusters one."""
+        one, two = sorted((self.root(i), self.root(other)))
+        self._parent[two] = one
+
+    def regrouped(self, by_root: dict[int, list[int]]) -> dict[int, list[int]]:
+        """Return texts by their roots, where some of these have been joined since."""
+        if all(self._parent[root] == root for root in by_root):
+            return by_root
+        found: dict[int, list[int]] = {}
+        for root, those in by_root.items():
+            found.setdefault(self.root(root), []).extend(those)
+        return found
 
 
-class _Compare:
-    """The exact overlap of a text with others; sets of shingles are made when they are first asked for."""
+def _overlaps(shingles: Shingles) -> Callable[[int, int], float]:
+    """Return what tells the exact overlap of two texts; some sets of shingles are remembered."""
+    set_of = functools.lru_cache(maxsize=_MOST_SETS)(shingles.of)
 
-    def __init__(self, shingles: Shingles) -> None:
-        self._shingles = shingles
-        self._sets: dict[int, set[int]] = {}
-        self.i = 0
-
-    def __call__(self, other: int) -> float:
-        one_set, other_set = self._set(self.i), self._set(other)
+    def overlap_of(i: int, other: int) -> float:
+        one_set, other_set = set_of(i), set_of(other)
         n_shared = len(one_set & other_set)
         return n_shared / (len(one_set) + len(other_set) - n_shared)
 
-    def _set(self, i: int) -> set[int]:
-        if i not in self._sets:
-            self._sets[i] = self._shingles.of(i)
-        return self._sets[i]
+    return overlap_of
 
 
-def _candidates(texts: Sequence[str], threshold: float) -> Iterator[tuple[int, list[int], _Compare]]:
-    """Yield each text that shares a band with earlier ones, these (its original first), and what compares with them."""
-    if not 0 < threshold <= 1 or not texts:
-        return
-    shingles = shingles_of(texts)
-    compare = _Compare(shingles)
-    same: dict[bytes, int] = {}
-    members: dict[tuple[int, int], list[int]] = {}
-    for i, buckets in enumerate(_shared_buckets(signatures(shingles), banding(threshold))):
-        if not buckets:
-            continue
-        content = shingles.hash_s[shingles.start_i[i] : shingles.start_i[i + 1]].tobytes()
-        first = same.setdefault(content, i)
-        earlier = {other for bucket in buckets for other in members.get(bucket, ())}
-        compare.i = i
-        if earlier:
-            yield i, sorted(earlier, key=lambda other: (other != first, other)), compare
-        if first == i:  # a copy has nothing to add to its original
-            for bucket in buckets:
-                members.setdefault(bucket, []).append(i)
-
-
-def _shared_buckets(lowest_ip: UInt32[np.ndarray, "i p"], bands: tuple[int, int]) -> list[list[tuple[int, int]]]:
-    """Return for each text the bands, with their content's number, that it has in common with another."""
+def _shared_buckets(lowest_ip: UInt32[np.ndarray, "i p"], bands: tuple[int, int]) -> list[list[int]]:
+    """Return for each text the numbers of the buckets that it shares: a bucket is a band and its content."""
     n_bands, n_rows = bands
-    found: list[list[tuple[int, int]]] = [[] for _ in range(len(lowest_ip))]
+    found: list[list[int]] = [[] for _ in range(len(lowest_ip))]
     for band in range(n_bands):
         key_i = np.zeros(len(lowest_ip), dtype=np.uint64)
         for p in range(band * n_rows, (band + 1) * n_rows):
-            key_i = _mixed(key_i + lowest_ip[:, p])
+            key_i = mixed(key_i + lowest_ip[:, p])
         _, number_i, count = np.unique(key_i, return_inverse=True, return_counts=True)
         for i in np.flatnonzero(count[number_i] > 1).tolist():
-            found[i].append((band, int(number_i[i])))
+            found[i].append(band * len(lowest_ip) + int(number_i[i]))
     return found

@@ -17,8 +17,8 @@ def words_of(text: str) -> list[str]:
 
 
 def normal_form(text: str) -> str:
-    """Return a text without what two copies may differ in: Unicode form, case and white space."""
-    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+    """Return a text without what two copies may differ in: Unicode form (NFKC), case and white space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_hash(text: str) -> str:

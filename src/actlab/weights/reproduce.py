@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -64,7 +65,7 @@ def reproduce(config: ReproduceConfig) -> Reproduced:
     Raises:
         ActlabError: There is no such example, or the dataset's settings are not those that it was made with.
     """
-    dataset = WeightsDataset(Path(config.dir).expanduser())
+    dataset = WeightsDataset(Path(os.path.expanduser(config.dir)))
     _refuse_no_example(dataset, config.example_id)
     source = _source(dataset, config.tokenizer)
     slots = dataset.unit_of(config.example_id)

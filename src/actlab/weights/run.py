@@ -88,9 +88,9 @@ class _Job:
     def __init__(self, config: DataGenConfig) -> None:
         self.config = config
         self.source = Source(config)
-        self.output = output_of(Path(config.pipeline.output_dir).expanduser())
+        self.output = output_of(Path(os.path.expanduser(config.pipeline.output_dir)))
         self.device = pick_device(config.pipeline.device)
-        self.curves_folder = Path(config.metrics.dir or f"{self.output}.tensorboard").expanduser()
+        self.curves_folder = Path(os.path.expanduser(config.metrics.dir or f"{self.output}.tensorboard"))
         if config.metrics.tensorboard.enabled:
             _refuse_curves_inside(self.curves_folder, self.output)
         for note in self.source.notes:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -108,7 +109,7 @@ def _write(filename: str, data: bytes, drawn: Sequences, *, overwrite: bool, dry
     Raises:
         StorageError: Another file is in the way.
     """
-    path = Path(filename).expanduser()
+    path = Path(os.path.expanduser(filename))
     refuse_inside_dataset(path)
     if path.is_dir():
         raise StorageError(f"{path} is a folder", hint="give --filename a file's name, such as sig.json")

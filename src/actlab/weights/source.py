@@ -3,6 +3,7 @@
 # n rows, p positions
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,7 +128,7 @@ class Source:
                 "signature.dataset_path is not set",
                 hint="make one with: actlab " + _MADE_BY.format("sig.json"),
             )
-        return Path(path).expanduser()
+        return Path(os.path.expanduser(path))
 
     @cached_property
     def tokenizer(self) -> Any:

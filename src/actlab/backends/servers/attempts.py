@@ -1,10 +1,8 @@
 """One attempt at a request, and the attempts after it."""
 
-import email.utils
-import json
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,24 +15,22 @@ from actlab.backends.servers.calls import (
     STOP,
     TIMEOUT,
     UNREACHABLE,
-    Dialect,
+    CallError,
     Endpoint,
     Piece,
     Reply,
     Request,
     Timings,
 )
-from actlab.backends.servers.questions import error_text
+from actlab.backends.servers.dialect import Dialect
+from actlab.backends.servers.fields import refusal_text
+from actlab.backends.servers.pauses import AGAIN, BUSY, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
 from actlab.backends.servers.sentences import trim_to_sentence
-from actlab.backends.servers.wire import Answer, CallError, OpenCalls, Watch, answer_to
+from actlab.backends.servers.wire import Answer, OpenCalls, Watch, answer_to
 from actlab.ground.seeds import derive_seed
 
-N_RETRIES = 3
-BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
-LONGEST_RETRY_AFTER_S = 120.0
-"""A server that wants a longer pause counts as failed: there are templates."""
-_BUSY = (429, 503)
-_AGAIN = (*_BUSY, 502)
+_CHARACTERS_A_TOKEN, _CHARACTERS_MORE = 32, 1000
+"""A text of more a token was not held to its limit: long words have 32 characters, and are several tokens."""
 
 
 class Attempt(NamedTuple):
@@ -81,8 +77,7 @@ def generate(
             continue
         if not done.again or attempts > N_RETRIES or done.retry_after_s > LONGEST_RETRY_AFTER_S:
             break
-        bound_s = min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (attempts - 1))
-        calls.sleep(max(rng.uniform(0, bound_s), done.retry_after_s))
+        wait_before(attempts, done.retry_after_s, calls=calls, rng=rng)
     return Reply(
         k=request.k,
         text=done.text,
@@ -98,13 +93,16 @@ def generate(
 def attempt(
     dialect: Dialect, endpoint: Endpoint, request: Request, *, calls: OpenCalls, clock: Callable[[], float]
 ) -> Attempt:
-    """Ask once.
+    """Ask once. A text that goes on far beyond its limit is cut there, as by length.
 
     Raises:
         CancelledCallError: `calls` was closed.
     """
+    calls.take_turn()
     watch = Watch(endpoint.limits, clock)
+    most = _CHARACTERS_A_TOKEN * request.max_tokens + _CHARACTERS_MORE
     texts: list[str] = []
+    n_characters = 0
     last, reason, problem = Piece(), CUT, "ended without its end marker"
     try:
         with answer_to(endpoint, dialect.path, dialect.payload(endpoint, request), watch=watch, calls=calls) as answer:
@@ -113,7 +111,11 @@ def attempt(
             for piece in dialect.pieces(answer.lines()):
                 if piece.text or piece.thought:
                     watch.saw_token()
-                texts.append(piece.text)
+                    texts.append(piece.text[: most - n_characters])
+                    n_characters += len(piece.text)
+                if n_characters > most:
+                    reason, problem = LENGTH, f"more than {most} characters for {request.max_tokens} tokens"
+                    break
                 if piece.error:
                     reason, problem = ERROR, piece.error
                 elif piece.done_reason:
@@ -147,41 +149,22 @@ def usable(text: str, done_reason: str, *, prose: bool) -> str:
 
 
 def _refusal(answer: Answer, watch: Watch, *, secret: str) -> Attempt:
-    body = answer.body()
-    try:
-        problem = error_text(json.loads(body), secret=secret)
-    except ValueError:
-        problem = error_text(body.decode(errors="replace"), secret=secret)
     status = answer.status
+    problem = refusal_text(status, answer.body(), answer.headers, secret=secret)
     return Attempt(
         "",
-        ERROR if status >= 500 or status in _AGAIN else REFUSED,
+        ERROR if status >= 500 or status in AGAIN else REFUSED,
         _timings(watch, Piece()),
-        f"{status} {problem}".strip(),
-        again=status in _AGAIN or (status == 500 and _runner_stopped(problem)),
-        busy=status in _BUSY,
-        retry_after_s=retry_after_s(answer.headers, now=time.time()) if status in _AGAIN else 0.0,
+        problem,
+        again=status in AGAIN or (status == 500 and _runner_stopped(problem)),
+        busy=status in BUSY,
+        retry_after_s=retry_after_s(answer.headers, now=time.time()) if status in AGAIN else 0.0,
     )
 
 
 def _runner_stopped(problem: str) -> bool:
     """Whether Ollama says that the model's process died: the next request starts it anew."""
     return "runner" in problem and "stopped" in problem
-
-
-def retry_after_s(headers: Mapping[str, str], *, now: float) -> float:
-    """Return the pause that a server asks for: seconds, or the time until a date; 0 where it says none.
-
-    >>> retry_after_s({"Retry-After": "Thu, 01 Jan 1970 00:01:30 GMT"}, now=60.0)
-    30.0
-    """
-    text = headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        return max(email.utils.parsedate_to_datetime(text).timestamp() - now, 0.0)
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def _timings(watch: Watch, last: Piece) -> Timings:

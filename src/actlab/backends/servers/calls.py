@@ -1,8 +1,8 @@
 """What is asked of a model server and what comes back, whichever API it speaks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from actlab.backends.servers.limits import TimeoutLimits
 from actlab.ground.errors import ActlabError
@@ -16,6 +16,14 @@ the request; no connection, or a lost one; an end marker and no text."""
 
 class ServerError(ActlabError):
     """A model server cannot be reached, or does not have what is asked of it."""
+
+
+class CallError(Exception):
+    """A call failed: how (one of the reasons above), and what happened."""
+
+    def __init__(self, reason: str, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +82,22 @@ class Reply:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Reply":
         """Read them back; a TypeError says that they are others."""
-        return cls(**{**fields, "timings": Timings(**fields["timings"])})
+        timings = Timings(**fields["timings"])
+        reply = cls(**{**fields, "timings": timings})
+        for one in (reply, timings):
+            for name, kind in get_type_hints(type(one)).items():
+                if not isinstance(getattr(one, name), kind):
+                    raise TypeError(f"{name} is {getattr(one, name)!r}")
+        return reply
 
 
 class ServerFacts(NamedTuple):
-    """What a server says of itself and of the model."""
+    """What a server says of the model."""
 
-    version: str
     model: str
     """The full name, with its tag."""
     digest: str
     """Of the model's weights; "" where the server does not say."""
-    capabilities: tuple[str, ...]
-    context: int | None
 
 
 class Warmth(NamedTuple):
@@ -123,14 +134,3 @@ class Endpoint:
     """Ollama's runner options, such as num_ctx: a change between two requests would load the model anew."""
     api_key: str = field(default="", repr=False)
     digest: str = ""
-
-
-class Dialect(NamedTuple):
-    """An API: where to ask, how, and how to read what comes."""
-
-    name: str
-    path: str
-    payload: Callable[[Endpoint, Request], dict[str, Any]]
-    pieces: Callable[[Iterable[bytes]], Iterator[Piece]]
-    preflight: Callable[[Endpoint], ServerFacts]
-    warm_up: Callable[[Endpoint], Warmth]

@@ -86,7 +86,7 @@ def ollama_url(host: str) -> str:
 def openai_url(base_url: str) -> str:
     """Return the base address of an OpenAI-compatible server; without a path it is /v1.
 
-    >>> openai_url("http://localhost:8000"), openai_url("localhost:8000/api/v1/")
+    >>> openai_url("http://localhost:8000"), openai_url("localhost:8000/api/v1/chat/completions")
     ('http://localhost:8000/v1', 'http://localhost:8000/api/v1')
 
     Raises:
@@ -95,7 +95,7 @@ def openai_url(base_url: str) -> str:
     scheme, separator, rest = base_url.strip().partition("://")
     if not separator:
         scheme, rest = "http", base_url.strip()
-    url = _base_url(base_url, scheme.lower(), rest)
+    url = _base_url(base_url, scheme.lower(), rest).removesuffix("/chat/completions")
     return url if urlsplit(url).path else f"{url}/v1"
 
 
@@ -105,7 +105,9 @@ def _base_url(given: str, scheme: str, rest: str) -> str:
         if scheme not in _PORTS:
             raise ValueError(f"its scheme is {scheme!r}")
         parts = urlsplit(f"//[{rest}]" if bare_v6 else f"//{rest}")
-        port = parts.port or _PORTS[scheme]
+        port = _PORTS[scheme] if parts.port is None else parts.port
+        if port == 0:
+            raise ValueError("nobody can be called at port 0")
         if not (name := parts.hostname) and parts.port is None:
             raise ValueError("it names no host")
         if parts.username is not None or parts.query or parts.fragment or any(char.isspace() for char in rest):

@@ -66,7 +66,7 @@ def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int]:
     n_bytes = 0
     if not path.exists():
         return replies, n_bytes
-    with path.open("rb") as file:
+    with storage_errors(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
@@ -74,11 +74,11 @@ def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int]:
                 fields = json.loads(line.decode("utf-8", "surrogatepass"))
                 key = fields.pop("key")
                 reply = Reply.from_json(fields)
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                replies[reply.k, key] = reply
+            except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"{path}:{number} is not a line of a journal of replies",
                     hint="was it edited by hand? remove that line and its text is asked for again",
                 ) from error
-            replies[reply.k, key] = reply
             n_bytes += len(line)
     return replies, n_bytes

@@ -4,20 +4,43 @@ Request and reply as Ollama's docs/api.md and its server/routes.go have them: co
 empty are left out of a reply, and durations are nanoseconds.
 """
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actlab.backends.servers.calls import CUT, STOP, Dialect, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
-from actlab.backends.servers.questions import ask, error_text
-from actlab.backends.servers.wire import CallError
+from actlab.backends.servers.calls import STOP, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
+from actlab.backends.servers.dialect import Dialect
+from actlab.backends.servers.fields import (
+    as_count,
+    as_fields,
+    as_objects,
+    as_seconds,
+    as_text,
+    error_text,
+    fields_of,
+    shown,
+)
+from actlab.backends.servers.questions import Answered, ask
+from actlab.backends.servers.wire import OpenCalls
 
 KEEP_ALIVE = "30m"
 """Longer than the pause between two requests of any run; Ollama's own 5 minutes would not outlast a refinement."""
-DEFAULT_OPTIONS = {"num_ctx": 2048}
+DEFAULT_CONTEXT = 2048
 """Enough for a prompt and 150 tokens. Ollama's own, up to 256k by memory, is multiplied by its parallel requests."""
-_START = "start it (ollama serve), or say where it is: OLLAMA_HOST"
+_AROUND = 512
+"""Tokens for what is put around a run's prompt: the model's template, and the words that vary it."""
+_START = "start it (ollama serve), or say where it is: OLLAMA_HOST or --base-url"
+
+
+def context_for(prompt: str, max_tokens: int) -> int:
+    """Return the tokens that a prompt and its reply need together, one a two bytes of the prompt; at least 2,048.
+
+    A whole run has one context, since Ollama loads the model anew for another, and cuts what does not fit silently.
+
+    >>> context_for("simple recipes", 150), context_for("tea " * 1000, 8000)
+    (2048, 10512)
+    """
+    return max(DEFAULT_CONTEXT, max_tokens + len(prompt.encode()) // 2 + _AROUND)
 
 
 def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -43,22 +66,17 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
     """Read a stream of JSON lines.
 
     Raises:
-        CallError: A line is no JSON object.
+        CallError: A line is no JSON object, or its text no text.
     """
     for line in lines:
         if not line.strip():
             continue
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            raise CallError(CUT, "a torn line")
-        if "error" in fields:
-            yield Piece(error=error_text(fields))
+        fields = fields_of(line)
+        if fields.get("error") is not None:
+            yield Piece(error=error_text(fields) or "an error without words")
             return
         done = fields.get("done") is True
-        text = fields.get("response") or ""
+        text = as_text(fields.get("response"))
         if not done:
             yield Piece(text, thought=bool(fields.get("thinking")))
             continue
@@ -69,51 +87,78 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
 def _last(fields: dict[str, Any], text: str) -> Piece:
     """Return the piece that ends a reply, with the server's counts."""
     total, load, prompt, evaluation = (
-        (fields.get(f"{name}_duration") or 0) / 1e9 for name in ("total", "load", "prompt_eval", "eval")
+        as_seconds(fields.get(f"{name}_duration")) for name in ("total", "load", "prompt_eval", "eval")
     )
     return Piece(
         text,
-        done_reason=fields.get("done_reason") or STOP,  # servers before 0.1.35 give no reason
-        n_tokens=fields.get("eval_count"),
+        done_reason=shown(as_text(fields.get("done_reason"))) or STOP,  # servers before 0.1.35 give no reason
+        n_tokens=as_count(fields.get("eval_count")),
         load_s=load,
         eval_s=evaluation or None,
         queue_s=max(total - load - prompt - evaluation, 0.0) if total else None,
     )
 
 
-def preflight(endpoint: Endpoint) -> ServerFacts:
+def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:
     """Look whether the server is there and has the model, before anything is asked of it.
 
     Raises:
-        ServerError: It is not, it has not, or the model writes no text.
+        ServerError: It is not, it has not, or the model writes no text, or cannot hold a prompt and its reply.
     """
     limit_s = endpoint.limits.preflight_s
-    version = ask(endpoint, "/api/version", within_s=limit_s, hint=_START)
+    version = ask(endpoint, "/api/version", within_s=limit_s, hint=_START, calls=calls)
     if version.status != 200 or not isinstance(version.json, dict):
+        answer = "with no version" if version.status == 200 else version.problem
         raise ServerError(
-            f"{endpoint.base_url} is no Ollama: /api/version answers {version.status}",
+            f"{endpoint.base_url} is no Ollama: /api/version answers {answer}",
             hint="is it another server? then use --method openai with --base-url",
         )
-    tags = ask(endpoint, "/api/tags", within_s=limit_s, hint=_START)
-    models = [one for one in (tags.json or {}).get("models") or [] if isinstance(one, dict)]
+    tags = ask(endpoint, "/api/tags", within_s=limit_s, hint=_START, calls=calls)
     wanted = full_name(endpoint.model)
-    found = next((one for one in models if wanted in (one.get("name"), one.get("model"))), None)
-    if found is None:
-        names = ", ".join(sorted(str(one.get("name")) for one in models)[:8]) or "none"
-        raise ServerError(
-            f"Ollama at {endpoint.base_url} has no model {endpoint.model!r}",
-            hint=f"get it (ollama pull {endpoint.model}), or choose one that is there: {names}",
-        )
-    show = ask(endpoint, "/api/show", {"model": wanted}, within_s=limit_s, hint=_START)
-    shown = show.json if show.status == 200 and isinstance(show.json, dict) else {}
-    capabilities = tuple(shown.get("capabilities") or ())
+    found = _found(endpoint, tags, wanted)
+    show = ask(endpoint, "/api/show", {"model": wanted}, within_s=limit_s, hint=_START, calls=calls)
+    shown_of = as_fields(show.json) if show.status == 200 else {}
+    _refuse_unfit(endpoint, wanted, shown_of)
+    digest = found.get("digest")
+    return ServerFacts(wanted, digest if isinstance(digest, str) else "")
+
+
+def _found(endpoint: Endpoint, tags: Answered, wanted: str) -> dict[str, Any]:
+    """Return what the list of models says of one.
+
+    Raises:
+        ServerError: There is no list, or it does not have it.
+    """
+    listed = as_fields(tags.json).get("models", tags)
+    if tags.status != 200 or not isinstance(listed, list | None):
+        problem = "the answer has none" if tags.status == 200 else tags.problem
+        raise ServerError(f"Ollama at {endpoint.base_url} lists no models: {problem}", hint="see Ollama's log")
+    models = as_objects(listed)
+    for one in models:
+        if wanted in (one.get("name"), one.get("model")):
+            return one
+    names = ", ".join(sorted(shown(str(one.get("name"))) for one in models)[:8]) or "none"
+    raise ServerError(
+        f"Ollama at {endpoint.base_url} has no model {endpoint.model!r}",
+        hint=f"get it (ollama pull {endpoint.model}), or choose one that is there: {names}",
+    )
+
+
+def _refuse_unfit(endpoint: Endpoint, wanted: str, facts: dict[str, Any]) -> None:
+    """Refuse a model that writes no text, or whose context is too short for what is to be asked."""
+    told = facts.get("capabilities")
+    capabilities = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
     if capabilities and "completion" not in capabilities:
+        kinds = shown(", ".join(capabilities))
+        raise ServerError(f"{wanted} writes no text: it is for {kinds}", hint="choose a model that completes text")
+    info = as_fields(facts.get("model_info"))
+    context = next((as_count(value) for key, value in info.items() if key.endswith(".context_length")), None)
+    needed = endpoint.options.get("num_ctx", DEFAULT_CONTEXT)
+    if context and needed > max(context, DEFAULT_CONTEXT):
         raise ServerError(
-            f"{wanted} writes no text: it is for {', '.join(capabilities)}", hint="choose a model that completes text"
+            f"{wanted} holds {context} tokens, and a prompt with its reply may take {needed}",
+            hint="shorten the prompt, lower --max-tokens, or choose another model",
         )
-    info = shown.get("model_info") or {}
-    context = next((value for key, value in info.items() if key.endswith(".context_length")), None)
-    return ServerFacts(version.json.get("version", ""), wanted, found.get("digest") or "", capabilities, context)
 
 
 def full_name(model: str) -> str:
@@ -125,7 +170,7 @@ def full_name(model: str) -> str:
     return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
 
 
-def warm_up(endpoint: Endpoint) -> Warmth:
+def warm_up(endpoint: Endpoint, calls: OpenCalls) -> Warmth:
     """Load the model with the run's options, so that no request's limit is spent on it.
 
     Raises:
@@ -134,16 +179,15 @@ def warm_up(endpoint: Endpoint) -> Warmth:
     body = {"model": endpoint.model, "stream": False, "keep_alive": KEEP_ALIVE, "options": dict(endpoint.options)}
     started = time.monotonic()
     hint = "see Ollama's log; a smaller model, or a smaller context, may fit"
-    loaded = ask(endpoint, "/api/generate", body, within_s=endpoint.limits.load_s, hint=hint)
+    loaded = ask(endpoint, "/api/generate", body, within_s=endpoint.limits.load_s, hint=hint, calls=calls)
     if loaded.status != 200:
-        reason = error_text(loaded.json, secret=endpoint.api_key)
-        raise ServerError(f"Ollama cannot load {endpoint.model}: {loaded.status} {reason}", hint=hint)
+        raise ServerError(f"Ollama cannot load {endpoint.model}: {loaded.problem}", hint=hint)
     load_s = time.monotonic() - started
-    running = ask(endpoint, "/api/ps", within_s=endpoint.limits.preflight_s, hint=_START)
+    running = ask(endpoint, "/api/ps", within_s=endpoint.limits.preflight_s, hint=_START, calls=calls)
     wanted = full_name(endpoint.model)
-    for one in (running.json or {}).get("models") or []:
+    for one in as_objects(as_fields(running.json).get("models")):
         if wanted in (one.get("name"), one.get("model")):
-            return Warmth(load_s, on_gpu=2 * (one.get("size_vram") or 0) > (one.get("size") or 0))
+            return Warmth(load_s, on_gpu=2 * (as_count(one.get("size_vram")) or 0) > (as_count(one.get("size")) or 0))
     return Warmth(load_s, on_gpu=None)
 
 

@@ -1,15 +1,27 @@
 """Servers that speak OpenAI's API: vLLM, llama.cpp, LM Studio, transformers serve, and OpenAI's own."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actlab.backends.servers.calls import CUT, Dialect, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
-from actlab.backends.servers.questions import ask, error_text
-from actlab.backends.servers.wire import CallError
+from actlab.backends.servers.calls import (
+    UNREACHABLE,
+    CallError,
+    Endpoint,
+    Piece,
+    Request,
+    ServerError,
+    ServerFacts,
+    Warmth,
+)
+from actlab.backends.servers.dialect import Dialect
+from actlab.backends.servers.fields import as_count, as_fields, as_objects, as_text, error_text, fields_of, shown
+from actlab.backends.servers.questions import ask, ask_once
+from actlab.backends.servers.wire import OpenCalls
 
 _START = "start it, or say where it is: --base-url http://host:port/v1"
+_LET_IN = "set OPENAI_API_KEY to a key of this server"
+_CLOSED = (401, 403)
 
 
 def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -50,7 +62,7 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
     """Read a stream of events; the reason to stop is the end marker, the count of tokens comes after it.
 
     Raises:
-        CallError: An event is no JSON object.
+        CallError: An event is no JSON object, or its text no text.
     """
     end: str | None = None
     n_tokens: int | None = None
@@ -58,16 +70,17 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
         for data in events(lines):
             if data.strip() == b"[DONE]":
                 break
-            fields = _object(data)
-            if "error" in fields:
-                yield Piece(error=error_text(fields))
+            fields = fields_of(data)
+            if fields.get("error") is not None:
+                yield Piece(error=error_text(fields) or "an error without words")
                 return
-            n_tokens = (fields.get("usage") or {}).get("completion_tokens") or n_tokens
-            for choice in (fields.get("choices") or [])[:1]:
-                delta = choice.get("delta") or {}
-                thought = bool(delta.get("reasoning_content") or delta.get("reasoning"))
-                end = choice.get("finish_reason") or end
-                yield Piece(delta.get("content") or "", thought=thought)
+            n_tokens = as_count(as_fields(fields.get("usage")).get("completion_tokens")) or n_tokens
+            for choice in as_objects(fields.get("choices"))[:1]:
+                delta = as_fields(choice.get("delta"))
+                content = delta.get("content")
+                thought = bool(delta.get("reasoning_content") or delta.get("reasoning") or content)
+                end = shown(as_text(choice.get("finish_reason"))) or end
+                yield Piece(_text(content), thought=thought)
             if end and n_tokens is not None:
                 break
     except CallError:
@@ -77,35 +90,38 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
         yield Piece(done_reason=end, n_tokens=n_tokens)
 
 
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(data)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
-        raise CallError(CUT, "a torn event")
-    return fields
+def _text(content: Any) -> str:
+    """Return a text, or the texts of a list of parts, which Mistral's reasoning models send: the others are thoughts.
+
+    Raises:
+        CallError: It is neither.
+    """
+    if isinstance(content, list):
+        return "".join(as_text(part.get("text")) for part in as_objects(content))
+    return as_text(content)
 
 
-def preflight(endpoint: Endpoint) -> ServerFacts:
+def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:
     """Look whether the server is there and lets us in.
 
-    A list of models that fails, or that does not have the model, refuses nothing: some servers load what they
-    do not list. The first request shows.
+    A list of models that fails, or is late, or does not have the model, refuses nothing: some servers load what
+    they do not list. The first request shows.
 
     Raises:
         ServerError: It is not, or it does not.
     """
-    listed = ask(endpoint, "/models", within_s=endpoint.limits.preflight_s, hint=_START)
-    if listed.status in (401, 403):
-        raise ServerError(
-            f"{endpoint.base_url} does not let us in ({listed.status})",
-            hint="set OPENAI_API_KEY to a key of this server",
-        )
-    return ServerFacts(version="", model=endpoint.model, digest="", capabilities=(), context=None)
+    try:
+        status = ask_once(endpoint, "/models", within_s=endpoint.limits.preflight_s, calls=calls).status
+    except CallError as error:
+        if error.reason == UNREACHABLE:
+            raise ServerError(f"{endpoint.base_url} does not answer: {error}", hint=_START) from error
+        status = 0
+    if status in _CLOSED:
+        raise ServerError(f"{endpoint.base_url} does not let us in ({status})", hint=_LET_IN)
+    return ServerFacts(endpoint.model, "")
 
 
-def warm_up(endpoint: Endpoint) -> Warmth:
+def warm_up(endpoint: Endpoint, calls: OpenCalls) -> Warmth:
     """Ask for one token, which makes the server load the model.
 
     Raises:
@@ -114,11 +130,11 @@ def warm_up(endpoint: Endpoint) -> Warmth:
     body = payload(endpoint, Request(k=0, prompt="Hello", seed=0, max_tokens=1, temperature=0.0))
     body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
     started = time.monotonic()
-    hint = "check the name of the model and the server's log"
-    loaded = ask(endpoint, "/chat/completions", body, within_s=endpoint.limits.load_s, hint=hint)
+    hint = "check the name of the model, --base-url and the server's log"
+    loaded = ask(endpoint, "/chat/completions", body, within_s=endpoint.limits.load_s, hint=hint, calls=calls)
     if loaded.status != 200:
-        reason = error_text(loaded.json, secret=endpoint.api_key)
-        raise ServerError(f"{endpoint.base_url} refuses {endpoint.model!r}: {loaded.status} {reason}", hint=hint)
+        problem = f"{endpoint.base_url} refuses {endpoint.model!r}: {loaded.problem}"
+        raise ServerError(problem, hint=_LET_IN if loaded.status in _CLOSED else hint)
     return Warmth(time.monotonic() - started, on_gpu=None)
 
 

@@ -1,20 +1,25 @@
 """Small questions to a server before a run: one JSON answer each."""
 
-import json
+import random
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from actlab.backends.servers.calls import Endpoint, ServerError
-from actlab.backends.servers.wire import CallError, OpenCalls, Watch, answer_to
+from actlab.backends.servers.calls import CallError, Endpoint, ServerError
+from actlab.backends.servers.fields import json_of, refusal_text
+from actlab.backends.servers.pauses import AGAIN, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
+from actlab.backends.servers.wire import OpenCalls, Watch, answer_to
 
 
 class Answered(NamedTuple):
-    """A status and the JSON that came with it; None where it was none."""
+    """A status and what came with it."""
 
     status: int
     json: Any
+    """None where it was none."""
+    problem: str
+    """What a refusal says, in one line."""
+    retry_after_s: float
 
 
 def ask(
@@ -24,29 +29,37 @@ def ask(
     *,
     within_s: float,
     hint: str,
-    clock: Callable[[], float] = time.monotonic,
+    calls: OpenCalls,
+) -> Answered:
+    """Ask one thing and read the whole answer; a server that is busy is asked again, as for a text.
+
+    Raises:
+        ServerError: There was none, with `hint` for what to do.
+        CancelledCallError: `calls` was closed.
+    """
+    rng = random.Random(path)
+    try:
+        for retry in range(1, N_RETRIES + 1):
+            answered = ask_once(endpoint, path, body, within_s=within_s, calls=calls)
+            if answered.status not in AGAIN or answered.retry_after_s > LONGEST_RETRY_AFTER_S:
+                return answered
+            wait_before(retry, answered.retry_after_s, calls=calls, rng=rng)
+        return ask_once(endpoint, path, body, within_s=within_s, calls=calls)
+    except CallError as error:
+        raise ServerError(f"{endpoint.base_url} does not answer: {error}", hint=hint) from error
+
+
+def ask_once(
+    endpoint: Endpoint, path: str, body: dict[str, Any] | None = None, *, within_s: float, calls: OpenCalls
 ) -> Answered:
     """Ask one thing and read the whole answer.
 
     Raises:
-        ServerError: There was none, with `hint` for what to do.
+        CallError: There was none.
+        CancelledCallError: `calls` was closed.
     """
     limits = replace(endpoint.limits, first_token_s=within_s, idle_s=within_s, total_s=within_s)
-    try:
-        with answer_to(endpoint, path, body, watch=Watch(limits, clock), calls=OpenCalls()) as answer:
-            content = answer.body()
-    except CallError as error:
-        raise ServerError(f"{endpoint.base_url} does not answer: {error}", hint=hint) from error
-    try:
-        return Answered(answer.status, json.loads(content))
-    except ValueError:
-        return Answered(answer.status, None)
-
-
-def error_text(body: Any, *, secret: str = "") -> str:
-    """Return what an error's body says, in one line and without the key."""
-    for name in ("error", "message", "detail"):
-        if isinstance(body, dict) and name in body:
-            return error_text(body[name], secret=secret)
-    text = " ".join((body if isinstance(body, str) else json.dumps(body)).split())
-    return (text.replace(secret, "***") if secret else text)[:300]
+    with answer_to(endpoint, path, body, watch=Watch(limits), calls=calls) as answer:
+        content = answer.body()
+    problem = refusal_text(answer.status, content, answer.headers, secret=endpoint.api_key)
+    return Answered(answer.status, json_of(content), problem, retry_after_s(answer.headers, now=time.time()))

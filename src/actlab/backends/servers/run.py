@@ -25,11 +25,6 @@ class RunSummary(NamedTuple):
     """What a run did."""
 
     ended: str
-    n_handed: int
-    """Replies handed over, those of the journal included."""
-    n_asked: int
-    n_replayed: int
-    most_at_a_time: int
     problem: str = ""
     """The last failure, where the run broke."""
 
@@ -42,7 +37,6 @@ class _Measured:
     clock: Callable[[], float]
     since: float
     window: Window = field(default_factory=Window)
-    most: int = 0
 
     def count(self, reply: Reply, started: float) -> None:
         """Take in a reply; one that was asked for before the last change cannot speak against it."""
@@ -64,7 +58,6 @@ class _Asked(NamedTuple):
     """A request on its way, or answered by the journal."""
 
     reply: Reply | Future[Reply]
-    started: float
 
     @property
     def ready(self) -> bool:
@@ -81,15 +74,11 @@ class _Run:
     server: Generator
     requests: Iterator[Request]
     journal: Journal
-    interval_s: float
     calls: OpenCalls
     pool: ThreadPoolExecutor
     measured: _Measured
     queue: deque[_Asked] = field(default_factory=deque)
     running: dict[Future[Reply], float] = field(default_factory=dict)
-    n_asked: int = 0
-    n_replayed: int = 0
-    last_start: float = float("-inf")
     exhausted: bool = False
 
     def fill(self) -> None:
@@ -106,21 +95,11 @@ class _Run:
             key = self.server.key(request)
             known = self.journal.get(request.k, key)
             if known is not None:
-                self.queue.append(_Asked(known, 0.0))
-                self.n_replayed += 1
+                self.queue.append(_Asked(known))
                 continue
-            self._keep_interval()
             future = self.pool.submit(self._ask, request, key)
-            self.running[future] = self.last_start
-            self.queue.append(_Asked(future, self.last_start))
-            self.n_asked += 1
-            self.measured.most = max(self.measured.most, len(self.running))
-
-    def _keep_interval(self) -> None:
-        left_s = self.last_start + self.interval_s - self.measured.clock()
-        if left_s > 0:
-            self.calls.sleep(left_s)
-        self.last_start = self.measured.clock()
+            self.running[future] = self.measured.clock()
+            self.queue.append(_Asked(future))
 
     def _ask(self, request: Request, key: str) -> Reply:
         """Run in a thread of its own, which writes the reply down: from then on no stop can lose it."""
@@ -164,30 +143,25 @@ def run_requests(
     What the journal has is handed over from there and not asked for. An interrupt closes the same way and then
     goes on to the caller; what had finished is in the journal. `pause` stands in for waiting.
     """
-    calls = OpenCalls(pause)
-    n_handed = failures = 0
+    calls = OpenCalls(pause, interval_s=interval_s, clock=clock)
+    failures = 0
     with ThreadPoolExecutor(limit, thread_name_prefix="server") as pool:
         measured = _Measured(Pace(cap=limit), clock, clock())
-        run = _Run(server, requests, journal, interval_s, calls, pool, measured)
-
-        def summary(ended: str, problem: str = "") -> RunSummary:
-            return RunSummary(ended, n_handed, run.n_asked, run.n_replayed, measured.most, problem)
-
+        run = _Run(server, requests, journal, calls, pool, measured)
         try:
             while not stop():
                 run.fill()
                 if not run.queue:
-                    return summary(EXHAUSTED)
+                    return RunSummary(EXHAUSTED)
                 run.collect()
                 for reply in run.in_order():
                     on_reply(reply)
-                    n_handed += 1
                     failures = failures + 1 if reply.failed else 0
                     if failures == MOST_FAILURES:
-                        return summary(BROKEN, f"{reply.done_reason}: {reply.problem}")
+                        return RunSummary(BROKEN, f"{reply.done_reason}: {reply.problem}")
                     if stop():
-                        return summary(DONE)
-            return summary(DONE)
+                        return RunSummary(DONE)
+            return RunSummary(DONE)
         finally:
             calls.close()
             pool.shutdown(wait=True, cancel_futures=True)

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 from actlab.backends.servers import attempts
-from actlab.backends.servers.calls import Dialect, Endpoint, Reply, Request, ServerFacts, Warmth
+from actlab.backends.servers.calls import Endpoint, Reply, Request, ServerFacts, Warmth
+from actlab.backends.servers.dialect import Dialect
 from actlab.backends.servers.environment import ServerEnvironment, ollama_url, openai_url
 from actlab.backends.servers.limits import TimeoutLimits, limits_for
-from actlab.backends.servers.ollama import DEFAULT_OPTIONS, OLLAMA
+from actlab.backends.servers.ollama import DEFAULT_CONTEXT, OLLAMA
 from actlab.backends.servers.openai import OPENAI
 from actlab.backends.servers.wire import OpenCalls
 from actlab.ground.errors import ConfigError
@@ -33,21 +33,23 @@ class Server:
     dialect: Dialect
     endpoint: Endpoint
 
-    def preflight(self) -> ServerFacts:
+    def preflight(self, *, calls: OpenCalls | None = None) -> ServerFacts:
         """Look whether the server is there and has the model.
 
         Raises:
             ServerError: It is not, or has not.
+            CancelledCallError: `calls` was closed meanwhile.
         """
-        return self.dialect.preflight(self.endpoint)
+        return self.dialect.preflight(self.endpoint, calls or OpenCalls())
 
-    def warm_up(self) -> Warmth:
+    def warm_up(self, *, calls: OpenCalls | None = None) -> Warmth:
         """Load the model, under a limit of its own.
 
         Raises:
             ServerError: It cannot be loaded.
+            CancelledCallError: `calls` was closed meanwhile.
         """
-        return self.dialect.warm_up(self.endpoint)
+        return self.dialect.warm_up(self.endpoint, calls or OpenCalls())
 
     def generate(self, request: Request, *, calls: OpenCalls | None = None) -> Reply:
         """Ask for a text, with retries; a failure is a reply that says so.
@@ -78,9 +80,9 @@ def ollama_server(
     environment: ServerEnvironment,
     base_url: str | None = None,
     preset: str = "auto",
-    options: Mapping[str, int] = DEFAULT_OPTIONS,
+    context: int = DEFAULT_CONTEXT,
 ) -> Server:
-    """Return a model at Ollama; no request is made.
+    """Return a model at Ollama, with a context of so many tokens for a prompt and its reply; no request is made.
 
     Raises:
         ConfigError: There is no such preset.
@@ -89,7 +91,7 @@ def ollama_server(
         base_url=base_url or environment.ollama_url,
         model=model,
         limits=limits_for(preset, environment),
-        options=dict(options),
+        options={"num_ctx": context},
     )
     return Server(dialect=OLLAMA, endpoint=endpoint)
 
@@ -110,9 +112,17 @@ def openai_server(model: str, *, environment: ServerEnvironment, base_url: str, 
 
 
 def server_of(
-    api: str, model: str, *, environment: ServerEnvironment, base_url: str | None, preset: str = "auto"
+    api: str,
+    model: str,
+    *,
+    environment: ServerEnvironment,
+    base_url: str | None,
+    preset: str = "auto",
+    context: int = DEFAULT_CONTEXT,
 ) -> Server:
     """Return a model at a server that speaks `api`, "ollama" or "openai"; no request is made.
+
+    `context` is for Ollama, which has to be told (`ollama.context_for`); the others settle it when they start.
 
     Raises:
         ConfigError: There is no such preset, or the address is none; "openai" needs one.
@@ -122,4 +132,4 @@ def server_of(
             raise ConfigError("an OpenAI-compatible server needs an address", hint="give --base-url")
         return openai_server(model, environment=environment, base_url=base_url, preset=preset)
     url = None if base_url is None else ollama_url(base_url)
-    return ollama_server(model, environment=environment, base_url=url, preset=preset)
+    return ollama_server(model, environment=environment, base_url=url, preset=preset, context=context)

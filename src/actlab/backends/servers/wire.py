@@ -1,5 +1,6 @@
 """Connections that keep their limits and can be closed from outside; a library's errors end here."""
 
+import logging
 import socket
 import threading
 import time
@@ -12,18 +13,14 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from actlab.backends.servers.calls import CUT, TIMEOUT, UNREACHABLE, Endpoint
+from actlab.backends.servers.calls import CUT, TIMEOUT, UNREACHABLE, CallError, Endpoint
+from actlab.backends.servers.fields import shown
 from actlab.backends.servers.limits import TimeoutLimits
 
 _LONGEST_LINE = 1 << 22  # a reply's line is a token; one of megabytes is no reply
 
-
-class CallError(Exception):
-    """A connection failed: how (one of the reasons of calls.py), and what happened."""
-
-    def __init__(self, reason: str, problem: str) -> None:
-        super().__init__(problem)
-        self.reason = reason
+# A header that is none harms nothing, and the library would print a traceback for it.
+logging.getLogger("urllib3.connection").addFilter(lambda record: "Failed to parse headers" not in str(record.msg))
 
 
 class CancelledCallError(Exception):
@@ -34,14 +31,23 @@ class OpenCalls:
     """The connections that are open now, so that they can be closed together.
 
     Closing one cancels its generation at the server. After `close` no new one opens, and whoever waits is woken.
-    `pause` stands in for the clock where time is not to pass.
+    From the start of one request to the start of the next at least `interval_s` seconds pass. `pause` and `clock`
+    stand in for the real ones where time is not to pass.
     """
 
-    def __init__(self, pause: Callable[[float], object] | None = None) -> None:
+    def __init__(
+        self,
+        pause: Callable[[float], object] | None = None,
+        *,
+        interval_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._closed = threading.Event()
         self._pause = pause or self._closed.wait
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
+        self._interval_s, self._clock = interval_s, clock
+        self._next_start = float("-inf")
 
     @property
     def closed(self) -> bool:
@@ -54,6 +60,19 @@ class OpenCalls:
             self._closed.set()
             for one in self._sockets:
                 _shut(one)
+
+    def take_turn(self) -> None:
+        """Wait until a request may start: every attempt goes through here, the first as the last.
+
+        Raises:
+            CancelledCallError: `close` came first.
+        """
+        with self._lock:
+            now = self._clock()
+            start = max(now, self._next_start)
+            self._next_start = start + self._interval_s
+        if start > now:
+            self.sleep(start - now)
 
     def sleep(self, seconds: float) -> None:
         """Wait, unless closed meanwhile.
@@ -118,12 +137,13 @@ class Watch:
 class Answer:
     """A reply that is being read."""
 
-    def __init__(self, response: requests.Response, connection: socket.socket, watch: Watch) -> None:
+    def __init__(self, response: requests.Response, connection: socket.socket, watch: Watch, calls: OpenCalls) -> None:
         self.status = response.status_code
         self.headers = response.headers
         self._response = response
         self._socket = connection
         self._watch = watch
+        self._calls = calls
 
     def lines(self) -> Iterator[bytes]:
         """Yield each line as soon as it is there, without its end; the last may lack its end.
@@ -141,7 +161,11 @@ class Answer:
             yield rest
 
     def body(self) -> bytes:
-        """Read what is left, at most a few megabytes."""
+        """Read what is left, at most a few megabytes.
+
+        Raises:
+            CallError: A limit was passed, or the connection lost.
+        """
         whole = b""
         while (chunk := self._read()) and len(whole) < _LONGEST_LINE:
             whole += chunk
@@ -151,8 +175,10 @@ class Answer:
         left_s, meaning = self._watch.next_limit()
         if left_s <= 0:
             raise CallError(TIMEOUT, meaning)
-        self._socket.settimeout(left_s)
-        chunk: bytes = self._response.raw.read1(decode_content=True)
+        with _broken(self._watch, self._calls):
+            if self._socket.fileno() >= 0:  # where the connection ends with the reply, its last byte closed it
+                self._socket.settimeout(left_s)
+            chunk: bytes = self._response.raw.read1(decode_content=True)
         return chunk
 
 
@@ -193,7 +219,7 @@ def answer_to(
                     allow_redirects=False,
                     timeout=(watch.connect_s, max(watch.next_limit()[0], 0.001)),
                 ) as response:
-                    yield Answer(response, taken[-1], watch)
+                    yield Answer(response, taken[-1], watch, calls)
         finally:
             for one in taken:
                 calls.leave(one)
@@ -233,7 +259,7 @@ def _reason(error: BaseException) -> str:
     seen: BaseException = error
     while (inner := seen.__cause__ or seen.__context__) is not None:
         seen = inner
-    return " ".join(str(seen).split())[:200] or type(seen).__name__
+    return shown(str(seen), 200) or type(seen).__name__
 
 
 class _Adapter(HTTPAdapter):

@@ -1,5 +1,6 @@
 """What one dataset consists of, once the settings have met the files."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,7 @@ def output_path(pattern: str, values: Mapping[str, Any], form: str | None) -> Pa
         ConfigError: A placeholder is not known, or the ending is another form's.
     """
     try:
-        path = Path(pattern.format_map(dict(values))).expanduser()
+        path = Path(os.path.expanduser(pattern.format_map(dict(values))))
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         known = ", ".join("{" + key + "}" for key in values)
         raise ConfigError(f"--output {pattern!r} has a placeholder that is not known", hint=f"use {known}") from error
@@ -167,7 +168,7 @@ def _recipe(
     """Return a recipe with its file's name."""
     layers = "-".join(map(str, input_layers)) if config.layers is None else config.layers.replace(" ", "")
     values: dict[str, Any] = {
-        "input": Path(config.input).expanduser().resolve().name,
+        "input": Path(os.path.expanduser(config.input)).resolve().name,
         "strategy": config.strategy,
         "normalize": config.normalize,
         "layers": layers.replace(",", "_"),

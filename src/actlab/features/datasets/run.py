@@ -1,6 +1,7 @@
 """`actlab generate-datasets`: from sentence feature files to X and y."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +117,7 @@ def _plan(config: ReadOptions, folder: SentenceFolder, recipe: Recipe, splits: S
     inputs = [folder.as_input()]
     if splits is not None:
         assert config.split is not None
-        inputs.append({"role": "split", "sha256": sha256_of(Path(config.split).expanduser())})
+        inputs.append({"role": "split", "sha256": sha256_of(Path(os.path.expanduser(config.split)))})
     return Plan(KIND, identity, inputs)
 
 

@@ -1,6 +1,7 @@
 """`actlab compute-features`: from sentences to the activations of SAE features, one file a sentence."""
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -76,9 +77,12 @@ class _Job:
                     hint="is it this model's SAE, and of the residual stream?",
                 )
             _warn_of_another_model(sae, self.described)
-        self.output = output_of(Path(config.output).expanduser())
+        self.output = output_of(Path(os.path.expanduser(config.output)))
 
-        if config.from_hidden is not None and self.output.resolve() == Path(config.from_hidden).expanduser().resolve():
+        if (
+            config.from_hidden is not None
+            and self.output.resolve() == Path(os.path.expanduser(config.from_hidden)).resolve()
+        ):
             raise ConfigError("--output is the folder that --from-hidden reads", hint="choose another --output")
 
     def plan(self) -> Plan:

@@ -1,6 +1,7 @@
 """`actlab rank-features` on one screen: read the rows once, compare each feature with the label, list the best."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ def rank_features(config: RankConfig) -> Ranked:
         DataError: The files have fewer than two labels, or the split is of other sentences.
         StorageError: Another ranking is in the way.
     """
-    output = output_of(Path(config.output).expanduser())
+    output = output_of(Path(os.path.expanduser(config.output)))
     inputs = open_inputs(config)
     plan = _plan(config, inputs)
     refuse_others(output, plan, overwrite=config.overwrite)
@@ -83,7 +84,7 @@ def plan_ranking(config: RankConfig) -> PlannedRanking:
     Raises:
         ConfigError, DataError, StorageError: As `rank_features` does.
     """
-    output = output_of(Path(config.output).expanduser())
+    output = output_of(Path(os.path.expanduser(config.output)))
     inputs = open_inputs(config)
     refuse_others(output, _plan(config, inputs), overwrite=config.overwrite)
     facts = [sentence.facts for sentence in inputs.sentences]

@@ -1,6 +1,7 @@
 """`actlab split` on one screen: read the sentences, keep near-duplicates together, divide, write one file."""
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ def make_split(config: SplitConfig) -> MadeSplit:
         DataError: The input is damaged or has too few sentences.
         StorageError: Another file is in the way.
     """
-    path = Path(config.output).expanduser()
+    path = Path(os.path.expanduser(config.output))
     if path.is_dir():
         raise StorageError(f"{path} is a folder", hint="name a file: --output splits.json")
     refuse_inside_dataset(path)
@@ -82,7 +83,7 @@ def plan_split(config: SplitConfig) -> MadeSplit:
         group_of=_shared_groups(items, group_i),
         settings=settings,
     )
-    return MadeSplit(Path(config.output).expanduser(), splits, items.n_dropped)
+    return MadeSplit(Path(os.path.expanduser(config.output)), splits, items.n_dropped)
 
 
 def _groups(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:

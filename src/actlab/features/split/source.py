@@ -3,6 +3,7 @@
 # i sentence
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def read_items(config: SplitConfig) -> Items:
         ConfigError: It is not there, is none of the three, or has no such column.
         DataError: It is damaged.
     """
-    path = Path(config.input).expanduser()
+    path = Path(os.path.expanduser(config.input))
     is_csv = path.suffix.lower() in (".csv", ".tsv")
     if config.by_column is not None and not is_csv:
         raise ConfigError("--by-column needs a CSV, whose columns it names", hint=f"{path} is none")

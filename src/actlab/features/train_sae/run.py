@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ class _Job:
         tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
         most = token_limit(self.facts, tokenizer, config.max_length)
         self.texts: list[TokenSpan] = tokenise(tokenizer, self.source.texts, most)
-        self.output = output_of(Path(config.output).expanduser())
+        self.output = output_of(Path(os.path.expanduser(config.output)))
 
     @cached_property
     def reader(self) -> Reader:

@@ -1,6 +1,7 @@
 """A folder of sentence files: which are good, alike, and those that were sealed."""
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def sentence_paths(folder: str | Path) -> list[Path]:
     Raises:
         ConfigError: There is none.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}", hint="give the folder that actlab compute-features wrote")
     is_whole = (folder / METADATA).is_file() or not (folder / MANIFEST).is_file()
@@ -120,7 +121,7 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
     """
     opened: list[Sentence] = []
     lost: list[Lost] = []
-    missing, changed = _against_manifest(Path(folder).expanduser())
+    missing, changed = _against_manifest(Path(os.path.expanduser(folder)))
     lost += [Lost(name, f"{name} is in the manifest and not in the folder") for name in missing]
     for path in sentence_paths(folder):
         try:
@@ -150,7 +151,7 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
             kept[sentence.facts.index] = sentence
     for one in lost:
         log.warning("left out: %s", one.reason)
-    return SentenceFolder(Path(folder).expanduser(), tuple(kept.values()), tuple(lost))
+    return SentenceFolder(Path(os.path.expanduser(folder)), tuple(kept.values()), tuple(lost))
 
 
 def _against_manifest(folder: Path) -> tuple[list[str], set[str]]:

@@ -123,7 +123,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         ConfigError: The file is not there, is not YAML, is no mapping, or has a key twice.
     """
     try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
+        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config-path") from error
     except ValueError as error:

@@ -321,6 +321,8 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     if overwrite:
         return False
     assert manifest is not None
+    if manifest["fingerprint"] == plan.fingerprint:
+        raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
     raise StorageError(
         f"{output} was made with other settings or inputs: {'; '.join(differences_to(manifest, plan))}",
         hint="choose another --output, or give --overwrite to replace it",

@@ -1,20 +1,21 @@
 """Where the documents come from: a grammar, or a model server and a grammar for what it leaves open."""
 
 import logging
-import os
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import Reply, ServerError, ServerFacts
-from actlab.backends.servers.environment import ServerEnvironment, read_environment
+from actlab.backends.servers.calls import Reply, Request, ServerError, ServerFacts
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import limits_for
-from actlab.backends.servers.run import BROKEN, run_requests
+from actlab.backends.servers.run import BROKEN, EXHAUSTED, RunSummary, run_requests
 from actlab.backends.servers.server import Server
+from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_json, to_json
 from actlab.ground.progress import progress
 from actlab.ground.storage import write_file
 from actlab.text.generate.compute import Collected, Replies
+from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests
 from actlab.text.generate.source import Source
 from actlab.text.templates.plan import documents_needed
@@ -23,6 +24,9 @@ log = logging.getLogger("actlab")
 
 _SPARE = 2
 """Template documents are looked at up to so many times as often as are expected to be needed."""
+
+STALLED = "almost nothing new came any more"
+"""The problem of a model that repeats itself, which asking again does not mend."""
 
 
 class ReplyFiles(NamedTuple):
@@ -54,7 +58,8 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
 
     Raises:
         ConfigError: The server's address, or a time in the environment, is none.
-        ServerError: The server fails, or repeats itself, and --fallback does not allow for that.
+        ServerError: The server fails and --fallback is never, or repeats itself and --fallback is not always.
+        DataError: All that the grammar has does not meet the target.
     """
     asked = Asked()
     if source.config.method != "template":
@@ -63,110 +68,106 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
         n = documents_needed(source.facts, collected.target - collected.n_tokens, source.tokens_per_word)
         collected.fill(source.templates(), most=_SPARE * n + 100)
     if not collected.is_met:
-        log.warning(
-            "only %d of %d tokens: the grammar of %s repeats itself",
-            collected.n_tokens,
-            collected.target,
-            source.domain,
+        raise DataError(
+            f"only {collected.n_tokens} of {collected.target} tokens: the grammar of {source.domain} repeats itself",
+            hint="ask for fewer tokens, or give the grammar more skeletons and values",
         )
     return asked
 
 
 def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
+    """Take the server's replies; where it is not there, those of an earlier run, up to the first that is missing."""
     config = source.config
-    environment = read_environment(os.environ)
+    server, gone = _find_server(source, files)
+    replies = Replies(collected, source.counter, config.method, server.endpoint.model)
+    with (
+        Journal(files.replies, forget_failures=config.retry_failed) as journal,
+        progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
+    ):
+
+        def on_reply(reply: Reply) -> None:
+            before = collected.n_tokens
+            replies.take(reply)
+            more(collected.n_tokens - before, f"{len(collected.documents)} of {replies.n_offered} replies taken")
+
+        def is_known(request: Request) -> bool:
+            return journal.get(request.k, server.key(request)) is not None
+
+        wanted = requests(config, source.compiled)
+        summary = run_requests(
+            server,
+            wanted if gone is None else takewhile(is_known, wanted),
+            limit=config.concurrency,
+            journal=journal,
+            on_reply=on_reply,
+            stop=lambda: collected.is_met or replies.stalled,
+            interval_s=source.environment.request_interval_s,
+        )
+    problem = None if collected.is_met else _allowed(source, collected, server.endpoint.model, summary, gone)
+    return Asked(server.endpoint.model, server.endpoint.digest, problem)
+
+
+def _find_server(source: Source, files: ReplyFiles) -> tuple[Server, ServerError | None]:
+    """Return the server, ready; or as an earlier run knew it, and why it is not.
+
+    Raises:
+        ServerError: It is not ready, and what failed before is to be asked of it again.
+    """
     server = source.server()
-    with Journal(files.replies, forget_failures=config.retry_failed) as journal:
-        try:
-            server = _made_ready(source, server, environment, files)
-        except ServerError as error:
-            return _without_server(source, server, error, collected, journal, files)
-        endpoint = server.endpoint
-        replies = Replies(collected, source.counter, config.method, endpoint.model)
-        with progress("generating", total=config.target, unit="token", quiet=config.quiet) as more:
-
-            def on_reply(reply: Reply) -> None:
-                before = collected.n_tokens
-                replies.take(reply)
-                more(collected.n_tokens - before, f"{len(collected.documents)} of {replies.n_offered} replies taken")
-
-            summary = run_requests(
-                server,
-                requests(config, source.compiled),
-                limit=config.concurrency,
-                journal=journal,
-                on_reply=on_reply,
-                stop=lambda: collected.is_met or replies.stalled,
-                interval_s=environment.request_interval_s,
-            )
-    if collected.is_met:
-        return Asked(endpoint.model, endpoint.digest)
-    problem = summary.problem if summary.ended == BROKEN else None
-    return Asked(endpoint.model, endpoint.digest, _allowed(source, collected, endpoint.model, problem))
+    try:
+        return _made_ready(source, server, files), None
+    except ServerError as error:
+        if source.config.retry_failed:
+            raise
+        return _remembered(source.config, server, files), error
 
 
-def _made_ready(source: Source, server: Server, environment: ServerEnvironment, files: ReplyFiles) -> Server:
+def _made_ready(source: Source, server: Server, files: ReplyFiles) -> Server:
     """Return the server with its model loaded, its full name known and limits that fit it.
 
     Raises:
         ServerError: It is not there, lacks the model or cannot load it.
     """
+    config = source.config
     facts = server.preflight()
-    write_file(files.server, to_json({"model": facts.model, "digest": facts.digest}))
+    known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
+    write_file(files.server, to_json(known))
     server = server.known(facts)
     warmth = server.warm_up()
     log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
-    return server.limited(limits_for(source.config.timeout_preset, environment, on_gpu=warmth.on_gpu))
+    return server.limited(limits_for(config.timeout_preset, source.environment, on_gpu=warmth.on_gpu))
 
 
-def _without_server(
-    source: Source, server: Server, error: ServerError, collected: Collected, journal: Journal, files: ReplyFiles
-) -> Asked:
-    """Take what an earlier run has in the journal, up to the first request that it does not answer."""
-    config = source.config
-    if len(journal) and files.server.is_file():
-        known = read_json(files.server)
-        server = server.known(ServerFacts("", known["model"], known["digest"], (), None))
-        replies = Replies(collected, source.counter, config.method, known["model"])
-        for request in requests(config, source.compiled):
-            reply = journal.get(request.k, server.key(request))
-            if reply is None or collected.is_met or replies.stalled:
-                break
-            replies.take(reply)
-    endpoint = server.endpoint
-    if collected.is_met:
-        return Asked(endpoint.model, endpoint.digest)
-    if config.fallback == "never":
-        raise error
-    log.warning("%s (%s)", error, error.hint)
-    _say_fallback(source, collected)
-    return Asked(endpoint.model, endpoint.digest, str(error))
+def _remembered(config: GenerateTextConfig, server: Server, files: ReplyFiles) -> Server:
+    """Return the server with what an earlier run knew of this same model; otherwise no reply would be its own."""
+    if files.server.is_file():
+        match read_json(files.server):
+            case {"method": config.method, "asked": config.model, "model": str(model), "digest": str(digest)}:
+                return server.known(ServerFacts(model, digest))
+    return server
 
 
-def _allowed(source: Source, collected: Collected, model: str, broken: str | None) -> str:
-    """Return why the server's text ended, if a grammar may write the rest; `broken` is None where it repeats itself.
+def _allowed(source: Source, collected: Collected, model: str, summary: RunSummary, gone: ServerError | None) -> str:
+    """Return why the server's text ended, if a grammar may write the rest.
 
     Raises:
         ServerError: It may not.
     """
-    config = source.config
-    problem = broken if broken is not None else "almost nothing new came any more"
-    if config.fallback == "never" or (config.fallback == "auto" and broken is None):
-        if broken is None:
-            hint = "raise --temperature, use another model, or give --fallback always for the rest from a grammar"
-        else:
-            hint = "mend the server and run again with --retry-failed: what was written is kept in the journal"
-        raise ServerError(f"{model}: {problem}; {collected.n_tokens} of {config.target} tokens", hint=hint)
-    log.warning("%s: %s", model, problem)
-    _say_fallback(source, collected)
+    fallback = source.config.fallback
+    so_far = f"{collected.n_tokens} of {collected.target} tokens"
+    if summary.ended == EXHAUSTED:
+        assert gone is not None, "requests without end end only where the server is gone"
+        problem, error = str(gone), gone
+    elif summary.ended == BROKEN:
+        problem = summary.problem
+        hint = "mend the server and run again with --retry-failed: what was written is kept in the journal"
+        error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
+    else:
+        problem = STALLED
+        hint = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
+        error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
+    if fallback == "never" or (fallback == "auto" and problem == STALLED):
+        raise error
+    why = f"{error} ({error.hint})" if error is gone else str(error)
+    log.warning("%s; the remaining text comes from the grammar of %s", why, source.domain)
     return problem
-
-
-def _say_fallback(source: Source, collected: Collected) -> None:
-    log.warning(
-        "%d of %d tokens are there; the remaining text comes from the grammar of %s (for the model's, mend the server "
-        "and run again with --overwrite --retry-failed)",
-        collected.n_tokens,
-        collected.target,
-        source.domain,
-    )

@@ -65,7 +65,7 @@ class Replies:
     def take(self, reply: Reply) -> None:
         """Offer a reply's text."""
         self.n_offered += 1
-        text = reply.text.replace("\r\n", "\n").strip()
+        text = reply.text.replace("\r\n", "\n").replace("\r", "\n").strip()
         if reply.failed or not text:
             self.collected.left_out[f"reply: {reply.done_reason}"] += 1
             self._last.append(False)

@@ -23,9 +23,9 @@ class GenerateTextConfig(CommonOptions):
     """The folder to write: documents.jsonl and the tokenizer that counted."""
     method: Literal["template", "ollama", "openai"] = "template"
     """Grammars, offline; a model at Ollama; or one at an OpenAI-compatible server."""
-    tokens: int | None = None
+    tokens: int | None = execution(None)
     """Tokens to generate, counted with --tokenizer; at most one document more."""
-    model_size: Literal["small", "medium", "large"] | None = None
+    model_size: Literal["small", "medium", "large"] | None = execution(None)
     """The student's size, in place of --tokens: 30,000, 50,000 or 100,000 tokens. Small by default."""
     domain: Literal["auto", "cooking", "poetry", "technical", "general"] = "auto"
     """Which grammar; auto asks the prompt's words."""

@@ -1,6 +1,7 @@
 """`actlab generate-text`: documents until there are tokens enough, from a grammar or a model server."""
 
 import logging
+import os
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -8,11 +9,24 @@ from typing import Any, NamedTuple
 
 from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256
 from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
-from actlab.formats.text2gpt import Text2GptFacts, export_text2gpt
+from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
+from actlab.ground.errors import StorageError
 from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
-from actlab.ground.storage import FORMAT_VERSION, SINGLE, Made, NewFile, Plan, output_of, publish_single, refuse_others
-from actlab.text.generate.collect import collect, reply_files
+from actlab.ground.storage import (
+    FORMAT_VERSION,
+    SINGLE,
+    Made,
+    NewFile,
+    Plan,
+    is_complete,
+    output_of,
+    partial_of,
+    publish_single,
+    refuse_others,
+    storage_errors,
+)
+from actlab.text.generate.collect import STALLED, collect, reply_files
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
@@ -20,6 +34,8 @@ from actlab.text.templates.plan import documents_needed, expected_duplicates, re
 
 log = logging.getLogger("actlab")
 
+_OF_SERVERS = {"model", "fallback", "temperature", "max_tokens"}
+"""Settings that change nothing where a grammar writes the text."""
 _LINES_SAMPLED = 100
 """Documents by which a dataset's size on disk is estimated."""
 
@@ -55,18 +71,23 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
 
     Raises:
         ConfigError: A setting is wrong, or the grammar cannot supply so much.
-        ServerError: The server fails and --fallback is never; what it wrote is kept in the journal.
+        ServerError: The server fails and --fallback is never, or repeats itself and --fallback is not always.
+        DataError: The grammar repeats itself before the target is met. As after a ServerError, what a server wrote
+            is kept in the journal.
         StorageError: Another dataset is in the way.
     """
     source = Source(config)
-    output = output_of(Path(config.output).expanduser())
+    output = _output(config)
     plan = _plan(source)
     refuse_others(output, plan, overwrite=config.overwrite)
+    exported = _export_folder(config, output)
     _say_domain(source)
+    if config.retry_failed and is_complete(output):
+        _make_again(output, overwrite=config.overwrite)
     publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite)
     metadata = read_json(output / METADATA)
-    if config.export is not None:
-        _export(config, output, metadata)
+    if exported is not None:
+        _export(config, output, metadata, exported)
     return GeneratedText(output, *(metadata[key] for key in GeneratedText._fields[1:]))
 
 
@@ -75,11 +96,12 @@ def plan_text(config: GenerateTextConfig) -> PlannedText:
     """Return what a run with these settings would do, asking no server and writing nothing.
 
     Raises:
-        ConfigError: As `generate_text`.
+        ConfigError, StorageError: As `generate_text`.
     """
     source = Source(config)
-    output = output_of(Path(config.output).expanduser())
+    output = _output(config)
     refuse_others(output, _plan(source), overwrite=config.overwrite)
+    _export_folder(config, output)
     n = documents_needed(source.facts, config.target, source.tokens_per_word)
     lines = [document_line(document) for document in islice(source.templates(), _LINES_SAMPLED)]
     return PlannedText(
@@ -92,19 +114,45 @@ def plan_text(config: GenerateTextConfig) -> PlannedText:
     )
 
 
+def _output(config: GenerateTextConfig) -> Path:
+    return output_of(Path(os.path.expanduser(config.output)))
+
+
 def _plan(source: Source) -> Plan:
     """Return what decides the dataset; a grammar that cannot supply it is refused here."""
     config = source.config
+    idle = {"vocab_size"} if config.tokenizer is not None else set()
     if config.method == "template":
         refuse_target(source.facts, config.target, source.tokens_per_word)
-    identity = identity_of(config) | {"prompt": config.prompt, "target": config.target, "domain": source.domain}
+        idle |= _OF_SERVERS
+    settings = {name: value for name, value in identity_of(config).items() if name not in idle}
+    identity = settings | {"prompt": config.prompt, "target": config.target, "domain": source.domain}
     return Plan(KIND, identity, source.inputs(), SINGLE)
+
+
+def _make_again(output: Path, *, overwrite: bool) -> None:
+    """Begin a finished dataset anew if a mended server could write what a grammar wrote in its place.
+
+    Raises:
+        StorageError: That would replace it, and nobody said so.
+    """
+    if read_json(output / METADATA).get("server_problem") in (None, STALLED):
+        return
+    if not overwrite:
+        raise StorageError(
+            f"{output} is complete, with a grammar's text in place of the server's",
+            hint="give --overwrite too, to replace it",
+        )
+    with storage_errors(output):
+        partial_of(output).mkdir(exist_ok=True)  # what is begun is gone on with, whatever is finished beside it
 
 
 def _make(source: Source, plan: Plan, output: Path) -> Made:
     config = source.config
     collected = Collected(config.target)
     asked = collect(source, collected, reply_files(output))
+    if asked.problem not in (None, STALLED):
+        log.warning("for the model's own text, mend the server and run again with --overwrite --retry-failed")
     tokenizer_files = saved_tokenizer(source.tokenizer)
     documents = b"".join(map(document_line, collected.documents))
     files = [
@@ -130,7 +178,7 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
         "vocab_size": len(source.tokenizer),
         "sources": {name: sources.count(name) for name in sorted(set(sources))},
         "left_out": dict(sorted(collected.left_out.items())),
-        "n_skeletons": source.facts.n_skeletons,
+        "n_skeletons": len(source.grammar.skeletons),
     }
     return Made(files, metadata)
 
@@ -144,17 +192,21 @@ def _say_domain(source: Source) -> None:
     log.info("domain %s, by %s; margin %.2f", source.detected.domain, evidence, source.detected.margin)
 
 
-def _export(config: GenerateTextConfig, output: Path, metadata: dict[str, Any]) -> None:
+def _export_folder(config: GenerateTextConfig, output: Path) -> Path | None:
+    """Return where text2gpt's files go, None where nobody wants them; what is in the way is refused here."""
+    return None if config.export is None else export_folder(output, overwrite=config.overwrite)
+
+
+def _export(config: GenerateTextConfig, output: Path, metadata: dict[str, Any], folder: Path) -> None:
     facts = Text2GptFacts(
         tokenizer=metadata["tokenizer"],
         prompt=config.prompt,
         domain=metadata["domain"],
-        generation_method=config.method,
+        generation_method="+".join(sorted(metadata["sources"])),
         generation_model=metadata["model"],
         refinement_model=None,
         ollama_used=config.method == "ollama" and metadata["sources"].get("ollama", 0) > 0,
         quality_threshold=0.0,
     )
-    folder = output.with_name(output.name + "-text2gpt")
     export_text2gpt(folder, list(read_documents(output)), facts, datetime.now(UTC))
     log.info("text2gpt's files: %s", folder)

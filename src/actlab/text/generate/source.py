@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from actlab.backends.bpe import train_tokenizer
-from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.environment import ServerEnvironment, read_environment
+from actlab.backends.servers.ollama import context_for
 from actlab.backends.servers.server import Server, server_of
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import Document
@@ -68,7 +69,7 @@ class Source:
         given = self.config.tokenizer
         if given is None:
             return "trained here"
-        folder = Path(given).expanduser()
+        folder = Path(os.path.expanduser(given))
         return folder.resolve().name if folder.is_dir() else given
 
     @cached_property
@@ -82,9 +83,9 @@ class Source:
         texts = [document.text for document in islice(self.templates(), _SAMPLE)]
         return sum(map(self.counter.count, texts)) / sum(len(text.split()) for text in texts)
 
-    def templates(self, first: int = 0) -> Iterator[Document]:
-        """Yield the grammar's documents from number `first` on, each a function of the seed and its number."""
-        for k in count(first):
+    def templates(self) -> Iterator[Document]:
+        """Yield the grammar's documents, each a function of the seed and its number."""
+        for k in count():
             made = self.compiled.generate(self.config.seed, k)
             yield Document(f"template-{k:07d}", made.text, self.counter.count(made.text), "template", made.labels)
 
@@ -96,22 +97,32 @@ class Source:
             entries.append({"role": "tokenizer", "name": self.tokenizer_name, "sha256": sha256})
         return entries
 
+    @cached_property
+    def environment(self) -> ServerEnvironment:
+        """What the environment says of servers.
+
+        Raises:
+            ConfigError: A time or an address there is none.
+        """
+        return read_environment(os.environ)
+
     def server(self) -> Server:
         """Return the model server that the settings and the environment name; nothing is asked of it."""
-        config, environment = self.config, read_environment(os.environ)
+        config = self.config
         assert config.model is not None
         return server_of(
             config.method,
             config.model,
-            environment=environment,
+            environment=self.environment,
             base_url=config.base_url,
             preset=config.timeout_preset,
+            context=context_for(config.prompt, config.max_tokens),
         )
 
     def _grammar_path(self) -> Path:
         config = self.config
         if config.grammar is not None:
-            return Path(config.grammar).expanduser()
+            return Path(os.path.expanduser(config.grammar))
         if config.domain != "auto":
             return domain_path(config.domain)
         self.detected = detect_domain(config.prompt)

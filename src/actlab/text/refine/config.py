@@ -27,8 +27,8 @@ class RefineConfig(CommonOptions):
     """Reject a document that shares so many of its runs of three words (Jaccard) with a better one; 0: never."""
     prompt: str | None = None
     """What the text is to be about; taken from the input's metadata.json where it is not given."""
-    tokenizer: str | None = None
-    """Count the tokens of documents that do not say theirs with this one: a folder, a hub name or actlab/tiny."""
+    tokenizer: str | None = execution(None)
+    """Count all tokens with this one: a folder, a hub name or actlab/tiny; by default documents say theirs."""
     context: int = 256
     """The student's context in tokens: documents of more than two of them score lower (short, story)."""
     judge: str | None = None
@@ -53,7 +53,8 @@ class RefineConfig(CommonOptions):
             raise ConfigError("--judge-api openai needs a server", hint="give --base-url, as http://localhost:8000")
         if not 0 <= self.min_score <= 1:
             raise ConfigError(f"--min-score {self.min_score} is no score", hint="use 0 to 1, as 0.5")
-        if not self.near_duplicates >= 0:
+        if not 0 <= self.near_duplicates <= 1:
             raise ConfigError(
-                f"--near-duplicates {self.near_duplicates} is no overlap", hint="use 0.7, or 0 to turn it off"
+                f"--near-duplicates {self.near_duplicates} is no overlap",
+                hint="use a share up to 1, as 0.7, or 0 to turn it off",
             )

@@ -5,15 +5,16 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from actlab.backends.servers.calls import Request, ServerError
-from actlab.backends.servers.environment import read_environment
+from actlab.backends.servers.calls import Reply, Request, ServerError
+from actlab.backends.servers.environment import ServerEnvironment, read_environment
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import limits_for
+from actlab.backends.servers.ollama import context_for
 from actlab.backends.servers.server import Server, server_of
 from actlab.backends.servers.wire import OpenCalls
-from actlab.text.refine.compute.verdicts import Judge
 from actlab.text.refine.config import RefineConfig
 from actlab.text.words import text_hash
 
@@ -34,40 +35,73 @@ Text:
 {text}"""
 _MAX_TOKENS = 32
 _MOST_FAILURES = 3
+_MOST_BYTES = 6000
+"""Of a text that is judged, some 1,000 words; of a longer one, its beginning."""
+
+
+@dataclass
+class ServerJudge:
+    """A model that judges texts; each answer is a line of the journal, so that a text is never judged twice."""
+
+    server: Server
+    subject: str
+    journal: Journal
+    calls: OpenCalls
+    n_failures: int = 0
+    """Texts in a row without a score."""
+
+    @property
+    def model(self) -> str:
+        """Its name as the server knows it."""
+        return self.server.endpoint.model
+
+    @property
+    def digest(self) -> str:
+        """Of its weights, which the journal's keys contain; "" where the server does not say."""
+        return self.server.endpoint.digest
+
+    def __call__(self, text: str) -> float | None:
+        """Return a text's score from 0 to 1, or None where the model gives none.
+
+        Raises:
+            ServerError: It is the third in a row.
+        """
+        reply = self._reply(text)
+        score = _score(reply.text)
+        self.n_failures = 0 if score is not None else self.n_failures + 1
+        if self.n_failures == _MOST_FAILURES:
+            raise ServerError(
+                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}",
+                hint="choose another --judge, or leave it away",
+            )
+        return score
+
+    def _reply(self, text: str) -> Reply:
+        head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
+        prompt = _RUBRIC.format(subject=self.subject, text=head)
+        number = int(text_hash(text)[:8], 16)
+        request = Request(k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=0.0, schema=_SCHEMA)
+        key = self.server.key(request)
+        reply = self.journal.get(number, key)
+        if reply is None:
+            reply = self.server.generate(request, calls=self.calls)
+            if not reply.failed:
+                self.journal.append(key, reply)
+        return reply
 
 
 @contextmanager
-def asked(config: RefineConfig, subject: str, journal_path: Path) -> Iterator[Judge]:
-    """Lend a judge; each answer is a line of the journal, so that a text is never judged twice.
+def asked(config: RefineConfig, subject: str, journal_path: Path) -> Iterator[ServerJudge]:
+    """Lend a judge, its model loaded.
 
     Raises:
-        ServerError: The server is not there or lacks the model, or three answers in a row are none.
+        ServerError: The server is not there or lacks the model.
     """
-    server = _server(config)
-    failures = 0
+    environment = read_environment(os.environ)
+    server = _server(config, environment)
+    calls = OpenCalls(interval_s=environment.request_interval_s)
     with Journal(journal_path) as journal:
-
-        def judge(text: str) -> float:
-            nonlocal failures
-            prompt = _RUBRIC.format(subject=subject, text=text)
-            number = int(text_hash(text)[:8], 16)
-            request = Request(k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=0.0, schema=_SCHEMA)
-            key = server.key(request)
-            reply = journal.get(number, key)
-            if reply is None:
-                reply = server.generate(request, calls=OpenCalls())
-                if not reply.failed:
-                    journal.append(key, reply)
-            score = _score(reply.text)
-            failures = 0 if score is not None else failures + 1
-            if failures == _MOST_FAILURES:
-                raise ServerError(
-                    f"the judge {config.judge} gives no scores: {reply.problem or reply.text[:80]!r}",
-                    hint="choose another --judge, or leave it away",
-                )
-            return 0.5 if score is None else score  # no answer says neither good nor bad
-
-        yield judge
+        yield ServerJudge(server, subject, journal, calls)
 
 
 def _score(text: str) -> float | None:
@@ -80,12 +114,17 @@ def _score(text: str) -> float | None:
     return score / _MOST if in_range else None
 
 
-def _server(config: RefineConfig) -> Server:
+def _server(config: RefineConfig, environment: ServerEnvironment) -> Server:
     """Return the judge's server, its model loaded, with the limits for judging."""
-    environment = read_environment(os.environ)
     assert config.judge is not None
     preset = config.timeout_preset
-    server = server_of(config.judge_api, config.judge, environment=environment, base_url=config.base_url, preset=preset)
+    server = server_of(
+        *(config.judge_api, config.judge),
+        environment=environment,
+        base_url=config.base_url,
+        preset=preset,
+        context=context_for(_RUBRIC + " " * _MOST_BYTES, _MAX_TOKENS),
+    )
     server = server.known(server.preflight())
     warmth = server.warm_up()
     log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)

@@ -1,30 +1,45 @@
 """`actlab refine-text` on one screen: read, reject, score, choose, publish with a report."""
 
 import logging
+import os
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actlab.formats.documents import KIND, Document, read_documents
-from actlab.formats.text2gpt import Text2GptFacts, export_text2gpt
+from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Made, Plan, output_of, publish_single, refuse_others
-from actlab.text.refine.compute.verdicts import NOT_NEEDED, Judge, Refined, Settings, refine_documents
+from actlab.text.refine.compute.verdicts import LOW_SCORE, NOT_NEEDED, Refined, Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
 from actlab.text.refine.plots import plot_file
 from actlab.text.refine.sink import make_files, report
-from actlab.text.refine.source import Input, find_input, read_all
+from actlab.text.refine.source import Counting, Input, find_counting, find_input, read_all
 from actlab.text.refine.subject import Subject, subject_of
+
+if TYPE_CHECKING:
+    from actlab.text.refine.judge import ServerJudge
 
 log = logging.getLogger("actlab")
 
-_COUNTS = ("tokenizer", "method", "model")
+_INHERITED = ("tokenizer", "tokenizer_sha256", "method", "model")
 """What the input's metadata says of its making, which holds for what is chosen of it too."""
+_HINTS = {
+    "empty": "is this the right file? none of its texts says anything",
+    "mojibake": "read the text again in the encoding that it was written in, and save it as UTF-8",
+    "teacher artefact": "take away what the model says about its text, or ask it for the text alone",
+    "too short": "try another --preset, or make longer documents",
+    "unfinished": "let each text end a sentence, or give --preset web, which does not ask for that",
+    "repetition": "make the text again with another seed, a higher temperature or another model",
+    LOW_SCORE: "try another --preset, a lower --min-score, or the --prompt that the text is about",
+}
+"""What helps where nothing passes, by the most frequent of these reasons."""
 
 
 class RefinedText(NamedTuple):
@@ -36,6 +51,16 @@ class RefinedText(NamedTuple):
     mean_score: float
     n_rejects: dict[str, int]
     """Documents that were not chosen, by reason."""
+
+
+class _Ready(NamedTuple):
+    """What a run works on; nothing is in its way."""
+
+    output: Path
+    source: Input
+    counting: Counting | None
+    subject: Subject
+    plan: Plan
 
 
 class PlannedRefinement(NamedTuple):
@@ -56,16 +81,13 @@ def refine_text(config: RefineConfig) -> RefinedText:
     Raises:
         ConfigError: The input is not there.
         DataError: A line of it is no document, or no document passes.
-        StorageError: Another dataset is in the way.
+        ModelError: There is no such tokenizer.
+        ServerError: The judge is not there, or gives no scores.
+        StorageError: Another dataset is in the way, or something else where the export goes.
     """
-    output = output_of(Path(config.output).expanduser())
-    source = find_input(Path(config.input).expanduser())
-    if source.file.parent.resolve() == output.resolve():
-        raise ConfigError(f"--output {output} is the input", hint="choose another --output")
-    subject = subject_of(config.prompt, source.metadata)
-    plan = _plan(config, source, subject)
-    refuse_others(output, plan, overwrite=config.overwrite)
-    publish_single(output, plan, lambda: _make(config, source, subject, plan), overwrite=config.overwrite)
+    ready = _ready(config)
+    output = ready.output
+    publish_single(output, ready.plan, lambda: _make(config, ready), overwrite=config.overwrite)
     metadata = read_json(output / METADATA)
     if config.export is not None:
         _export(config, output, metadata)
@@ -77,24 +99,39 @@ def plan_refinement(config: RefineConfig) -> PlannedRefinement:
     """Return what `refine_text` would read and aim at, scoring nothing.
 
     Raises:
-        ConfigError, DataError, StorageError: As `refine_text` does.
+        ConfigError, DataError, ModelError, StorageError: As `refine_text` does.
     """
-    output = output_of(Path(config.output).expanduser())
-    source = find_input(Path(config.input).expanduser())
-    subject = subject_of(config.prompt, source.metadata)
-    refuse_others(output, _plan(config, source, subject), overwrite=config.overwrite)
-    documents = read_all(source, config.tokenizer).documents
+    ready = _ready(config)
+    documents = read_all(ready.source, ready.counting).documents
     n_tokens = sum(document.n_tokens for document in documents)
-    return PlannedRefinement(output, len(documents), n_tokens, config.tokens, subject.prompt, subject.domain)
+    subject = ready.subject
+    return PlannedRefinement(ready.output, len(documents), n_tokens, config.tokens, subject.prompt, subject.domain)
 
 
-def _plan(config: RefineConfig, source: Input, subject: Subject) -> Plan:
-    identity = {**identity_of(config), "prompt": subject.prompt, "domain": subject.domain}
-    return Plan(KIND, identity, [source.entry], SINGLE)
+def _ready(config: RefineConfig) -> _Ready:
+    """Find what is read, and refuse what is in the way of writing, before any work."""
+    output = output_of(Path(os.path.expanduser(config.output)))
+    source = find_input(Path(os.path.expanduser(config.input)))
+    if source.file.parent.resolve() == output.resolve():
+        raise ConfigError(f"--output {output} is the input", hint="choose another --output")
+    counting = find_counting(config.tokenizer)
+    subject = subject_of(config.prompt, source.metadata)
+    identity = {
+        **identity_of(config),
+        "prompt": subject.prompt,
+        "domain": subject.domain,
+        "tokenizer_sha256": counting and counting.sha256,
+    }
+    plan = Plan(KIND, identity, source.entries, SINGLE)
+    refuse_others(output, plan, overwrite=config.overwrite)
+    if config.export is not None:
+        export_folder(output, overwrite=config.overwrite)
+    return _Ready(output, source, counting, subject, plan)
 
 
-def _make(config: RefineConfig, source: Input, subject: Subject, plan: Plan) -> Made:
-    read = read_all(source, config.tokenizer)
+def _make(config: RefineConfig, ready: _Ready) -> Made:
+    source, counting, subject = ready.source, ready.counting, ready.subject
+    read = read_all(source, counting)
     settings = Settings(
         tokens=config.tokens,
         preset=config.preset,
@@ -105,7 +142,7 @@ def _make(config: RefineConfig, source: Input, subject: Subject, plan: Plan) -> 
         topic=subject.topic,
     )
     with (
-        _judge(config, subject) as judge,
+        _judge(config, ready) as judge,
         progress("refining", total=len(read.documents), unit="document", quiet=config.quiet) as tick,
     ):
         refined = refine_documents(read.documents, settings, judge=judge, tick=tick)
@@ -113,29 +150,33 @@ def _make(config: RefineConfig, source: Input, subject: Subject, plan: Plan) -> 
     about = {
         "preset": config.preset,
         "select": config.select,
-        "judge": config.judge,
+        "judge": judge and judge.model,
+        "judge_digest": judge and judge.digest,
+        "judge_api": judge and config.judge_api,
         "prompt": subject.prompt,
         "domain": subject.domain,
-        "counted_in": "words" if read.n_counted_here and config.tokenizer is None else "tokens",
-        **{key: source.metadata[key] for key in _COUNTS if key in source.metadata},
+        "counted_in": "words" if read.in_words else "tokens",
+        **{key: source.metadata.get(key) for key in _INHERITED},
     }
+    if counting is not None:
+        about |= {"tokenizer": counting.name, "tokenizer_sha256": counting.sha256}
     described = report(read.documents, refined, config.near_duplicates)
-    made = make_files(plan, refined, described, about)
+    made = make_files(ready.plan, refined, described, about)
     return Made([*made.files, plot_file(described)], made.metadata) if config.plots else made
 
 
-def _judge(config: RefineConfig, subject: Subject) -> AbstractContextManager[Judge | None]:
+def _judge(config: RefineConfig, ready: _Ready) -> "AbstractContextManager[ServerJudge | None]":
     """Lend the judge that the settings name, if they name one."""
     if config.judge is None:
         return nullcontext()
     from actlab.text.refine.judge import asked
 
-    journal = output_of(Path(config.output).expanduser())
-    return asked(config, subject.prompt or "everyday life", journal.with_name(journal.name + ".judge.jsonl"))
+    journal = ready.output.with_name(ready.output.name + ".judge.jsonl")
+    return asked(config, ready.subject.prompt or "everyday life", journal)
 
 
 def _check(refined: Refined, source: Input, target: int | None) -> None:
-    """Refuse a choice of nothing, and warn of one that is too small.
+    """Refuse a choice of nothing; warn of one that is too small, and of a judge that did not answer.
 
     Raises:
         DataError: No document passes.
@@ -144,7 +185,12 @@ def _check(refined: Refined, source: Input, target: int | None) -> None:
     if not refined.chosen:
         raise DataError(
             f"no document of {source.file} passes ({counts})",
-            hint="try another --preset, a lower --min-score, or the --prompt that the text is about",
+            hint=_HINTS[max(_HINTS, key=Counter(refined.n_rejects).__getitem__)],
+        )
+    if refined.n_unanswered:
+        log.warning(
+            "the judge gave no score for %d texts: their own stands; to ask again, remove the output",
+            refined.n_unanswered,
         )
     n_tokens = sum(one.document.n_tokens for one in refined.chosen)
     if target is not None and n_tokens < target:
@@ -153,7 +199,7 @@ def _check(refined: Refined, source: Input, target: int | None) -> None:
 
 def _export(config: RefineConfig, output: Path, metadata: dict[str, Any]) -> None:
     documents = list(read_documents(output))
-    folder = output.with_name(f"{output.name}-{config.export}")
+    folder = export_folder(output, overwrite=config.overwrite)
     export_text2gpt(folder, documents, _facts(config, documents, metadata), datetime.now(UTC))
     log.info("%s: dataset.json and dataset.txt as text2gpt has them", folder)
 
@@ -162,7 +208,7 @@ def _facts(config: RefineConfig, documents: Sequence[Document], metadata: dict[s
     sources = {document.source for document in documents}
     model = metadata.get("model")
     return Text2GptFacts(
-        tokenizer=str(metadata.get("tokenizer") or config.tokenizer or metadata["counted_in"]),
+        tokenizer=str(metadata["tokenizer"] or metadata["counted_in"]),
         prompt=metadata["prompt"] or "",
         domain=metadata["domain"] or "general",
         generation_method="+".join(sorted(sources)),

@@ -47,6 +47,7 @@ def make_files(plan: Plan, refined: Refined, described: dict[str, Any], about: d
         "n_tokens": sum(document.n_tokens for document in documents),
         "mean_score": _mean(one.score for one in refined.chosen),
         "n_rejects": refined.n_rejects,
+        "n_unanswered": refined.n_unanswered,
         **about,
     }
     return Made(files, metadata)
@@ -76,6 +77,7 @@ def report(before: Sequence[Document], refined: Refined, near_duplicates: float)
         "openings": openings(after, before),
         "most_frequent_opening_before": openings(before, before)[:1],
         "labels": label_coverage(before, after),
+        "n_unanswered": refined.n_unanswered,
     }
 
 
@@ -98,7 +100,7 @@ def _quality(refined: Refined) -> bytes:
 
 
 def _reject_line(reject: Reject) -> bytes:
-    row = {"id": reject.document.id, "reason": reject.reason, "detail": reject.detail}
+    row = {"id": reject.document.id, "hash": reject.hash, "reason": reject.reason, "detail": reject.detail}
     return (json.dumps(row, ensure_ascii=False) + "\n").encode()
 
 

@@ -1,12 +1,13 @@
 """What is refined: documents, and what their dataset's metadata says of them."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.formats.documents import FILE_NAME, Document, read_documents
-from actlab.ground.errors import ConfigError, DataError
+from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
+from actlab.ground.errors import DataError
 from actlab.ground.manifest import METADATA, file_entry, read_json
 from actlab.text.words import words_of
 
@@ -21,16 +22,26 @@ class Input(NamedTuple):
     file: Path
     metadata: dict[str, Any]
     """Of the dataset that the file is in; empty where it is in none."""
-    entry: dict[str, Any]
-    """As a manifest names it."""
+    entries: list[dict[str, Any]]
+    """Both as a manifest names them."""
+
+
+class Counting(NamedTuple):
+    """A tokenizer that counts."""
+
+    tokenizer: Any
+    name: str
+    """Of a folder only its own name, so that it can be anywhere."""
+    sha256: str
+    """Of all that decides its ids."""
 
 
 class Read(NamedTuple):
     """The documents of an input."""
 
     documents: list[Document]
-    n_counted_here: int
-    """Documents whose tokens nobody had counted: their words count instead."""
+    in_words: bool
+    """Whether nobody had counted tokens: words count instead."""
 
 
 def find_input(path: Path) -> Input:
@@ -40,41 +51,54 @@ def find_input(path: Path) -> Input:
         ConfigError: There are none.
         StorageError: The metadata beside them is damaged.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    if not file.is_file():
-        what = f"{path} holds no {FILE_NAME}" if path.is_dir() else f"there is no {path}"
-        raise ConfigError(what, hint=_MAKE_ONE)
+    file = find_documents(path)
     beside = file.parent / METADATA
-    metadata = read_json(beside) if file.name == FILE_NAME and beside.is_file() else {}
-    return Input(file, metadata if isinstance(metadata, dict) else {}, file_entry("documents", file))
+    entries = [file_entry("documents", file)]
+    if file.name != FILE_NAME or not beside.is_file():
+        return Input(file, {}, entries)
+    metadata = read_json(beside)
+    return Input(file, metadata if isinstance(metadata, dict) else {}, [*entries, file_entry("metadata", beside)])
 
 
-def read_all(source: Input, tokenizer: str | None) -> Read:
-    """Read the documents into memory, tokens counted (or else words) where they do not say how many they have.
+def find_counting(name: str | None) -> Counting | None:
+    """Load the tokenizer that a user names, if one is named.
 
     Raises:
-        DataError: A line is no document, or there is none.
-        ModelError: There is no such tokenizer.
+        ModelError: There is none.
     """
-    documents = list(read_documents(source.file))
+    if name is None:
+        return None
+    from actlab.backends.token_count import find_tokenizer, tokenizer_sha256  # torch, which nothing else here needs
+
+    tokenizer = find_tokenizer(name)
+    folder = Path(os.path.expanduser(name))
+    return Counting(tokenizer, folder.resolve().name if folder.is_dir() else name, tokenizer_sha256(tokenizer))
+
+
+def read_all(source: Input, counting: Counting | None) -> Read:
+    """Read the documents into memory, all counted in one unit: with the tokenizer, as they say themselves, or in words.
+
+    Raises:
+        DataError: A line is no document, there is none, or some say how many tokens they have and others do not.
+    """
+    documents = list(read_documents(source.file, allow_empty=True))
     if not documents:
         raise DataError(f"{source.file} holds no document", hint=_MAKE_ONE)
-    n_uncounted = sum(document.n_tokens == 0 for document in documents)
+    if counting is not None:
+        from actlab.backends.token_count import TokenCounter
+
+        return Read(_counted(documents, TokenCounter(counting.tokenizer).count), False)
+    n_uncounted = sum(document.n_tokens == 0 and bool(document.text.strip()) for document in documents)
     if not n_uncounted:
-        return Read(documents, 0)
-    if tokenizer is None:
-        log.warning("%d documents do not say how many tokens they have: words count; see --tokenizer", n_uncounted)
-    return Read(list(_counted(documents, _counter(tokenizer))), n_uncounted)
+        return Read(documents, source.metadata.get("counted_in") == "words")
+    if any(document.n_tokens for document in documents):
+        raise DataError(
+            f"{n_uncounted} of {len(documents)} documents do not say how many tokens they have, and the others do",
+            hint="give --tokenizer to count all of them with one",
+        )
+    log.warning("no document says how many tokens it has: words count; see --tokenizer")
+    return Read(_counted(documents, lambda text: len(words_of(text))), True)
 
 
-def _counted(documents: Iterable[Document], count: Callable[[str], int]) -> Iterator[Document]:
-    for document in documents:
-        yield document if document.n_tokens else document._replace(n_tokens=count(document.text))
-
-
-def _counter(tokenizer: str | None) -> Callable[[str], int]:
-    if tokenizer is None:
-        return lambda text: len(words_of(text))
-    from actlab.backends.token_count import TokenCounter, find_tokenizer  # torch, which nothing else here needs
-
-    return TokenCounter(find_tokenizer(tokenizer)).count
+def _counted(documents: Iterable[Document], count: Callable[[str], int]) -> list[Document]:
+    return [document._replace(n_tokens=count(document.text)) for document in documents]

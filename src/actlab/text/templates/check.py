@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from math import prod
 
 from actlab.ground.errors import DataError, did_you_mean
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, slots
@@ -45,10 +44,9 @@ def checked(grammar: Grammar) -> Grammar:
                 f"{grammar.where}: parameter {name!r} has a weight that is no whole number",
                 hint="a parameter's weight says how often the value stands in the product",
             )
-    n_combinations = prod([len(skeletons), *(round(sum(one.weights)) for one in grammar.parameters.values())])
-    if n_combinations > MAX_COMBINATIONS:
+    if grammar.n_combinations > MAX_COMBINATIONS:
         raise DataError(
-            f"{grammar.where}: skeletons and parameters have {n_combinations:,} combinations",
+            f"{grammar.where}: skeletons and parameters have {grammar.n_combinations:,} combinations",
             hint=f"make variables of some parameters, until there are at most {MAX_COMBINATIONS:,}",
         )
     return complete

@@ -1,25 +1,30 @@
-"""YAML as grammars need it: what the language hides is an error."""
+"""YAML as grammars need it: scalars as they are written, and what the language hides is an error."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from actlab.ground.errors import ActlabError, DataError
 
-_HIDDEN_SLOT = re.compile(r"\s*#[^\W\d]\w*(\.\w+)*#")
+_COMMENT = re.compile(r"#.*")
+_SLOT_FIRST = re.compile(r"#[^\W\d]\w*(\.\w+)*#")
+_LIKE_TEXT = re.compile(rf"#+\w|.*{_SLOT_FIRST.pattern}")
 
 
-def yaml_mapping(text: str, where: str, *, hint: str) -> dict[Any, Any]:
-    """Return the mapping that a YAML text holds.
+def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Any]:
+    """Return the mapping that a YAML text holds; every scalar in it is a text, so that 7:30 and no stay what they are.
 
     Raises:
-        DataError: It is not YAML, holds something else, repeats a key, or loses a slot to a comment.
+        DataError: It is not YAML, holds something else, repeats a key, has a tag, or loses text to a comment.
     """
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # the same rules as safe_load's, read faster
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text)  # the same rules, read faster
     try:
         root = loader.get_single_node()
-        _refuse_what_yaml_hides(root, text.splitlines(), where)
+        nodes = [] if root is None else list(_nodes(root))
+        _refuse_what_yaml_hides(nodes, where)
+        _refuse_comments_like_text(text, nodes, where)
         content = None if root is None else loader.construct_document(root)
     except ActlabError:
         raise
@@ -33,30 +38,67 @@ def yaml_mapping(text: str, where: str, *, hint: str) -> dict[Any, Any]:
     return content
 
 
-def _refuse_what_yaml_hides(root: Any, lines: list[str], where: str) -> None:
-    """Refuse repeated keys, of which YAML would keep the last, and slots that it would take for comments."""
+def _nodes(root: Any) -> Iterator[Any]:
+    """Yield each node once, however many aliases it has."""
     import yaml
 
     nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
-        if id(node) in seen:  # an alias
+        if id(node) in seen:
             continue
         seen.add(id(node))
+        yield node
         if isinstance(node, yaml.MappingNode):
-            keys = [str(key.value) for key, _ in node.value]
-            if len(set(keys)) < len(keys):
-                twice = next(key for key in keys if keys.count(key) > 1)
-                raise DataError(
-                    f"{where} has {twice!r} twice (line {node.start_mark.line + 1})", hint="keep one of them"
-                )
             nodes += [child for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
             nodes += node.value
-        elif isinstance(node, yaml.ScalarNode) and node.style in (None, ""):  # plain, without quotes
-            rest = lines[node.end_mark.line][node.end_mark.column :] if node.end_mark.line < len(lines) else ""
-            if _HIDDEN_SLOT.match(rest):
+
+
+def _refuse_what_yaml_hides(nodes: list[Any], where: str) -> None:
+    """Refuse repeated keys, of which YAML would keep the last, and tags, which would be passed over."""
+    import yaml
+
+    plain = {yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG,
+             yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG}  # fmt: skip
+    for node in nodes:
+        line = node.start_mark.line + 1
+        if node.tag not in plain:
+            raise DataError(f"{where}: line {line} has the tag {node.tag!r}"[:300], hint="take it out, or quote it")
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if str(key.value) in seen:
+                    raise DataError(f"{where} has {key.value!r} twice (line {line})", hint="keep one of them")
+                seen.add(str(key.value))
+
+
+def _refuse_comments_like_text(text: str, nodes: list[Any], where: str) -> None:
+    """Refuse a comment that was probably meant as text: with a slot, or without a space after its #.
+
+    On a line of its own a comment may be anything that does not begin with a slot.
+    """
+    end = 0
+    for start, next_end in [*sorted(_scalars(text, nodes)), (len(text), len(text))]:
+        for comment in _COMMENT.finditer(text, end, start):  # outside of scalars every # begins a comment
+            line_start = text.rfind("\n", 0, comment.start()) + 1
+            is_alone = not text[line_start : comment.start()].strip()
+            if (_SLOT_FIRST if is_alone else _LIKE_TEXT).match(comment[0]):
+                line = text.count("\n", 0, line_start) + 1
                 raise DataError(
-                    f"{where}: line {node.end_mark.line + 1} loses a slot: YAML takes what follows ' #' for a comment",
-                    hint="put the text into quotes",
+                    f"{where}: line {line} loses {comment[0][:80]!r}: YAML takes what follows ' #' for a comment",
+                    hint="put the text into quotes; a comment about slots has its own line, and a space after its #",
                 )
+        end = next_end
+
+
+def _scalars(text: str, nodes: list[Any]) -> Iterator[tuple[int, int]]:
+    """Yield where each scalar begins and ends; the first line of a | or > block has no text, only comments."""
+    import yaml
+
+    for node in nodes:
+        if isinstance(node, yaml.ScalarNode):
+            start, end = node.start_mark.index, node.end_mark.index
+            if node.style in ("|", ">"):
+                start += len(text[start:end].partition("\n")[0])
+            yield start, end

@@ -33,7 +33,8 @@ class _State:
         self.random = rng.random
         self.rows = rows
         """The drawn row of each parameter and variable; -1 before a variable's first use."""
-        self.taken: list[list[int]] = [[] for _ in range(n_pools)]
+        self.taken: list[dict[int, None]] = [{} for _ in range(n_pools)]
+        """Of each pool, in order: looked up at every draw."""
 
 
 _Writer = Callable[[_State], str]
@@ -215,5 +216,5 @@ def _take(state: _State, place: int, n: int) -> int:
     taken = state.taken[place]
     while (row := int(state.random() * n)) in taken:
         pass
-    taken.append(row)
+    taken[row] = None
     return row

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 
@@ -38,6 +39,11 @@ class Values:
     pool: str | None = None
     """Where a variable's value is taken from, if so: no other use of that pool in the document repeats it."""
 
+    @property
+    def n_in_product(self) -> int:
+        """How many places a parameter's values take in the product."""
+        return round(sum(self.weights))
+
 
 @dataclass(frozen=True, eq=False)
 class Grammar:
@@ -56,6 +62,11 @@ class Grammar:
     symbols: Mapping[str, tuple[Alternative, ...]]
     """Drawn at every use, in dependency order: a symbol's slots name symbols before it."""
     skeletons: Mapping[str, Template]
+
+    @property
+    def n_combinations(self) -> int:
+        """The length of the full product of skeletons and parameters."""
+        return prod([len(self.skeletons), *(values.n_in_product for values in self.parameters.values())])
 
     def values(self, name: str) -> Values | None:
         """Return what a variable or a parameter can be; None for a pool or a symbol."""

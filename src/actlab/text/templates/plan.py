@@ -1,22 +1,26 @@
 """What a grammar can supply, calculated before anything is generated.
 
 A derivation is everything drawn that the text shows: the skeleton, the alternative of each symbol, the values of the
-pools in order, and of parameters and variables the forms that occur. Two derivations with one text are counted as two:
-they are rare in a grammar that says different things with different words.
+pools in order, and of parameters and variables the forms that occur; case and white space do not tell values apart, as
+they do not tell documents apart. Two derivations with one text are counted as two: they are rare in a grammar that says
+different things with different words.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil, expm1, log1p, prod
+from math import ceil, expm1, log1p
 from typing import NamedTuple
 
-from actlab.ground.errors import ConfigError
+from actlab.ground.errors import ConfigError, DataError
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.prompt import biased
 from actlab.text.templates.sums import Sums
 
 MAX_DUPLICATE_SHARE = 0.01
 """Of a target's documents, before it is refused."""
+
+MAX_LANGUAGE_SIZE = 10**4000
+"""Python does not write numbers of over 4,300 digits."""
 
 FEW_PAIRS = 1e-3
 """Equal pairs a document, below which pairs and duplicates are the same: the formula for many would lose its digits."""
@@ -52,7 +56,11 @@ class GrammarFacts:
 
 
 def describe_grammar(grammar: Grammar, prompt: str = "") -> GrammarFacts:
-    """Count a grammar's derivations, their words and their collisions exactly, by dynamic programming."""
+    """Count a grammar's derivations, their words and their collisions exactly, by dynamic programming.
+
+    Raises:
+        DataError: There are too many to count, or to write the number down.
+    """
     grammar = biased(grammar, prompt)
     sums = Sums(grammar)
     n_skeletons = len(grammar.skeletons)
@@ -64,10 +72,14 @@ def describe_grammar(grammar: Grammar, prompt: str = "") -> GrammarFacts:
             language_size += count * factor.n_choices
             same = factor.same_combination / n_skeletons
             squares[same] = squares.get(same, 0.0) + square * factor.square / n_skeletons
+    if language_size > MAX_LANGUAGE_SIZE:
+        raise DataError(
+            f"{grammar.where} holds over 10^4000 texts: too many to write down", hint="make documents shorter"
+        )
     return GrammarFacts(
         where=grammar.where,
         n_skeletons=n_skeletons,
-        n_combinations=prod([n_skeletons, *(round(sum(one.weights)) for one in grammar.parameters.values())]),
+        n_combinations=grammar.n_combinations,
         language_size=language_size,
         expected_words=1 + sum(map(sums.spaces_of, grammar.skeletons.values())) / n_skeletons,
         terms=tuple(_Term(square, same) for same, square in squares.items()),

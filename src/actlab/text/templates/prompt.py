@@ -1,11 +1,13 @@
 """What a prompt changes in a grammar: values that it names come up more often."""
 
+from collections import Counter
 from dataclasses import replace
 from math import ceil
 
+from actlab.text.templates.check import MAX_COMBINATIONS
 from actlab.text.templates.grammar import Alternative, Grammar, Template, Values
-from actlab.text.templates.stems import stem
-from actlab.text.words import words_of
+from actlab.text.templates.stems import parts_of, stem
+from actlab.text.words import normal_form
 
 NAMED_SHARE = 0.5
 """Of the draws of a variable, together, for the values that the prompt names."""
@@ -14,29 +16,40 @@ NAMED_SHARE = 0.5
 def biased(grammar: Grammar, prompt: str) -> Grammar:
     """Return the grammar with more weight on what the prompt names.
 
-    A value is named when the stems of all the words of one of its forms are in the prompt, if no other value shares
-    that form (a pronoun names nobody); an alternative of a symbol
-    when it is such a text without slots. Named values of a variable, symbol or parameter together get at least half
-    of its draws. Values of pools stay equally likely, and skeletons too.
+    A value is named when the stems of all the words of one of its forms are in the prompt, if no other value has the
+    same text there (a pronoun names nobody); an alternative of a symbol when it is such a text without slots. Named
+    values of a variable, symbol or parameter together get at least half of its draws, but a parameter for which the
+    full product would grow beyond its limit stays as it is. Values of pools stay equally likely, and skeletons too.
     """
-    stems = frozenset(stem(word) for word in words_of(prompt))
+    stems = _stems(prompt)
     if not stems:
         return grammar
     return replace(
         grammar,
-        parameters={name: _biased_values(values, stems, whole=True) for name, values in grammar.parameters.items()},
+        parameters=_biased_parameters(grammar, stems),
         variables={name: _biased_values(values, stems, whole=False) for name, values in grammar.variables.items()},
         symbols={name: _biased_symbol(alternatives, stems) for name, alternatives in grammar.symbols.items()},
     )
 
 
+def _biased_parameters(grammar: Grammar, stems: frozenset[str]) -> dict[str, Values]:
+    n_combinations, parameters = grammar.n_combinations, dict(grammar.parameters)
+    for name, values in grammar.parameters.items():
+        changed = _biased_values(values, stems, whole=True)
+        grown = n_combinations // values.n_in_product * changed.n_in_product
+        if grown <= MAX_COMBINATIONS:
+            n_combinations, parameters[name] = grown, changed
+    return parameters
+
+
 def _biased_values(values: Values, stems: frozenset[str], *, whole: bool) -> Values:
     if values.pool is not None:
         return values
-    columns = [column for column in zip(*values.rows, strict=True) if len(set(column)) == len(column)]
-    named = [any(_names(text, stems) for text in row) for row in zip(*columns, strict=True)]
-    if not named:
-        return values
+    times = [Counter(map(normal_form, column)) for column in zip(*values.rows, strict=True)]
+    named = [
+        any(shared[normal_form(text)] == 1 and _names(text, stems) for shared, text in zip(times, row, strict=True))
+        for row in values.rows
+    ]
     return replace(values, weights=_biased_weights(values.weights, named, whole=whole))
 
 
@@ -51,7 +64,7 @@ def _is_named(template: Template, stems: frozenset[str]) -> bool:
 
 
 def _names(text: str, stems: frozenset[str]) -> bool:
-    found = {stem(word) for word in words_of(text)}
+    found = _stems(text)
     return any(len(one) > 2 for one in found) and found <= stems
 
 
@@ -63,3 +76,7 @@ def _biased_weights(weights: tuple[float, ...], named: list[bool], *, whole: boo
     factor = max(1.0, NAMED_SHARE / (1 - NAMED_SHARE) * off / on)
     factor = ceil(factor) if whole else factor
     return tuple(weight * factor if is_named else weight for weight, is_named in zip(weights, named, strict=True))
+
+
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(map(stem, parts_of(text)))

@@ -1,20 +1,27 @@
 """Read a grammar from YAML, with errors that name the file and the symbol."""
 
 import re
-from collections.abc import Mapping
+import reprlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
 from actlab.text.templates.check import checked
 from actlab.text.templates.content import yaml_mapping
-from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values
+from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values, slots
+from actlab.text.words import normal_form
 
 GRAMMARS = Path(__file__).parent.parent / "grammars"
 
 _SECTIONS = ("domain", "keywords", "parameters", "variables", "pools", "symbols", "skeletons")
-_SLOT = re.compile(r"#([^\W\d]\w*)((?:\.[^\W\d]\w*)*)#")
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
+"""Beyond them squares and sums of weights would leave a float's range; no use has been seen."""
+
+_SLOT = re.compile(r"##|#([^\W\d]\w*)((?:\.[^\W\d]\w*)*)#")
+_T = TypeVar("_T")
 _ANY_NAME = re.compile(r"[^\W\d]\w*")
 
 
@@ -52,11 +59,13 @@ def read_grammar(path: Path) -> Grammar:
         DataError: It is not there, is not YAML, or something in it (which the message names) is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check --grammar") from None
     except ValueError as error:
-        raise DataError(f"{path} is not UTF-8: {error}", hint="save it as UTF-8") from None
+        raise DataError(
+            f"{path} is no grammar: it is not UTF-8 ({error})", hint="save it as UTF-8, or name another file"
+        ) from None
     return parse_grammar(text, where=str(path))
 
 
@@ -67,16 +76,16 @@ def parse_grammar(text: str, *, where: str) -> Grammar:
         DataError: As `read_grammar` does.
     """
     content = yaml_mapping(text, where, hint=f"a grammar has the sections {', '.join(_SECTIONS)}")
-    if unknown := [str(name) for name in content if name not in _SECTIONS]:
+    if unknown := [name for name in content if name not in _SECTIONS]:
         hint = did_you_mean(unknown[0], _SECTIONS, otherwise=f"the sections are {', '.join(_SECTIONS)}")
-        raise DataError(f"{where} has no section {unknown[0]!r} to fill", hint=hint)
+        raise DataError(f"{where}: a grammar has no section {unknown[0]!r}", hint=hint)
     if not content.get("skeletons"):
         raise DataError(f"{where} has no skeletons", hint="add a mapping 'skeletons' of names to texts")
     sections = {name: _section(content, name, where) for name in _SECTIONS[1:]}
     pools = {name: _pool(name, listed, where) for name, listed in sections["pools"].items()}
     grammar = Grammar(
         where=where,
-        domain=str(content.get("domain", Path(where).stem)),
+        domain=_domain(content.get("domain", Path(where).stem), where),
         keywords={word: _weight(weight, f"{where}: keyword {word!r}") for word, weight in sections["keywords"].items()},
         parameters={
             name: _values(given, f"{where}: parameter {name!r}", {}) for name, given in sections["parameters"].items()
@@ -88,76 +97,89 @@ def parse_grammar(text: str, *, where: str) -> Grammar:
         symbols={name: _symbol(name, given, where) for name, given in sections["symbols"].items()},
         skeletons={name: _skeleton(name, given, where) for name, given in sections["skeletons"].items()},
     )
+    _distinct(grammar.skeletons.values(), f"{where}: skeletons", _normal_template)
     return checked(grammar)
+
+
+def _domain(given: Any, where: str) -> str:
+    if not isinstance(given, str) or not given.strip():
+        raise DataError(
+            f"{where}: the domain is {_shown(given)}", hint="give it one name, or leave it out: then it is the file's"
+        )
+    return " ".join(given.split())
 
 
 def _section(content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     section = content.get(name) or {}
     if not isinstance(section, dict):
-        raise DataError(
-            f"{where}: {name} is a {type(section).__name__}", hint=f"{name} maps names to what they stand for"
-        )
+        raise DataError(f"{where}: {name} is a {_kind(section)}", hint=f"{name} maps names to what they stand for")
     for key in section:
-        if not isinstance(key, str) or (name != "keywords" and not _ANY_NAME.fullmatch(key)):
-            raise DataError(
-                f"{where}: {name} has a name {key!r}",
-                hint="a name is letters, digits and _ (quote words like on and no)",
-            )
+        if name != "keywords" and not _ANY_NAME.fullmatch(key):
+            raise DataError(f"{where}: {name} has a name {key!r}", hint="a name is letters, digits and _")
     return section
 
 
 def _pool(name: str, given: Any, where: str) -> tuple[str, ...]:
     place = f"{where}: pool {name!r}"
-    return _distinct([_text(value, place) for value in _list(given, place)], place)
+    return _distinct([_text(value, place) for value in _list(given, place)], place, normal_form)
 
 
 def _values(given: Any, place: str, pools: Mapping[str, tuple[str, ...]]) -> Values:
     if isinstance(given, dict) and "pool" in given:
+        _refuse_other_keys(given, ("pool",), place)
         pool = given["pool"]
         if not isinstance(pool, str) or pool not in pools:
-            hint = did_you_mean(str(pool), pools, otherwise="name one of the section pools")
-            raise DataError(f"{place} takes from a pool {pool!r} that is not there", hint=hint)
+            hint = did_you_mean(_shown(pool), pools, otherwise="name one of the section pools")
+            raise DataError(f"{place} takes from a pool {_shown(pool)} that is not there", hint=hint)
         return Values(("",), tuple((text,) for text in pools[pool]), (1.0,) * len(pools[pool]), pool)
     if isinstance(given, dict):
-        forms = _distinct([str(form) for form in _list(given.get("forms"), f"{place}: forms")], f"{place}: forms")
+        _refuse_other_keys(given, ("forms", "rows"), place)
+        in_forms = f"{place}: forms"
+        forms = _distinct([_text(form, in_forms) for form in _list(given.get("forms"), in_forms)], in_forms, str)
         rows = [_table_row(row, forms, place) for row in _list(given.get("rows"), f"{place}: rows")]
-        return Values(forms, _distinct([tuple(row) for row in rows], place), (1.0,) * len(rows))
+        return Values(forms, _distinct(rows, place, _normal_row), (1.0,) * len(rows))
     listed = _list(given, place)
     if isinstance(listed[0], dict) and "text" not in listed[0]:
         return _mappings(listed, place)
     weighted = [_weighted(one, place) for one in listed]
-    texts = [_text(text, place) for text, _ in weighted]
-    return Values(("",), tuple((text,) for text in _distinct(texts, place)), tuple(weight for _, weight in weighted))
+    rows = [(_text(text, place),) for text, _ in weighted]
+    return Values(("",), _distinct(rows, place, _normal_row), tuple(weight for _, weight in weighted))
+
+
+def _refuse_other_keys(given: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
+    if unknown := [key for key in given if key not in known]:
+        hint = did_you_mean(unknown[0], known, otherwise=f"give {' and '.join(known)} alone, or list mappings of forms")
+        raise DataError(f"{place} has a key {unknown[0]!r} that means nothing there", hint=hint)
 
 
 def _mappings(listed: list[Any], place: str) -> Values:
-    forms = tuple(str(form) for form in listed[0] if form != "weight")
+    forms = tuple(form for form in listed[0] if form != "weight")
     if not forms:
         raise DataError(f"{place} has a value without forms", hint="write {form: text, ...}")
     rows, weights = [], []
     for one in listed:
-        if not isinstance(one, dict) or {str(form) for form in one} - {"weight"} != set(forms):
+        if not isinstance(one, dict) or set(one) - {"weight"} != set(forms):
             raise DataError(
-                f"{place}: {one!r} has other forms than the first value"[:300], hint=f"give {', '.join(forms)}"
+                f"{place}: {_shown(one)} has other forms than the first value", hint=f"give {', '.join(forms)}"
             )
         rows.append(tuple(_text(one[form], place) for form in forms))
         weights.append(_weight(one.get("weight", 1), place))
-    return Values(forms, _distinct(rows, place), tuple(weights))
+    return Values(forms, _distinct(rows, place, _normal_row), tuple(weights))
 
 
-def _table_row(row: Any, forms: tuple[str, ...], place: str) -> list[str]:
+def _table_row(row: Any, forms: tuple[str, ...], place: str) -> tuple[str, ...]:
     cells = [cell.strip() for cell in row.split("|")] if isinstance(row, str) else row
     if not isinstance(cells, list) or len(cells) != len(forms):
         raise DataError(
-            f"{place}: row {row!r} does not have {len(forms)} forms"[:300], hint=f"give {' | '.join(forms)}"
+            f"{place}: row {_shown(row)} does not have {len(forms)} forms", hint=f"give {' | '.join(forms)}"
         )
-    return [_text(cell, place) for cell in cells]
+    return tuple(_text(cell, place) for cell in cells)
 
 
 def _symbol(name: str, given: Any, where: str) -> tuple[Alternative, ...]:
     place = f"{where}: symbol {name!r}"
     weighted = [_weighted(one, place) for one in _list(given, place)]
-    templates = _distinct([parse_template(text, place) for text, _ in weighted], place)
+    templates = _distinct([parse_template(text, place) for text, _ in weighted], place, _normal_template)
     return tuple(Alternative(template, weight) for template, (_, weight) in zip(templates, weighted, strict=True))
 
 
@@ -174,25 +196,35 @@ def parse_template(text: Any, place: str) -> Template:
 
     >>> parse_template("Add #spice.a#.", "here")
     ('Add ', Slot(name='spice', form='', modifiers=('a',)), '.')
+    >>> parse_template("C## is item ##1", "here")
+    ('C# is item #1',)
 
     Raises:
         DataError: It is empty, or has a # that is no slot.
     """
     text = _text(text, place)
+    if "#" in _SLOT.sub("", text):
+        raise DataError(
+            f"{place}: {text[:80]!r} has a # that is no slot",
+            hint="a slot is #name# or #name.modifier#; write ## for a # in the text",
+        )
     pieces: list[str | Slot] = []
-    end = 0
+    literal, end = "", 0
     for match in _SLOT.finditer(text):
-        pieces += [text[end : match.start()], Slot(match[1], "", tuple(match[2].split(".")[1:]))]
+        literal += text[end : match.start()]
         end = match.end()
-    pieces.append(text[end:])
-    if any(isinstance(piece, str) and "#" in piece for piece in pieces):
-        raise DataError(f"{place}: {text[:80]!r} has a # that is no slot", hint="a slot is #name# or #name.modifier#")
+        if match[0] == "##":
+            literal += "#"
+        else:
+            pieces += [literal, Slot(match[1], "", tuple(match[2].split(".")[1:]))]
+            literal = ""
+    pieces.append(literal + text[end:])
     return tuple(piece for piece in pieces if piece != "")
 
 
 def _list(given: Any, place: str) -> list[Any]:
     if not isinstance(given, list) or not given:
-        what = "is empty" if given in (None, []) else f"is a {type(given).__name__}"
+        what = "is empty" if given in (None, "", []) else f"is a {_kind(given)}"
         raise DataError(f"{place} {what}", hint="give it a list with at least one entry")
     return given
 
@@ -200,26 +232,34 @@ def _list(given: Any, place: str) -> list[Any]:
 def _weighted(one: Any, place: str) -> tuple[Any, float]:
     if isinstance(one, dict):
         if set(one) - {"text", "weight"} or "text" not in one:
-            raise DataError(f"{place}: {one!r} is no alternative"[:300], hint="write {text: ..., weight: ...}")
+            raise DataError(f"{place}: {_shown(one)} is no alternative", hint="write {text: ..., weight: ...}")
         return one["text"], _weight(one.get("weight", 1), place)
     if isinstance(one, list):
         if len(one) != 2:
-            raise DataError(f"{place}: {one!r} is no alternative"[:300], hint="write [text, weight]")
+            raise DataError(f"{place}: {_shown(one)} is no alternative", hint="write [text, weight]")
         return one[0], _weight(one[1], place)
     return one, 1.0
 
 
 def _weight(given: Any, place: str) -> float:
-    if not isinstance(given, int | float) or isinstance(given, bool) or not 0 < given < float("inf"):
-        raise DataError(f"{place} has the weight {given!r}", hint="a weight is a number above zero")
-    return float(given)
+    try:
+        weight = float(given)
+    except (TypeError, ValueError):
+        weight = 0.0
+    if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+        raise DataError(
+            f"{place} has the weight {_shown(given)}",
+            hint=f"a weight is a number from {MIN_WEIGHT:f} to {MAX_WEIGHT:,.0f}",
+        )
+    return weight
 
 
 def _text(given: Any, place: str) -> str:
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        given = str(given)
     if not isinstance(given, str):
-        raise DataError(f"{place}: {given!r} is no text"[:300], hint="put it in quotes (yes, no, on and off need them)")
+        raise DataError(
+            f"{place}: {_shown(given)} is no text",
+            hint="put it into quotes; only lists of symbols, variables and parameters have weights",
+        )
     text = re.sub(r" ?\n ?", "\n", re.sub(r"[^\S\n]+", " ", given)).strip()
     if not text:
         raise DataError(
@@ -228,10 +268,36 @@ def _text(given: Any, place: str) -> str:
     return text
 
 
-def _distinct(texts: list[Any], place: str) -> tuple[Any, ...]:
-    if len(set(texts)) < len(texts):
-        twice = next(text for text in texts if texts.count(text) > 1)
+def _distinct(values: Iterable[_T], place: str, key: Callable[[_T], Hashable]) -> tuple[_T, ...]:
+    """Return values of which no two have one key."""
+    listed = tuple(values)
+    keys = [key(value) for value in listed]
+    if len(set(keys)) < len(keys):
+        times = Counter(keys)
+        twice = next(value for value, one in zip(listed, keys, strict=True) if times[one] > 1)
         raise DataError(
-            f"{place} has {twice!r} twice"[:300], hint="keep one, and give it a weight if it should be frequent"
+            f"{place} has {_shown(twice)} twice",
+            hint="keep one, with a weight if it should be frequent; case and white space do not tell texts apart",
         )
-    return tuple(texts)
+    return listed
+
+
+def _normal_row(row: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(normal_form, row))
+
+
+def _normal_template(template: Template) -> Hashable:
+    """Return what two templates share that say the same: duplicates are found by their normal form too."""
+    text = "".join(piece if isinstance(piece, str) else "\0" for piece in template)
+    return normal_form(text), tuple(slots(template))
+
+
+def _kind(given: Any) -> str:
+    return "text" if isinstance(given, str) else "mapping" if isinstance(given, dict) else "list"
+
+
+def _shown(given: Any) -> str:
+    """Return a value's repr, cut while it is made: aliases of aliases would fill memory."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring = 2, 80
+    return short.repr(given)[:300]

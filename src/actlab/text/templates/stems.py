@@ -3,6 +3,8 @@
 import functools
 import re
 
+from actlab.text.words import words_of
+
 _VOWEL = re.compile(r"[aeiouy]")
 
 
@@ -13,7 +15,7 @@ def stem(word: str) -> str:
     >>> [stem(word) for word in ("recipe", "recipes", "baking", "baked", "stories", "story", "history", "chopped")]
     ['recip', 'recip', 'bak', 'bak', 'stori', 'stori', 'histori', 'chop']
     """
-    word = word.lower().removesuffix("'s")
+    word = re.sub(r"['’]s$", "", word.lower())
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "i"
     if re.search(r"(s|x|z|ch|sh|o)es$", word) and len(word) > 4:
@@ -29,3 +31,12 @@ def stem(word: str) -> str:
     if word.endswith("y") and len(word) > 3 and word[-2] not in "aeiou":
         return word[:-1] + "i"
     return word[:-1] if word.endswith("e") and len(word) > 3 else word
+
+
+def parts_of(text: str) -> list[str]:
+    """Return a text's words, those with hyphens in their parts, in lower case.
+
+    >>> parts_of("A poet's recipe-book")
+    ['a', "poet's", 'recipe', 'book']
+    """
+    return [part for word in words_of(text) for part in word.split("-")]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.text.templates.grammar import Grammar, Slot, Template, Values, slots
+from actlab.text.words import normal_form
 
 Uses = tuple[int, int]
 """What a part of a derivation has used: a bit for each form of each variable and parameter; 16 bits a pool for the
@@ -14,6 +15,9 @@ number of draws. Uses of parts join by `or` and by sum."""
 Polynomial = dict[Uses, tuple[int, float]]
 """Of the derivations with the same uses: their number and the sum of their squared probabilities, before what the
 uses themselves multiply by."""
+
+ONE: Polynomial = {(0, 0): (1, 1.0)}
+"""Of nothing."""
 
 MAX_TERMS = 300_000
 """In a polynomial: some hundred megabytes and seconds."""
@@ -39,17 +43,19 @@ class Sums:
         for name, values in [*grammar.parameters.items(), *grammar.variables.items()]:
             self.masks[name] = ((1 << len(values.forms)) - 1) << n_bits
             for column, form in enumerate(values.forms):
-                tells_all = len({row[column] for row in values.rows}) == len(values.rows)
+                tells_all = len({normal_form(row[column]) for row in values.rows}) == len(values.rows)
                 self.bits[name, form] = self.masks[name] if tells_all else 1 << (n_bits + column)
             n_bits += len(values.forms)
         self.first_bits = {name: (mask & -mask).bit_length() - 1 for name, mask in self.masks.items()}
         self.pooled = sum(self.masks[name] for name, values in grammar.variables.items() if values.pool is not None)
         self.pools = {name: 16 * place for place, name in enumerate(grammar.pools)}
         self.symbols: dict[str, Polynomial] = {}
-        self.products: dict[tuple[str, ...], Polynomial] = {(): {(0, 0): (1, 1.0)}}
+        self.products: dict[tuple[int, str], tuple[int, Polynomial]] = {}
+        """The number and the value of a numbered product (0 is `ONE`) times a symbol."""
         self.mask_factors: dict[int, Factor] = {}
         self.pool_factors: dict[Uses, Factor] = {}
         self.spaces: dict[str, float] = {}
+        self.pool_spaces = {name: sum(map(_n_spaces, pool)) / len(pool) for name, pool in grammar.pools.items()}
         for name, alternatives in grammar.symbols.items():
             total = sum(alternative.weight for alternative in alternatives)
             found: Polynomial = {}
@@ -69,7 +75,7 @@ class Sums:
                 draws += 1 << self.pools[slot.name]
             elif slot.name not in self.symbols:
                 mask |= self.bits[slot.name, slot.form]
-        product = self._product(tuple(sorted(slot.name for slot in named if slot.name in self.symbols)))
+        product = self._product(sorted(slot.name for slot in named if slot.name in self.symbols))
         found: Polynomial = {}
         for (other_mask, other_draws), (count, square) in product.items():
             uses = (mask | other_mask, draws + other_draws)
@@ -77,27 +83,32 @@ class Sums:
             found[uses] = (count, square) if had is None else (had[0] + count, had[1] + square)
         return found
 
-    def _product(self, names: tuple[str, ...]) -> Polynomial:
-        """Multiply symbols; a product of the same symbols is needed by many skeletons."""
-        if names not in self.products:
-            product: Polynomial = {}
-            known = self._product(names[:-1])
-            for (mask, draws), (count, square) in self.symbols[names[-1]].items():
-                for (other_mask, other_draws), (other_count, other_square) in known.items():
-                    uses = (mask | other_mask, draws + other_draws)
-                    had = product.get(uses)
-                    if had is None:
-                        product[uses] = (count * other_count, square * other_square)
-                    else:
-                        product[uses] = (had[0] + count * other_count, had[1] + square * other_square)
-                if len(product) > MAX_TERMS:
-                    raise DataError(
-                        f"{self.grammar.where}: {' and '.join(f'#{name}#' for name in names)} use their variables and "
-                        f"pools in over {MAX_TERMS:,} combinations: too many to count",
-                        hint="let fewer alternatives use pools and variables that others do not",
-                    )
-            self.products[names] = product
-        return self.products[names]
+    def _product(self, names: list[str]) -> Polynomial:
+        """Multiply symbols; a product of the same first symbols is needed by many skeletons."""
+        number, product = 0, ONE
+        for name in names:
+            if (number, name) not in self.products:
+                self.products[number, name] = (len(self.products) + 1, self._times(product, name))
+            number, product = self.products[number, name]
+        return product
+
+    def _times(self, known: Polynomial, name: str) -> Polynomial:
+        product: Polynomial = {}
+        for (mask, draws), (count, square) in self.symbols[name].items():
+            for (other_mask, other_draws), (other_count, other_square) in known.items():
+                uses = (mask | other_mask, draws + other_draws)
+                had = product.get(uses)
+                if had is None:
+                    product[uses] = (count * other_count, square * other_square)
+                else:
+                    product[uses] = (had[0] + count * other_count, had[1] + square * other_square)
+            if len(product) > MAX_TERMS:
+                raise DataError(
+                    f"{self.grammar.where}: #{name}# and the symbols beside it use their variables and pools in over "
+                    f"{MAX_TERMS:,} combinations: too many to count",
+                    hint="let fewer alternatives use pools and variables that others do not",
+                )
+        return product
 
     def factor(self, uses: Uses) -> Factor:
         """Return what the used variables, parameters and pools multiply by."""
@@ -141,7 +152,7 @@ class Sums:
         columns = [column for column in range(len(values.forms)) if mask >> (self.first_bits[name] + column) & 1]
         classes: dict[tuple[str, ...], float] = {}
         for row, weight in zip(values.rows, values.weights, strict=True):
-            shown = tuple(row[column] for column in columns)
+            shown = tuple(normal_form(row[column]) for column in columns)
             classes[shown] = classes.get(shown, 0.0) + weight
         return len(classes), sum(weight**2 for weight in classes.values()) / sum(values.weights) ** 2
 
@@ -154,8 +165,7 @@ class Sums:
         if slot.name in self.spaces:
             return self.spaces[slot.name] + article
         if slot.name in self.pools:
-            pool = self.grammar.pools[slot.name]
-            return sum(map(_n_spaces, pool)) / len(pool) + article
+            return self.pool_spaces[slot.name] + article
         values = self.grammar.values(slot.name)
         assert values is not None
         texts: Iterable[str] = (row[values.forms.index(slot.form)] for row in values.rows)

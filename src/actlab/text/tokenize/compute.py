@@ -1,14 +1,19 @@
 """Texts to ids, a bounded number of documents at a time."""
 
+import copy
 import itertools
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt
 
 from actlab.backends.token_count import TokenCounter, special_prefix
-from actlab.ground.errors import ConfigError
+from actlab.ground.errors import ConfigError, DataError, foreign_errors
+
+log = logging.getLogger("actlab")
 
 _DOCUMENTS_AT_ONCE = 256
 
@@ -20,6 +25,23 @@ class Encoder(NamedTuple):
     prefix_ids: list[int]
     eos_id: int
     vocab_size: int
+
+    def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, without the marks.
+
+        Raises:
+            ModelError: The tokenizer cannot encode one.
+            DataError: There is an end marker in one.
+        """
+        with _tokenizer_errors():
+            found = self.counter.ids_of(texts)
+        for text, ids in zip(texts, found, strict=True):
+            if self.eos_id in ids:
+                raise DataError(
+                    f"the tokenizer makes its end-of-text token of a piece of {text[:60]!r}, where no document ends",
+                    hint="take that piece out of the text, or leave --tokenizer away to train one",
+                )
+        return found
 
 
 class Encoded(NamedTuple):
@@ -37,13 +59,38 @@ def encoder_of(tokenizer: Any) -> Encoder:
 
     Raises:
         ConfigError: It has no end marker.
+        ModelError: It cannot encode.
     """
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             "the tokenizer has no end-of-text token, which stands between documents",
             hint="set its eos_token and save it, or leave --tokenizer away to train one",
         )
-    return Encoder(TokenCounter(tokenizer), special_prefix(tokenizer), tokenizer.eos_token_id, len(tokenizer))
+    with _tokenizer_errors():
+        prefix_ids = special_prefix(tokenizer)
+        return Encoder(TokenCounter(_for_text(tokenizer)), prefix_ids, tokenizer.eos_token_id, vocab_size_of(tokenizer))
+
+
+def vocab_size_of(tokenizer: Any) -> int:
+    """Return how many ids a model needs: one more than the largest, for there may be gaps."""
+    return int(max(tokenizer.get_vocab().values())) + 1
+
+
+def _for_text(tokenizer: Any) -> Any:
+    """Return a copy that takes the name of a special token for text, and leaves nothing to chance."""
+    own = copy.deepcopy(tokenizer)
+    own.backend_tokenizer.encode_special_tokens = True
+    model = own.backend_tokenizer.model
+    if getattr(model, "dropout", None):
+        log.warning(
+            "the tokenizer drops %g of its merges at random: not here, or no two runs were alike", model.dropout
+        )
+        model.dropout = None
+    return own
+
+
+def _tokenizer_errors() -> AbstractContextManager[None]:
+    return foreign_errors("the tokenizer cannot encode a text", hint="mend its tokenizer.json, or choose another one")
 
 
 def encode(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]) -> Iterator[Encoded]:
@@ -51,7 +98,7 @@ def encode(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]) -> Iter
     prefix, end = encoder.prefix_ids, [encoder.eos_id]
     every = iter(texts)
     while some := list(itertools.islice(every, _DOCUMENTS_AT_ONCE)):
-        documents = [[*prefix, *ids, *end] for ids in encoder.counter.ids_of(some)]
+        documents = [[*prefix, *ids, *end] for ids in encoder.ids_of(some)]
         lengths_n = np.fromiter(map(len, documents), np.int64, len(documents))
         flat = itertools.chain.from_iterable(documents)
         yield Encoded(np.fromiter(flat, dtype, int(lengths_n.sum())), lengths_n)

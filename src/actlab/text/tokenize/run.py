@@ -4,21 +4,23 @@ One unit of work: a million tokens take less than a second, so a run that was st
 """
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import find_tokenizer, tokenizer_sha256
+from actlab.formats.documents import find_documents
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
 from actlab.ground.manifest import file_entry
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Plan, Staging, finish_single, output_of, refuse_others, stage
 from actlab.ground.units import Part
-from actlab.text.tokenize.compute import encoder_of
+from actlab.text.tokenize.compute import Encoder, encoder_of, vocab_size_of
 from actlab.text.tokenize.config import TokenizeConfig
 from actlab.text.tokenize.sink import TokenFiles, metadata, tokenizer_files
-from actlab.text.tokenize.source import Source, find_documents, read_source
+from actlab.text.tokenize.source import ROLE, Source, read_source, refuse_changed
 
 log = logging.getLogger("actlab")
 
@@ -43,6 +45,17 @@ class PlannedTokens(NamedTuple):
     bytes_to_read: int
 
 
+class _Job(NamedTuple):
+    """What a run needs, found and not refused."""
+
+    documents: Path
+    tokenizer: Any
+    """None where one is to be trained."""
+    encoder: Encoder | None
+    output: Path
+    plan: Plan
+
+
 @takes(TokenizeConfig)
 def tokenize_text(config: TokenizeConfig) -> Tokenized:
     """Split documents and write them as streams of ids; `TokenizeConfig` has the settings.
@@ -52,57 +65,87 @@ def tokenize_text(config: TokenizeConfig) -> Tokenized:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    documents = find_documents(config.input)
-    tokenizer = None if config.tokenizer is None else find_tokenizer(config.tokenizer)
-    plan = _plan(config, documents, tokenizer)
-    output = output_of(Path(config.output).expanduser())
-    refuse_others(output, plan, overwrite=config.overwrite)
-    with stage(output, plan, part=Part(), overwrite=config.overwrite) as dataset:
+    job = _open(config)
+    with stage(job.output, job.plan, part=Part(), overwrite=config.overwrite) as dataset:
         for unit in dataset.missing():
-            _make(config, documents, tokenizer, dataset, unit)
+            _make(config, job, dataset, unit)
         dataset.seal(finish_single)
-    facts = read_token_folder(output)
-    return Tokenized(output, facts.n_tokens, facts.n_docs, facts.vocab_size)
+    facts = read_token_folder(job.output)
+    return Tokenized(job.output, facts.n_tokens, facts.n_docs, facts.vocab_size)
 
 
 @takes(TokenizeConfig)
 def plan_tokenizing(config: TokenizeConfig) -> PlannedTokens:
-    """Return what a run with these settings would do, without tokenising or writing."""
-    documents = find_documents(config.input)
-    source = _read(config, documents)
+    """Return what a run with these settings would do, without writing.
+
+    Raises:
+        ActlabError: As `tokenize_text` does.
+    """
+    job = _open(config)
+    source = _read(config, job)
     n_val = int(source.is_val.sum())
-    output = output_of(Path(config.output).expanduser())
-    return PlannedTokens(output, len(source.is_val) - n_val, n_val, documents.stat().st_size)
+    return PlannedTokens(job.output, len(source.is_val) - n_val, n_val, job.documents.stat().st_size)
+
+
+def _open(config: TokenizeConfig) -> _Job:
+    """Find the documents and the tokenizer, and refuse early what a run would refuse."""
+    documents = find_documents(Path(os.path.expanduser(config.input)))
+    tokenizer = None if config.tokenizer is None else find_tokenizer(config.tokenizer)
+    encoder = None if tokenizer is None else encoder_of(tokenizer)
+    output = output_of(Path(os.path.expanduser(config.output)))
+    plan = _plan(config, documents, tokenizer)
+    refuse_others(output, plan, overwrite=config.overwrite)
+    return _Job(documents, tokenizer, encoder, output, plan)
 
 
 def _plan(config: TokenizeConfig, documents: Path, tokenizer: Any) -> Plan:
     """Return all that decides the dataset's bytes."""
     identity = identity_of(config) | {"tokenizer_sha256": None}
     if tokenizer is not None:
-        identity |= {"vocab_size": len(tokenizer), "tokenizer_sha256": tokenizer_sha256(tokenizer)}
-    return Plan(KIND, identity, [file_entry("documents", documents)], SINGLE)
+        identity |= {"vocab_size": vocab_size_of(tokenizer), "tokenizer_sha256": tokenizer_sha256(tokenizer)}
+    return Plan(KIND, identity, [file_entry(ROLE, documents)], SINGLE)
 
 
-def _read(config: TokenizeConfig, documents: Path) -> Source:
-    return read_source(documents, validation=config.validation, near_duplicates=config.near_duplicates)
+def _read(config: TokenizeConfig, job: _Job) -> Source:
+    return read_source(
+        job.documents,
+        validation=config.validation,
+        near_duplicates=config.near_duplicates,
+        ids_of=job.encoder and job.encoder.ids_of,  # the one trained here tells any two texts apart
+    )
 
 
-def _make(config: TokenizeConfig, documents: Path, tokenizer: Any, dataset: Staging, unit: dict[str, Any]) -> None:
+def _make(config: TokenizeConfig, job: _Job, dataset: Staging, unit: dict[str, Any]) -> None:
     """Write the dataset's files."""
-    source = _read(config, documents)
+    source = _read(config, job)
+    tokenizer = job.tokenizer
     if tokenizer is None:
         tokenizer = train_tokenizer(source.texts("train"), config.vocab_size)  # what is held out decides nothing
     with progress("tokenising", total=len(source.is_val), unit="document", quiet=config.quiet) as more:
-        streams = TokenFiles(source, encoder_of(tokenizer), more)
+        streams = TokenFiles(source, job.encoder or encoder_of(tokenizer), more)
 
         def facts() -> TokenFolder:
             return streams.facts(tokenizer_sha256(tokenizer))
 
+        def record() -> dict[str, Any]:
+            refuse_changed(job.documents, *dataset.plan.inputs)
+            return {"metadata": metadata(facts(), dataset.plan)}
+
         files = (file for part in (streams.files(), tokenizer_files(tokenizer)) for file in part)
-        dataset.commit(unit, files, lambda: {"metadata": metadata(facts(), dataset.plan)})
-    log.info("%s", _told(facts()))
+        dataset.commit(unit, files, record)
+    _tell(facts(), config.validation)
 
 
-def _told(facts: TokenFolder) -> str:
-    sizes = ", ".join(f"{split} {facts.n_tokens[split]} in {facts.n_docs[split]} documents" for split in facts.n_tokens)
-    return f"tokens: {sizes}; a vocabulary of {facts.vocab_size}, {facts.dtype}"
+def _tell(facts: TokenFolder, asked: float) -> None:
+    """Log the sizes, and warn where the held-out share is far from the one that was asked for."""
+    n_tokens, n_docs = facts.n_tokens, facts.n_docs
+    share = n_tokens["val"] / sum(n_tokens.values())
+    sizes = ", ".join(f"{split} {n_tokens[split]} in {n_docs[split]} documents" for split in n_tokens)
+    log.info("tokens: %s (%.1f %% held out); ids below %d, %s", sizes, 100 * share, facts.vocab_size, facts.dtype)
+    if asked and not asked / 2 <= share <= 2 * asked:
+        log.warning(
+            "%.1f %% of the tokens are held out, not %.1f %%: there are few documents, or large families of "
+            "near duplicates, which stay together",
+            100 * share,
+            100 * asked,
+        )

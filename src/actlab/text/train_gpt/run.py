@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +78,7 @@ class _Job:
     def __init__(self, config: TrainGptConfig) -> None:
         self.config = config
         self.source: Source = open_source(config)
-        self.output = output_of(Path(config.output).expanduser())
+        self.output = output_of(Path(os.path.expanduser(config.output)))
         self.device = pick_device(config.device)
         n_steps = count_steps(self.source, config)
         self.schedule = Schedule(config.learning_rate, n_steps, round(config.warm_up * n_steps))

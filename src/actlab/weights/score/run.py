@@ -1,6 +1,7 @@
 """`actlab score-interpreter`: from predictions to figures beside the baselines'."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def score_interpreter(config: ScoreConfig) -> Report:
         ActlabError: A file is not what it has to be, or the output is in the way; a completion that does not parse
             is none.
     """
-    folder, predictions_path = Path(config.dir).expanduser(), Path(config.predictions).expanduser()
+    folder, predictions_path = Path(os.path.expanduser(config.dir)), Path(os.path.expanduser(config.predictions))
     output = _output(config, predictions_path)
     dataset = WeightsDataset(folder)
     specs = {spec["example_id"]: spec for spec in dataset.specs()}
@@ -54,7 +55,7 @@ def _modifications(
     settings = from_settings(WeightsSettings, dataset.settings())
     benchmark = None
     if config.benchmark:
-        benchmark = Benchmark(Path(config.benchmark).expanduser(), Source(settings).space, dataset)
+        benchmark = Benchmark(Path(os.path.expanduser(config.benchmark)), Source(settings).space, dataset)
     with one_thread():
         scored = score_modifications(
             dataset, specs, completions, settings, benchmark or stored_rows(dataset), quiet=config.quiet
@@ -71,7 +72,7 @@ def _output(config: ScoreConfig, predictions: Path) -> Path | None:
     """
     if config.output is None:
         return None
-    output = Path(config.output).expanduser()
+    output = Path(os.path.expanduser(config.output))
     refuse_inside_dataset(output)
     if output.resolve() == predictions.resolve():
         raise ConfigError("--output is the file of the predictions", hint="choose another --output")

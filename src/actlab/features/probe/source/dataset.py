@@ -2,6 +2,7 @@
 
 # n sample, f feature
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def read_dataset(config: ProbeConfig) -> Samples:
         DataError: It cannot be read, has several targets, does not fit the split, or its test rows leaked.
     """
     assert config.input is not None
-    path = Path(config.input).expanduser()
+    path = Path(os.path.expanduser(config.input))
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
@@ -36,7 +37,7 @@ def read_dataset(config: ProbeConfig) -> Samples:
     scaled, space, scaling_notes = _scaling(data)
     inputs = [file_entry("dataset", path)]
     if config.split is not None:
-        inputs.append(file_entry("split", Path(config.split).expanduser()))
+        inputs.append(file_entry("split", Path(os.path.expanduser(config.split))))
     return Samples(
         name="probe",
         y=_target(data, path),

@@ -8,25 +8,37 @@ from actlab.formats.documents import Document
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.table import Preset
 
-_CLOSING = "\"'”’»)]}*_ \t\r\n"
-_TERMINAL = (".", "!", "?", "…")
+TERMINAL = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
+_CLOSING = "\"'”’»›)]}」』）*_ \t\r\n"
 _BROKEN = re.compile("[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_TWICE_ENCODED = re.compile("[ÂÃâÐÑ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]+")
-_ARTEFACTS = tuple(
+_C = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+_TWICE_ENCODED = re.compile(f"[Â-ÅÎ-Ñ]{_C}|[âï]{_C}{{2}}|ðŸ{_C}{{2}}|(?:[à-î]{_C}{{2}}){{2,}}")
+"""What UTF-8's bytes look like when they are read as Windows-1252 (Latin-1 leaves U+0080 to U+009F, which are broken):
+Latin, Greek and Cyrillic letters; punctuation; emoji; two letters of other scripts, for one may be "allé…»"."""
+_PUNCTUATION = frozenset("‘’“”‚„‹›«»…–—")
+_QUOTED = re.compile(
+    r'"[^"\n]{0,1000}"|“[^”\n]{0,1000}”|«[^»\n]{0,1000}»|(?<!\w)[‘\'][^\n]{0,1000}?[’\'](?!\w)'  # no apostrophes
+)
+_OPENER = r"\A\W*(sure( thing)?|certainly|of course|absolutely|great question)"
+_OFFER = r"(here(['’]s| is) (an?|the|your|my|some|another)|here are|below (is|are)|i['’]d be (glad|happy))\b"
+_PHRASES = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
-        r"\A\W*(sure|certainly|of course|absolutely|great question)\s*[,!.:]",
+        rf"{_OPENER}[,!.:]+\s+{_OFFER}",
+        rf"{_OPENER}[!:][*_ \t]*\n",
         r"\A\W*(here is|here are|here's|here’s|below is)\b[^\n]{0,120}:\s*$",
-        r"\bas an? (ai|language model|large language model)\b",
-        r"\A\W*i(['’]m| am) sorry, but i (can|am)\b",
-        r"\A\W*i (cannot|can['’]t) (help|assist|fulfil|provide|create|write)\b",
-        r"\bword count\s*:",
-        r"\b(let me know if|i hope this (helps|meets))\b",
-        r"</?think>|<\|[a-z_]+\|>|\[/?INST\]",
+        r"\bas an? (ai( language)?( model| assistant)?|(large )?language model),? i\b",
+        r"\A\W*(i(['’]m| am) sorry,? but )?i (can(not|['’]t)|am (unable|not able) to) "
+        r"(assist|fulfil|provide|create|generate|help (you )?with)\b",
+        r"\bword count\s*:\s*\d",
+        r"(\A|[.!?:]\s+|\n[^\w\n]*)(let me know if (you|this|there)|i hope this (helps|meets))\b[^\n]{0,200}\s*\Z",
     )
 )
-"""What language models say about their text rather than in it: openings, refusals, counts, markers of chat formats."""
-_CODE_FENCE = re.compile(r"^\s*```", re.MULTILINE)
+"""What language models say about their text rather than in it, in English: openings, refusals, counts, farewells.
+Nothing counts that somebody in the text says, in quotation marks."""
+_MARKERS = re.compile(r"</?think>|<\|[a-z_]+\|>|\[/?INST\]", re.IGNORECASE)
+"""Of chat formats, which are in no text."""
+_CODE_FENCE = re.compile(r"^[ \t]*```", re.MULTILINE)
 _MOST_SHOWN = 40
 
 
@@ -47,7 +59,7 @@ def ends_sentence(text: str) -> bool:
     >>> ends_sentence('She said: "Wait!"'), ends_sentence("and then he")
     (True, False)
     """
-    return text.rstrip(_CLOSING).endswith(_TERMINAL)
+    return text.rstrip(_CLOSING).endswith(TERMINAL)
 
 
 def failed_gate(document: Document, preset: Preset) -> Failed | None:
@@ -68,19 +80,30 @@ def _mojibake(document: Document, _preset: Preset) -> str | None:
     if broken:
         return f"U+{ord(broken[0]):04X} at character {broken.start()}"
     for found in () if document.text.isascii() else _TWICE_ENCODED.finditer(document.text):
-        for end in (2, 3):  # so many bytes has a letter that was read as Windows-1252 (Latin-1 leaves U+0080 to U+009F)
-            try:
-                meant = found[0][:end].encode("cp1252").decode("utf-8")
-            except UnicodeError:
-                continue
-            return f"{found[0][:end]!r} for {meant!r} at character {found.start()}"
+        meant = _meant(found)
+        if meant is not None:
+            return f"{found[0]!r} for {meant!r} at character {found.start()}"
     return None
 
 
+def _meant(found: re.Match[str]) -> str | None:
+    """Return what was encoded twice, or None where it was not: "IRMÃ»" may be a word and a quotation's end."""
+    before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
+    if len(found[0]) == 2 and found[0][1] in _PUNCTUATION and not (before.islower() or after.isalpha()):
+        return None
+    try:
+        return found[0].encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return None
+
+
 def _artefact(document: Document, preset: Preset) -> str | None:
-    patterns = _ARTEFACTS if preset.may_have_code else (*_ARTEFACTS, _CODE_FENCE)
-    found = next((match for pattern in patterns if (match := pattern.search(document.text))), None)
-    return found and found[0].strip()[:_MOST_SHOWN]
+    text = document.text
+    found = _MARKERS.search(text) or (None if preset.may_have_code else _CODE_FENCE.search(text))
+    if found is None:
+        spoken = _QUOTED.sub("", text)
+        found = next((match for phrase in _PHRASES if (match := phrase.search(spoken))), None)
+    return found and found[0].strip().lstrip(".!?: ")[:_MOST_SHOWN]
 
 
 def _too_short(document: Document, preset: Preset) -> str | None:

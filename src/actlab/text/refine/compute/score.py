@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from actlab.text.refine import table
-from actlab.text.refine.compute.gates import ends_sentence
+from actlab.text.refine.compute.gates import TERMINAL, ends_sentence
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.subject import Topic
 from actlab.text.templates.stems import stem
 from actlab.text.words import words_of
 
 _MARKS = frozenset('.,;:!?…—–()"“”')
-_LINE_ENDS = (".", "?", "!", '"', "”", "…")
+_LINE_ENDS = (*TERMINAL, '"', "”")
 _SYMBOLS = ("#", "...", "…")  # Gopher's
 
 
@@ -111,7 +111,7 @@ def _form(text: str, words: Sequence[str]) -> float:
     """Return how much a text's words look like running text: the geometric mean of four rules."""
     n_words = max(len(words), 1)
     mean_length = sum(map(len, words)) / n_words
-    with_letters = sum(not word.isdigit() for word in words) / n_words
+    with_letters = sum(any(map(str.isalpha, word)) for word in words) / n_words
     symbols = sum(map(text.count, _SYMBOLS)) / n_words
     enough = table.STOP_WORDS_ENOUGH_IF_SHORT if len(words) < table.SHORT_WORDS else table.STOP_WORDS_ENOUGH
     rules = (

@@ -20,8 +20,8 @@ EXACT, LOW_SCORE, NEAR, NOT_NEEDED = "exact duplicate", "low score", "near dupli
 REASONS = (EXACT, *GATES, LOW_SCORE, NEAR, NOT_NEEDED)
 """Why a document is not chosen, in the order in which it is asked."""
 
-Judge = Callable[[str], float]
-"""Says of a text how good it is, from 0 to 1."""
+Judge = Callable[[str], float | None]
+"""Says of a text how good it is, from 0 to 1, or None where it has no answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Scored(NamedTuple):
     score: float
     parts: Parts
     judged: float | None
-    """What a judge gave, where one was asked."""
+    """What a judge gave, where one was asked and answered."""
 
 
 class Reject(NamedTuple):
@@ -67,6 +67,8 @@ class Refined(NamedTuple):
     """All that passed the gates, best first."""
     rejects: list[Reject]
     """By the hash of their text."""
+    n_unanswered: int
+    """Texts that a judge was asked about and gave no score: their own score stands."""
 
     @property
     def n_rejects(self) -> dict[str, int]:
@@ -100,7 +102,8 @@ def refine_documents(
         else:
             rejects.append(Reject(document, hash_, *failed))
         tick(1)
-    scored = sorted(_judged(scored, judge), key=lambda one: (-one.score, one.hash))
+    scored, n_unanswered = _judged(scored, judge)
+    scored.sort(key=lambda one: (-one.score, one.hash))
     passing = _without_poor(scored, settings.min_score, rejects)
     passing = _without_near(passing, settings.near_duplicates, rejects)
     order = ORDERS[settings.select]([one.document.text for one in passing], [one.score for one in passing])
@@ -110,7 +113,7 @@ def refine_documents(
         if place not in taken:
             rejects.append(Reject(one.document, one.hash, NOT_NEEDED, f"score {one.score:.3f}"))
     rejects.sort(key=lambda reject: (reject.hash, _precedence(reject.document)))
-    return Refined([passing[place] for place in places], scored, rejects)
+    return Refined([passing[place] for place in places], scored, rejects, n_unanswered)
 
 
 def _distinct(documents: Iterable[Document], tick: Callable[[int], object]) -> tuple[dict[str, Document], list[Reject]]:
@@ -143,17 +146,21 @@ def _scored(document: Document, hash_: str, settings: Settings) -> Scored:
     return Scored(document, hash_, score_of(parts), parts, None)
 
 
-def _judged(scored: Sequence[Scored], judge: Judge | None) -> list[Scored]:
+def _judged(scored: Sequence[Scored], judge: Judge | None) -> tuple[list[Scored], int]:
+    """Return the documents with the judge's say where the score leaves it open, and how often it gave no answer."""
+    judged, n_unanswered = list(scored), 0
     if judge is None:
-        return list(scored)
+        return judged, 0
     low, high = UNCERTAIN
-    judged = []
-    for one in scored:
-        if low < one.score < high:
-            said = judge(one.document.text)
-            one = one._replace(score=with_judge(one.score, said), judged=said)
-        judged.append(one)
-    return judged
+    for place, one in enumerate(scored):
+        if not low < one.score < high:
+            continue
+        said = judge(one.document.text)
+        if said is None:
+            n_unanswered += 1
+        else:
+            judged[place] = one._replace(score=with_judge(one.score, said), judged=said)
+    return judged, n_unanswered
 
 
 def _without_poor(scored: Sequence[Scored], min_score: float, rejects: list[Reject]) -> list[Scored]:

@@ -1,0 +1,97 @@
+"""What a server sends, read with suspicion: any JSON may come, and none of it may break more than its own reply."""
+
+import json
+from collections.abc import Mapping
+from http.client import responses
+from typing import Any
+
+from actlab.backends.servers.calls import CUT, CallError
+
+_MOST = 1e18  # a count or a time over this is none
+
+
+def json_of(content: str | bytes) -> Any:
+    """Return what JSON says; None where it is none, nests too deep or has a number of thousands of digits."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def fields_of(line: bytes) -> dict[str, Any]:
+    """Return the JSON object that a line or an event of a stream is.
+
+    Raises:
+        CallError: It is none.
+    """
+    fields = json_of(line)
+    if not isinstance(fields, dict):
+        raise CallError(CUT, "a torn line")
+    return fields
+
+
+def as_fields(value: Any) -> dict[str, Any]:
+    """Return an object's fields, and none of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list, and none of anything else."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def as_text(value: Any) -> str:
+    """Return a text, "" where there is none.
+
+    Raises:
+        CallError: It is something else.
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise CallError(CUT, f"a text that is {shown(json.dumps(value), 40)}")
+    return value
+
+
+def as_count(value: Any) -> int | None:
+    """Return a count, None of anything else: a text is not lost for it."""
+    return value if type(value) is int and 0 <= value < _MOST else None
+
+
+def as_seconds(nanoseconds: Any) -> float:
+    """Return nanoseconds as seconds, 0 of anything else."""
+    return nanoseconds / 1e9 if type(nanoseconds) in (int, float) and 0 <= nanoseconds < _MOST else 0.0
+
+
+def shown(text: str, at_most: int = 300) -> str:
+    """Return a server's words in one line that a terminal can show: control characters are escaped.
+
+    >>> print(shown("no\\n such\\x1b[31m  model"))
+    no such\\x1b[31m model
+    """
+    line = " ".join(text.split())[:at_most]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+
+
+def error_text(body: Any, *, secret: str = "") -> str:
+    """Return what an error's body says, in one line and without the key; "" where it says nothing."""
+    name: str | None = ""
+    while name is not None:
+        name = next((one for one in ("error", "message", "detail") if isinstance(body, dict) and one in body), None)
+        body = body if name is None else body[name]
+    text = body if isinstance(body, str) else json.dumps(body) if body else ""
+    return shown(text.replace(secret, "***") if secret else text)
+
+
+def refusal_text(status: int, content: bytes, headers: Mapping[str, str], *, secret: str = "") -> str:
+    """Return what a refusal says, in one line: its status, and the body's words or else what the status means.
+
+    >>> refusal_text(404, b"<html>...", {}), refusal_text(500, b'{"error": "no memory"}', {})
+    ('404 Not Found', '500 no memory')
+    """
+    body = json_of(content)
+    is_page = content.lstrip().startswith(b"<")
+    said = error_text(content.decode(errors="replace") if body is None and not is_page else body, secret=secret)
+    if 300 <= status < 400:
+        said = f"{responses.get(status, '')}: it points to {shown(headers.get('Location', 'nowhere'))}"
+    return f"{status} {said or responses.get(status, '')}".strip()
