@@ -460,10 +460,10 @@ def slow_greedy(texts: list[str], scores: list[float]) -> list[int]:
 
     def gain(i: int) -> float:
         share = len(grams[i] - seen) / len(grams[i]) if grams[i] else 0.0
-        return scores[i] * (0.25 + 0.75 * share)
+        return scores[i] * share
 
     while left:
-        best = max(left, key=lambda i: (gain(i), -i))
+        best = max(left, key=lambda i: (gain(i), scores[i], -i))
         order.append(best)
         left.remove(best)
         seen |= grams[best]

@@ -68,9 +68,8 @@ STOP_WORDS_ENOUGH, STOP_WORDS_ENOUGH_IF_SHORT, SHORT_WORDS = 2, 1, 30
 UNCERTAIN: Final = (0.35, 0.80)
 JUDGE_SHARE: Final = 0.5
 
-# Selection: a document whose runs of four words are all known still counts for a quarter of its score.
+# Selection: what is new in a document is its runs of so many words that none before it has.
 NEW_RUN_WORDS: Final = 4
-KNOWN_SHARE, NEW_SHARE = 0.25, 0.75
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from actlab.text.refine.compute.runs import runs_of
-from actlab.text.refine.table import KNOWN_SHARE, NEW_RUN_WORDS, NEW_SHARE
+from actlab.text.refine.table import NEW_RUN_WORDS
 
 Order = Callable[[Sequence[str], Sequence[float]], Iterator[int]]
 """Yields the documents' indices in the order in which they are to be taken, from their texts and scores."""
 
 
 def greedy(texts: Sequence[str], scores: Sequence[float]) -> Iterator[int]:
-    """Yield at each step the document with the most score × (1/4 + 3/4 × the share of its runs of 4 words not yet had).
+    """Yield at each step the document with the most score × the share of its runs of four words that are new.
 
-    Of equal ones the first. What a document gains only falls while others are taken, so the gain that was computed
-    last is a bound, and one whose gain is still the highest when computed anew is the right one: the order is that
-    of comparing all documents at each step.
+    Of equal ones that with the higher score, then the first. What a document gains only falls while others are taken,
+    so the gain that was computed last is a bound, and one whose gain is still the highest when computed anew is the
+    right one: the order is that of comparing all documents at each step.
     """
     runs = runs_of(texts, NEW_RUN_WORDS)
     is_new = np.ones(runs.n_distinct, dtype=bool)
@@ -25,13 +25,13 @@ def greedy(texts: Sequence[str], scores: Sequence[float]) -> Iterator[int]:
     def gain(i: int) -> float:
         own = runs.of(i)
         new_share = int(np.count_nonzero(is_new[own])) / len(own) if len(own) else 0.0
-        return scores[i] * (KNOWN_SHARE + NEW_SHARE * new_share)
+        return scores[i] * new_share
 
-    heap = [(-gain(i), i) for i in range(len(texts))]
+    heap = [(-gain(i), -scores[i], i) for i in range(len(texts))]
     heapq.heapify(heap)
     while heap:
-        _, i = heap[0]
-        now = (-gain(i), i)
+        _, _, i = heap[0]
+        now = (-gain(i), -scores[i], i)
         heapq.heapreplace(heap, now)
         if heap[0] != now:
             continue
