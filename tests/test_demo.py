@@ -38,6 +38,7 @@ def test_a_step_whose_records_were_dropped_by_reason_is_no_failure(monkeypatch, 
 
 def test_the_table_tells_counts_by_kinds_as_their_total(tmp_path):
     told = {"gpt": {"n_parameters": {"total": 7, "embeddings": 3}}, "tokens": {"n_tokens": {"train": 5, "val": 2}}}
+    told["weights"] = {"n_examples": 3, "n_parameters": [689, 2017]}
     for name, metadata in told.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "metadata.json").write_text(json.dumps(metadata))
@@ -45,7 +46,8 @@ def test_the_table_tells_counts_by_kinds_as_their_total(tmp_path):
     lines = demo._table([demo.Done(step, 1.0) for step in made]).splitlines()
     assert lines[1].endswith("gpt, 7 parameters")
     assert lines[2].endswith("tokens, 7 tokens")
-    assert lines[3].split() == ["all", "2.0", "s"]
+    assert lines[3].endswith("weights, 3 examples")
+    assert lines[4].split() == ["all", "3.0", "s"]
 
 
 def test_a_demo_elsewhere_and_one_that_is_too_small_are_refused(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from tokenizers import Tokenizer
 
+import actlab
 import actlab.text
 from actlab.backends.servers.calls import Reply, ServerError, Timings, Warmth
 from actlab.backends.servers.limits import TimeoutLimits
@@ -32,6 +34,7 @@ from actlab.text.generate.run import generate_text, plan_text
 from actlab.text.generate.source import Source
 from actlab.text.refine.compute import verdicts
 from tests import conformance_server
+from tests.command_line import run as run_command
 from tests.conformance_server import DIGEST, MODEL, Conformance, Fault, serve
 
 PROMPT = "simple recipes"
@@ -607,6 +610,8 @@ def test_the_flags_of_the_warning_put_the_mended_servers_text_in_place_of_the_gr
     with pytest.raises(ServerError, match="does not answer"):
         ask(there, output, tokenizer, **printed)
     assert contents(output) == fallback, "while the server is gone nothing is lost"
+    ask(there, output, tokenizer)
+    assert contents(output) == fallback, "and without the flags it is left as it is"
     with serve() as there:
         assert contents(ask(there, output, tokenizer, **printed)) == undisturbed
         n_asked = sum(there.asked.values())
@@ -832,3 +837,26 @@ def test_a_judge_is_waited_for_as_long_as_the_preset_says(tokenizer, all_open, m
             with contextlib.suppress(ServerError):  # the server here does not score
                 refiner.refine_samples(samples, None, use_ollama=True, model="tiny")
     assert [one.total_s for one in limits] == [10, 60], "as the seed document has it"
+
+
+def test_a_dataset_that_was_damaged_since_is_not_refined_or_tokenised(made, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(made, damaged)
+    lines = (damaged / "documents.jsonl").read_bytes().splitlines(keepends=True)
+    (damaged / "documents.jsonl").write_bytes(b"".join(lines[1:]))
+    for run in (actlab.refine_text, actlab.tokenize_text):
+        with pytest.raises(StorageError, match=r"damaged is damaged: documents\.jsonl"):
+            run(input=damaged, output=tmp_path / "out")
+
+
+def test_a_tokenizer_that_drops_merges_at_random_counts_the_same_each_time(made, tmp_path):
+    shaky = tmp_path / "shaky"
+    shutil.copytree(made / "tokenizer", shaky)
+    content = json.loads((shaky / "tokenizer.json").read_text())
+    content["model"]["dropout"] = 0.5
+    (shaky / "tokenizer.json").write_text(json.dumps(content))
+    for name, tokenizer in (("one", shaky), ("two", shaky), ("steady", made / "tokenizer")):
+        generate_text(prompt=PROMPT, tokens=500, tokenizer=str(tokenizer), output=str(tmp_path / name), quiet=True)
+    texts = {(tmp_path / name / "documents.jsonl").read_bytes() for name in ("one", "two", "steady")}
+    assert len(texts) == 1
+    assert run_command("verify", tmp_path / "one").returncode == 0

@@ -580,9 +580,11 @@ def test_aliases_of_aliases_fill_no_memory():
 
 
 def test_show_takes_a_grammar_by_any_name_and_a_folder_for_a_dataset(tmp_path):
-    for name in ("gram.txt", "gram.YAML", "gram"):
+    for name in ("gram.txt", "gram.YAML", "gram.yml"):
         (tmp_path / name).write_text("skeletons: {s: '#x# goes.'}\nsymbols: {x: [one, two]}")
         assert json.loads(run("show", tmp_path / name, "--json").stdout)["language_size"] == 2
+    (tmp_path / "rows.jsonl").write_text("{}")
+    assert "is a file of another kind" in run("show", tmp_path / "rows.jsonl").stderr
     (tmp_path / "set.yaml").mkdir()
     folder = run("show", tmp_path / "set.yaml")
     assert folder.returncode == 1

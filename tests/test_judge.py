@@ -76,6 +76,7 @@ def test_a_text_without_an_answer_keeps_its_own_score_and_is_counted(tmp_path, c
     assert (len(silent), n_answered) == (4, 2)
     for row in silent:
         assert row["score"] == alone[row["id"]]["score"]
+    assert json.loads((tmp_path / "out" / "metadata.json").read_text())["n_judged"] == 2
     for name in ("metadata.json", "report.json"):
         assert json.loads((tmp_path / "out" / name).read_text())["n_unanswered"] == 4
     assert "no score for 4 texts" in caplog.text
@@ -90,6 +91,25 @@ def test_three_failures_in_a_row_are_too_many_and_an_answer_starts_the_count_ane
         assert (judge("broken 5"), judge("broken 6")) == (None, None)
         with pytest.raises(ServerError, match="gives no scores"):
             judge("broken 7")
+
+
+def test_what_is_no_score_is_asked_again_in_the_next_run(tmp_path):
+    with serve(always=Fault("empty")) as server, asked_of(server, tmp_path) as judge:
+        assert (judge("a b c"), judge("a b")) == (None, None)
+    with serve() as server, asked_of(server, tmp_path) as judge:
+        assert (judge("a b c"), judge("a b")) == (3 / 5, 2 / 5)
+        assert sum(server.asked.values()) == 2
+
+
+@pytest.mark.parametrize(("longest", "context"), [(100, 2048), (5000, 3200), (500_000, 3700)])
+def test_a_judges_context_is_for_the_longest_text_and_of_a_very_long_one_for_its_beginning(tmp_path, longest, context):
+    with serve() as server:
+        config = RefineConfig(input="", output="", judge="tiny", base_url=server.url)
+        with asked(config, "rice dishes", ["short", "x" * longest], tmp_path / "judge.jsonl") as judge:
+            judge("x" * longest)
+            assert judge.server.endpoint.options["num_ctx"] == pytest.approx(context, rel=0.05)
+        (prompt,) = server.asked
+    assert prompt.count("x") == pytest.approx(min(longest, 6000), abs=5)
 
 
 def test_a_judge_is_told_the_subject_and_waited_for_as_for_a_verdict(tmp_path):
@@ -113,7 +133,7 @@ def test_another_models_answers_are_not_taken_for_this_ones(tmp_path, monkeypatc
 
 def asked_of(server, folder):
     config = RefineConfig(input="", output="", judge="tiny", base_url=server.url, timeout_preset="gpu")
-    return asked(config, "rice dishes", folder / "judge.jsonl")
+    return asked(config, "rice dishes", [], folder / "judge.jsonl")
 
 
 def test_a_judge_that_is_not_there_or_gives_no_scores_is_told(tmp_path):

@@ -796,7 +796,7 @@ def test_the_context_holds_the_prompt_and_the_reply_or_the_run_is_refused():
             ollama_server(MODEL, environment=ServerEnvironment(ollama_url=there.url), context=context).preflight()
         with pytest.raises(ServerError, match="holds 4096 tokens, and a prompt with its reply may take 4097") as caught:
             ollama_server(MODEL, environment=ServerEnvironment(ollama_url=there.url), context=4097).preflight()
-    assert "--max-tokens" in caught.value.hint
+    assert "longer context" in caught.value.hint
 
 
 def test_a_server_that_is_busy_when_the_model_is_loaded_is_asked_again_and_a_long_pause_is_said(api, caplog):

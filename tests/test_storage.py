@@ -161,6 +161,17 @@ def test_a_replacement_stopped_at_every_step_never_loses_both(tmp_path, undistur
     raise AssertionError("the protocol has no end")
 
 
+def test_a_replacement_that_was_begun_and_not_wanted_any_more_is_forgotten(tmp_path, undisturbed):
+    output = tmp_path / "run"
+    run(output, make_plan())
+    with stage(output, make_plan(setting=2), part=Part(), overwrite=True):
+        pass  # stopped before its first unit
+    assert storage.partial_of(output).exists()
+    run(output, make_plan())
+    assert hashes(output) == undisturbed
+    assert not storage.partial_of(output).exists()
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(["1/3", "2/3", "3/3"])))
 def test_parts_in_any_order_give_the_same_bytes_and_the_last_one_seals(tmp_path, undisturbed, order):
     output = tmp_path / "parts"

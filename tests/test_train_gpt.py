@@ -241,7 +241,7 @@ def test_tokens_without_validation_train_without_a_validation_loss(tokens, tmp_p
     [
         ({"steps": 3, "epochs": 1.0}, "both given"),
         ({"learning_rate": 2.0}, "--learning-rate"),
-        ({"eval_tokens": 3}, "--eval-tokens"),
+        ({"eval_tokens": 0}, "--eval-tokens"),
         ({"batch_size": 0}, "--batch-size"),
     ],
 )

@@ -36,7 +36,7 @@ _TEXT = "tiny_text.jsonl"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the model is shaped and trained: as `train-gpt --model-size tiny` does it."""
+    """How the model is shaped and trained, by the steps that `train-gpt` takes."""
 
     vocab_size: int = VOCAB_SIZE
     shape: Shape = SHAPES["tiny"]

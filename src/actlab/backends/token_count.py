@@ -56,13 +56,25 @@ def find_tokenizer(name: str) -> Any:
         inside = path / "tokenizer"
         hint = f"give {inside}" if inside.is_dir() else "give a folder that tokenizer.save_pretrained or a model made"
         raise ModelError(f"{name} has no tokenizer.json", hint=hint)
-    return load_tokenizer(ModelFolder(name, path))
+    tokenizer = load_tokenizer(ModelFolder(name, path))
+    _end_dropout(tokenizer.backend_tokenizer)
+    return tokenizer
+
+
+def _end_dropout(tokenizer: Tokenizer) -> None:
+    """Let a tokenizer merge all that it can, each time."""
+    rate = getattr(tokenizer.model, "dropout", None)
+    if rate:
+        log.warning("the tokenizer drops %g of its merges at random: not here, or no two runs were alike", rate)
+        tokenizer.model.dropout = None
 
 
 def tokenizer_sha256(tokenizer: Any) -> str:
     """Return a hash of all that decides a fast tokenizer's ids, and of its end marker."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     decides = {key: value for key, value in content.items() if key not in ("truncation", "padding")}
+    if decides["model"].get("dropout"):
+        decides["model"]["dropout"] = None  # as it is used here
     return fingerprint([decides, tokenizer.eos_token])
 
 
@@ -97,6 +109,7 @@ class TokenCounter:
         """
         backend = tokenizer.backend_tokenizer
         self._own = Tokenizer.from_str(backend.to_str())  # nobody else can set truncation on it
+        _end_dropout(self._own)
         self._own.no_truncation()
         self._own.no_padding()
         self._own.encode_special_tokens = backend.encode_special_tokens

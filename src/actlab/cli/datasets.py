@@ -79,7 +79,7 @@ _TEXT = _Kind(
     finish="actlab.ground.storage:finish_single",
 )
 _ROW_SUFFIXES = (".npz", ".parquet")
-_GRAMMAR_SUFFIXES = (".yaml", ".yml")
+_GRAMMAR_SUFFIXES = (".yaml", ".yml", ".txt")
 
 _KINDS = {
     "activations": _Kind(
@@ -174,9 +174,9 @@ def _is_grammar(name: str) -> bool:
     """Whether a path or a name can only be a grammar's: a file that no dataset is, or the domain of one that ships."""
     path = Path(os.path.expanduser(name))
     if path.exists():
-        return path.is_file() and path.suffix not in _ROW_SUFFIXES
+        return path.is_file() and path.suffix.lower() in _GRAMMAR_SUFFIXES
     domains: list[str] = _load("actlab.text.templates.read:domains")()
-    return path.suffix in _GRAMMAR_SUFFIXES or name in domains
+    return path.suffix.lower() in _GRAMMAR_SUFFIXES or name in domains
 
 
 def _described(path: Path) -> dict[str, Any]:

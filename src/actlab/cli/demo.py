@@ -175,7 +175,9 @@ def _size_of(step: Step) -> str:
         return step.arguments[-1]
     metadata = Path(step.made) / "metadata.json"
     counts = json.loads(metadata.read_text(encoding="utf-8")) if metadata.is_file() else {}
-    known = [f"{_total(counts[name])} {what}" for name, what in _COUNTS.items() if name in counts]
+    known = [
+        f"{_total(counts[name])} {what}" for name, what in _COUNTS.items() if isinstance(counts.get(name), int | dict)
+    ]
     return ", ".join([step.made, *known])
 
 

@@ -1,5 +1,6 @@
 """Documents as JSON lines: one text each, with its tokens counted and its labels kept."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,9 @@ def read_documents(path: Path, *, allow_empty: bool = False) -> Iterator[Documen
     try:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.isspace():
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                if line.strip():
                     yield _document(line, number, f"{file}: line {number}", allow_empty)
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}", hint=_MAKE_ONE) from None

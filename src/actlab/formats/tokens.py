@@ -113,7 +113,6 @@ def _is_text(value: Any, _: dict[str, Any]) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
-    "version": lambda value, _: value == VERSION,
     "dtype": lambda value, _: value in ("uint16", "uint32"),
     "vocab_size": lambda value, content: (
         type(value) is int and 1 <= value <= 1 << 8 * np.dtype(content["dtype"]).itemsize

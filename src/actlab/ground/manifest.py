@@ -53,6 +53,23 @@ def file_entry(role: str, path: Path) -> dict[str, Any]:
     return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
+def input_entry(role: str, path: Path) -> dict[str, Any]:
+    """Return a `file_entry`; a file that its dataset's manifest names has to be as it was written.
+
+    Raises:
+        StorageError: It is not.
+    """
+    entry, folder = file_entry(role, path), path.parent
+    manifest = read_manifest(folder)
+    written = {one.path: one.sha256 for one in stored_files(manifest)} if manifest is not None else {}
+    if written.get(path.name, entry["sha256"]) != entry["sha256"]:
+        raise StorageError(
+            f"{folder} is damaged: {path.name}: its bytes are not the ones that were written",
+            hint=f"actlab verify {folder} tells all; make it again with --overwrite",
+        )
+    return entry
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file that actlab or its user wrote.
 

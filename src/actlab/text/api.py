@@ -145,7 +145,8 @@ class DataRefiner:
             ConfigError: The tokenizer is none that can be used here.
             ModelError: There is no such tokenizer.
         """
-        self._prompt, self._ollama_host, self._timeouts = prompt, ollama_host, timeouts
+        self._prompt, self._timeouts = _text("prompt", prompt), timeouts
+        self._ollama_host = None if ollama_host is None else _text("ollama_host", ollama_host)
         self._tokenizer = _loaded(tokenizer)
 
     def refine_samples(
@@ -166,14 +167,16 @@ class DataRefiner:
         """
         if use_ollama and model is None:
             raise ConfigError("a judge needs a model", hint='give model="qwen2.5:7b"')
-        if target_tokens is not None and not (isinstance(target_tokens, Integral) and target_tokens >= 1):
+        if target_tokens is not None and not (
+            type(target_tokens) is not bool and isinstance(target_tokens, Integral) and target_tokens >= 1
+        ):
             raise ConfigError(
                 f"target_tokens {target_tokens!r} is no number of tokens",
                 hint="give 1 or more, or None for all that pass",
             )
         count = TokenCounter(self._tokenizer).count if self._tokenizer is not None else _count_words
-        if isinstance(samples, str):
-            raise TypeError("samples is one text: give a list of them")
+        if isinstance(samples, str | Mapping):
+            raise TypeError("samples is one text, or a mapping: give a list of them")
         documents = []
         for number, given in enumerate(samples):
             sample = Sample(given, count(given)) if isinstance(given, str) else given
@@ -181,12 +184,13 @@ class DataRefiner:
                 raise TypeError(f"sample {number} is a {type(given).__name__}: give a Sample or a text")
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
-        with self._judge(model if use_ollama else None) as judge:
+        texts = [document.text for document in documents]
+        with self._judge(model if use_ollama else None, texts) as judge:
             refined = refine_documents(documents, settings, judge)
         return [_sample(one.document) for one in refined.chosen]
 
     @contextmanager
-    def _judge(self, model: str | None) -> Iterator[Judge | None]:
+    def _judge(self, model: str | None, texts: list[str]) -> Iterator[Judge | None]:
         """Lend refine-text's own judge, whose journal is forgotten."""
         if model is None:
             yield None
@@ -195,7 +199,7 @@ class DataRefiner:
         config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host, timeout_preset=timeouts)
         with (
             tempfile.TemporaryDirectory() as temporary,
-            asked(config, self._prompt, Path(temporary) / "judge.jsonl") as judge,
+            asked(config, self._prompt, texts, Path(temporary) / "judge.jsonl") as judge,
         ):
             yield judge
 

@@ -26,7 +26,7 @@ def fields_of(line: bytes) -> dict[str, Any]:
     """
     fields = json_of(line)
     if not isinstance(fields, dict):
-        raise CallError(CUT, "a torn line")
+        raise CallError(CUT, f"a torn line, or none of this API: {shown(line[:60].decode(errors='replace'))}")
     return fields
 
 

@@ -157,7 +157,7 @@ def _refuse_unfit(endpoint: Endpoint, wanted: str, facts: dict[str, Any]) -> Non
     if context and needed > max(context, DEFAULT_CONTEXT):
         raise ServerError(
             f"{wanted} holds {context} tokens, and a prompt with its reply may take {needed}",
-            hint="shorten the prompt, lower --max-tokens, or choose another model",
+            hint="choose a model with a longer context, or let the prompt or the reply be shorter",
         )
 
 

@@ -21,13 +21,13 @@ class Made(NamedTuple):
     """The content of its `metadata.json`."""
 
 
-def publish_single(output: Path, plan: Plan, make: Callable[[], Made], *, overwrite: bool) -> None:
-    """Make a dataset of one unit, unless it is there already.
+def publish_single(output: Path, plan: Plan, make: Callable[[], Made], *, overwrite: bool, again: bool = False) -> None:
+    """Make a dataset of one unit, unless it is there already and not to be made `again`.
 
     Raises:
         StorageError: There is one made with other settings, or another run is at work on it.
     """
-    with stage(output, plan, part=Part(), overwrite=overwrite) as dataset:
+    with stage(output, plan, part=Part(), overwrite=overwrite, again=again) as dataset:
         for unit in dataset.missing():
             made = make()
             dataset.commit(unit, made.files, {"metadata": made.metadata})

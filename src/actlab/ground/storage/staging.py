@@ -188,8 +188,10 @@ class Staging:
 
 
 @contextmanager
-def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False) -> Iterator[Staging]:
+def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False, again: bool = False) -> Iterator[Staging]:
     """Open the place where a dataset is made: new, half made by an earlier run, or found complete.
+
+    With `again` a complete one is made anew, as after a change that the plan does not know of.
 
     Raises:
         StorageError: There is one made with other settings, or another run is at work on it.
@@ -200,7 +202,7 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False) -> I
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(_output_lock(output))
         staging = Staging(output, plan, part, lock, overwrite=overwrite)
-        in_the_making = folder.exists() or is_replaced(old_of(output))
+        in_the_making = again or folder.exists() or is_replaced(old_of(output))
         if not in_the_making and _is_done(output, plan, overwrite=overwrite):
             staging.sealed = True
             yield staging
@@ -209,7 +211,10 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False) -> I
             _refuse_other_plan(folder, plan)
         else:
             recover(output)
-            if not folder.exists() and _is_done(output, plan, overwrite=overwrite):
+            if not again and not _is_begun(folder) and _is_done(output, plan, overwrite=overwrite):
+                if folder.exists():
+                    with storage_errors(folder):
+                        remove_tree(folder, last=PLAN)
                 lock.remove()
                 staging.sealed = True
                 yield staging
@@ -347,6 +352,11 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         with storage_errors(folder):
             sync_folder(folder)
             sync_folder(folder.parent)
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a `.partial` has something that a dataset which is there lacks."""
+    return _has_units(folder) or is_complete(folder)
 
 
 def _has_units(folder: Path) -> bool:

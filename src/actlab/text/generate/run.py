@@ -21,10 +21,8 @@ from actlab.ground.storage import (
     Plan,
     is_complete,
     output_of,
-    partial_of,
     publish_single,
     refuse_others,
-    storage_errors,
 )
 from actlab.text.generate.collect import STALLED, collect, reply_files
 from actlab.text.generate.compute import Collected
@@ -82,9 +80,8 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
     refuse_others(output, plan, overwrite=config.overwrite)
     exported = _export_folder(config, output)
     _say_domain(source)
-    if config.retry_failed and is_complete(output):
-        _make_again(output, overwrite=config.overwrite)
-    publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite)
+    again = config.retry_failed and is_complete(output) and _is_a_stopgap(output, overwrite=config.overwrite)
+    publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite, again=again)
     metadata = read_json(output / METADATA)
     if exported is not None:
         _export(config, output, metadata, exported)
@@ -130,21 +127,20 @@ def _plan(source: Source) -> Plan:
     return Plan(KIND, identity, source.inputs(), SINGLE)
 
 
-def _make_again(output: Path, *, overwrite: bool) -> None:
-    """Begin a finished dataset anew if a mended server could write what a grammar wrote in its place.
+def _is_a_stopgap(output: Path, *, overwrite: bool) -> bool:
+    """Whether a mended server could write what a grammar wrote in its place.
 
     Raises:
         StorageError: That would replace it, and nobody said so.
     """
     if read_json(output / METADATA).get("server_problem") in (None, STALLED):
-        return
+        return False
     if not overwrite:
         raise StorageError(
             f"{output} is complete, with a grammar's text in place of the server's",
             hint="give --overwrite too, to replace it",
         )
-    with storage_errors(output):
-        partial_of(output).mkdir(exist_ok=True)  # what is begun is gone on with, whatever is finished beside it
+    return True
 
 
 def _make(source: Source, plan: Plan, output: Path) -> Made:

@@ -32,7 +32,7 @@ class RefineConfig(CommonOptions):
     context: int = 256
     """The student's context in tokens: documents of more than two of them score lower (short, story)."""
     judge: str | None = None
-    """A model, as qwen2.5:7b, that is asked where the score leaves it open."""
+    """A model, as qwen2.5:7b, that is asked where the score leaves it open, from 0.35 to 0.80."""
     judge_api: Literal["ollama", "openai"] = execution("ollama")
     """What the judge's server speaks."""
     base_url: str | None = execution(None)

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,54 +67,59 @@ class ServerJudge:
             ServerError: It is the third in a row.
         """
         reply = self._reply(text)
-        score = _score(reply.text)
+        score = _score(reply)
         self.n_failures = 0 if score is not None else self.n_failures + 1
         if self.n_failures == _MOST_FAILURES:
             raise ServerError(
                 f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}",
-                hint="choose another --judge, or leave it away",
+                hint="see that its server works, and run again: scores are kept; or choose another --judge",
             )
         return score
 
     def _reply(self, text: str) -> Reply:
-        head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
-        prompt = _RUBRIC.format(subject=self.subject, text=head)
+        prompt = _prompt(self.subject, text)
         number = int(text_hash(text)[:8], 16)
         request = Request(k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=0.0, schema=_SCHEMA)
         key = self.server.key(request)
         reply = self.journal.get(number, key)
         if reply is None:
             reply = self.server.generate(request, calls=self.calls)
-            if not reply.failed:
+            if _score(reply) is not None:  # what gave none is asked again in the next run
                 self.journal.append(key, reply)
         return reply
 
 
 @contextmanager
-def asked(config: RefineConfig, subject: str, journal_path: Path) -> Iterator[ServerJudge]:
-    """Lend a judge, its model loaded.
+def asked(config: RefineConfig, subject: str, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
+    """Lend a judge of some texts, its model loaded with a context for the longest.
 
     Raises:
         ServerError: The server is not there or lacks the model.
     """
     environment = read_environment(os.environ)
-    server = _server(config, environment)
+    longest = max((_prompt(subject, text) for text in texts), key=len, default="")
+    server = _server(config, environment, context_for(longest, _MAX_TOKENS))
     calls = OpenCalls(interval_s=environment.request_interval_s)
     with Journal(journal_path) as journal:
         yield ServerJudge(server, subject, journal, calls)
 
 
-def _score(text: str) -> float | None:
+def _prompt(subject: str, text: str) -> str:
+    head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
+    return _RUBRIC.format(subject=subject, text=head)
+
+
+def _score(reply: Reply) -> float | None:
     """Return an answer's score from 0 to 1, or None where it is none."""
     try:
-        score = json.loads(text)["score"]
-    except (ValueError, KeyError, TypeError):
+        score = json.loads(reply.text)["score"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     in_range = isinstance(score, int) and not isinstance(score, bool) and 0 <= score <= _MOST
     return score / _MOST if in_range else None
 
 
-def _server(config: RefineConfig, environment: ServerEnvironment) -> Server:
+def _server(config: RefineConfig, environment: ServerEnvironment, context: int) -> Server:
     """Return the judge's server, its model loaded, with the limits for judging."""
     assert config.judge is not None
     preset = config.timeout_preset
@@ -123,7 +128,7 @@ def _server(config: RefineConfig, environment: ServerEnvironment) -> Server:
         environment=environment,
         base_url=config.base_url,
         preset=preset,
-        context=context_for(_RUBRIC + " " * _MOST_BYTES, _MAX_TOKENS),
+        context=context,
     )
     server = server.known(server.preflight())
     warmth = server.warm_up()

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,11 +142,11 @@ def _make(config: RefineConfig, ready: _Ready) -> Made:
         topic=subject.topic,
     )
     with (
-        _judge(config, ready) as judge,
+        _judge(config, ready, (document.text for document in read.documents)) as judge,
         progress("refining", total=len(read.documents), unit="document", quiet=config.quiet) as tick,
     ):
         refined = refine_documents(read.documents, settings, judge=judge, tick=tick)
-    _check(refined, source, config.tokens)
+    _check(refined, source, config.tokens, judge)
     about = {
         "preset": config.preset,
         "select": config.select,
@@ -165,18 +165,18 @@ def _make(config: RefineConfig, ready: _Ready) -> Made:
     return Made([*made.files, plot_file(described)], made.metadata) if config.plots else made
 
 
-def _judge(config: RefineConfig, ready: _Ready) -> "AbstractContextManager[ServerJudge | None]":
+def _judge(config: RefineConfig, ready: _Ready, texts: Iterable[str]) -> "AbstractContextManager[ServerJudge | None]":
     """Lend the judge that the settings name, if they name one."""
     if config.judge is None:
         return nullcontext()
     from actlab.text.refine.judge import asked
 
     journal = ready.output.with_name(ready.output.name + ".judge.jsonl")
-    return asked(config, ready.subject.prompt or "everyday life", journal)
+    return asked(config, ready.subject.prompt or "everyday life", texts, journal)
 
 
-def _check(refined: Refined, source: Input, target: int | None) -> None:
-    """Refuse a choice of nothing; warn of one that is too small, and of a judge that did not answer.
+def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJudge | None") -> None:
+    """Refuse a choice of nothing; tell what a judge was asked; warn of too small a choice, and of no answer.
 
     Raises:
         DataError: No document passes.
@@ -187,6 +187,9 @@ def _check(refined: Refined, source: Input, target: int | None) -> None:
             f"no document of {source.file} passes ({counts})",
             hint=_HINTS[max(_HINTS, key=Counter(refined.n_rejects).__getitem__)],
         )
+    if judge is not None:
+        n_open = refined.n_judged + refined.n_unanswered
+        log.info("the score left %d of %d texts open, about which the judge was asked", n_open, len(refined.scored))
     if refined.n_unanswered:
         log.warning(
             "the judge gave no score for %d texts: their own stands; to ask again, remove the output",

@@ -47,6 +47,7 @@ def make_files(plan: Plan, refined: Refined, described: dict[str, Any], about: d
         "n_tokens": sum(document.n_tokens for document in documents),
         "mean_score": _mean(one.score for one in refined.chosen),
         "n_rejects": refined.n_rejects,
+        "n_judged": refined.n_judged,
         "n_unanswered": refined.n_unanswered,
         **about,
     }

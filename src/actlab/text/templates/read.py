@@ -88,7 +88,7 @@ def parse_grammar(text: str, *, where: str) -> Grammar:
         domain=_domain(content.get("domain", Path(where).stem), where),
         keywords={word: _weight(weight, f"{where}: keyword {word!r}") for word, weight in sections["keywords"].items()},
         parameters={
-            name: _values(given, f"{where}: parameter {name!r}", {}) for name, given in sections["parameters"].items()
+            name: _values(given, f"{where}: parameter {name!r}", None) for name, given in sections["parameters"].items()
         },
         variables={
             name: _values(given, f"{where}: variable {name!r}", pools) for name, given in sections["variables"].items()
@@ -124,9 +124,11 @@ def _pool(name: str, given: Any, where: str) -> tuple[str, ...]:
     return _distinct([_text(value, place) for value in _list(given, place)], place, normal_form)
 
 
-def _values(given: Any, place: str, pools: Mapping[str, tuple[str, ...]]) -> Values:
+def _values(given: Any, place: str, pools: Mapping[str, tuple[str, ...]] | None) -> Values:
     if isinstance(given, dict) and "pool" in given:
         _refuse_other_keys(given, ("pool",), place)
+        if pools is None:
+            raise DataError(f"{place} takes from a pool, which only variables can", hint="make it a variable")
         pool = given["pool"]
         if not isinstance(pool, str) or pool not in pools:
             hint = did_you_mean(_shown(pool), pools, otherwise="name one of the section pools")

@@ -77,15 +77,9 @@ def vocab_size_of(tokenizer: Any) -> int:
 
 
 def _for_text(tokenizer: Any) -> Any:
-    """Return a copy that takes the name of a special token for text, and leaves nothing to chance."""
+    """Return a copy that takes the name of a special token for text."""
     own = copy.deepcopy(tokenizer)
     own.backend_tokenizer.encode_special_tokens = True
-    model = own.backend_tokenizer.model
-    if getattr(model, "dropout", None):
-        log.warning(
-            "the tokenizer drops %g of its merges at random: not here, or no two runs were alike", model.dropout
-        )
-        model.dropout = None
     return own
 
 

@@ -12,7 +12,7 @@ from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import find_documents
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
-from actlab.ground.manifest import file_entry
+from actlab.ground.manifest import input_entry
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Plan, Staging, finish_single, output_of, refuse_others, stage
@@ -103,7 +103,7 @@ def _plan(config: TokenizeConfig, documents: Path, tokenizer: Any) -> Plan:
     identity = identity_of(config) | {"tokenizer_sha256": None}
     if tokenizer is not None:
         identity |= {"vocab_size": vocab_size_of(tokenizer), "tokenizer_sha256": tokenizer_sha256(tokenizer)}
-    return Plan(KIND, identity, [file_entry(ROLE, documents)], SINGLE)
+    return Plan(KIND, identity, [input_entry(ROLE, documents)], SINGLE)
 
 
 def _read(config: TokenizeConfig, job: _Job) -> Source:

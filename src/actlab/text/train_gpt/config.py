@@ -6,7 +6,16 @@ from typing import Literal
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import CommonOptions, argument, execution
 
-_POSITIVE = ("steps", "batch_size", "context", "eval_every", "checkpoint_every", "n_samples", "sample_tokens")
+_POSITIVE = (
+    "steps",
+    "batch_size",
+    "context",
+    "eval_every",
+    "eval_tokens",
+    "checkpoint_every",
+    "n_samples",
+    "sample_tokens",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +71,17 @@ class TrainGptConfig(CommonOptions):
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("--steps and --epochs are both given", hint="keep one of them")
         if self.epochs is not None and not 0 < self.epochs <= 100_000:
-            raise ConfigError(f"--epochs {self.epochs} is out of range", hint="use some 1 to 20")
+            raise ConfigError(
+                f"--epochs {self.epochs} is out of range", hint="use more than 0, as 4, and at most 100000"
+            )
         if not 0 < self.learning_rate < 1:
-            raise ConfigError(f"--learning-rate {self.learning_rate} is out of range", hint="use some 0.001")
+            raise ConfigError(
+                f"--learning-rate {self.learning_rate} is out of range",
+                hint="use more than 0 and less than 1, as 0.001",
+            )
         if not 0 <= self.warm_up < 1:
-            raise ConfigError(f"--warm-up {self.warm_up} is out of range", hint="use a share such as 0.1")
+            raise ConfigError(f"--warm-up {self.warm_up} is out of range", hint="use 0 or more and less than 1, as 0.1")
         if not 0 <= self.weight_decay < 1:
-            raise ConfigError(f"--weight-decay {self.weight_decay} is out of range", hint="use some 0.1")
-        if self.eval_tokens < self.context:
-            raise ConfigError(f"--eval-tokens {self.eval_tokens} is less than a window", hint="use --context or more")
+            raise ConfigError(
+                f"--weight-decay {self.weight_decay} is out of range", hint="use 0 or more and less than 1, as 0.1"
+            )

@@ -15,12 +15,13 @@ _C = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™
 _TWICE_ENCODED = re.compile(f"[Â-ÅÎ-Ñ]{_C}|[âï]{_C}{{2}}|ðŸ{_C}{{2}}|(?:[à-î]{_C}{{2}}){{2,}}")
 """What UTF-8's bytes look like when they are read as Windows-1252 (Latin-1 leaves U+0080 to U+009F, which are broken):
 Latin, Greek and Cyrillic letters; punctuation; emoji; two letters of other scripts, for one may be "allé…»"."""
-_PUNCTUATION = frozenset("‘’“”‚„‹›«»…–—")
+_AFTER_A_WORD = frozenset("‘’“”‚„‹›«»…–—²³¹·°±")
+"""What may stand after a capital letter as it is: the end of a quotation, and the square of an "Å"."""
 _QUOTED = re.compile(
     r'"[^"\n]{0,1000}"|“[^”\n]{0,1000}”|«[^»\n]{0,1000}»|(?<!\w)[‘\'][^\n]{0,1000}?[’\'](?!\w)'  # no apostrophes
 )
 _OPENER = r"\A\W*(sure( thing)?|certainly|of course|absolutely|great question)"
-_OFFER = r"(here(['’]s| is) (an?|the|your|my|some|another)|here are|below (is|are)|i['’]d be (glad|happy))\b"
+_OFFER = r"(here(['’]s| is) (an?|the|your|my|some|another|how|what)|here are|below (is|are)|i['’]d be (glad|happy))\b"
 _PHRASES = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
@@ -28,8 +29,8 @@ _PHRASES = tuple(
         rf"{_OPENER}[!:][*_ \t]*\n",
         r"\A\W*(here is|here are|here's|here’s|below is)\b[^\n]{0,120}:\s*$",
         r"\bas an? (ai( language)?( model| assistant)?|(large )?language model),? i\b",
-        r"\A\W*(i(['’]m| am) sorry,? but )?i (can(not|['’]t)|am (unable|not able) to) "
-        r"(assist|fulfil|provide|create|generate|help (you )?with)\b",
+        r"\A\W*(i(['’]m| am) sorry,? (but )?)?i (can(not|['’]t)|am (unable|not able) to) "
+        r"(assist|fulfill?|provide|create|generate|help (you )?with|write (about|this|that))\b",
         r"\bword count\s*:\s*\d",
         r"(\A|[.!?:]\s+|\n[^\w\n]*)(let me know if (you|this|there)|i hope this (helps|meets))\b[^\n]{0,200}\s*\Z",
     )
@@ -89,7 +90,7 @@ def _mojibake(document: Document, _preset: Preset) -> str | None:
 def _meant(found: re.Match[str]) -> str | None:
     """Return what was encoded twice, or None where it was not: "IRMÃ»" may be a word and a quotation's end."""
     before, after = found.string[: found.start()][-1:], found.string[found.end() :][:1]
-    if len(found[0]) == 2 and found[0][1] in _PUNCTUATION and not (before.islower() or after.isalpha()):
+    if len(found[0]) == 2 and found[0][1] in _AFTER_A_WORD and not (before.islower() or after.isalpha()):
         return None
     try:
         return found[0].encode("cp1252").decode("utf-8")

@@ -71,6 +71,11 @@ class Refined(NamedTuple):
     """Texts that a judge was asked about and gave no score: their own score stands."""
 
     @property
+    def n_judged(self) -> int:
+        """Return of how many texts a judge gave a score."""
+        return sum(one.judged is not None for one in self.scored)
+
+    @property
     def n_rejects(self) -> dict[str, int]:
         """Return how many were rejected, by reason, of the reasons that occur."""
         counts = Counter(reject.reason for reject in self.rejects)
@@ -136,7 +141,7 @@ def _distinct(documents: Iterable[Document], tick: Callable[[int], object]) -> t
 
 def _precedence(document: Document) -> tuple[str, int, str, str]:
     """Say which of several documents of one text is the original: the text decides, then the id, 9 before 10."""
-    rest = json.dumps([document.source, document.n_tokens, document.labels], sort_keys=True)
+    rest = json.dumps([document.source, document.n_tokens, document.labels], sort_keys=True, default=str)
     return document.text, len(document.id), document.id, rest
 
 
