@@ -142,7 +142,10 @@ def _existing(path: str) -> Path:
             f"{path} is a file of another kind", hint="name a dataset's folder, an NPZ or a Parquet file"
         )
     if not folder.is_dir():
-        raise StorageError(f"there is no folder {path}", hint="name a dataset's folder, or a classifier dataset's file")
+        raise StorageError(
+            f"there is no folder {path}",
+            hint="name a dataset's folder, or a classifier dataset's file; show also takes a grammar, as cooking",
+        )
     return folder if folder.name not in ("", "..") else folder.resolve()
 
 
