@@ -860,3 +860,8 @@ def test_a_tokenizer_that_drops_merges_at_random_counts_the_same_each_time(made,
     texts = {(tmp_path / name / "documents.jsonl").read_bytes() for name in ("one", "two", "steady")}
     assert len(texts) == 1
     assert run_command("verify", tmp_path / "one").returncode == 0
+
+
+def test_a_refiner_says_why_nothing_passes(warnings_of):
+    assert DataRefiner(PROMPT).refine_samples(["", "Stir"], None) == []
+    assert "no sample passes: empty 1" in warnings_of()

@@ -187,6 +187,8 @@ class DataRefiner:
         texts = [document.text for document in documents]
         with self._judge(model if use_ollama else None, texts) as judge:
             refined = refine_documents(documents, settings, judge)
+        if documents and not refined.chosen:
+            log.warning("no sample passes: %s", ", ".join(f"{why} {n}" for why, n in refined.n_rejects.items()))
         return [_sample(one.document) for one in refined.chosen]
 
     @contextmanager
