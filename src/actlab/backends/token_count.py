@@ -79,10 +79,20 @@ def tokenizer_sha256(tokenizer: Any) -> str:
 
 
 def special_prefix(tokenizer: Any) -> list[int]:
-    """Return the special ids that a tokenizer puts before a text, such as one BOS."""
-    encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
+    """Return the special ids that a tokenizer puts before a text, such as one BOS.
+
+    Raises:
+        ModelError: The tokenizer cannot read a text.
+    """
+    with _read_by_library():
+        encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
     first = encoding["special_tokens_mask"].index(0)
     return list(encoding["input_ids"][:first])
+
+
+def vocab_size_of(tokenizer: Any) -> int:
+    """Return how many ids a model needs: one more than the largest, for there may be gaps."""
+    return int(max(tokenizer.get_vocab().values())) + 1
 
 
 def saved_tokenizer(tokenizer: Any) -> dict[str, bytes]:
@@ -232,7 +242,6 @@ def _merges_within_pieces(content: dict[str, Any]) -> bool:
     return (
         content["normalizer"] is None
         and content["model"]["type"] == "BPE"
-        and not content["model"].get("dropout")
         and cut.get("type") == "ByteLevel"
         and cut.get("use_regex", True)
         and not cut.get("add_prefix_space", True)

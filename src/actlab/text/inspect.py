@@ -17,7 +17,7 @@ from safetensors import safe_open
 
 from actlab.backends.gpt_trainer import count_parameters
 from actlab.backends.quiet import quiet_transformers
-from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
+from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256, vocab_size_of
 from actlab.formats.documents import read_documents
 from actlab.formats.tokens import KIND as TOKENS
 from actlab.formats.tokens import SPLITS, TOKENIZER, map_ends, map_tokens, read_token_folder, refuse_strange_ids
@@ -30,14 +30,13 @@ from actlab.text.generate.source import Source
 from actlab.text.refine.sink import QUALITY_NAME, REJECTS_NAME
 from actlab.text.templates.plan import documents_needed, expected_duplicates
 from actlab.text.templates.read import GRAMMARS, domains
-from actlab.text.tokenize.compute import vocab_size_of
 from actlab.text.words import text_hash
 
 Problems = Iterator[str]
 
 _NO_PROMPT = "."
 """A prompt without words, which favours nothing."""
-_MEAN_DIGITS = 1e-6
+_MEAN_TOLERANCE = 1e-6
 """A mean score is written with six decimals."""
 
 
@@ -178,18 +177,18 @@ def _check_documents(folder: Path, quiet: bool) -> Problems:
         return
     yield from (f"the id {id_} comes {n} times" for id_, n in ids.items() if n > 1)
     yield from _differing(metadata, {"sources": dict(sources)})
-    yield from _check_tokenizer(folder / TOKENIZER, metadata, len)
+    yield from _check_tokenizer(folder / TOKENIZER, metadata)
 
 
 def _counter(folder: Path) -> TokenCounter:
     return TokenCounter(find_tokenizer(str((folder / TOKENIZER).absolute())))
 
 
-def _check_tokenizer(folder: Path, metadata: dict[str, Any], size_of: Callable[[Any], int] = vocab_size_of) -> Problems:
+def _check_tokenizer(folder: Path, metadata: dict[str, Any]) -> Problems:
     tokenizer = find_tokenizer(str(folder.absolute()))
     if tokenizer_sha256(tokenizer) != metadata["tokenizer_sha256"]:
         yield "the tokenizer is not the one that metadata.json names"
-    if (size := size_of(tokenizer)) != metadata["vocab_size"]:
+    if (size := vocab_size_of(tokenizer)) != metadata["vocab_size"]:
         yield f"the tokenizer has {size} tokens, metadata.json says {metadata['vocab_size']}"
 
 
@@ -202,7 +201,7 @@ def _check_refinement(folder: Path, metadata: dict[str, Any], hashes: list[str])
     if not all(0 <= row["score"] <= 1 for row in rows):
         yield f"{QUALITY_NAME}: a score is not from 0 to 1"
     mean = sum(row["score"] for row in chosen) / max(1, len(chosen))
-    if not math.isclose(mean, metadata["mean_score"] or 0.0, rel_tol=0, abs_tol=_MEAN_DIGITS):
+    if not math.isclose(mean, metadata["mean_score"] or 0.0, rel_tol=0, abs_tol=_MEAN_TOLERANCE):
         yield f"the mean score is {mean:.6f}, metadata.json says {metadata['mean_score']}"
     with (
         foreign_errors(f"{REJECTS_NAME} cannot be read", hint="was it edited by hand?", kind=StorageError),

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256
+from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256, vocab_size_of
 from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
 from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
 from actlab.ground.errors import StorageError
@@ -171,7 +171,7 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
         "n_tokens": collected.n_tokens,
         "tokenizer": source.tokenizer_name,
         "tokenizer_sha256": tokenizer_sha256(source.tokenizer),
-        "vocab_size": len(source.tokenizer),
+        "vocab_size": vocab_size_of(source.tokenizer),
         "sources": {name: sources.count(name) for name in sorted(set(sources))},
         "left_out": dict(sorted(collected.left_out.items())),
         "n_skeletons": len(source.grammar.skeletons),

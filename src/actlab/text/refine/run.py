@@ -61,6 +61,8 @@ class _Ready(NamedTuple):
     counting: Counting | None
     subject: Subject
     plan: Plan
+    exported: Path | None
+    """Where an export goes; None where there is none."""
 
 
 class PlannedRefinement(NamedTuple):
@@ -89,8 +91,8 @@ def refine_text(config: RefineConfig) -> RefinedText:
     output = ready.output
     publish_single(output, ready.plan, lambda: _make(config, ready), overwrite=config.overwrite)
     metadata = read_json(output / METADATA)
-    if config.export is not None:
-        _export(config, output, metadata)
+    if ready.exported is not None:
+        _export(config, output, metadata, ready.exported)
     return RefinedText(output, *(metadata[key] for key in RefinedText._fields[1:]))
 
 
@@ -124,9 +126,8 @@ def _ready(config: RefineConfig) -> _Ready:
     }
     plan = Plan(KIND, identity, source.entries, SINGLE)
     refuse_others(output, plan, overwrite=config.overwrite)
-    if config.export is not None:
-        export_folder(output, overwrite=config.overwrite)
-    return _Ready(output, source, counting, subject, plan)
+    exported = None if config.export is None else export_folder(output, overwrite=config.overwrite)
+    return _Ready(output, source, counting, subject, plan, exported)
 
 
 def _make(config: RefineConfig, ready: _Ready) -> Made:
@@ -200,9 +201,8 @@ def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJu
         log.warning("all that passes has %d of --tokens %d (%s)", n_tokens, target, counts or "nothing rejected")
 
 
-def _export(config: RefineConfig, output: Path, metadata: dict[str, Any]) -> None:
+def _export(config: RefineConfig, output: Path, metadata: dict[str, Any], folder: Path) -> None:
     documents = list(read_documents(output))
-    folder = export_folder(output, overwrite=config.overwrite)
     export_text2gpt(folder, documents, _facts(config, documents, metadata), datetime.now(UTC))
     log.info("%s: dataset.json and dataset.txt as text2gpt has them", folder)
 

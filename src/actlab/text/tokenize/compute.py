@@ -4,14 +4,13 @@ import copy
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt
 
-from actlab.backends.token_count import TokenCounter, special_prefix
-from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.backends.token_count import TokenCounter, special_prefix, vocab_size_of
+from actlab.ground.errors import ConfigError, DataError
 
 log = logging.getLogger("actlab")
 
@@ -33,8 +32,7 @@ class Encoder(NamedTuple):
             ModelError: The tokenizer cannot encode one.
             DataError: There is an end marker in one.
         """
-        with _tokenizer_errors():
-            found = self.counter.ids_of(texts)
+        found = self.counter.ids_of(texts)
         for text, ids in zip(texts, found, strict=True):
             if self.eos_id in ids:
                 raise DataError(
@@ -66,14 +64,8 @@ def encoder_of(tokenizer: Any) -> Encoder:
             "the tokenizer has no end-of-text token, which stands between documents",
             hint="set its eos_token and save it, or leave --tokenizer away to train one",
         )
-    with _tokenizer_errors():
-        prefix_ids = special_prefix(tokenizer)
-        return Encoder(TokenCounter(_for_text(tokenizer)), prefix_ids, tokenizer.eos_token_id, vocab_size_of(tokenizer))
-
-
-def vocab_size_of(tokenizer: Any) -> int:
-    """Return how many ids a model needs: one more than the largest, for there may be gaps."""
-    return int(max(tokenizer.get_vocab().values())) + 1
+    prefix_ids = special_prefix(tokenizer)
+    return Encoder(TokenCounter(_for_text(tokenizer)), prefix_ids, tokenizer.eos_token_id, vocab_size_of(tokenizer))
 
 
 def _for_text(tokenizer: Any) -> Any:
@@ -81,10 +73,6 @@ def _for_text(tokenizer: Any) -> Any:
     own = copy.deepcopy(tokenizer)
     own.backend_tokenizer.encode_special_tokens = True
     return own
-
-
-def _tokenizer_errors() -> AbstractContextManager[None]:
-    return foreign_errors("the tokenizer cannot encode a text", hint="mend its tokenizer.json, or choose another one")
 
 
 def encode(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]) -> Iterator[Encoded]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.backends.bpe import train_tokenizer
-from actlab.backends.token_count import find_tokenizer, tokenizer_sha256
+from actlab.backends.token_count import find_tokenizer, tokenizer_sha256, vocab_size_of
 from actlab.formats.documents import find_documents
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
 from actlab.ground.manifest import input_entry
@@ -17,7 +17,7 @@ from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Plan, Staging, finish_single, output_of, refuse_others, stage
 from actlab.ground.units import Part
-from actlab.text.tokenize.compute import Encoder, encoder_of, vocab_size_of
+from actlab.text.tokenize.compute import Encoder, encoder_of
 from actlab.text.tokenize.config import TokenizeConfig
 from actlab.text.tokenize.sink import TokenFiles, metadata, tokenizer_files
 from actlab.text.tokenize.source import ROLE, Source, read_source, refuse_changed
