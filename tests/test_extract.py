@@ -12,9 +12,8 @@ import torch
 import actlab
 from actlab.activations import extraction as extraction_module
 from actlab.backends import reader as states_module
-from actlab.backends import selftest
 from tests import tiny
-from tests.conftest import make_rows
+from tests.conftest import make_rows, untested
 from tests.folders import hashes
 
 
@@ -195,8 +194,7 @@ def test_one_copy_from_device_to_host_a_batch(llama, dataset, tmp_path, monkeypa
         forwards.append(1)
         return real_forward(*args, **kwargs)
 
-    monkeypatch.setattr(selftest, "self_test", lambda reader, examples: 0.0)
-    monkeypatch.setattr(selftest, "choose_padding", lambda *_: "right, no mask")
+    untested(monkeypatch)
     monkeypatch.setattr(capture, "_forward", forward)
     monkeypatch.setattr(torch.Tensor, "cpu", counted)
     extract(llama, dataset, tmp_path / "out", batch_size=8)
@@ -218,7 +216,7 @@ def test_what_the_splits_share_is_computed_once(llama, dataset, tmp_path, monkey
         ran.append(len(inputs))
         return real(reader, inputs, make_pick)
 
-    monkeypatch.setattr(selftest, "self_test", lambda reader, examples: 0.0)
+    untested(monkeypatch)
     monkeypatch.setattr(states_module, "_run_whole", counted)
     (dump,) = extract(llama, dataset, tmp_path / "out", position="prompt-last")
     assert sum(ran) == 20, "one run a prompt, not one a response"
@@ -245,7 +243,7 @@ def test_damage_in_the_making_is_done_again_and_damage_after_sealing_is_refused(
 
 
 def test_a_link_or_a_file_in_the_outputs_place_is_refused_before_any_work(llama, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(selftest, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
+    monkeypatch.setattr(extraction_module, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
     place = tmp_path / "out" / "tiny-llama" / "data"
     place.parent.mkdir(parents=True)
     place.symlink_to(tmp_path / "elsewhere")
@@ -290,13 +288,13 @@ def test_several_models_are_each_loaded_once_for_all_datasets(llama, tmp_path, w
     other = tiny.make_model(tmp_path / "tiny-gpt2", "gpt2")
     first, second = write_rows(make_rows(4), "one.jsonl"), write_rows(make_rows(5), "two.jsonl")
     loads: list[str] = []
-    real = selftest.load_backbone
+    real = extraction_module.load_backbone
 
-    def counted(model, *args, **kwargs):
-        loads.append(model.name)
-        return real(model, *args, **kwargs)
+    def counted(loading):
+        loads.append(loading.model.name)
+        return real(loading)
 
-    monkeypatch.setattr(selftest, "load_backbone", counted)
+    monkeypatch.setattr(extraction_module, "load_backbone", counted)
     dumps = extract((llama, other), (first, second), tmp_path / "out")
     assert loads == ["tiny-llama", "tiny-gpt2"]
     names = [dump.path.relative_to(tmp_path / "out").as_posix() for dump in dumps]

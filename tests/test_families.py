@@ -7,9 +7,8 @@ import pytest
 import torch
 
 import actlab
-from actlab.backends import selftest
 from tests import tiny
-from tests.conftest import make_rows
+from tests.conftest import make_rows, untested
 
 TOLERANCE = 1e-5
 
@@ -107,8 +106,7 @@ def test_layers_deeper_than_asked_for_never_run(llama, dataset, tmp_path, monkey
         ran.add(self.self_attn.layer_idx)
         return forward(self, *args, **kwargs)
 
-    monkeypatch.setattr(selftest, "self_test", lambda reader, examples: 0.0)
-    monkeypatch.setattr(selftest, "choose_padding", lambda *_: "right, no mask")
+    untested(monkeypatch)
     monkeypatch.setattr(modeling_llama.LlamaDecoderLayer, "forward", spy)
     (dump,) = actlab.extract_activations(model=llama, dataset=dataset, output=tmp_path, layers="0,1")
     assert ran == {0, 1}

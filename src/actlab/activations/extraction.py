@@ -17,8 +17,11 @@ from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
 from actlab.backends.hub import ModelFolder, model_files, weights_bytes
 from actlab.backends.models import (
+    Backbone,
+    Loading,
     ModelFacts,
     environment,
+    load_backbone,
     load_tokenizer,
     pick_device,
     read_facts,
@@ -36,6 +39,8 @@ from actlab.ground.units import Part
 log = logging.getLogger("actlab")
 
 NOT_FINITE = "NaN or inf in its states"
+_UNITS_TESTED = 16
+"""Units, evenly spaced, whose examples the self-test chooses from."""
 
 
 class UnitDone(NamedTuple):
@@ -58,7 +63,7 @@ class Extraction:
         self.layers = parse_layers(config.layers, self.facts.n_layers)
         tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
         self.tokens = Tokens(tokenizer, config, token_limit(self.facts, tokenizer, config.max_length))
-        self._reader: Reader | None = None
+        self._readers: dict[Path, Reader] = {}
 
     @cached_property
     def input_files(self) -> list[dict[str, Any]]:
@@ -145,25 +150,45 @@ class Extraction:
                 dropped.append(made)
         return examples, dropped
 
-    def reader(self, examples: Sequence[Example]) -> Reader:
-        """Return the model, loaded and tested on the first examples that are to be read."""
-        if self._reader is None:
+    @cached_property
+    def loading(self) -> Loading:
+        """How the model is loaded."""
+        return Loading(
+            model=self.model,
+            facts=self.facts,
+            deepest=max(self.layers),
+            dtype=self.config.model_dtype,
+            device=self.device,
+            load_in_4bit=self.config.load_in_4bit,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The model, loaded once for all datasets."""
+        return load_backbone(self.loading)
+
+    def reader(self, source: Source) -> Reader:
+        """Return the model, loaded, and tested on examples from all over the dataset.
+
+        The examples are the same whichever units are done here, so that every part and every resumed run makes
+        the same batches.
+        """
+        if source.path not in self._readers:
+            sampled = source.units[:: -(-len(source.units) // _UNITS_TESTED)]
+            examples = [one for unit in sampled for one in self.read_examples(source, unit)[0]]
             reader = load_reader(
-                self.model,
-                self.facts,
+                self.loading,
                 self.layers,
                 examples,
                 batch_size=self.config.batch_size,
                 batch_tokens=self.config.batch_tokens,
-                dtype=self.config.model_dtype,
-                device=self.device,
-                load_in_4bit=self.config.load_in_4bit,
-                trust_remote_code=self.config.trust_remote_code,
+                backbone=self.backbone,
             )
             of_model = str(reader.backbone.dtype).removeprefix("torch.")
             saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype
-            self._reader = dataclasses.replace(reader, dtype=saved)
-        return self._reader
+            self._readers[source.path] = dataclasses.replace(reader, dtype=saved)
+        return self._readers[source.path]
 
     def _compute(self, source: Source, unit: UnitLines, more: Callable[[int], None]) -> UnitStates:
         """Return the states of one unit's examples."""
@@ -173,7 +198,7 @@ class Extraction:
         if not examples:
             empty = torch.empty(0, len(self.layers), self.facts.hidden_dim, dtype=self.saved_dtype)
             return UnitStates([], empty, dropped)
-        states_nld = read_states(self.reader(examples), examples, lambda batch: more(len(batch)))
+        states_nld = read_states(self.reader(source), examples, lambda batch: more(len(batch)))
         finite_n = states_nld.isfinite().flatten(1).all(1)
         lost = [
             Dropped(example.row.line, example.split, NOT_FINITE)

@@ -1,6 +1,6 @@
 """Cut examples into batches: sorted by length, under a budget of tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 
 def plan_batches(
@@ -8,7 +8,7 @@ def plan_batches(
     *,
     batch_size: int,
     batch_tokens: int,
-    group: Callable[[int], int] = lambda n_tokens: 0,
+    group: Callable[[int], Hashable] = lambda n_tokens: 0,
 ) -> list[list[int]]:
     """Return batches of indices, longest examples first, each within both budgets.
 

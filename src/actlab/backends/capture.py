@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from actlab.backends.models import Backbone
+from actlab.backends.models import Backbone, lacks_weights
 from actlab.ground.errors import ModelError
 
 
@@ -30,7 +30,7 @@ def hooked(blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None])
             hidden = output[0] if isinstance(output, tuple) else output
             if not isinstance(hidden, Tensor) or hidden.ndim != 3:
                 raise ModelError(
-                    f"block {layer} returns no [batch, token, width] tensor but {type(output).__name__}",
+                    f"block {layer} returns no [batch, token, width] tensor but {_described(hidden)}",
                     hint="actlab cannot read this architecture yet",
                 )
             take(layer, hidden)
@@ -43,6 +43,10 @@ def hooked(blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None])
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _described(output: object) -> str:
+    return f"one of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
 
 
 @torch.inference_mode()
@@ -62,6 +66,7 @@ def residual_rows(
     deepest = max(layers)
 
     def take(layer: int, hidden_btd: Tensor) -> None:
+        hidden_btd = hidden_btd[:, : ids_bt.shape[1]]  # some pad to whole blocks of attention, on the right
         if hidden_btd.shape != (*ids_bt.shape, backbone.hidden_dim):
             raise ModelError(
                 f"block {layer} gives {tuple(hidden_btd.shape)} for input {tuple(ids_bt.shape)} "
@@ -87,16 +92,43 @@ def own_hidden_states(
     """Run one text through all blocks that are loaded; return the hooks' outputs and `hidden_states`.
 
     The second list is empty where the model has no `hidden_states`.
+
+    Raises:
+        ModelError: A block needs weights that the checkpoint lacks.
     """
     hooks: dict[int, Tensor] = {}
-    with hooked(dict(enumerate(backbone.blocks)), lambda layer, hidden: hooks.update({layer: hidden[0].clone()})):
+    blocks = dict(enumerate(backbone.blocks))
+    with (
+        hooked(blocks, lambda layer, hidden: hooks.update({layer: hidden[0].clone()})),
+        _weights_checked(backbone, lambda: len(hooks) == len(blocks)),
+    ):
         output = _forward(backbone, ids_t[None], mask_bt, output_hidden_states=True)
     states = getattr(output, "hidden_states", None) or ()
-    return [hooks[layer] for layer in sorted(hooks)], [state[0] for state in states]
+    n_tokens = len(ids_t)
+    return [hooks[layer][:n_tokens] for layer in sorted(hooks)], [state[0, :n_tokens] for state in states]
+
+
+@contextmanager
+def _weights_checked(backbone: Backbone, is_over: Callable[[], bool]) -> Iterator[None]:
+    """Refuse to run a module whose weights the checkpoint lacks, before the blocks are over."""
+
+    def refuse(key: str) -> Callable[[nn.Module, object], None]:
+        def hook(_module: nn.Module, _inputs: object) -> None:
+            if not is_over():
+                raise lacks_weights([key])
+
+        return hook
+
+    handles = [module.register_forward_pre_hook(refuse(key)) for key, module in backbone.without_weights]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _forward(backbone: Backbone, ids_bt: Tensor, mask_bt: Tensor | None, **asked: bool) -> object:
-    """Call the backbone with ids, and a mask where one is needed, and nothing else."""
+    """Call the backbone, as it was loaded, with ids, and a mask where one is needed, and nothing else."""
     largest = int(ids_bt.max())
     if largest >= backbone.vocab_size:
         raise ModelError(
@@ -105,7 +137,10 @@ def _forward(backbone: Backbone, ids_bt: Tensor, mask_bt: Tensor | None, **asked
         )
     place = backbone.device
     mask = {} if mask_bt is None else {"attention_mask": mask_bt.to(place)}
-    return backbone.module(input_ids=ids_bt.to(place), use_cache=False, **mask, **asked)
+    try:
+        return backbone.module(input_ids=ids_bt.to(place), use_cache=False, **mask, **asked)
+    finally:
+        backbone.state.restore()
 
 
 def last_of(index_b: Int[Tensor, " b"]) -> Callable[[Tensor], Tensor]:

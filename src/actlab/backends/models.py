@@ -1,5 +1,6 @@
 """Transformers as residual streams: read a config, load a backbone, find its blocks."""
 
+import bisect
 import logging
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from torch import nn
 
 from actlab.backends.hub import ModelFolder
 from actlab.backends.quiet import quiet_transformers
+from actlab.backends.state import LoadedState
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 
 log = logging.getLogger("actlab")
@@ -28,13 +30,23 @@ class ModelFacts:
     hidden_dim: int
     max_positions: int | None
     """The longest input it was made for, where it has a limit."""
-    original_max_positions: int | None
-    """With longrope: inputs on both sides of this length must not share a batch."""
+    limits: tuple[int, ...]
+    """Lengths at which it may compute differently, ascending: the config's windows, chunks, blocks, top-k, …"""
     config: Any
 
-    def rope_side(self, n_tokens: int) -> int:
-        """Return a number that inputs must share to be run in one batch."""
-        return int(self.original_max_positions is not None and n_tokens > self.original_max_positions)
+    def side(self, n_tokens: int) -> int:
+        """Return how many of the limits a text is longer than; texts that differ in it must not share a batch."""
+        return bisect.bisect_left(self.limits, n_tokens)
+
+    def causal_length(self, n_tokens: int, stop: int) -> int:
+        """Return how many tokens a causal model has to run for the states before `stop`, of a text of `n_tokens`."""
+        return stop if self.side(stop) == self.side(n_tokens) else n_tokens
+
+
+_LIMIT = re.compile(
+    r"(top_?k|window(_size)?|chunk_(size|len|length)|block_size|local_attention|original_max_position_embeddings)$"
+)
+"""Names of settings that say from which length on a model computes differently."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,11 @@ class Backbone:
     vocab_size: int
     dtype: torch.dtype
     device: torch.device
+    state: LoadedState
+    """The module as it was loaded: each forward pass starts from it."""
+    is_quantised: bool = False
+    without_weights: tuple[tuple[str, nn.Module], ...] = ()
+    """Modules outside the blocks whose weights the checkpoint lacks, by the weight: they must not run."""
 
 
 def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelFacts:
@@ -76,14 +93,32 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
         )
     limit = getattr(text, "max_position_embeddings", None)
     rope = getattr(text, "rope_parameters", None) or {}
-    original = rope.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
     if limit and text.model_type in _POSITIONS_AFTER_PADDING:
         limit -= (text.pad_token_id or 0) + 1
     if rope.get("rope_type") == "dynamic":  # its factors depend on the longest input seen so far
-        limit, original = (original or limit), None
-    if rope.get("rope_type") != "longrope":
-        original = None
-    return ModelFacts(n_layers, hidden_dim, limit if limit and limit > 0 else None, original, config)
+        original = rope.get("original_max_position_embeddings")
+        limit = original or getattr(text, "original_max_position_embeddings", None) or limit
+    return ModelFacts(n_layers, hidden_dim, limit if limit and limit > 0 else None, _limits(text), config)
+
+
+def _limits(config: Any) -> tuple[int, ...]:
+    """Return the lengths at which a model may change how it computes, as far as its config names them."""
+    found: set[int] = set()
+
+    def look(settings: dict[str, Any]) -> None:
+        for key, value in settings.items():
+            if isinstance(value, dict):
+                look(value)
+            elif _LIMIT.search(str(key)):
+                several = value if isinstance(value, list | tuple) else [value]
+                found.update(one for one in several if type(one) is int and one > 1)
+
+    settings = config.to_dict()
+    look(settings)
+    blocks = (settings.get("block_size"), settings.get("num_random_blocks"))
+    if all(type(one) is int for one in blocks):  # BigBird: shorter texts get full attention
+        found.add((5 + 2 * blocks[1]) * blocks[0])
+    return tuple(sorted(found))
 
 
 def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> Any:
@@ -125,45 +160,51 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_backbone(
-    model: ModelFolder,
-    facts: ModelFacts,
-    *,
-    deepest: int,
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
-    device: torch.device,
-    load_in_4bit: bool = False,
-    trust_remote_code: bool = False,
-) -> Backbone:
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """Which model to load, and how."""
+
+    model: ModelFolder
+    facts: ModelFacts
+    deepest: int
+    """The deepest block that is read."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """The dtype to compute in; "auto" is the checkpoint's own."""
+    device: torch.device
+    load_in_4bit: bool = False
+    trust_remote_code: bool = False
+
+
+def load_backbone(loading: Loading) -> Backbone:
     """Load a model without its head and cut off the blocks that are deeper than any asked for.
 
     One block more than the deepest is kept, so that the model's own `hidden_states` can be compared with
-    the deepest block's output (its last entry comes after the final norm). `dtype` "auto" is the
-    checkpoint's own.
+    the deepest block's output (its last entry comes after the final norm).
 
     Raises:
         ModelError: The weights are missing, incomplete or do not fit; or the blocks cannot be told apart.
     """
     from transformers import AutoModel
 
+    model, facts, device, dtype = loading.model, loading.facts, loading.device, loading.dtype
     extra: dict[str, Any] = {}
-    if load_in_4bit:
+    if loading.load_in_4bit:
         extra = {"quantization_config": _four_bit(device, dtype), "device_map": {"": device}}
     with quiet_transformers(), foreign_errors(f"cannot load {model.name}", hint=_WHOLE):
-        whole, loading = AutoModel.from_pretrained(
+        whole, report = AutoModel.from_pretrained(
             model.path,
             config=facts.config,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            trust_remote_code=trust_remote_code,
+            trust_remote_code=loading.trust_remote_code,
             output_loading_info=True,
             **extra,
         )
-    _refuse_incomplete(model, loading)
     decoder = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
     blocks = _find_blocks(model, decoder, facts)
-    del blocks[deepest + 2 :]
+    without_weights = _refuse_incomplete(model, report, whole, [*blocks, decoder.get_input_embeddings()])
+    del blocks[loading.deepest + 2 :]
     decoder.eval()
-    if not load_in_4bit:
+    if not loading.load_in_4bit:
         decoder.to(device)
     embedding = decoder.get_input_embeddings()
     return Backbone(
@@ -174,6 +215,9 @@ def load_backbone(
         vocab_size=embedding.num_embeddings,
         dtype=next(p.dtype for p in decoder.parameters() if p.is_floating_point()),
         device=device,
+        state=LoadedState(decoder),
+        is_quantised=getattr(whole, "hf_quantizer", None) is not None,
+        without_weights=without_weights,
     )
 
 
@@ -194,18 +238,33 @@ def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> n
     return found[0]
 
 
-def _refuse_incomplete(model: ModelFolder, loading: dict[str, Any]) -> None:
-    """Refuse weights that were drawn at random because the checkpoint lacks them."""
+def _refuse_incomplete(
+    model: ModelFolder, loading: dict[str, Any], whole: nn.Module, needed: list[nn.Module]
+) -> tuple[tuple[str, nn.Module], ...]:
+    """Refuse weights that were drawn at random because the checkpoint lacks them.
+
+    Returns:
+        The modules that lack weights and may not be needed, as a final norm, by the weight: they must not run.
+    """
     missing = sorted(key for key in loading["missing_keys"] if not _HEADS.search(key))
     wrong = sorted(str(key) for key in loading["mismatched_keys"])
-    if missing or wrong:
-        raise ModelError(
-            f"the checkpoint of {model.name} lacks {len(missing + wrong)} weights, {(missing + wrong)[0]} first",
-            hint="does config.json belong to these weights? A model with random weights would be worthless",
-        )
+    inside = {id(module) for one in needed for module in one.modules()}
+    owners = {key: whole.get_submodule(key.rpartition(".")[0]) for key in missing}
+    lacking = [key for key in missing if id(owners[key]) in inside] + wrong
+    if lacking:
+        raise lacks_weights(lacking)
     unknown = sorted(key for key in loading["unexpected_keys"] if not _HEADS.search(key))
     if unknown:
         log.warning("%s holds %d weights that no block uses, as %s", model.name, len(unknown), unknown[0])
+    return tuple(owners.items())
+
+
+def lacks_weights(keys: list[str]) -> ModelError:
+    """Return the error for weights that a forward pass needs and the checkpoint lacks."""
+    return ModelError(
+        f"the checkpoint lacks {len(keys)} weights, {keys[0]} first",
+        hint="does config.json belong to these weights? A model with random weights would be worthless",
+    )
 
 
 def _four_bit(device: torch.device, dtype: str) -> Any:

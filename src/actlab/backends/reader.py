@@ -54,9 +54,11 @@ class Reader:
     backbone: Backbone
     facts: ModelFacts
     layers: tuple[int, ...]
-    padding: Padding
     batch_size: int
     batch_tokens: int
+    padding: Padding = "none"
+    proven: tuple[tuple[int, int], ...] = ()
+    """From and to which lengths texts may share a batch, as was proved; all others meet their own length alone."""
     dtype: torch.dtype | None = None
     """The dtype to save; None keeps what was computed."""
 
@@ -64,6 +66,13 @@ class Reader:
     def is_causal(self) -> bool:
         """Whether a state cannot depend on what comes after it, as far as padding could show."""
         return self.padding == "right, no mask"
+
+    def group(self, n_tokens: int) -> tuple[int, int]:
+        """Return what texts have to share to be run in one batch."""
+        for place, (shortest, longest) in enumerate(self.proven):
+            if shortest <= n_tokens <= longest:
+                return place, 0
+        return len(self.proven), n_tokens
 
 
 def read_states(
@@ -114,7 +123,7 @@ def _plan(reader: Reader, inputs: Sequence[TokenSpan]) -> list[list[int]]:
         [len(one.ids) for one in inputs],
         batch_size=reader.batch_size,
         batch_tokens=reader.batch_tokens,
-        group=reader.facts.rope_side if reader.padding != "none" else lambda n_tokens: n_tokens,
+        group=reader.group,
     )
 
 
@@ -140,8 +149,10 @@ def _as_saved(reader: Reader, rows_lbd: Float[Tensor, "l b d"]) -> Float[Tensor,
 
 def _needed(reader: Reader, span: Span) -> TokenSpan:
     """Return what has to be run of a text, and what is taken of it."""
-    cut_after = reader.is_causal and reader.facts.original_max_positions is None
-    return TokenSpan(span.ids[: span.stop] if cut_after else span.ids, span.start, span.stop)
+    n_tokens = len(span.ids)
+    if reader.is_causal:
+        n_tokens = reader.facts.causal_length(n_tokens, span.stop)
+    return TokenSpan(span.ids[:n_tokens], span.start, span.stop)
 
 
 def _means(start_b: Tensor, stop_b: Tensor, place_t: Tensor) -> Callable[[Tensor], Tensor]:

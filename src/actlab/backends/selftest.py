@@ -1,156 +1,117 @@
-"""Before a run: does padding change a result, and do the hooks read the model's own hidden states?"""
+"""Before a run: how may its texts share a batch, and do the hooks read the model's own hidden states?"""
 
 # t token, d model width, l layer
 
-import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from actlab.backends.capture import last_of, own_hidden_states, residual_rows
-from actlab.backends.hub import ModelFolder
-from actlab.backends.models import Backbone, ModelFacts, load_backbone
-from actlab.backends.reader import Padding, Reader, Span, read_states
-from actlab.ground.errors import ModelError
+from actlab.backends.capture import own_hidden_states
+from actlab.backends.memory import is_out_of_memory
+from actlab.backends.models import Backbone, Loading, load_backbone
+from actlab.backends.proof import TOLERANCE, float32_cut, prove_padding, relative_error
+from actlab.backends.reader import Reader, Span, TokenSpan, read_states
+from actlab.ground.errors import ModelError, foreign_errors
 
 log = logging.getLogger("actlab")
 
-TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-"""Largest relative error of a row between two ways to compute it, by the model's dtype.
-
-Other batch shapes take other kernels: some 5e-7 in float32 and 1e-2 in bfloat16. A wrong mask, position or
-layer moves a row by 0.1 and more.
-"""
-
 
 def load_reader(
-    model: ModelFolder,
-    facts: ModelFacts,
+    loading: Loading,
     layers: tuple[int, ...],
-    examples: Sequence[Span],
+    texts: Sequence[Span],
     *,
     batch_size: int,
     batch_tokens: int,
-    dtype: Literal["auto", "float32", "float16", "bfloat16"],
-    device: torch.device,
-    load_in_4bit: bool = False,
-    trust_remote_code: bool = False,
+    backbone: Backbone | None = None,
 ) -> Reader:
-    """Load a model, find out how it may be padded, and test it on a few of the run's own texts.
+    """Load a model, if it is not there already, and test on a few of the run's texts how it is to be fed.
+
+    At most `proof.BUDGET` times the tokens of the longest text are run for that. In half precision the padding is
+    decided in float32, on the model's first blocks; quantised models are measured against their own noise.
 
     Raises:
-        ModelError: It cannot be loaded, or the test fails.
+        ModelError: It cannot be loaded or run, or the test fails.
     """
-    backbone = load_backbone(
-        model,
-        facts,
-        deepest=max(layers),
-        dtype=dtype,
-        device=device,
-        load_in_4bit=load_in_4bit,
-        trust_remote_code=trust_remote_code,
+    backbone = backbone or load_backbone(loading)
+    shortest, longest = (of(texts, key=lambda text: len(text.ids)) for of in (min, max))
+    place = f"in 4 bits on {backbone.device.type}" if loading.load_in_4bit else f"on {backbone.device.type}"
+    hint = "actlab gives a model tokens alone: does it want something else? Or try another --device"
+    with foreign_errors(f"{loading.model.name} does not run {place}", hint=hint):
+        truth = compare_hidden_states(backbone, shortest.ids)
+    n_tokens = len(shortest.ids) + 2 * len(longest.ids)  # there and in `self_test`
+    proof = prove_padding(
+        _exact(backbone), loading.facts, texts, fresh=lambda: _exact(load_backbone(loading)), kept_back=n_tokens
     )
-    try:
-        padding = choose_padding(backbone, facts, examples[0].ids)
-        reader = Reader(backbone, facts, layers, padding, batch_size, batch_tokens)
-        error = self_test(reader, examples)
-    except RuntimeError as failure:
-        if not load_in_4bit:
-            raise
-        raise ModelError(
-            f"{model.name} does not run in 4 bits on {device.type}: {failure}",
-            hint="use --device cuda, or leave --load-in-4bit away",
-        ) from failure
+    reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
+    error = max(proof.error, self_test(reader, shortest, longest, truth))
+    n_tokens += proof.n_tokens
     log.info(
-        "%s on %s in %s: padding %s; self-test: rows alone and batched agree to %.0e",
-        *(model.name, device.type, backbone.dtype, padding, error),
+        "%s on %s in %s: padding %s; self-test on texts of %s tokens: alone and in a batch agree to %.0e "
+        "(%d tokens run, %.1f times the longest)",
+        *(loading.model.name, backbone.device.type, backbone.dtype, proof.padding),
+        *(", ".join(map(str, proof.lengths)), error, n_tokens, n_tokens / len(longest.ids)),
     )
     return reader
 
 
-def choose_padding(backbone: Backbone, facts: ModelFacts, ids: Sequence[int]) -> Padding:
-    """Find out how this model may be padded on the right, by padding.
-
-    Causal models need no mask, which keeps their fast kernel; models that look ahead need one; where even
-    that changes the result, only rows of one length share a batch.
-    """
-    text = torch.tensor(ids[:8])
-    filler = torch.arange(24) % backbone.vocab_size
-    padded = torch.cat([text, filler])[None]
-    mask = torch.cat([torch.ones(len(text)), torch.zeros(24)]).long()[None]
-    if facts.max_positions is not None:
-        padded, mask = padded[:, : facts.max_positions], mask[:, : facts.max_positions]
-    pick = last_of(torch.tensor([len(text) - 1]))
-    layers = range(min(len(backbone.blocks), backbone.n_layers))
-    alone = residual_rows(backbone, text[None], None, layers, pick)
-    masks: dict[Padding, Tensor | None] = {"right, no mask": None, "right, masked": mask}
-    for padding, used in masks.items():
-        error = relative_error(residual_rows(backbone, padded, used, layers, pick), alone)
-        log.debug("padding %s: relative error %.1e", padding, error)
-        if error < TOLERANCE[backbone.dtype]:
-            return padding
-    return "none"
+def _exact(backbone: Backbone) -> Backbone:
+    """Return what the padding is decided on: a float32 cut of a model in half precision."""
+    if backbone.dtype.itemsize >= 4 or backbone.is_quantised:
+        return backbone
+    try:
+        return float32_cut(backbone)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{backbone.device.type} has no memory for the self-test, a float32 copy of the model's first blocks",
+            hint="use --device cpu, a smaller model, or --load-in-4bit",
+        ) from error
 
 
-def self_test(reader: Reader, examples: Sequence[Span]) -> float:
-    """Compare, on a few of the run's own examples, batched against alone and hooks against the model.
+def self_test(reader: Reader, shortest: Span, longest: Span, truth: Sequence[Float[Tensor, "t d"]]) -> float:
+    """Compare the shortest text beside the longest, as a reader runs them, with each block's own output, alone.
 
     Returns:
-        The largest relative error of a row, batched against alone.
+        The largest relative error over the layers, in the model's own dtype.
 
     Raises:
         ModelError: They disagree, so that the dump would be wrong.
     """
-    by_length = sorted(examples, key=lambda example: len(example.ids))
-    chosen = [by_length[(len(by_length) - 1) * k // 4] for k in range(3)]  # up to the median length
-    chosen = list({id(example): example for example in chosen}.values())
-    tolerance = TOLERANCE[reader.backbone.dtype]
-    reader = dataclasses.replace(reader, dtype=None)
-    batched = read_states(reader, chosen)
-    alone = torch.cat([read_states(reader, [example]) for example in chosen])
-    error = max(relative_error(one, other) for one, other in zip(batched, alone, strict=True))
-    if not error < tolerance:
+    last = [TokenSpan(tuple(text.ids), text.stop - 1, text.stop) for text in (shortest, longest)]
+    truth_ld = torch.stack([truth[layer][shortest.stop - 1].cpu() for layer in reader.layers])
+    error = relative_error(read_states(reader, last)[0], truth_ld)
+    if not error < TOLERANCE[reader.backbone.dtype]:
         raise ModelError(
             f"self-test: the same rows batched and alone differ by {error:.1e} (relative)",
             hint="this model cannot be batched safely; give --batch-size 1, and please report it",
         )
-    _compare_hidden_states(reader, chosen[0], tolerance)
     return error
 
 
-def _compare_hidden_states(reader: Reader, example: Span, tolerance: float) -> None:
-    """Refuse hooks that do not read the model's own hidden states.
+def compare_hidden_states(backbone: Backbone, ids: Sequence[int]) -> list[Float[Tensor, "t d"]]:
+    """Refuse hooks that do not read the model's own hidden states, and return what they read of each block.
 
     In most families `hidden_states[k + 1]` is block k's output; in some, [k]. The entry of the model's last
     block comes after the final norm and is not compared.
+
+    Raises:
+        ModelError: They do not, or the model needs weights that its checkpoint lacks.
     """
-    ids = torch.tensor(example.ids)
-    mask = torch.ones(1, len(ids), dtype=torch.long) if reader.padding != "right, no mask" else None
-    hooks, states = own_hidden_states(reader.backbone, ids, mask)
+    hooks, states = own_hidden_states(backbone, torch.tensor(ids), None)
     if not states:
         log.warning("this model gives no hidden_states: its hooks could not be compared with them")
-        return
+        return hooks
     compared = range(len(hooks) - 1)
     for shift in (1, 0):
         pairs = [(hooks[k], states[k + shift]) for k in compared if k + shift < len(states)]
-        if all(relative_error(one, other) < tolerance for one, other in pairs):
-            return
+        if all(relative_error(one, other) < TOLERANCE[backbone.dtype] for one, other in pairs):
+            return hooks
     raise ModelError(
         "self-test: the blocks' outputs are not the model's own hidden_states",
         hint="actlab cannot read this architecture yet; please report it",
     )
-
-
-def relative_error(value: Tensor, truth: Tensor) -> float:
-    """Return the largest ‖value - truth‖ / ‖truth‖ over rows (the last dimension).
-
-    A row that is not finite in both counts as no error: it is dropped later, by name.
-    """
-    value, truth = value.double().cpu(), truth.double().cpu()
-    finite = torch.isfinite(truth).all(-1) | torch.isfinite(value).all(-1)
-    error = (value - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-12)
-    error = error[finite]
-    return float(error.max()) if error.numel() else 0.0

@@ -1,7 +1,8 @@
 """Run the model again on a few rows, each alone, and compare."""
 
-import dataclasses
+import itertools
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ from actlab.activations.config import ExtractConfig
 from actlab.activations.extraction import Extraction
 from actlab.activations.source import scan
 from actlab.backends.hub import find_model
-from actlab.backends.reader import read_states
-from actlab.backends.selftest import TOLERANCE, relative_error
+from actlab.backends.proof import TOLERANCE, relative_error
+from actlab.backends.reader import Reader, read_states
 from actlab.formats.activations import (
     Activations,
 )
@@ -47,15 +48,14 @@ def recompute_rows(
     for name, folder in splits.items():
         acts = Activations(folder)
         lines = acts.examples["source_line"].tolist()
-        draw = random.Random(derive_seed(0, "verify", name))
-        chosen = {lines[row]: row for row in draw.sample(range(len(lines)), min(n_rows, len(lines)))}
+        chosen = {lines[row]: row for row in _by_length(acts.examples["n_tokens"].tolist(), n_rows, split=name)}
         for unit in source.units:
             if not any(unit.first_line < line <= unit.first_line + unit.n_lines for line in chosen):
                 continue
             examples, _ = extraction.read_examples(source, unit)
             for example in examples:
                 if example.split == name and example.row.line in chosen:
-                    reader = dataclasses.replace(extraction.reader([example]), dtype=None)
+                    reader = Reader(extraction.backbone, extraction.facts, extraction.layers, 1, 1)
                     (computed_ld,) = read_states(reader, [example])
                     for place, layer in enumerate(extraction.layers):
                         stored_d = acts[layer][chosen[example.row.line]]
@@ -65,8 +65,18 @@ def recompute_rows(
                     n_done += 1
     tolerance = torch.finfo(stored_dtype).eps
     if n_done:
-        tolerance += TOLERANCE[reader.backbone.dtype]
+        tolerance += TOLERANCE[extraction.backbone.dtype]
     return Recomputed(n_done, errors, tolerance)
+
+
+def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
+    """Return rows to recompute: the longest, the shortest, and at random one of each stretch of lengths between."""
+    draw = random.Random(derive_seed(0, "verify", split))
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], draw.random()))
+    ends = order[: min(n_rows, 1)] + (order[-1:] if n_rows > 1 and len(order) > 1 else [])
+    between, n_more = order[1:-1], min(n_rows, len(order)) - len(ends)
+    bounds = [len(between) * k // max(n_more, 1) for k in range(n_more + 1)]
+    return ends + [between[draw.randrange(low, high)] for low, high in itertools.pairwise(bounds)]
 
 
 def _original(

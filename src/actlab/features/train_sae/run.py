@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from actlab.backends.hub import find_model, model_files
-from actlab.backends.models import environment, load_tokenizer, pick_device, read_facts, token_limit
+from actlab.backends.models import Loading, environment, load_tokenizer, pick_device, read_facts, token_limit
 from actlab.backends.reader import Reader, TokenSpan
 from actlab.backends.saes import saelens
 from actlab.backends.selftest import load_reader
@@ -77,14 +77,14 @@ class _Job:
     @cached_property
     def reader(self) -> Reader:
         """The model, loaded once for all layers."""
-        reader = load_reader(
-            *(self.model, self.facts, self.layers, self.texts[:64]),
-            batch_size=32,
-            batch_tokens=4096,
-            dtype="auto",
+        loading = Loading(
+            model=self.model,
+            facts=self.facts,
+            deepest=max(self.layers),
             device=self.device,
             trust_remote_code=self.config.trust_remote_code,
         )
+        reader = load_reader(loading, self.layers, self.texts, batch_size=32, batch_tokens=4096)
         return dataclasses.replace(reader, dtype=torch.float32)
 
     def plan(self) -> Plan:

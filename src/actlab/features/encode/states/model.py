@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from actlab.backends.hub import ModelFolder, find_model, model_files
-from actlab.backends.models import ModelFacts, load_tokenizer, pick_device, read_facts, token_limit
+from actlab.backends.models import Loading, ModelFacts, load_tokenizer, pick_device, read_facts, token_limit
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
@@ -20,6 +20,8 @@ from actlab.ground.manifest import file_entry
 
 TOO_LONG = "longer than the limit"
 NO_TOKEN = "empty after tokenisation"
+_SENTENCES_TESTED = 8192
+"""Sentences, evenly spaced, that the self-test chooses from."""
 HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
 
 
@@ -95,7 +97,7 @@ class ModelStates:
 
     def _read_group(self, texts: Sequence[_Text], layers: tuple[int, ...]) -> ReadStates:
         wanted = [TokenSpan(text.ids, self._first_row(text), text.stop) for text in texts]
-        reader = self._open(layers, wanted)
+        reader = self._open(layers)
         read = ReadStates([], [])
         for text, one, hidden_lrd in zip(texts, wanted, read_tokens(reader, wanted), strict=True):
             if not bool(hidden_lrd.isfinite().all()):
@@ -152,20 +154,25 @@ class ModelStates:
         ends = tuple(made["offset_mapping"][place][1] for place in own)
         return _Text(row, tuple(made["input_ids"]), own[0], own[-1] + 1, ends)
 
-    def _open(self, layers: tuple[int, ...], texts: Sequence[TokenSpan]) -> Reader:
+    def _open(self, layers: tuple[int, ...]) -> Reader:
         if self._reader is None:
-            config = self._config
-            reader = load_reader(
-                self._model,
-                self._facts,
-                layers,
-                [TokenSpan(text.ids, text.stop - 1, text.stop) for text in texts],
-                batch_size=config.batch_size,
-                batch_tokens=config.batch_tokens,
+            config, rows = self._config, self._sentences.rows
+            texts, _ = self._tokenise(rows[:: -(-len(rows) // _SENTENCES_TESTED)])
+            loading = Loading(
+                model=self._model,
+                facts=self._facts,
+                deepest=max(layers),
                 dtype=config.model_dtype,
                 device=self.device,
                 load_in_4bit=config.load_in_4bit,
                 trust_remote_code=config.trust_remote_code,
+            )
+            reader = load_reader(
+                loading,
+                layers,
+                [TokenSpan(text.ids, text.start, text.stop) for text in texts],
+                batch_size=config.batch_size,
+                batch_tokens=config.batch_tokens,
             )
             self._reader = dataclasses.replace(reader, dtype=torch.float32)
         return self._reader
