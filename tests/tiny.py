@@ -122,6 +122,41 @@ FAMILIES: dict[str, Family] = {
         "layers",
         shift=None,
     ),
+    "deepseek-v32": Family(
+        lambda: _T.DeepseekV32Config(
+            **{**_LLAMA, "num_key_value_heads": 4},
+            moe_intermediate_size=16,
+            n_routed_experts=4,
+            n_group=1,
+            topk_group=1,
+            num_experts_per_tok=2,
+            kv_lora_rank=8,
+            q_lora_rank=16,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=8,
+            index_topk=32,
+            index_n_heads=2,
+            index_head_dim=16,
+            first_k_dense_replace=1,
+        ),
+        "layers",
+    ),
+    "bigbird": Family(
+        lambda: _T.BigBirdConfig(
+            vocab_size=VOCAB_SIZE,
+            hidden_size=WIDTH,
+            intermediate_size=48,
+            num_hidden_layers=N_LAYERS,
+            num_attention_heads=4,
+            max_position_embeddings=256,
+            block_size=4,
+            num_random_blocks=1,
+        ),
+        "encoder.layer",
+        shift=None,
+        causal_lm=False,
+    ),
     "bert": Family(
         lambda: _T.BertConfig(
             vocab_size=VOCAB_SIZE,
@@ -202,4 +237,4 @@ def oracle_states(folder: Path, family: str, ids: list[int]) -> tuple[torch.Tens
         output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
     for handle in handles:
         handle.remove()
-    return torch.stack([one[0] for one in seen]), output.hidden_states
+    return torch.stack([one[0, : len(ids)] for one in seen]), output.hidden_states  # BigBird pads to whole blocks
