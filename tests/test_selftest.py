@@ -29,9 +29,7 @@ PROFILES = {
 
 def texts_of(lengths, seed=0):
     draw = random.Random(seed)
-    return [
-        TokenSpan((0, *(draw.randrange(2, tiny.VOCAB_SIZE) for _ in range(n - 1))), n - 1, n) for n in lengths
-    ]
+    return [TokenSpan((0, *(draw.randrange(2, tiny.VOCAB_SIZE) for _ in range(n - 1))), n - 1, n) for n in lengths]
 
 
 def reader_of(folder, texts, dtype="float32"):

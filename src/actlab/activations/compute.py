@@ -1,8 +1,10 @@
 """Join prompt and response, tokenise them once, cut what is too long, and find the state to save."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from actlab.activations.config import ExtractConfig
@@ -20,6 +22,14 @@ OVER_LIMIT = "longer than the limit"
 NOT_TEXT = "the response is not text"
 _STAND_IN = "zqResponseStandInqz"
 """Rendered in the response's stead, to see what the template writes around it."""
+_CLOCK_READ = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")
+_STOPPED_CLOCK = """\
+{%- macro strftime_now(form) -%}
+{%- if form not in actlab_today -%}{{ raise_exception("it makes up a format for the date") }}{%- endif -%}
+{{ actlab_today[form] }}
+{%- endmacro %}
+"""
+"""Put before a chat template, it takes the clock's place: transformers hands no function into a template."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +77,19 @@ class Spans(NamedTuple):
     response_stop: int
 
 
+def asks_the_clock(tokenizer: Any) -> bool:
+    """Whether a tokenizer's chat template writes the date or the time."""
+    return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
+
+
 class Tokens:
     """Turns rows into examples, by one tokenizer and one set of settings."""
 
-    def __init__(self, tokenizer: Any, config: ExtractConfig, max_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, config: ExtractConfig, max_tokens: int, today: str | None = None) -> None:
         self.max_tokens = max_tokens
         """Most tokens of an example: the smallest of --max-length and the model's and tokenizer's limits."""
+        self.today = today
+        """The day, as "2026-07-31", that a chat template takes for today."""
         self._tokenizer = tokenizer
         self._config = config
         if config.chat_template and not getattr(tokenizer, "chat_template", None):
@@ -83,7 +100,7 @@ class Tokens:
         if config.chat_template:
             tried = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
             with foreign_errors("the chat template cannot render a question and an answer", hint="leave the flag away"):
-                tokenizer.apply_chat_template(tried, tokenize=False)
+                self._render(tried)
 
     def examples(self, rows: Iterable[Row]) -> Iterator[Example | Dropped]:
         """Yield an example, or why there is none, for each split of each row, in order."""
@@ -116,6 +133,16 @@ class Tokens:
         """Return one token's text."""
         return str(self._tokenizer.decode([token_id]))
 
+    def _render(self, messages: Sequence[dict[str, Any]]) -> str:
+        """Return a conversation as the chat template writes it, with a clock that stands still."""
+        kept: dict[str, Any] = {}
+        if self.today is not None:
+            template = self._tokenizer.get_chat_template()
+            day = datetime.fromisoformat(self.today)
+            kept["chat_template"] = _STOPPED_CLOCK + template
+            kept["actlab_today"] = {form: day.strftime(form) for _, form in _CLOCK_READ.findall(template)}
+        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **kept))
+
     def _join(self, row: Row, split: str) -> Joined | None:
         response = row.responses[split]
         if not self._config.chat_template:
@@ -128,9 +155,7 @@ class Tokens:
         stand_in = (*messages[:-1], {**messages[-1], "content": _STAND_IN})
         try:
             with foreign_errors("the chat template refuses", hint=""):
-                text, around = (
-                    self._tokenizer.apply_chat_template(list(one), tokenize=False) for one in (messages, stand_in)
-                )
+                text, around = (self._render(one) for one in (messages, stand_in))
         except ModelError as error:
             log.debug("line %d: %s", row.line, error)
             return None

@@ -2,11 +2,12 @@
 
 import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, execution
+from actlab.ground.options import RunOptions, added, execution
 from actlab.ground.storage import safe_name
 from actlab.ground.units import Part
 
@@ -37,6 +38,8 @@ class ExtractConfig(RunOptions):
     """What to cut from an example that is too long: the prompt's start, its own start or end, or nothing."""
     chat_template: bool = False
     """Join prompt and response by the tokenizer's chat template in place of a newline."""
+    template_date: str | None = added(None)
+    """The day, as "2026-07-31", that a chat template takes for today; by default that on which the dump is begun."""
     shard_size: int = 512
     """Source lines in a shard."""
     dtype: Literal["float16", "float32", "bfloat16", "model"] = "float16"
@@ -84,6 +87,10 @@ class ExtractConfig(RunOptions):
                 raise ConfigError(f"--{name.replace('_', '-')} {value} is too large", hint=f"use at most {_MOST}")
         if self.revision is not None and len(self.model) > 1:
             raise ConfigError("--revision is one model's, and several are given", hint="run them one by one")
+        if self.template_date is not None and not self.chat_template:
+            raise ConfigError("--template-date is for --chat-template", hint="give both, or neither")
+        if self.template_date is not None and not _is_date(self.template_date):
+            raise ConfigError(f"--template-date {self.template_date!r} is not a day", hint="write it as 2026-07-31")
         if not self.model or not self.dataset:
             raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
         Part.parse("1/1" if self.part is None else self.part)
@@ -92,3 +99,10 @@ class ExtractConfig(RunOptions):
     def split_names(self) -> tuple[str, ...]:
         """The splits, in the order given."""
         return tuple(name.strip() for name in self.splits.split(","))
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False

@@ -5,13 +5,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from actlab.activations.compute import OVER_LIMIT, Example, Tokens
+from actlab.activations.compute import OVER_LIMIT, Example, Tokens, asks_the_clock
 from actlab.activations.config import ExtractConfig
 from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
@@ -30,10 +31,10 @@ from actlab.backends.models import (
 from actlab.backends.reader import Reader, read_states
 from actlab.backends.selftest import load_reader
 from actlab.formats.activations import DTYPES, KIND
-from actlab.ground.errors import DataError, ModelError
+from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.layers import parse_layers
 from actlab.ground.options import identity_of
-from actlab.ground.storage import NewFile, Plan
+from actlab.ground.storage import NewFile, Plan, partial_of, plan_of_manifest, read_plan
 from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
@@ -61,8 +62,12 @@ class Extraction:
         self.device = pick_device(config.device)
         self.facts: ModelFacts = read_facts(model, trust_remote_code=config.trust_remote_code)
         self.layers = parse_layers(config.layers, self.facts.n_layers)
-        tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
-        self.tokens = Tokens(tokenizer, config, token_limit(self.facts, tokenizer, config.max_length))
+        self._tokenizer = load_tokenizer(model, trust_remote_code=config.trust_remote_code)
+        self._max_tokens = token_limit(self.facts, self._tokenizer, config.max_length)
+        self.writes_date: bool = config.chat_template and asks_the_clock(self._tokenizer)
+        if config.template_date is not None and not self.writes_date:
+            raise ConfigError(f"the chat template of {model.name} writes no date", hint="omit --template-date")
+        self._tokens: dict[Path, Tokens] = {}
         self._readers: dict[Path, Reader] = {}
 
     @cached_property
@@ -98,18 +103,42 @@ class Extraction:
         """Return the folder of this model's dump of a dataset."""
         return Path(os.path.expanduser(self.config.output)) / self.model.folder_name / source.name
 
+    def tokens(self, source: Source) -> Tokens:
+        """Return what makes examples of a dataset's rows."""
+        if source.path not in self._tokens:
+            today = self._today(source) if self.writes_date else None
+            self._tokens[source.path] = Tokens(self._tokenizer, self.config, self._max_tokens, today)
+        return self._tokens[source.path]
+
+    def _today(self, source: Source) -> str:
+        """Return the day that the chat template writes: the one given, or on which the dump was begun, or today."""
+        if self.config.template_date is not None:
+            return self.config.template_date
+        output = self.output(source)
+        for there in (read_plan(partial_of(output)), plan_of_manifest(output)):
+            day = there.identity.get("template_date") if there is not None else None
+            if there is not None and day and there.fingerprint == self._plan(source, day).fingerprint:
+                return str(day)
+        return date.today().isoformat()
+
     def plan(self, source: Source) -> Plan:
         """Return all that decides the dump's bytes: the settings, and what they came to for this model and file."""
+        return self._plan(source, self.tokens(source).today)
+
+    def _plan(self, source: Source, today: str | None) -> Plan:
         identity = identity_of(self.config) | {
             "splits": list(source.splits),
             "layers": list(self.layers),
-            "max_length": self.tokens.max_tokens,
+            "max_length": self._max_tokens,
             "model_name": self.model.name,
             "revision": self.model.revision,
             "dataset_name": source.name,
             "num_layers": self.facts.n_layers,
             "hidden_dim": self.facts.hidden_dim,
         }
+        identity.pop("template_date", None)
+        if today is not None:
+            identity["template_date"] = today  # in the same place whether or not it was given
         units = [unit._asdict() for unit in source.units]
         return Plan(KIND, identity, [source.as_input(), *self.input_files], units)
 
@@ -117,7 +146,7 @@ class Extraction:
         """Return what one unit writes; `more` is told how many further examples are done."""
         start = time.monotonic()
         result = self._compute(source, unit, more)
-        machine = environment(self.device)
+        machine = environment(self.device, self.backbone.module if result.examples else None)
         event = {
             "unit": unit.unit,
             "part": str(self.part),
@@ -129,7 +158,7 @@ class Extraction:
         }
         return UnitDone(
             unit_files(unit, result, splits=source.splits, layers=self.layers, shard_size=self.config.shard_size),
-            unit_record(result, self.tokens.token_text, machine),
+            unit_record(result, self.tokens(source).token_text, machine),
             event,
         )
 
@@ -143,7 +172,7 @@ class Extraction:
             else:
                 dropped.append(one)
         examples: list[Example] = []
-        for made in self.tokens.examples(rows):
+        for made in self.tokens(source).examples(rows):
             if isinstance(made, Example):
                 examples.append(made)
             else:
@@ -215,7 +244,7 @@ class Extraction:
         for one in dropped:
             if one.reason == OVER_LIMIT:
                 raise DataError(
-                    f"{source.path}, line {one.line}, {one.split}: more than {self.tokens.max_tokens} tokens",
+                    f"{source.path}, line {one.line}, {one.split}: more than {self._max_tokens} tokens",
                     hint="raise --max-length (the model's own limit stays), or choose another --truncate",
                 )
             if self.config.on_bad == "error":

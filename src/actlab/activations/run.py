@@ -152,7 +152,7 @@ def preview_texts(config: ExtractConfig) -> Iterator[str]:
         cut = f", {example.n_truncated} cut" if example.n_truncated else ""
         yield (
             f"--- {source.name} line {example.row.line}, {example.split}: {len(example.ids)} tokens{cut}\n"
-            + extraction.tokens.mark(example)
+            + extraction.tokens(source).mark(example)
         )
 
 

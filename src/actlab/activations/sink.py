@@ -2,7 +2,6 @@
 
 # n example, l layer, d model width
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -23,6 +22,7 @@ from actlab.formats.activations import (
     shard_bytes,
     shard_name,
 )
+from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
@@ -98,12 +98,12 @@ def finish(staging: Staging) -> Finish:
     identity = staging.plan.identity
     splits: list[str] = identity["splits"]
     counts = {split: Counter(rows=0, truncated=0) for split in splits}
-    environments: dict[str, dict[str, str]] = {}
+    environments: list[dict[str, str]] = []
     dtypes: set[str] = set()
     dropped: Counter[tuple[str | None, str]] = Counter()
     for record in staging.records():
-        environments[json.dumps(record["environment"], sort_keys=True)] = record["environment"]
-        if record["examples"]:
+        if record["examples"]:  # without one, no model ran
+            environments.append(record["environment"])
             dtypes.add(record["dtype"])
         for one in record["dropped_records"]:
             dropped[one["split"], one["reason"]] += 1
@@ -115,7 +115,6 @@ def finish(staging: Staging) -> Finish:
         for split in splits
     ]
     files += write_dropped(staging)
-    made_on = [environments[key] for key in sorted(environments)]
     metadata = {
         f"{split}/{METADATA}": _metadata(
             staging,
@@ -126,7 +125,7 @@ def finish(staging: Staging) -> Finish:
         )
         for split in splits
     }
-    return Finish(files, metadata, {"made_on": made_on})
+    return Finish(files, metadata, {"made_on": made_on(environments)})
 
 
 _TRUNCATED = EXAMPLES_SCHEMA.get_field_index("n_truncated")

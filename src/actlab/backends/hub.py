@@ -11,6 +11,7 @@ from actlab.ground.errors import ActlabError, ConfigError, ModelError, scrubbed
 from actlab.ground.manifest import sha256_of
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken"]
+_ADAPTER = "adapter_config.json"
 _NOT = ["*/*", "consolidated*"]
 _READ_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".txt", ".jinja", ".py", ".tiktoken"}
 _NOT_READ = {"trainer_state.json", "requirements.txt", "LICENSE.txt", "license.txt"}
@@ -44,13 +45,32 @@ def find_model(name: str, revision: str | None = None, *, weights: bool = True, 
         return ModelFolder(name, tiny.tiny_folder())
     path = Path(os.path.expanduser(name))
     if path.is_dir():
+        refuse_adapter(name, path)
         if not (path / "config.json").is_file():
             raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
         return ModelFolder(path.resolve().name, path)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"there is no folder {name}", hint="check the path")
     snapshot = fetch(name, revision, weights=weights, code=code)
+    refuse_adapter(name, snapshot)
     return ModelFolder(name, snapshot, revision=snapshot.name)
+
+
+def refuse_adapter(name: str, folder: Path) -> None:
+    """Refuse a folder with an adapter: transformers applies it where peft is installed, and ignores it elsewhere.
+
+    Raises:
+        ModelError: There is one.
+    """
+    if not (folder / _ADAPTER).is_file():
+        return
+    hint = "merge it into its base model and save that: model.merge_and_unload().save_pretrained(DIR)"
+    if (folder / "config.json").is_file():
+        raise ModelError(
+            f"{name} holds an adapter beside the model ({_ADAPTER}), which is applied only where peft is installed",
+            hint=f"{hint}; for the model without it, move {_ADAPTER} away",
+        )
+    raise ModelError(f"{name} is an adapter ({_ADAPTER}), not a whole model", hint=hint)
 
 
 def model_files(model: ModelFolder) -> list[dict[str, Any]]:

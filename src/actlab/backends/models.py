@@ -1,6 +1,7 @@
 """Transformers as residual streams: read a config, load a backbone, find its blocks."""
 
 import bisect
+import importlib.metadata
 import logging
 import re
 from dataclasses import dataclass
@@ -287,18 +288,32 @@ def _four_bit(device: torch.device, dtype: str) -> Any:
     )
 
 
-def environment(device: torch.device) -> dict[str, str]:
-    """Return what rounding may depend on besides the settings: versions and the kind of machine."""
-    import platform
+_KERNELS = ("flash-attn", "flash-linear-attention", "causal-conv1d", "mamba-ssm", "kernels", "xformers", "bitsandbytes")
+"""Packages whose kernels transformers takes, where they are installed, in place of its own."""
 
-    import transformers
+
+def environment(device: torch.device, module: nn.Module | None = None) -> dict[str, str]:
+    """Return what results may depend on besides the settings: versions, kernels and the kind of machine."""
+    import platform
 
     kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
-    return {
-        "torch": torch.__version__.split("+")[0],
-        "transformers": transformers.__version__,
-        "device": device.type,
-        "machine": kind,
-    }
+    versions = {name: version for name in ("transformers", "tokenizers") if (version := version_of(name))}
+    found = {"torch": torch.__version__.split("+")[0], **versions, "device": device.type, "machine": kind}
+    if device.type == "cuda":
+        found["cuda"] = str(torch.version.cuda)
+    attention = getattr(getattr(module, "config", None), "_attn_implementation", None)
+    if attention is not None:
+        found["attention"] = str(attention)
+    if kernels := [f"{name} {version}" for name in _KERNELS if (version := version_of(name))]:
+        found["kernels"] = ", ".join(kernels)
+    return found
+
+
+def version_of(package: str) -> str | None:
+    """Return an installed package's version; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -15,6 +15,7 @@ import click
 from actlab.cli.common import EXIT_DROPPED, format_bytes
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
+from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import argument, command, execution
 
@@ -216,7 +217,13 @@ def _as_list(one: dict[str, Any]) -> str:
         text = format_bytes(value) if key == "n_bytes" else json.dumps(value, ensure_ascii=False)
         if key != "path":
             lines.append(f"  {key:<{width}} {text if len(text) <= 100 else text[:97] + '...'}")
-    return "\n".join(lines)
+    return "\n".join(lines + _unlike(one))
+
+
+def _unlike(one: dict[str, Any]) -> list[str]:
+    """Say where a dataset's units were not all made on the same versions and machines."""
+    unlike = unlike_parts(one.get("made_on", []))
+    return [f"  units were made under different versions or machines: {'; '.join(unlike)}"] if unlike else []
 
 
 def _as_text(one: dict[str, Any]) -> str:
@@ -228,6 +235,7 @@ def _as_text(one: dict[str, Any]) -> str:
     ]
     for made in one["made_on"]:
         lines.append("  made with " + ", ".join(f"{key} {value}" for key, value in made.items()))
+    lines += _unlike(one)
     lines += [f"  dropped {count}: {reason}" for reason, count in one["dropped"].items()]
     lines += ["", "  split          rows  shards  dtype     cut short"]
     for name, split in one["splits"].items():

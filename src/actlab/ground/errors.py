@@ -53,11 +53,16 @@ def foreign_errors(what: str, *, hint: str, kind: type[ActlabError] = ModelError
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise kind(f"{what}: {reason}", hint=_remote_code_hint(reason) or hint) from error
+        raise kind(f"{what}: {reason}", hint=_better_hint(error, reason) or hint) from error
 
 
-def _remote_code_hint(reason: str) -> str | None:
-    return "it brings its own code: read it, then give --trust-remote-code" if "trust_remote_code" in reason else None
+def _better_hint(error: Exception, reason: str) -> str | None:
+    """Return the hint that a library's own words call for."""
+    if "trust_remote_code" in reason:
+        return "it brings its own code: read it, then give --trust-remote-code"
+    if isinstance(error, ImportError):
+        return "install the package that it names, then rerun the command"
+    return None
 
 
 def scrubbed(text: str) -> str:

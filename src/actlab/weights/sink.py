@@ -20,6 +20,7 @@ from actlab.formats.weights import (
     TASKS,
     table_bytes,
 )
+from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
@@ -91,8 +92,7 @@ def finish(staging: Staging) -> Finish:
         staging.write(NewFile(CARD_FILE, card(metadata, staging.plan.identity, tasks).encode())),
         *write_dropped(staging),
     ]
-    made_on = {str(record["environment"]): record["environment"] for record in records}
-    return Finish(files, {METADATA: metadata}, {"made_on": [made_on[key] for key in sorted(made_on)]})
+    return Finish(files, {METADATA: metadata}, {"made_on": made_on(record["environment"] for record in records)})
 
 
 def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Row]) -> dict[str, Any]:

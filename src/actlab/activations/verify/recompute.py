@@ -99,6 +99,11 @@ def _original(
     here = {"model": name, "dataset": str(path), "device": device}
     config: ExtractConfig = from_settings(ExtractConfig, settings | here)
     extraction = Extraction(folder, config)
+    if extraction.writes_date and "template_date" not in identity:
+        raise DataError(
+            "the chat template writes the date, and this dump is from before actlab kept it",
+            hint="omit --recompute, or make the dump again",
+        )
     source = scan(path, splits=config.split_names, shard_size=config.shard_size, limit=config.limit)
     for entry in [source.as_input(), *extraction.input_files]:
         there = inputs.pop((entry["role"], entry["name"]), None)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.backends.memory import freed_memory_kept
-from actlab.backends.models import environment
 from actlab.backends.saes.find import Encoders, find_saes
 from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
 from actlab.features.encode.compute import L0Check, encode_sentences
@@ -121,15 +120,16 @@ def compute_features(config: EncodeConfig) -> Computed:
 def _work(job: _Job, dataset: Staging) -> None:
     """Do the units of this task's part that are missing."""
     missing = dataset.missing()
-    machine = environment(job.states.device)
     encoders, check = Encoders(job.saes, job.states.device), L0Check(job.saes)
     total = sum(unit["n"] for unit in missing)
     with progress("encoding", total=total, unit="sentence", quiet=job.config.quiet) as more, freed_memory_kept():
         for unit in missing:
             start = time.monotonic()
-            sink = UnitSink(len(job.saes), machine, storage=job.config.storage, dtype=job.config.dtype)
+            sink = UnitSink(len(job.saes), job.states.environment, storage=job.config.storage, dtype=job.config.dtype)
             dataset.commit(unit, _unit_files(job, unit, encoders, check, sink), sink.record)
-            dataset.log({"unit": unit["unit"], "compute_s": round(time.monotonic() - start, 3), **machine})
+            dataset.log(
+                {"unit": unit["unit"], "compute_s": round(time.monotonic() - start, 3), **job.states.environment()}
+            )
             more(unit["n"])
 
 

@@ -1,8 +1,7 @@
 """Which files a unit of sentences becomes, and what a finished folder adds to them."""
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +9,7 @@ from actlab.features.encode.compute import Encoded
 from actlab.features.encode.source import Dropped
 from actlab.formats.sentences.file import KIND, sentence_name
 from actlab.formats.sentences.write import write_sentence
+from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
@@ -17,7 +17,7 @@ from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, writ
 class UnitSink:
     """Turns a unit's sentences into files, and counts what its record says besides."""
 
-    def __init__(self, n_saes: int, environment: dict[str, str], *, storage: str, dtype: str) -> None:
+    def __init__(self, n_saes: int, environment: Callable[[], dict[str, str]], *, storage: str, dtype: str) -> None:
         self._environment = environment
         self._sparse = storage == "sparse"
         self._dtype = dtype
@@ -43,7 +43,7 @@ class UnitSink:
         return {
             "dropped": dict(Counter(one.reason for one in self._dropped)),
             "dropped_records": [one._asdict() for one in self._dropped],
-            "environment": self._environment,
+            "environment": self._environment(),
             "n_sentences": self._n_sentences,
             "n_rows": self._n_rows,
             "n_active": self._n_active,
@@ -57,9 +57,10 @@ def finish(staging: Staging) -> Finish:
     n_sentences = n_rows = 0
     n_active = [0] * len(saes)
     dropped: Counter[str] = Counter()
-    environments: dict[str, dict[str, str]] = {}
+    environments: list[dict[str, str]] = []
     for record in staging.records():
-        environments[json.dumps(record["environment"], sort_keys=True)] = record["environment"]
+        if record["n_sentences"]:
+            environments.append(record["environment"])
         dropped.update(record["dropped"])
         n_sentences += record["n_sentences"]
         n_rows += record["n_rows"]
@@ -82,6 +83,4 @@ def finish(staging: Staging) -> Finish:
         "format_version": FORMAT_VERSION,
         "fingerprint": staging.plan.fingerprint,
     }
-    return Finish(
-        write_dropped(staging), {METADATA: metadata}, {"made_on": [environments[key] for key in sorted(environments)]}
-    )
+    return Finish(write_dropped(staging), {METADATA: metadata}, {"made_on": made_on(environments)})

@@ -24,6 +24,7 @@ from actlab.features.train_sae.compute import Sae, Step, train
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.features.train_sae.source import read_texts, residual_batches, tokenise
 from actlab.ground.layers import parse_layers
+from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA, file_entry, to_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -169,7 +170,7 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
         *(layer, last.explained_variance, last.l0, 100 * last.dead_share),
     )
     return list(_files(job, layer, sae.folded(scale), last)), {
-        "environment": environment(job.device),
+        "environment": environment(job.device, job.reader.backbone.module),
         "layer": layer,
         "last": last._asdict(),
         "curve": [list(step) for step in curve],
@@ -242,5 +243,4 @@ def finish(staging: Staging) -> Finish:
         "format_version": FORMAT_VERSION,
         "fingerprint": staging.plan.fingerprint,
     }
-    made_on = {str(record["environment"]): record["environment"] for record in records}
-    return Finish([], {METADATA: metadata}, {"made_on": [made_on[key] for key in sorted(made_on)]})
+    return Finish([], {METADATA: metadata}, {"made_on": made_on(record["environment"] for record in records)})

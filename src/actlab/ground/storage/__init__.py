@@ -13,7 +13,15 @@ and renames the folder. A folder whose manifest names a metadata file that is th
 from actlab.ground.storage.dropped import write_dropped
 from actlab.ground.storage.files import refuse_inside_dataset, safe_name, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
-from actlab.ground.storage.plan import FORMAT_VERSION, Plan, is_complete, output_of, partial_of, read_plan
+from actlab.ground.storage.plan import (
+    FORMAT_VERSION,
+    Plan,
+    is_complete,
+    output_of,
+    partial_of,
+    plan_of_manifest,
+    read_plan,
+)
 from actlab.ground.storage.single import SINGLE, Made, finish_single, publish_single
 from actlab.ground.storage.staging import Finish, NewFile, Staging, refuse_others, reopen, stage
 
@@ -30,6 +38,7 @@ __all__ = [
     "is_complete",
     "output_of",
     "partial_of",
+    "plan_of_manifest",
     "publish_single",
     "read_plan",
     "refuse_inside_dataset",

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from actlab.backends.hub import ModelFolder, find_model, model_files
-from actlab.backends.models import Loading, ModelFacts, load_tokenizer, pick_device, read_facts, token_limit
+from actlab.backends.models import (
+    Loading,
+    ModelFacts,
+    environment,
+    load_tokenizer,
+    pick_device,
+    read_facts,
+    token_limit,
+)
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
@@ -53,6 +61,10 @@ class ModelStates:
         self.device = pick_device(config.device)
         self.hidden_dim = self._facts.hidden_dim
         self.n_sentences = len(self._sentences.rows)
+
+    def environment(self) -> dict[str, str]:
+        """Return versions, kernels and machine, and how the model attends once it has read something."""
+        return environment(self.device, None if self._reader is None else self._reader.backbone.module)
 
     def describe(self) -> dict[str, Any]:
         """Return model, hook, BOS and scale."""

@@ -41,6 +41,9 @@ class StatesSource(Protocol):
     hidden_dim: int
     device: torch.device
 
+    def environment(self) -> dict[str, str]:
+        """Return what rounding may depend on besides the settings, once something was read."""
+
     def describe(self) -> dict[str, Any]:
         """Return what decides the states, for the manifest."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from actlab.backends.models import pick_device
+from actlab.backends.models import environment, pick_device
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.source import Dropped
 from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, SentenceStates, in_groups
@@ -33,6 +33,10 @@ class StoredStates:
         self.device = pick_device(config.device)
         self.hidden_dim = self._folder.facts.hidden_dim
         self.n_sentences = len(self._sentences)
+
+    def environment(self) -> dict[str, str]:
+        """Return versions and machine: the encoding's, not the states'."""
+        return environment(self.device)
 
     def describe(self) -> dict[str, Any]:
         """Return what the folder's own manifest says of its states."""
