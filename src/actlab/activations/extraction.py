@@ -204,12 +204,10 @@ class Extraction:
         the same batches.
         """
         if source.path not in self._readers:
-            sampled = source.units[:: -(-len(source.units) // _UNITS_TESTED)]
-            examples = [one for unit in sampled for one in self.read_examples(source, unit)[0]]
             reader = load_reader(
                 self.loading,
                 self.layers,
-                examples,
+                self._sample(source),
                 batch_size=self.config.batch_size,
                 batch_tokens=self.config.batch_tokens,
                 backbone=self.backbone,
@@ -218,6 +216,13 @@ class Extraction:
             saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype
             self._readers[source.path] = dataclasses.replace(reader, dtype=saved)
         return self._readers[source.path]
+
+    def _sample(self, source: Source) -> list[Example]:
+        """Return the examples of some units, evenly spaced; where they have none, of the first unit that has."""
+        evenly = source.units[:: -(-len(source.units) // _UNITS_TESTED)]
+        sampled = [one for unit in evenly for one in self.read_examples(source, unit)[0]]
+        of_units = (self.read_examples(source, unit)[0] for unit in source.units)
+        return sampled or next(filter(None, of_units), [])
 
     def _compute(self, source: Source, unit: UnitLines, more: Callable[[int], None]) -> UnitStates:
         """Return the states of one unit's examples."""

@@ -169,7 +169,8 @@ class ModelStates:
     def _open(self, layers: tuple[int, ...]) -> Reader:
         if self._reader is None:
             config, rows = self._config, self._sentences.rows
-            texts, _ = self._tokenise(rows[:: -(-len(rows) // _SENTENCES_TESTED)])
+            evenly = rows[:: -(-len(rows) // _SENTENCES_TESTED)]
+            texts = self._tokenise(evenly)[0] or self._tokenise(rows)[0]
             loading = Loading(
                 model=self._model,
                 facts=self._facts,
