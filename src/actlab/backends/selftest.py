@@ -13,6 +13,7 @@ from torch import Tensor
 from actlab.backends.capture import last_of, own_hidden_states, residual_rows
 from actlab.backends.hub import ModelFolder
 from actlab.backends.models import Backbone, ModelFacts, load_backbone
+from actlab.backends.on_cpu import UNPROVEN, CpuRow, rows_on_cpu
 from actlab.backends.reader import Padding, Reader, Span, read_states
 from actlab.ground.errors import ModelError
 
@@ -24,6 +25,9 @@ TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torc
 Other batch shapes take other kernels: some 5e-7 in float32 and 1e-2 in bfloat16. A wrong mask, position or
 layer moves a row by 0.1 and more.
 """
+
+_NEAR_CPU = 1e-3
+"""The least that is asked of a row that another device computes: in float32 too its kernels round in other places."""
 
 
 def load_reader(
@@ -41,9 +45,14 @@ def load_reader(
 ) -> Reader:
     """Load a model, find out how it may be padded, and test it on a few of the run's own texts.
 
+    On a device whose results are not to be taken on trust, three of them are computed on the CPU too.
+
     Raises:
         ModelError: It cannot be loaded, or the test fails.
     """
+    on_cpu: list[CpuRow] = []
+    if device.type in UNPROVEN:
+        on_cpu = rows_on_cpu(model, facts, layers, examples, trust_remote_code=trust_remote_code)
     backbone = load_backbone(
         model,
         facts,
@@ -57,6 +66,8 @@ def load_reader(
         padding = choose_padding(backbone, facts, examples[0].ids)
         reader = Reader(backbone, facts, layers, padding, batch_size, batch_tokens)
         error = self_test(reader, examples)
+        if on_cpu:
+            compare_with_cpu(reader, on_cpu)
     except RuntimeError as failure:
         if not load_in_4bit:
             raise
@@ -144,12 +155,32 @@ def _compare_hidden_states(reader: Reader, example: Span, tolerance: float) -> N
     )
 
 
+def compare_with_cpu(reader: Reader, rows: Sequence[CpuRow]) -> None:
+    """Read in batches, as the run will, what the CPU has read.
+
+    Raises:
+        ModelError: The device came to something else.
+    """
+    tolerance = max(_NEAR_CPU, TOLERANCE[reader.backbone.dtype])
+    device, dtype = reader.backbone.device.type, reader.backbone.dtype
+    own_nld = read_states(reader, [row.example for row in rows])
+    errors = [relative_error(own_ld, row.states_ld) for own_ld, row in zip(own_nld, rows, strict=True)]
+    for error, (example, _) in zip(errors, rows, strict=True):
+        if not error < tolerance:
+            raise ModelError(
+                f"self-test: {device} in {dtype} and the CPU differ by {error:.1e} (relative) on a row of "
+                f"{len(example.ids)} tokens",
+                hint="use --device cpu; another --model-dtype or version of torch may agree",
+            )
+    log.info("self-test: %s in %s and the CPU in float32 agree to %.0e", device, dtype, max(errors))
+
+
 def relative_error(value: Tensor, truth: Tensor) -> float:
     """Return the largest ‖value - truth‖ / ‖truth‖ over rows (the last dimension).
 
     A row that is not finite in both counts as no error: it is dropped later, by name.
     """
-    value, truth = value.double().cpu(), truth.double().cpu()
+    value, truth = value.cpu().double(), truth.cpu().double()  # mps has no float64
     finite = torch.isfinite(truth).all(-1) | torch.isfinite(value).all(-1)
     error = (value - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-12)
     error = error[finite]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from actlab.backends.devices import device_errors
 from actlab.backends.hub import fetch_folder
 from actlab.backends.saes import gemma_scope, saelens
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
@@ -120,7 +121,8 @@ class Encoders:
         if sae.path not in self._loaded:
             if not self._keep:
                 self._loaded.clear()
-            self._loaded[sae.path] = make_encoder(sae, FAMILIES[sae.family].weights(sae), self._device)
+            with device_errors(self._device, if_out_of_memory="choose fewer SAEs with --layers, or use --device cpu"):
+                self._loaded[sae.path] = make_encoder(sae, FAMILIES[sae.family].weights(sae), self._device)
         return self._loaded[sae.path]
 
 
