@@ -12,6 +12,7 @@ from torch import nn
 
 import actlab
 from actlab.backends import models, on_cpu, selftest
+from actlab.backends.devices import device_errors
 from actlab.backends.gpt_trainer import Shape, Vocabulary, new_gpt, new_optimizer, train_step
 from actlab.backends.hub import find_model
 from actlab.backends.memory import is_out_of_memory
@@ -22,7 +23,7 @@ from actlab.features.train_sae import compute as sae_training
 from tests import test_train_gpt, test_training, tiny
 from tests.command_line import fails_in_two_lines, run
 from tests.conftest import make_rows
-from tests.fake_device import Counts, FakeDevice, aten
+from tests.fake_device import NO_FLOAT64, NOT_IMPLEMENTED, Counts, FakeDevice, aten
 from tests.folders import hashes
 from tests.made_saes import random_weights, write_gemma_scope, write_saelens
 from tests.test_encode import SENTENCES, write_csv
@@ -337,6 +338,33 @@ def test_a_model_that_computes_in_float64_is_two_lines_on_mps(llama, few, tmp_pa
     fails_in_two_lines(done, 1, "Cannot convert a MPS Tensor to float64", "--device cpu")
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            NotImplementedError(NOT_IMPLEMENTED.format("aten::kthvalue.values", "0123abc")),
+            "aten::kthvalue.values is not",
+        ),
+        (
+            NotImplementedError(
+                "Could not run 'aten::_unique2' with arguments from the 'MPS' backend. This could be because the "
+                "operator doesn't exist for this backend"
+            ),
+            "aten::_unique2 is not",
+        ),
+        (TypeError("BFloat16 is not supported on MPS"), "BFloat16 is not supported on MPS"),
+        (TypeError(NO_FLOAT64), "Cannot convert a MPS Tensor to float64"),
+    ],
+)
+def test_what_mps_says_of_operations_and_dtypes_is_told_with_a_way_out(error, says):
+    with pytest.raises(actlab.ActlabError, match=says) as caught, device_errors(torch.device("mps")):
+        raise error
+    assert "--device cpu" in caught.value.hint
+    for other in (TypeError("an integer is required"), RuntimeError("MPS backend out of memory")):
+        with pytest.raises(type(other), match=str(other)), device_errors(torch.device("mps")):
+            raise other
+
+
 def test_other_errors_of_a_model_keep_their_traceback(llama, few, tmp_path, on_mps, monkeypatch):
     from transformers.models.llama.modeling_llama import LlamaMLP
 
@@ -397,6 +425,16 @@ def test_a_model_an_sae_or_a_training_that_does_not_fit_is_two_lines(llama, saes
         test_training.train_many([test_training.make_spec(0)], test_training.SCHEDULE, device="mps")
 
 
+def test_a_self_test_that_does_not_fit_is_two_lines(llama, few, tmp_path, on_mps):
+    def of_few_tokens(x):
+        return aten.silu.default(x) if x.shape[-2] < 26 else full()  # what is padded to see whether that matters
+
+    with on_mps(wrong={aten.silu.default: of_few_tokens})():
+        with pytest.raises(actlab.ActlabError, match="out of memory on mps") as caught:
+            extract(llama, few, tmp_path, device="mps")
+    assert "--max-length" in caught.value.hint
+
+
 def test_a_training_step_that_does_not_fit_names_what_to_lower(llama, tokens, few, tmp_path, on_mps):
     device = on_mps(wrong={aten.topk.default: full, aten._log_softmax.default: full})
     settings = {"layers": "1", "n_features": 64, "k": 2, "quiet": True, "tensorboard": False, "device": "mps"}
@@ -412,7 +450,15 @@ def test_cuda_is_asked_for_its_name_and_its_memory(llama, saes, few, tmp_path, m
     device, asked = FakeDevice("cuda"), []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: asked.append(place) or "NVIDIA H200")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: asked.append(place) or (1 << 30, 2 << 30))
+
+    def mem_get_info(place=None) -> tuple[int, int]:
+        """Refuse what torch 2.4 refuses (pytorch issue 132583)."""
+        if isinstance(place, (str, torch.device)) and torch.device(place).index is None:
+            raise ValueError(f"Expected a torch.device with a specified index or an integer, but got:{place}")
+        asked.append("memory")
+        return 1 << 30, 2 << 30
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", mem_get_info)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: asked.append("empty"))
 
     def of_two_rows_at_most(x):
@@ -426,7 +472,7 @@ def test_cuda_is_asked_for_its_name_and_its_memory(llama, saes, few, tmp_path, m
         actlab.compute_features(input=source, model=llama, output=tmp_path / "features", **settings)
     made_on = [json.loads((path / "manifest.json").read_text())["made_on"] for path in (dump, tmp_path / "features")]
     assert [(one[0]["device"], one[0]["machine"]) for one in made_on] == [("cuda", "NVIDIA H200")] * 2
-    assert set(asked) == {torch.device("cuda"), "empty"}
+    assert set(asked) == {torch.device("cuda"), "memory", "empty"}
 
 
 # How much goes across

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from actlab.backends.capture import last_of, own_hidden_states, residual_rows
 from actlab.backends.hub import ModelFolder
+from actlab.backends.memory import is_out_of_memory
 from actlab.backends.models import Backbone, ModelFacts, load_backbone
 from actlab.backends.on_cpu import UNPROVEN, CpuRow, rows_on_cpu
 from actlab.backends.reader import Padding, Reader, Span, read_states
@@ -69,6 +70,11 @@ def load_reader(
         if on_cpu:
             compare_with_cpu(reader, on_cpu)
     except RuntimeError as failure:
+        if is_out_of_memory(failure):
+            raise ModelError(
+                f"out of memory on {device.type} in the self-test of {model.name}",
+                hint="lower --max-length, use fewer --layers, a smaller --model-dtype, or another --device",
+            ) from failure
         if not load_in_4bit:
             raise
         raise ModelError(
