@@ -210,7 +210,7 @@ class Extraction:
                 self._sample(source),
                 batch_size=self.config.batch_size,
                 batch_tokens=self.config.batch_tokens,
-                backbone=self.backbone,
+                load=lambda _: self.backbone,
             )
             of_model = str(reader.backbone.dtype).removeprefix("torch.")
             saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from actlab.backends.devices import device_errors
 from actlab.backends.models import Backbone, lacks_weights
 from actlab.ground.errors import ModelError
 
@@ -138,7 +139,8 @@ def _forward(backbone: Backbone, ids_bt: Tensor, mask_bt: Tensor | None, **asked
     place = backbone.device
     mask = {} if mask_bt is None else {"attention_mask": mask_bt.to(place)}
     try:
-        return backbone.module(input_ids=ids_bt.to(place), use_cache=False, **mask, **asked)
+        with device_errors(place):
+            return backbone.module(input_ids=ids_bt.to(place), use_cache=False, **mask, **asked)
     finally:
         backbone.state.restore()
 

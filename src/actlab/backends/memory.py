@@ -34,12 +34,18 @@ def freed_memory_kept() -> Iterator[None]:
         glibc.malloc_trim(0)
 
 
+_OUT_OF_MEMORY = (
+    "out of memory",  # CUDA, and MPS at its watermark
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "Invalid buffer size",  # MPS: one tensor larger than Metal's buffers may be (pytorch issue 187567)
+    "CUBLAS_STATUS_ALLOC_FAILED",  # CUDA: nothing left for the workspace of a matrix product
+)
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a device, or the host in its stead, had too little memory for a batch."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text or "Cannot allocate memory" in text
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def free_memory(device: torch.device) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from actlab.backends.devices import device_errors
 from actlab.backends.hub import ModelFolder
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.state import LoadedState
@@ -206,7 +207,9 @@ def load_backbone(loading: Loading) -> Backbone:
     del blocks[loading.deepest + 2 :]
     decoder.eval()
     if not loading.load_in_4bit:
-        decoder.to(device)
+        hint = "load fewer blocks (--layers), use a smaller model or --model-dtype, or another --device"
+        with device_errors(device, if_out_of_memory=hint):
+            decoder.to(device)
     embedding = decoder.get_input_embeddings()
     return Backbone(
         module=decoder,

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from actlab.backends.capture import all_of, residual_rows
+from actlab.backends.memory import free_memory, is_out_of_memory
 from actlab.backends.models import Backbone, ModelFacts
 from actlab.backends.reader import Padding, Span
 from actlab.backends.state import LoadedState
@@ -163,17 +164,28 @@ class _Prover:
         worst = 0.0
         for to in sorted({text.to for text in texts}):
             batch = [text for text in texts if text.to == to]
-            run = [text.run_as(padding) for text in batch]
-            ids_bt = torch.tensor([(ids * (to // len(ids) + 1))[:to] for ids in run])
-            mask_bt = torch.tensor([[int(place < len(ids)) for place in range(to)] for ids in run])
-            rows = self._run(ids_bt, mask_bt if padding == "right, masked" else None, _places(batch, to))
             truth = torch.cat([truths[text.ids] for text in batch], dim=1)
-            worst = max(worst, relative_error(rows, truth))
+            worst = max(worst, relative_error(self._padded_rows(batch, to, padding), truth))
         return worst
 
+    def _padded_rows(self, batch: Sequence[_Padded], to: int, padding: Padding) -> Float[Tensor, "l n d"]:
+        """Return the compared tokens of a padded batch; where a device has too little memory, of its halves."""
+        run = [text.run_as(padding) for text in batch]
+        ids_bt = torch.tensor([(ids * (to // len(ids) + 1))[:to] for ids in run])
+        mask_bt = torch.tensor([[int(place < len(ids)) for place in range(to)] for ids in run])
+        try:
+            return self._run(ids_bt, mask_bt if padding == "right, masked" else None, _places(batch, to))
+        except RuntimeError as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+        free_memory(self.backbone.device)
+        half = len(batch) // 2
+        return torch.cat([self._padded_rows(some, to, padding) for some in (batch[:half], batch[half:])], dim=1)
+
     def _run(self, ids_bt: Tensor, mask_bt: Tensor | None, places_bt: Tensor) -> Tensor:
+        rows = residual_rows(self.backbone, ids_bt, mask_bt, self.layers, all_of(places_bt))
         self.n_tokens += ids_bt.numel()
-        return residual_rows(self.backbone, ids_bt, mask_bt, self.layers, all_of(places_bt))
+        return rows
 
     def _check_equal_lengths(self) -> float:
         """Return the error of the longest affordable text in a batch with another of its length.
@@ -244,7 +256,7 @@ def relative_error(value: Tensor, truth: Tensor) -> float:
 
     A row that is not finite in both counts as no error: it is dropped later, by name.
     """
-    value, truth = value.double().cpu(), truth.double().cpu()
+    value, truth = value.cpu().double(), truth.cpu().double()  # mps has no float64
     finite = torch.isfinite(truth).all(-1) | torch.isfinite(value).all(-1)
     error = (value - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-12)
     error = error[finite]

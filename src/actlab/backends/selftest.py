@@ -3,20 +3,25 @@
 # t token, d model width, l layer
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from actlab.backends.capture import own_hidden_states
-from actlab.backends.memory import is_out_of_memory
+from actlab.backends.devices import device_errors
 from actlab.backends.models import Backbone, Loading, load_backbone
+from actlab.backends.on_cpu import UNPROVEN, CpuRow, rows_on_cpu
 from actlab.backends.proof import TOLERANCE, float32_cut, prove_padding, relative_error
 from actlab.backends.reader import Reader, Span, TokenSpan, read_states
 from actlab.ground.errors import ModelError, foreign_errors
 
 log = logging.getLogger("actlab")
+
+_NEAR_CPU = 1e-3
+"""The least that is asked of a row that another device computes: in float32 too its kernels round in other places."""
+_SMALLER = "lower --max-length, use fewer --layers, a smaller --model-dtype, or another --device"
 
 
 def load_reader(
@@ -26,51 +31,50 @@ def load_reader(
     *,
     batch_size: int,
     batch_tokens: int,
-    backbone: Backbone | None = None,
+    load: Callable[[Loading], Backbone] = load_backbone,
 ) -> Reader:
-    """Load a model, if it is not there already, and test on a few of the run's texts how it is to be fed.
+    """Load a model and test on a few of the run's texts how it is to be fed.
 
     At most `proof.BUDGET` times the tokens of the longest text are run for that. In half precision the padding is
-    decided in float32, on the model's first blocks; quantised models are measured against their own noise.
+    decided in float32, on the model's first blocks; quantised models are measured against their own noise. On a
+    device whose results are not to be taken on trust, three of the texts are computed on the CPU too.
 
     Raises:
         ModelError: It cannot be loaded or run, or the test fails.
     """
-    backbone = backbone or load_backbone(loading)
+    name, device = loading.model.name, loading.device
+    on_cpu = rows_on_cpu(loading, layers, texts) if device.type in UNPROVEN else []
+    backbone = load(loading)
     shortest, longest = (of(texts, key=lambda text: len(text.ids)) for of in (min, max))
-    place = f"in 4 bits on {backbone.device.type}" if loading.load_in_4bit else f"on {backbone.device.type}"
+    place = f"in 4 bits on {device.type}" if loading.load_in_4bit else f"on {device.type}"
     hint = "actlab gives a model tokens alone: does it want something else? Or try another --device"
-    with foreign_errors(f"{loading.model.name} does not run {place}", hint=hint):
+    with (
+        foreign_errors(f"{name} does not run {place}", hint=hint),
+        device_errors(device, if_out_of_memory=_SMALLER),
+    ):
         truth = compare_hidden_states(backbone, shortest.ids)
     n_tokens = len(shortest.ids) + 2 * len(longest.ids)  # there and in `self_test`
-    proof = prove_padding(
-        _exact(backbone), loading.facts, texts, fresh=lambda: _exact(load_backbone(loading)), kept_back=n_tokens
-    )
-    reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
-    error = max(proof.error, self_test(reader, shortest, longest, truth))
+    with device_errors(device, if_out_of_memory=_SMALLER):
+        proof = prove_padding(
+            _exact(backbone), loading.facts, texts, fresh=lambda: _exact(load_backbone(loading)), kept_back=n_tokens
+        )
+        reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
+        error = max(proof.error, self_test(reader, shortest, longest, truth))
+        if on_cpu:
+            compare_with_cpu(reader, on_cpu)
     n_tokens += proof.n_tokens
     log.info(
         "%s on %s in %s: padding %s; self-test on texts of %s tokens: alone and in a batch agree to %.0e "
         "(%d tokens run, %.1f times the longest)",
-        *(loading.model.name, backbone.device.type, backbone.dtype, proof.padding),
-        *(", ".join(map(str, proof.lengths)), error, n_tokens, n_tokens / len(longest.ids)),
+        *(name, device.type, backbone.dtype, proof.padding, ", ".join(map(str, proof.lengths)), error),
+        *(n_tokens, n_tokens / len(longest.ids)),
     )
     return reader
 
 
 def _exact(backbone: Backbone) -> Backbone:
     """Return what the padding is decided on: a float32 cut of a model in half precision."""
-    if backbone.dtype.itemsize >= 4 or backbone.is_quantised:
-        return backbone
-    try:
-        return float32_cut(backbone)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ModelError(
-            f"{backbone.device.type} has no memory for the self-test, a float32 copy of the model's first blocks",
-            hint="use --device cpu, a smaller model, or --load-in-4bit",
-        ) from error
+    return backbone if backbone.dtype.itemsize >= 4 or backbone.is_quantised else float32_cut(backbone)
 
 
 def self_test(reader: Reader, shortest: Span, longest: Span, truth: Sequence[Float[Tensor, "t d"]]) -> float:
@@ -115,3 +119,23 @@ def compare_hidden_states(backbone: Backbone, ids: Sequence[int]) -> list[Float[
         "self-test: the blocks' outputs are not the model's own hidden_states",
         hint="actlab cannot read this architecture yet; please report it",
     )
+
+
+def compare_with_cpu(reader: Reader, rows: Sequence[CpuRow]) -> None:
+    """Read in batches, as the run will, what the CPU has read.
+
+    Raises:
+        ModelError: The device came to something else.
+    """
+    tolerance = max(_NEAR_CPU, TOLERANCE[reader.backbone.dtype])
+    device, dtype = reader.backbone.device.type, reader.backbone.dtype
+    own_nld = read_states(reader, [row.example for row in rows])
+    errors = [relative_error(own_ld, row.states_ld) for own_ld, row in zip(own_nld, rows, strict=True)]
+    for error, (example, _) in zip(errors, rows, strict=True):
+        if not error < tolerance:
+            raise ModelError(
+                f"self-test: {device} in {dtype} and the CPU differ by {error:.1e} (relative) on a row of "
+                f"{len(example.ids)} tokens",
+                hint="use --device cpu; another --model-dtype or version of torch may agree",
+            )
+    log.info("self-test: %s in %s and the CPU in float32 agree to %.0e", device, dtype, max(errors))

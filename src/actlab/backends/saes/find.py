@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from actlab.backends.devices import device_errors
 from actlab.backends.hub import fetch_folder
 from actlab.backends.saes import gemma_scope, saelens
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
@@ -120,13 +121,14 @@ class Encoders:
         if sae.path not in self._loaded:
             if not self._keep:
                 self._loaded.clear()
-            self._loaded[sae.path] = make_encoder(sae, FAMILIES[sae.family].weights(sae), self._device)
+            with device_errors(self._device, if_out_of_memory="choose fewer SAEs with --layers, or use --device cpu"):
+                self._loaded[sae.path] = make_encoder(sae, FAMILIES[sae.family].weights(sae), self._device)
         return self._loaded[sae.path]
 
 
 def _bytes_free(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.mem_get_info(device.index)[0]  # torch 2.4 takes no "cuda" without a number
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from actlab.backends.devices import device_errors
 from actlab.backends.saes.find import Encoders
 from actlab.backends.saes.sae import NOT_KNOWN, Encoder, SaeFacts, encode
 from actlab.features.encode.states.sentence import SentenceStates
@@ -80,8 +81,10 @@ def encode_sentences(
 def latents_of(encoder: Encoder, x_td: Float[Tensor, "t d"]) -> scipy.sparse.csr_array:
     """Return the activations [t, f] that are not 0."""
     chunks = []
+    device = encoder.weights["W_enc"].device
     for start in range(0, len(x_td), _CHUNK):
-        dense_tf = encode(encoder, x_td[start : start + _CHUNK]).cpu().numpy()
+        with device_errors(device, if_out_of_memory="use --device cpu, or SAEs with fewer features"):
+            dense_tf = encode(encoder, x_td[start : start + _CHUNK]).cpu().numpy()
         chunks.append(scipy.sparse.csr_array(dense_tf))
     return scipy.sparse.vstack(chunks, format="csr")
 

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from actlab.backends.devices import device_errors
 from actlab.backends.hub import find_model, model_files
 from actlab.backends.models import Loading, environment, load_tokenizer, pick_device, read_facts, token_limit
 from actlab.backends.reader import Reader, TokenSpan
@@ -36,6 +37,7 @@ log = logging.getLogger("actlab")
 
 KIND = "saes"
 _CURVE_POINTS = 100
+_SMALLER = "lower --n-features or --batch-size, or use --device cpu"
 
 
 class TrainedSaes(NamedTuple):
@@ -118,7 +120,8 @@ def train_sae(config: TrainSaeConfig) -> TrainedSaes:
         with progress("training SAEs", total=len(missing) * config.n_steps, unit="step", quiet=config.quiet) as more:
             for unit in missing:
                 start = time.monotonic()
-                files, record = _train_layer(job, unit["layer"], more)
+                with device_errors(job.device, if_out_of_memory=_SMALLER):
+                    files, record = _train_layer(job, unit["layer"], more)
                 dataset.commit(unit, files, record)
                 dataset.log({"layer": unit["layer"], "train_s": round(time.monotonic() - start, 3)})
         is_sealed = dataset.seal(finish)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from actlab.backends.devices import device_errors
 from actlab.backends.gpt_trainer import (
     SHAPES,
     ParameterCounts,
@@ -119,7 +120,8 @@ def train_gpt(config: TrainGptConfig) -> TrainedGpt:
     checkpoints = Checkpoints(job.output, plan.fingerprint)
     with stage(job.output, plan, part=Part(), overwrite=config.overwrite) as dataset:
         for unit in dataset.missing():
-            run = _train(job, checkpoints, dataset)
+            with device_errors(job.device, if_out_of_memory="lower --batch-size or --context, or use --device cpu"):
+                run = _train(job, checkpoints, dataset)
             metadata = metadata_of(run, job.source, config, plan)
             record = {"metadata": metadata, "made_on": run.made_on}
             dataset.commit(unit, gpt_files(run.model, job.source.tokenizer), record)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from actlab.backends.devices import device_errors
 from actlab.weights.training.adam import Adam, step_factors
 from actlab.weights.training.rows import Batch, Rows
 from actlab.weights.training.run import Run
@@ -42,9 +43,10 @@ def train_many(
     # quarter of the time): freeing one larger block first teaches it to keep them
     torch.empty(_KEPT_BYTES, dtype=torch.uint8)
     trained: dict[int, Trained] = {}
-    for members in _arrange(specs, device):
-        stack = _Stack([specs[index] for index in members], schedule, device=device, dtype=dtype)
-        trained.update(zip(members, stack.train(), strict=True))
+    with device_errors(torch.device(device), if_out_of_memory="use --device cpu"):
+        for members in _arrange(specs, device):
+            stack = _Stack([specs[index] for index in members], schedule, device=device, dtype=dtype)
+            trained.update(zip(members, stack.train(), strict=True))
     return [trained[index] for index in range(len(specs))]
 
 

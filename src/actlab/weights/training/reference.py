@@ -93,7 +93,7 @@ def _epochs(network: nn.Sequential, spec: TrainingSpec, schedule: Schedule, *, s
         with torch.no_grad():
             logits = _logits(network, schedule, validation, None)
             loss = functional.binary_cross_entropy_with_logits(logits, validation_y)
-            accuracy = ((logits > 0) == (validation_y > 0)).double().mean()
+            accuracy = ((logits > 0) == (validation_y > 0)).cpu().double().mean()  # mps has no float64
         yield Epoch.measured(stage, epoch, total / len(train), loss.item(), accuracy.item())
 
 
