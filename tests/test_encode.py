@@ -313,7 +313,7 @@ def test_the_explained_variance_is_said_and_kept_and_is_that_of_the_first_rows(l
         expected = 1 - (error**2).sum() / ((x[place] - x[place].mean(axis=0)) ** 2).sum()
         assert done.explained_variances[place] == pytest.approx(expected, rel=1e-3)
         declared = {1: ", average_l0 10", 3: ""}[layer]
-        said = f"layer {layer}{declared}: explained variance {done.explained_variances[place]:.3f}, on 256 rows"
+        said = f"layer {layer}{declared}: explained variance {done.explained_variances[place]:.3f} on 256 rows"
         assert said in caplog.text
 
 
@@ -508,7 +508,9 @@ def test_files_of_other_programs_are_read_and_encoded(saes, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu"])
-def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(architecture, llama, write_rows, tmp_path):
+def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(
+    architecture, llama, write_rows, tmp_path, caplog
+):
     from tests.conftest import make_rows
 
     settings = {
@@ -547,8 +549,12 @@ def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(archi
     assert {sae.layer: sae.architecture for sae in find_saes([str(whole.path)])} == dict.fromkeys((1, 2), architecture)
     assert (tmp_path / "whole.tensorboard" / "layer_01").is_dir()
     sentences = write_csv(tmp_path / "s.csv", SENTENCES)
-    done = compute(sentences, whole.path, llama, tmp_path / "features", l0_check="stop")
+    with caplog.at_level("INFO", logger="actlab"):
+        done = compute(sentences, whole.path, llama, tmp_path / "features", l0_check="stop")
     assert all(1 < l0 < 18 for l0 in done.measured_l0s)
+    assert all(explained > 0.3 for explained in done.explained_variances)
+    for layer in ("1", "2"):
+        assert f" rows, and {metadata['results'][layer]['explained_variance']:.3f} in training" in caplog.text
     shutil.rmtree(tmp_path / "features")
 
 

@@ -60,6 +60,7 @@ def read(path: Path) -> SaeFacts:
             "model_name": _text(of_model.get("model_name")),
             "prepend_bos": of_model.get("prepend_bos"),
             "is_centred": _is_centred(of_model),
+            "explained_variance": of_model.get("explained_variance"),
         },
     )
 

@@ -163,13 +163,19 @@ class SaeCheck:
             x_td = hidden_lrd[self._first[0].places[number]]
             explained = explained_variance(sae, weights_of(sae), x_td, latents)
             self.explained.append(explained)
-            shown = "unknown, all rows are equal" if explained is None else f"{explained:.3f}"
-            name = f"layer {sae.layer}" + (f", average_l0 {sae.average_l0}" if sae.average_l0 != NOT_KNOWN else "")
-            log.info("%s: explained variance %s, on %d rows", name, shown, len(x_td))
+            _say(sae, explained, len(x_td))
             if explained is not None and explained <= 0:
                 problems.append(_no_reconstruction(sae, explained))
         self._first.clear()
         return problems
+
+
+def _say(sae: SaeFacts, explained: float | None, n_rows: int) -> None:
+    name = f"layer {sae.layer}" + (f", average_l0 {sae.average_l0}" if sae.average_l0 != NOT_KNOWN else "")
+    shown = "unknown, all rows are equal" if explained is None else f"{explained:.3f}"
+    once = sae.declared.get("explained_variance")
+    in_training = f", and {once:.3f} in training" if isinstance(once, int | float) else ""
+    log.info("%s: explained variance %s on %d rows%s", name, shown, n_rows, in_training)
 
 
 def _is_near(measured: float, declared: int) -> bool:

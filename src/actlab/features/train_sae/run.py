@@ -202,6 +202,7 @@ def _files(job: _Job, layer: int, weights: dict[str, Tensor], last: Step) -> Ite
             "prepend_bos": job.texts[0].start > 0,
             "context_size": job.max_tokens,
             "average_l0": max(1, round(config.k if config.architecture == "topk" else last.l0)),
+            "explained_variance": round(last.explained_variance, 3),
             "trained_by": "actlab train-sae",
         },
     }
