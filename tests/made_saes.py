@@ -31,6 +31,12 @@ def random_weights(architecture: str, seed: int = 0, d_in: int = D_IN, n_feature
     return weights
 
 
+def mirror_weights(d_in: int = D_IN) -> dict[str, Any]:
+    """Weights of 2·d features that give every input back: one for each sign of each of its numbers."""
+    both = torch.cat([torch.eye(d_in), -torch.eye(d_in)])
+    return {"W_enc": both.T, "W_dec": both, "b_enc": torch.zeros(2 * d_in), "b_dec": torch.zeros(d_in)}
+
+
 def write_saelens(
     folder: Path, architecture: str, layer: int, weights: dict[str, Any] | None = None, **config: Any
 ) -> Path:

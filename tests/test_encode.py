@@ -17,7 +17,7 @@ from tests import tiny
 from tests.command_line import run
 from tests.fabricated import write_folder
 from tests.folders import hashes
-from tests.made_saes import random_weights, write_gemma_scope, write_saelens
+from tests.made_saes import mirror_weights, random_weights, write_gemma_scope, write_saelens
 from tests.test_saes import by_hand
 
 SENTENCES = [
@@ -285,6 +285,88 @@ def test_far_from_the_declared_l0_the_run_stops_with_the_likely_causes(llama, se
     compute(sentences, folder, llama, tmp_path / "out", l0_check="warn")
 
 
+@pytest.fixture(scope="module")
+def mirrors(tmp_path_factory) -> Path:
+    """SAEs of layers 1 and 3 that give back what they read."""
+    root = tmp_path_factory.mktemp("mirrors")
+    write_saelens(root / "one", "standard", 1, mirror_weights(tiny.WIDTH))
+    write_saelens(root / "three", "topk", 3, mirror_weights(tiny.WIDTH), k=2 * tiny.WIDTH)
+    return root
+
+
+def test_the_explained_variance_is_said_and_kept_and_is_that_of_the_first_rows(llama, saes, tmp_path, caplog):
+    with caplog.at_level("INFO", logger="actlab"):
+        done = compute(write_csv(tmp_path / "s.csv", SENTENCES * 8), saes, llama, tmp_path / "out")
+    metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert metadata["explained_variances"] == done.explained_variances
+    rows = {key: [] for key in ("hidden_states", "activations")}
+    for index in range(32):
+        with np.load(tmp_path / "out" / f"sentence_{index + 1:06d}.npz") as file:
+            for key in rows:
+                rows[key].append(file[key])
+    x, latents = (np.concatenate(rows[key], axis=1)[:, :256].astype(np.float64) for key in rows)
+    assert x.shape[1] == 256
+    weights = {1: random_weights("jumprelu", seed=1, d_in=tiny.WIDTH), 3: random_weights("standard", 3, tiny.WIDTH)}
+    for place, layer in enumerate((1, 3)):
+        w = {key: value.double().numpy() for key, value in weights[layer].items()}
+        error = x[place] - (latents[place] @ w["W_dec"] + w["b_dec"])
+        expected = 1 - (error**2).sum() / ((x[place] - x[place].mean(axis=0)) ** 2).sum()
+        assert done.explained_variances[place] == pytest.approx(expected, rel=1e-3)
+        declared = {1: ", average_l0 10", 3: ""}[layer]
+        said = f"layer {layer}{declared}: explained variance {done.explained_variances[place]:.3f} on 256 rows"
+        assert said in caplog.text
+
+
+def test_an_sae_that_gives_its_input_back_passes(llama, mirrors, sentences, tmp_path):
+    done = compute(sentences, mirrors, llama, tmp_path / "out", l0_check="stop")
+    assert done.explained_variances == [1.0, 1.0]
+    again = actlab.compute_features(from_hidden=tmp_path / "out", sae=mirrors, output=tmp_path / "again")
+    assert again.explained_variances == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("architecture", "k"), [("topk", 2 * tiny.WIDTH), ("standard", None)])
+def test_an_sae_of_another_place_stops_the_run_also_where_its_l0_tells_nothing(
+    architecture, k, llama, sentences, tmp_path, caplog
+):
+    """As a transcoder does, it writes what it has not read; TopK keeps its k anywhere, the other declares no L0."""
+    weights = mirror_weights(tiny.WIDTH)
+    weights["W_dec"] = weights["W_dec"].roll(1, dims=1)
+    folder = write_saelens(tmp_path / "sae", architecture, 1, weights, k=k)
+    with pytest.raises(actlab.ActlabError, match=r"layer 1: .* its explained variance is -") as error:
+        compute(sentences, folder, llama, tmp_path / "out", l0_check="stop")
+    for cause in ("layer", "output", "scale", "BOS", "transcoder"):
+        assert cause in error.value.hint
+    assert not (tmp_path / "out").exists()
+    compute(sentences, folder, llama, tmp_path / "out", l0_check="warn")
+    assert "does not give its input back" in caplog.text
+    with pytest.raises(actlab.ActlabError, match="its explained variance is -"):
+        actlab.compute_features(from_hidden=tmp_path / "out", sae=folder, output=tmp_path / "again")
+
+
+def test_on_too_few_rows_the_explained_variance_waits_for_more(llama, mirrors, tmp_path):
+    few = write_csv(tmp_path / "few.csv", SENTENCES[2:3])
+    assert compute(few, mirrors, llama, tmp_path / "few", l0_check="stop").explained_variances == [None, None]
+    weights = mirror_weights(tiny.WIDTH)
+    weights["W_dec"] = weights["W_dec"].roll(1, dims=1)
+    bad = write_saelens(tmp_path / "sae", "standard", 1, weights)
+    late = write_csv(tmp_path / "late.csv", [("", 0)] * 31 + SENTENCES[2:3] + SENTENCES)
+    with pytest.raises(actlab.ActlabError, match="its explained variance is -"):
+        compute(late, bad, llama, tmp_path / "late", l0_check="stop")
+    done = compute(late, bad, llama, tmp_path / "warned", l0_check="warn")
+    assert done.explained_variances == [None], "which part did the second unit does not show"
+
+
+def test_the_first_unit_alone_decides_the_kept_explained_variance(llama, tmp_path):
+    rows = [(f"{text} {k}", 0) for k, (text, _) in enumerate(SENTENCES * 7)]
+    saes = write_saelens(tmp_path / "sae", "topk", 1, mirror_weights(tiny.WIDTH), k=5)
+    first = compute(write_csv(tmp_path / "first.csv", rows[:32]), saes, llama, tmp_path / "first").explained_variances
+    both = write_csv(tmp_path / "both.csv", rows)
+    for part in ("2/2", "1/2"):
+        whole = compute(both, saes, llama, tmp_path / "parts", part=part)
+    assert whole.explained_variances == first
+    assert 0 < first[0] < 1
+
+
 def test_layers_and_l0_choose_among_the_saes(llama, sentences, tmp_path):
     root = tmp_path / "saes"
     for layer, l0 in ((0, 5), (0, 9), (2, 9)):
@@ -309,6 +391,18 @@ def test_an_sae_of_another_model_is_refused_before_any_work(llama, sentences, tm
     deep = write_gemma_scope(tmp_path / "deep", 9, 5, random_weights("jumprelu", d_in=tiny.WIDTH))
     with pytest.raises(actlab.ActlabError, match="layer 9, but tiny-llama has 4 layers"):
         compute(sentences, deep, llama, tmp_path / "out")
+
+
+def test_a_declared_centred_stream_is_warned_of(llama, sentences, tmp_path, caplog):
+    for value in (False, True):
+        hook = {
+            "hook_name": "blocks.2.hook_resid_pre",
+            "model_from_pretrained_kwargs": {"center_writing_weights": value},
+        }
+        sae = write_saelens(tmp_path / str(value), "standard", 0, mirror_weights(tiny.WIDTH), metadata=hook)
+        caplog.clear()
+        actlab.plan_features(input=sentences, sae=sae, model=llama, output=tmp_path / "out")
+        assert ("states less their mean" in caplog.text) is value
 
 
 @pytest.mark.parametrize("scale", [float("nan"), float("inf"), 0.0, -1.0, 2.0])
@@ -414,7 +508,9 @@ def test_files_of_other_programs_are_read_and_encoded(saes, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu"])
-def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(architecture, llama, write_rows, tmp_path):
+def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(
+    architecture, llama, write_rows, tmp_path, caplog
+):
     from tests.conftest import make_rows
 
     settings = {
@@ -453,9 +549,40 @@ def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(archi
     assert {sae.layer: sae.architecture for sae in find_saes([str(whole.path)])} == dict.fromkeys((1, 2), architecture)
     assert (tmp_path / "whole.tensorboard" / "layer_01").is_dir()
     sentences = write_csv(tmp_path / "s.csv", SENTENCES)
-    done = compute(sentences, whole.path, llama, tmp_path / "features", l0_check="stop")
+    with caplog.at_level("INFO", logger="actlab"):
+        done = compute(sentences, whole.path, llama, tmp_path / "features", l0_check="stop")
     assert all(1 < l0 < 18 for l0 in done.measured_l0s)
+    assert all(explained > 0.3 for explained in done.explained_variances)
+    for layer in ("1", "2"):
+        assert f" rows, and {metadata['results'][layer]['explained_variance']:.3f} in training" in caplog.text
     shutil.rmtree(tmp_path / "features")
+
+
+def test_a_trained_saes_config_is_of_saelens_6_and_one_from_before_is_read_alike(llama, write_rows, tmp_path):
+    """SAELens 6 takes a config whose metadata name no sae_lens_version from 6 on for an older one, and keeps of it only
+    names that stand at its top (`handle_config_defaulting` of sae_lens/loading/pretrained_sae_loaders.py).
+    """
+    from tests.conftest import make_rows
+
+    settings = {"input": write_rows(make_rows(20)), "model": llama, "layers": "2", "n_steps": 1, "n_features": 48}
+    done = actlab.train_sae(output=tmp_path / "saes", k=4, batch_size=32, max_length=40, tensorboard=False, **settings)
+    folder = done.path / "layer_02"
+    config = json.loads((folder / "cfg.json").read_text())
+    metadata = config["metadata"]
+    assert int(metadata["sae_lens_version"].split(".")[0]) >= 6
+    assert metadata["sae_lens_training_version"] is None, "SAELens did not train it"
+    told = ("tiny-llama", "blocks.2.hook_resid_post", 4, True, 40)
+    assert tuple(metadata[key] for key in TOLD) == told
+    assert json.loads((done.path / "manifest.json").read_text())["identity"]["sae_lens_version"]
+    (new,) = find_saes([str(folder)])
+    config["metadata"] = {key: metadata[key] for key in ("model_name", "hook_name", "average_l0", "trained_by")}
+    shutil.copytree(folder, tmp_path / "old")
+    (tmp_path / "old" / "cfg.json").write_text(json.dumps(config))
+    (old,) = find_saes([str(tmp_path / "old")])
+    assert old.as_identity() == new.as_identity()
+
+
+TOLD = ("model_name", "hook_name", "average_l0", "prepend_bos", "context_size")
 
 
 @pytest.mark.slow

@@ -8,12 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
+from safetensors.torch import load_file, save_file
 
-from actlab.backends.saes.find import Encoders, find_saes
+from actlab.backends.saes.find import Encoders, find_saes, weights_of
+from actlab.backends.saes.reconstruct import explained_variance, reconstruct
 from actlab.backends.saes.sae import encode
 from actlab.ground.errors import ActlabError
-from tests.made_saes import ARCHITECTURES, D_IN, N_FEATURES, random_weights, write_gemma_scope, write_saelens
+from tests.made_saes import (
+    ARCHITECTURES,
+    D_IN,
+    N_FEATURES,
+    mirror_weights,
+    random_weights,
+    write_gemma_scope,
+    write_saelens,
+)
 
 CPU = torch.device("cpu")
 
@@ -154,17 +165,211 @@ def test_a_neuronpedia_link_is_known_for_the_hosted_sae_alone(tmp_path):
     assert found == {(12, 22): None, (12, 82): "gemma-2-2b/12-gemmascope-res-16k", (13, 84): None}
 
 
-def test_gemma_scope_of_another_site_is_refused_and_its_embedding_saes_are_passed_over(x, tmp_path):
-    for name in ("gemma-scope-2b-pt-mlp", "gemma-scope-2b-pt-att"):
-        write_gemma_scope(tmp_path / name, 3, 10)
-        with pytest.raises(ActlabError, match="not the residual stream"):
-            find_saes([str(tmp_path / name)])
+@pytest.mark.parametrize(
+    ("repository", "reads"),
+    [
+        ("gemma-scope-2b-pt-mlp", "the MLP's output"),
+        ("gemma-scope-9b-pt-att", "the attention's output"),
+        ("gemma-scope-2b-pt-transcoders", "the MLP's input, as transcoders do"),
+        ("models--google--gemma-scope-2b-pt-transcoders/snapshots/bf9e34b0e3", "the MLP's input, as transcoders do"),
+        ("gemma-scope-2-4b-it/attn_out_all", "the attention's output"),
+        ("my_transcoders", "the MLP's input, as transcoders do"),
+    ],
+)
+def test_gemma_scope_of_another_place_is_refused_by_name(repository, reads, tmp_path):
+    write_gemma_scope(tmp_path / repository, 3, 10)
+    (tmp_path / "innocent").symlink_to(tmp_path / repository)
+    for folder in (tmp_path / repository, tmp_path / "innocent", tmp_path / repository / "layer_3"):
+        with pytest.raises(ActlabError, match=rf"reads {reads}, which is not the output of a block") as error:
+            find_saes([str(folder)])
+        assert "hook_resid_post" in error.value.hint
+
+
+def test_gemma_scope_of_the_residual_stream_is_read_whatever_stands_above_it(tmp_path):
+    for above in ("mlp/gemma-scope-2b-pt-res", "attention-study/mine", "gemma-scope-2-4b-it/resid_post_all"):
+        write_gemma_scope(tmp_path / above, 12, 82)
+        (sae,) = find_saes([str(tmp_path / above)])
+        assert (sae.layer, sae.average_l0) == (12, 82)
+
+
+def test_embedding_saes_are_passed_over_and_refused_where_they_are_named(tmp_path):
     root = tmp_path / "layer_3" / "gemma-scope-2b-pt-res"
     write_gemma_scope(root, 12, 82)
     embedding = write_gemma_scope(tmp_path / "other", 0, 6)
     shutil.move(embedding, root / "embedding" / "width_4k" / "average_l0_6")
     (sae,) = find_saes([str(root)])
     assert sae.layer == 12, "the folder next to the weights says it, none above"
+    with pytest.raises(ActlabError, match="reads the embedding, which is not the output of a block"):
+        find_saes([str(root / "embedding")])
+
+
+@pytest.mark.parametrize(
+    ("names", "layer"),
+    [
+        ({"hook_name": "blocks.3.hook_resid_post", "hook_layer": 3}, 3),
+        ({"hook_name": "blocks.3.hook_resid_pre", "hook_layer": 3, "hook_head_index": None}, 2),
+        ({"hook_name": "blocks.3.hook_out"}, 3),
+        ({"hook_name": "blocks.3.hook_in"}, 2),
+        ({"hook_name": "model.layers.3"}, 3),
+        ({"hook_name": "model.layers.3", "hook_name_out": "blocks.3.hook_resid_post"}, 3),
+        ({"hook_name": "transformer.h.11"}, 11),
+        ({"hook_name": "gpt_neox.layers.0"}, 0),
+        ({"hook_name": "model.language_model.layers.25"}, 25),
+        ({"hook_name": "blocks.3.hook_resid_post", "hf_hook_name": "model.layers.3.output"}, 3),
+        ({"hook_name": "blocks.3.hook_resid_pre", "hf_hook_name": "model.layers.2"}, 2),
+        ({"hf_hook_name": "model.layers.4.input"}, 3),
+    ],
+)
+def test_every_name_of_a_blocks_output_is_read_there_whatever_the_folder_is_called(names, layer, tmp_path):
+    folder = write_saelens(tmp_path / "mlp_out" / "layer_07", "topk", 3, metadata=names)
+    (sae,) = find_saes([str(folder)])
+    assert sae.layer == layer
+    flat = json.loads((folder / "cfg.json").read_text())
+    old = {key.replace("hook_name", "hook_point") if key == "hook_name" else key: names[key] for key in names}
+    (folder / "cfg.json").write_text(json.dumps({key: flat[key] for key in flat if key != "metadata"} | old))
+    (sae,) = find_saes([str(folder)])
+    assert sae.layer == layer, "before version 6 the names stood at the top"
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "blocks.0.hook_resid_pre",
+        "blocks.3.hook_resid_mid",
+        "blocks.3.hook_mlp_out",
+        "blocks.3.hook_mlp_in",
+        "blocks.3.hook_attn_out",
+        "blocks.3.attn.hook_z",
+        "blocks.3.ln2.hook_normalized",
+        "blocks.3.mlp.hook_post",
+        "hook_embed",
+        "model.layers.3.mlp",
+        "model.layers.3.self_attn.o_proj.input",
+        "model.layers.3.post_feedforward_layernorm.output",
+        "model.vision_tower.encoder.layers.3",
+        "model.layers.0.input",
+    ],
+)
+def test_an_sae_of_another_place_is_refused_by_name_whatever_the_folder_is_called(hook, tmp_path):
+    folder = write_saelens(tmp_path / "gemma-scope-res" / "blocks.3.hook_resid_post", "topk", 3)
+    for names in (
+        {"hook_name": hook},
+        {"hf_hook_name": hook},
+        {"hook_name": "blocks.3.hook_resid_post", "hf_hook_name": hook},
+    ):
+        change(folder, metadata=names)
+        with pytest.raises(ActlabError) as error:
+            find_saes([str(folder)])
+        assert f"reads {hook}, which is not the output of a block" in str(error.value)
+        assert "hook_resid_post" in error.value.hint
+
+
+TRANSCODERS = {
+    "architecture": (lambda folder: change(folder, architecture="jumprelu_transcoder")),
+    "skip": (lambda folder: change(folder, architecture="skip_transcoder")),
+    "hook_name_out": (lambda folder: name(folder, hook_name_out="blocks.3.hook_mlp_out")),
+    "another layer's output": (lambda folder: name(folder, hook_name_out="blocks.4.hook_resid_post")),
+    "d_out": (lambda folder: change(folder, d_out=D_IN + 1)),
+    "W_dec": (lambda folder: weigh(folder, W_dec=torch.ones(N_FEATURES, D_IN + 1))),
+    "W_skip": (lambda folder: weigh(folder, W_skip=torch.ones(D_IN, D_IN))),
+}
+
+
+@pytest.mark.parametrize("sign", TRANSCODERS)
+def test_a_transcoder_is_refused_by_any_of_its_signs(sign, tmp_path):
+    folder = write_saelens(tmp_path / "sae", "jumprelu", 3)
+    assert len(find_saes([str(folder)])) == 1
+    TRANSCODERS[sign](folder)
+    with pytest.raises(ActlabError, match=r"reads blocks.3.hook_resid_post and writes .*: it is a transcoder, no SAE"):
+        find_saes([str(folder)])
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ({"hook_layer": 5}, "names two places: blocks.3.hook_resid_post and layer 5"),
+        ({"hf_hook_name": "model.layers.5"}, "names two places: blocks.3.hook_resid_post and model.layers.5"),
+        ({"hook_head_index": 2}, "reads attention heads"),
+        ({"reshape_activations": "hook_z"}, "reads attention heads"),
+    ],
+)
+def test_a_config_that_does_not_agree_with_itself_is_refused(names, says, tmp_path):
+    folder = write_saelens(tmp_path / "layer_3", "topk", 3)
+    name(folder, **names)
+    with pytest.raises(ActlabError, match=says):
+        find_saes([str(folder)])
+
+
+def back_by_hand(facts, weights: dict, x: np.ndarray, latents: np.ndarray) -> np.ndarray:
+    """SAELens' decode, one row at a time, in float64."""
+    w = {key: np.asarray(value, dtype=np.float64) for key, value in weights.items()}
+    rows = []
+    for row, fired in zip(np.asarray(x, dtype=np.float64), np.asarray(latents, dtype=np.float64), strict=True):
+        out = w["b_dec"].copy()
+        for f, value in enumerate(fired):
+            length = np.sqrt((w["W_dec"][f] ** 2).sum()) if facts.rescale_by_decoder_norm else 1.0
+            out += value / length * w["W_dec"][f]
+        if facts.input_norm == "constant_norm_rescale":
+            out *= np.sqrt((row**2).sum()) / np.sqrt(len(row))
+        elif facts.input_norm == "layer_norm":
+            mean = row.sum() / len(row)
+            out = out * np.sqrt(((row - mean) ** 2).sum() / (len(row) - 1)) + mean
+        elif facts.input_norm == "expected_average_only_in":
+            out /= facts.input_scale
+        rows.append(out)
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("norm", ["none", "constant_norm_rescale", "layer_norm", "expected_average_only_in"])
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        *((architecture, {"apply_b_dec_to_input": centered}) for architecture in ARCHITECTURES for centered in (0, 1)),
+        ("topk", {"rescale_acts_by_decoder_norm": True}),
+        ("batchtopk", {"rescale_acts_by_decoder_norm": True}),
+    ],
+)
+def test_the_explained_variance_is_of_the_input_as_the_model_gives_it(architecture, options, norm, x, tmp_path):
+    weights = random_weights(architecture)
+    options = {key: bool(value) for key, value in options.items()} | {"normalize_activations": norm}
+    folder = write_saelens(tmp_path / "sae", architecture, 0, weights, **options)
+    (sae,) = find_saes([str(folder)], input_scale=0.25 if norm == "expected_average_only_in" else None)
+    latents = encode(Encoders([sae], CPU).get(sae), torch.from_numpy(x)).numpy()
+    back = back_by_hand(sae, weights, x, latents)
+    expected = 1 - ((x - back) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum()
+    sparse = scipy.sparse.csr_array(latents)
+    np.testing.assert_allclose(reconstruct(sae, weights_of(sae), x, sparse), back, rtol=1e-4, atol=1e-4)
+    assert explained_variance(sae, weights_of(sae), x, sparse) == pytest.approx(expected, abs=1e-4, rel=1e-4)
+
+
+def test_an_attention_sink_does_not_speak_for_the_other_rows(x, tmp_path):
+    (sae,) = find_saes([str(write_saelens(tmp_path / "sae", "standard", 0, mirror_weights()))])
+    other = np.concatenate([np.roll(x, 1, axis=1), np.zeros((1, D_IN))])
+    other[-1, 0] = 1e4
+    with_sink = np.concatenate([x, other[-1:]]).astype(np.float32)
+    latents = scipy.sparse.csr_array(np.concatenate([other, -other], axis=1).clip(0).astype(np.float32))
+    assert 1 - ((with_sink - other) ** 2).sum() / ((with_sink - with_sink.mean(0)) ** 2).sum() > 0.99
+    assert explained_variance(sae, weights_of(sae), with_sink, latents) < 0
+
+
+def test_equal_rows_have_no_variance_to_explain(x, tmp_path):
+    (sae,) = find_saes([str(write_saelens(tmp_path / "sae", "standard", 0, mirror_weights()))])
+    rows = np.ones((40, D_IN), np.float32)
+    latents = scipy.sparse.csr_array(np.concatenate([rows, 0 * rows], axis=1))
+    assert explained_variance(sae, weights_of(sae), rows, latents) is None
+
+
+@pytest.mark.parametrize(
+    ("weight", "says"),
+    [(torch.ones(3, D_IN), r"W_dec is \[3, 32\]"), (torch.full((N_FEATURES, D_IN), torch.nan), "NaN")],
+)
+def test_a_damaged_decoder_is_named(weight, says, x, tmp_path):
+    folder = write_saelens(tmp_path / "sae", "standard", 0)
+    (sae,) = find_saes([str(folder)])
+    weigh(folder, W_dec=weight)
+    latents = scipy.sparse.csr_array(np.eye(6, N_FEATURES, dtype=np.float32))
+    with pytest.raises(ActlabError, match=says):
+        explained_variance(sae, weights_of(sae), x, latents)
 
 
 def test_batchtopk_may_weigh_by_the_decoders_norms(x, tmp_path):
@@ -243,6 +448,15 @@ def change(folder: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def name(folder: Path, **values) -> None:
+    change(folder, metadata=json.loads((folder / "cfg.json").read_text())["metadata"] | values)
+
+
+def weigh(folder: Path, **weights) -> None:
+    path = folder / "sae_weights.safetensors"
+    save_file(load_file(path) | weights, path)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_what_cannot_be_encoded_rightly_is_refused(name, x, tmp_path):
     spoil, says = BAD[name]
@@ -277,12 +491,14 @@ ORACLE = """
 import sys, json, numpy as np, torch
 from sae_lens import SAE
 folders, x, out = json.loads(sys.argv[1]), torch.from_numpy(np.load(sys.argv[2])), sys.argv[3]
-made = {}
-for folder in folders:
+made, told = {}, []
+for k, folder in enumerate(folders):
     sae = SAE.load_from_disk(folder, device="cpu")
+    told.append(dict(sae.cfg.metadata.items()))
     with torch.no_grad():
-        made[folder] = sae.encode(x).numpy()
-np.savez(out, **{str(k): made[f] for k, f in enumerate(folders)})
+        made[str(k)] = sae.encode(x).numpy()
+        made[f"back {k}"] = sae(x).numpy()
+np.savez(out, told=json.dumps(told), **made)
 """
 
 
@@ -298,6 +514,9 @@ def test_saelens_itself_encodes_the_same_and_loads_what_train_sae_wrote(x, tmp_p
         write_saelens(tmp_path / architecture, architecture, 0, random_weights(architecture))
         for architecture in ("standard", "jumprelu", "topk", "gated")
     ]
+    for norm in ("layer_norm", "constant_norm_rescale"):
+        folders.append(write_saelens(tmp_path / norm, "standard", 0, normalize_activations=norm))
+    folders.append(write_saelens(tmp_path / "rescaled", "topk", 0, rescale_acts_by_decoder_norm=True))
     for architecture in ("topk", "jumprelu"):
         trained = actlab.train_sae(
             input=write_rows(make_rows(30)),
@@ -320,4 +539,13 @@ def test_saelens_itself_encodes_the_same_and_loads_what_train_sae_wrote(x, tmp_p
     subprocess.run([venv / "bin/python", "-c", ORACLE, *map(str, arguments)], check=True)
     with np.load(tmp_path / "oracle.npz") as oracle:
         for place, folder in enumerate(folders):
-            np.testing.assert_allclose(activations(folder, x), oracle[str(place)], rtol=1e-4, atol=1e-5)
+            latents = activations(folder, x)
+            np.testing.assert_allclose(latents, oracle[str(place)], rtol=1e-4, atol=1e-5)
+            (sae,) = find_saes([str(folder)])
+            back = reconstruct(sae, weights_of(sae), x, scipy.sparse.csr_array(latents))
+            np.testing.assert_allclose(back, oracle[f"back {place}"], rtol=1e-4, atol=1e-4)
+        told = json.loads(str(oracle["told"]))
+    for metadata in told[-2:]:
+        assert (metadata["model_name"], metadata["hook_name"]) == ("tiny-llama", "blocks.1.hook_resid_post")
+        assert metadata["prepend_bos"] is True
+        assert metadata["average_l0"] >= 1

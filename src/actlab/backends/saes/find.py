@@ -58,7 +58,8 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
         if not inside:
             raise ConfigError(
                 f"{name} holds no SAE",
-                hint="actlab reads Gemma Scope (params.npz) and SAELens (cfg.json, sae_weights.safetensors) folders",
+                hint="actlab reads Gemma Scope (params.npz) and SAELens (cfg.json, sae_weights.safetensors) folders; "
+                "what SAELens loads from elsewhere (Gemma Scope 2 and others), its save_model writes so",
             )
         for family, path in inside:
             found[path.resolve()] = _scaled(family.read(path), input_scale)
@@ -102,6 +103,11 @@ def _scaled(sae: SaeFacts, input_scale: float | None) -> SaeFacts:
     return dataclasses.replace(sae, input_scale=input_scale)
 
 
+def weights_of(sae: SaeFacts) -> Callable[[str], Tensor]:
+    """Return what reads one weight of an SAE, by SAELens' name."""
+    return FAMILIES[sae.family].weights(sae)
+
+
 class Encoders:
     """Lends encoders: all are kept where memory allows, else one at a time."""
 
@@ -122,7 +128,7 @@ class Encoders:
             if not self._keep:
                 self._loaded.clear()
             with device_errors(self._device, if_out_of_memory="choose fewer SAEs with --layers, or use --device cpu"):
-                self._loaded[sae.path] = make_encoder(sae, FAMILIES[sae.family].weights(sae), self._device)
+                self._loaded[sae.path] = make_encoder(sae, weights_of(sae), self._device)
         return self._loaded[sae.path]
 
 

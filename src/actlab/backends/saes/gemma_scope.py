@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from actlab.backends.saes.places import other_place
 from actlab.backends.saes.sae import SaeFacts
 from actlab.ground.errors import ModelError, foreign_errors
 
@@ -15,6 +16,15 @@ FILE = "params.npz"
 _KEYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
 _PLACE = re.compile(r"/layer_(?P<layer>\d{1,4})/width_[^/]+/average_l0_(?P<l0>\d{1,6})/params\.npz$")
 _HINT = "a Gemma Scope folder is layer_L/width_16k/average_l0_X/params.npz"
+_RESIDUAL = {"res", "resid", "residual"}
+_ELSEWHERE = {
+    "mlp": "the MLP's output",
+    "mlps": "the MLP's output",
+    **dict.fromkeys(("att", "attn", "attention"), "the attention's output"),
+    **dict.fromkeys(("transcoder", "transcoders", "clt", "clts"), "the MLP's input, as transcoders do"),
+    "embedding": "the embedding",
+}
+"""What the words in a folder's name say that its SAEs read, besides the residual stream."""
 
 _ON_NEURONPEDIA = dict(
     enumerate(
@@ -28,16 +38,16 @@ def read(path: Path) -> SaeFacts:
     """Return what a `params.npz` and the folders above it say.
 
     Raises:
-        ModelError: It is damaged, or the folders do not name layer and L0.
+        ModelError: It is damaged, or the folders do not name layer and L0, or they name another place than the
+            residual stream.
     """
     place = path.absolute().as_posix()
+    for folder in (path.absolute().parent, path.parent.resolve()):  # a link's name may hide what it leads to
+        if elsewhere := _elsewhere(folder):
+            raise other_place(path, elsewhere)
     names = _PLACE.search(place)
     if names is None:
         raise ModelError(f"{path} does not say its layer and average L0", hint=_HINT)
-    if other := re.search(r"gemma-scope-[^/]*-(mlp|att)/", place):
-        raise ModelError(
-            f"{path} reads the {other[1]} output, not the residual stream", hint="use a gemma-scope-…-res repository"
-        )
     layer, l0 = int(names["layer"]), int(names["l0"])
     with foreign_errors(f"cannot read {path}", hint=_HINT), np.load(path, allow_pickle=False) as file:
         if lacking := sorted(_KEYS - set(file.files)):
@@ -53,6 +63,22 @@ def read(path: Path) -> SaeFacts:
         average_l0=l0,
         neuronpedia_id=_neuronpedia_id(place, layer, l0),
     )
+
+
+def _elsewhere(folder: Path) -> str | None:
+    """Return the place that the nearest telling name above some weights tells, None for the residual stream.
+
+    The three folders of an SAE and the one that holds them count, and above these a repository of Gemma Scope.
+    """
+    for height, name in enumerate((folder.name, *(parent.name for parent in folder.parents))):
+        words = set(re.split(r"[^a-z]+", name.lower()))
+        if height > 3 and not {"gemma", "scope"} <= words:
+            continue
+        if words & _RESIDUAL:
+            return None
+        if told := sorted(words & _ELSEWHERE.keys()):
+            return _ELSEWHERE[told[0]]
+    return None
 
 
 def weights(facts: SaeFacts) -> Callable[[str], Tensor]:

@@ -44,7 +44,7 @@ class SaeFacts:
     neuronpedia_id: str | None = None
     """Where Neuronpedia hosts this very SAE."""
     declared: Mapping[str, Any] = field(default_factory=dict)
-    """What the folder says of the model: `model_name`, `prepend_bos`."""
+    """What the folder says of model and training: `model_name`, `prepend_bos`, `is_centred`, `explained_variance`."""
 
     @property
     def bytes_of_encoder(self) -> int:

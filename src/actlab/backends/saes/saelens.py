@@ -1,6 +1,5 @@
 """SAELens folders, of version 6 and before: `cfg.json` and `sae_weights.safetensors`. actlab's own SAEs too."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actlab.backends.saes.places import HINT as PLACES
+from actlab.backends.saes.places import block_named, layer_of, other_place
 from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
 from actlab.ground.errors import ModelError, StorageError, foreign_errors
 from actlab.ground.manifest import read_json
 
 FILE = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
+VERSION = "6.0.0"
+"""The first release with the `cfg.json` that `train-sae` writes; SAELens takes a config that names none for an older
+one, and drops its metadata."""
 _HINT = "an SAELens folder is cfg.json and sae_weights.safetensors"
-_HOOK = re.compile(r"blocks\.(\d{1,4})\.hook_resid_post")
 _ARCHITECTURES = ("standard", "jumprelu", "topk", "batchtopk", "gated")
 _NORMS = ("none", "constant_norm_rescale", "layer_norm", "expected_average_only_in")
 
@@ -35,6 +38,8 @@ def read(path: Path) -> SaeFacts:
     if not path.with_name(WEIGHTS).is_file():
         raise ModelError(f"{path.parent} has no {WEIGHTS}", hint=_HINT)
     of_model = config | config.get("metadata", {})
+    _refuse_other_output(path, of_model)
+    layer = _layer(path, of_model)
     architecture = _architecture(path, config)
     k = _k(path, config) if architecture in ("topk", "batchtopk") else None
     l0 = of_model.get("average_l0", k)
@@ -42,7 +47,7 @@ def read(path: Path) -> SaeFacts:
         path=path.with_name(WEIGHTS),
         family="saelens",
         architecture=architecture,
-        layer=_layer(path, of_model),
+        layer=layer,
         d_in=_whole(path, config, "d_in"),
         n_features=_whole(path, config, "d_sae"),
         average_l0=NOT_KNOWN if not isinstance(l0, int | float) or l0 <= 0 else round(l0),
@@ -51,7 +56,12 @@ def read(path: Path) -> SaeFacts:
         input_norm=_norm(path, config),
         rescale_by_decoder_norm=_flag(path, config, "rescale_acts_by_decoder_norm", otherwise=False),
         neuronpedia_id=_text(of_model.get("neuronpedia_id")),
-        declared={"model_name": _text(of_model.get("model_name")), "prepend_bos": of_model.get("prepend_bos")},
+        declared={
+            "model_name": _text(of_model.get("model_name")),
+            "prepend_bos": of_model.get("prepend_bos"),
+            "is_centred": _is_centred(of_model),
+            "explained_variance": of_model.get("explained_variance"),
+        },
     )
 
 
@@ -111,17 +121,66 @@ def _norm(path: Path, config: dict[str, Any]) -> Any:
     return norm
 
 
+def _is_centred(of_model: dict[str, Any]) -> bool:
+    """Whether TransformerLens took each state's mean out of the stream that the SAE was trained on."""
+    options = of_model.get("model_from_pretrained_kwargs")
+    return isinstance(options, dict) and options.get("center_writing_weights") is True
+
+
 def _layer(path: Path, of_model: dict[str, Any]) -> int:
-    hook = of_model.get("hook_name", of_model.get("hook_point"))
-    if not isinstance(hook, str):
+    """Return the block whose output is read, where all that the config says of its place agrees.
+
+    Raises:
+        ModelError: It reads another place, or writes another than it reads, or does not agree with itself.
+    """
+    hooks = [_first(of_model, "hook_name", "hook_point"), of_model.get("hf_hook_name")]
+    named = [hook for hook in hooks if isinstance(hook, str)]
+    if not named:
         raise ModelError(f"{path} names no hook_name", hint="actlab has to know which block's output the SAE reads")
-    match = _HOOK.fullmatch(hook)
-    if match is None:
-        raise ModelError(
-            f"{path} reads {hook}, which is not the output of a block",
-            hint="actlab encodes the residual stream after a block: blocks.L.hook_resid_post",
-        )
-    return int(match[1])
+    layers = [layer_of(hook) for hook in named]
+    for hook, layer in zip(named, layers, strict=True):
+        if layer is None:
+            raise other_place(path, hook)
+    written = [of_model.get(key) for key in ("hook_name_out", "hf_hook_name_out")]
+    for out in written:
+        if isinstance(out, str) and layer_of(out) != layers[0]:
+            raise ModelError(f"{path} reads {named[0]} and writes {out}: it is a transcoder, no SAE", hint=PLACES)
+    head = _first(of_model, "hook_head_index", "hook_point_head_index")
+    if head is not None or of_model.get("reshape_activations", "none") not in ("none", None):
+        raise other_place(path, f"attention heads at {named[0]}")
+    number = _first(of_model, "hook_layer", "hook_point_layer")
+    if len(set(layers)) > 1 or number not in (None, block_named(named[0])):
+        told = " and ".join([*named, *([f"layer {number}"] if number is not None else [])])
+        raise ModelError(f"{path} names two places: {told}", hint="write into it where the SAE was trained")
+    assert layers[0] is not None
+    return layers[0]
+
+
+def _first(content: dict[str, Any], *keys: str) -> Any:
+    """Return the first value that is not null."""
+    return next((content[key] for key in keys if content.get(key) is not None), None)
+
+
+def _refuse_other_output(path: Path, config: dict[str, Any]) -> None:
+    """Refuse a transcoder by its architecture or its decoder, whatever hook its config names.
+
+    Raises:
+        ModelError: It writes another place than it reads, or the weights are damaged.
+    """
+    from safetensors import safe_open
+
+    architecture = config.get("architecture")
+    is_other = isinstance(architecture, str) and "transcoder" in architecture
+    d_in, file_path = config.get("d_in"), path.with_name(WEIGHTS)
+    is_other = is_other or _first(config, "d_out") not in (None, d_in)
+    with foreign_errors(f"cannot read {file_path}", hint=_HINT), safe_open(file_path, framework="pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        if {"W_enc", "W_dec"} <= shapes.keys():
+            is_other = is_other or shapes["W_enc"][0] != shapes["W_dec"][-1]
+    if is_other or "W_skip" in shapes:
+        reads = _first(config, "hook_name", "hook_point") or "one place"
+        writes = config.get("hook_name_out") or "another"
+        raise ModelError(f"{path} reads {reads} and writes {writes}: it is a transcoder, no SAE", hint=PLACES)
 
 
 def _whole(path: Path, config: dict[str, Any], key: str) -> int:

@@ -56,7 +56,8 @@ class EncodeConfig(RunOptions):
     input_scale: float | None = None
     """The factor on the SAE's input, for SAEs of normalize_activations expected_average_only_in."""
     l0_check: Literal["stop", "warn", "off"] = execution("stop")
-    """What to do when features fire far more or less often than the SAE declares."""
+    """What to do when features fire far more or less often than the SAE declares, or when it explains none of its
+    input's variance."""
     revision: str | None = execution(None)
     """A hub model's branch, tag or commit."""
     device: Literal["auto", "cpu", "cuda", "mps"] = execution("auto")

@@ -4,14 +4,14 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.backends.memory import freed_memory_kept
 from actlab.backends.saes.find import Encoders, find_saes
 from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
-from actlab.features.encode.compute import L0Check, encode_sentences
+from actlab.features.encode.compute import SaeCheck, encode_sentences
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.sink import UnitSink, finish
 from actlab.features.encode.source import Dropped, units_of
@@ -19,7 +19,7 @@ from actlab.features.encode.states.model import ModelStates
 from actlab.features.encode.states.sentence import StatesSource
 from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
-from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.layers import parse_layers_arg
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import identity_of, takes
@@ -44,6 +44,9 @@ class Computed(NamedTuple):
     """Sentences that are not in it."""
     measured_l0s: list[float]
     """By SAE, features that fire on a token."""
+    explained_variances: list[float | None]
+    """By SAE, the share of its input's variance that it gives back, on rows of the first unit; None where they are
+    too few."""
 
 
 class Planned(NamedTuple):
@@ -120,7 +123,7 @@ def compute_features(config: EncodeConfig) -> Computed:
 def _work(job: _Job, dataset: Staging) -> None:
     """Do the units of this task's part that are missing."""
     missing = dataset.missing()
-    encoders, check = Encoders(job.saes, job.states.device), L0Check(job.saes)
+    encoders, check = Encoders(job.saes, job.states.device), SaeCheck(job.saes)
     total = sum(unit["n"] for unit in missing)
     with progress("encoding", total=total, unit="sentence", quiet=job.config.quiet) as more, freed_memory_kept():
         for unit in missing:
@@ -134,7 +137,7 @@ def _work(job: _Job, dataset: Staging) -> None:
 
 
 def _unit_files(
-    job: _Job, unit: dict[str, Any], encoders: Encoders, check: L0Check, sink: UnitSink
+    job: _Job, unit: dict[str, Any], encoders: Encoders, check: SaeCheck, sink: UnitSink
 ) -> Iterator[NewFile]:
     """Yield a unit's files, some sentences' states in memory at a time."""
     for states, dropped in job.states.read(unit["first"], unit["n"], job.layers):
@@ -143,20 +146,30 @@ def _unit_files(
         sink.drop(dropped)
         if states:
             encoded = encode_sentences(states, job.saes, job.layers, encoders)
-            for problem in check.add(encoded):
-                if job.config.l0_check == "stop":
-                    raise problem
-                if job.config.l0_check == "warn":
-                    log.warning("%s", problem)
+            _heed(job, check.add(encoded))
             yield from sink.files(encoded)
+    _heed(job, check.end_unit())
+    if unit["unit"] == 0:  # whoever does it starts with it, so that its own rows alone were measured
+        sink.explained_variances = check.explained
+
+
+def _heed(job: _Job, problems: Sequence[ModelError]) -> None:
+    """Stop at the first thing that the check found, or say them all."""
+    for problem in problems:
+        if job.config.l0_check == "stop":
+            raise problem
+        if job.config.l0_check == "warn":
+            log.warning("%s", problem)
 
 
 def _outcome(dataset: Staging) -> Computed:
     manifest = read_manifest(dataset.output) if dataset.sealed else None
     if manifest is None:
-        return Computed(dataset.output, is_sealed=False, n_sentences=0, n_dropped=0, measured_l0s=[])
+        return Computed(dataset.output, False, 0, 0, measured_l0s=[], explained_variances=[])
     metadata = read_json(dataset.output / METADATA)
-    return Computed(dataset.output, True, metadata["n_sentences"], n_dropped(manifest), metadata["measured_l0s"])
+    l0s = metadata["measured_l0s"]
+    explained = metadata.get("explained_variances", [None] * len(l0s))  # datasets from before it was measured
+    return Computed(dataset.output, True, metadata["n_sentences"], n_dropped(manifest), l0s, explained)
 
 
 @takes(EncodeConfig)
@@ -183,20 +196,26 @@ def plan_features(config: EncodeConfig) -> Planned:
 
 
 def _warn_of_another_model(sae: SaeFacts, states: dict[str, Any]) -> None:
-    """Say where an SAE's folder declares another model, or another use of BOS, than it is given."""
+    """Say where an SAE's folder declares another model, another use of BOS, or another stream than it is given."""
     declared, name = sae.declared.get("model_name"), states.get("model_name")
     if declared and name and declared.split("/")[-1].lower() != str(name).split("/")[-1].lower():
         log.warning("the SAE of layer %d was trained on %s, and the states are of %s", sae.layer, declared, name)
     if sae.declared.get("prepend_bos") is False and states.get("leading_special_tokens"):
         log.warning("the SAE of layer %d was trained without BOS, and these states are with it", sae.layer)
+    if sae.declared.get("is_centred"):
+        log.warning(
+            "the SAE of layer %d was trained on states less their mean (center_writing_weights), and these are whole",
+            sae.layer,
+        )
 
 
 def _bytes_of_memory(job: _Job, n_rows: list[int]) -> int:
-    """Return about what a run holds besides the model: encoders, some sentences' states, one sentence dense."""
+    """Return about what a run holds besides the model: encoders, a decoder, some sentences' states, one dense."""
     longest = max(n_rows, default=0)
     states = max(job.config.batch_tokens, longest) * (2 * len(job.layers) + 1) * job.states.hidden_dim * 4
     dense = longest * sum(sae.n_features for sae in job.saes) * 4
-    return sum(sae.bytes_of_encoder for sae in job.saes) + states + dense
+    encoders = [sae.bytes_of_encoder for sae in job.saes]
+    return sum(encoders) + max(encoders) + states + dense
 
 
 def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:

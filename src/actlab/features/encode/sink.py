@@ -1,5 +1,6 @@
 """Which files a unit of sentences becomes, and what a finished folder adds to them."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,6 +25,8 @@ class UnitSink:
         self._dropped: list[Dropped] = []
         self._n_sentences = self._n_rows = 0
         self._n_active = [0] * n_saes
+        self.explained_variances: list[float | None] | None = None
+        """By SAE, in the first unit."""
 
     def drop(self, dropped: Sequence[Dropped]) -> None:
         """Count sentences that are not written."""
@@ -47,6 +50,7 @@ class UnitSink:
             "n_sentences": self._n_sentences,
             "n_rows": self._n_rows,
             "n_active": self._n_active,
+            "explained_variances": self.explained_variances,
         }
 
 
@@ -58,6 +62,7 @@ def finish(staging: Staging) -> Finish:
     n_active = [0] * len(saes)
     dropped: Counter[str] = Counter()
     environments: list[dict[str, str]] = []
+    explained: list[float | None] = [None] * len(saes)
     for record in staging.records():
         if record["n_sentences"]:
             environments.append(record["environment"])
@@ -65,6 +70,7 @@ def finish(staging: Staging) -> Finish:
         n_sentences += record["n_sentences"]
         n_rows += record["n_rows"]
         n_active = [total + more for total, more in zip(n_active, record["n_active"], strict=True)]
+        explained = record.get("explained_variances") or explained
     metadata = {
         "model_name": identity["model_name"],
         "n_sentences": n_sentences,
@@ -72,6 +78,7 @@ def finish(staging: Staging) -> Finish:
         "layers": [sae["layer"] for sae in saes],
         "average_l0s": [sae["average_l0"] for sae in saes],
         "measured_l0s": [round(total / n_rows, 3) if n_rows else None for total in n_active],
+        "explained_variances": [round(one, 3) if one is not None and math.isfinite(one) else None for one in explained],
         "num_features": identity["num_features"],
         "hidden_dim": identity["hidden_dim"],
         "storage": identity["storage"],

@@ -73,8 +73,8 @@ class _Job:
         self.device = pick_device(config.device)
         self.source = read_texts(config.input, text_column=config.text_column, limit=config.limit)
         tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
-        most = token_limit(self.facts, tokenizer, config.max_length)
-        self.texts: list[TokenSpan] = tokenise(tokenizer, self.source.texts, most)
+        self.max_tokens = token_limit(self.facts, tokenizer, config.max_length)
+        self.texts: list[TokenSpan] = tokenise(tokenizer, self.source.texts, self.max_tokens)
         self.output = output_of(Path(os.path.expanduser(config.output)))
 
     @cached_property
@@ -97,6 +97,7 @@ class _Job:
             "model_name": self.model.name,
             "revision": self.model.revision,
             "hidden_dim": self.facts.hidden_dim,
+            "sae_lens_version": saelens.VERSION,  # before, cfg.json named none
         }
         inputs = [
             file_entry("texts", self.source.path),
@@ -198,9 +199,14 @@ def _files(job: _Job, layer: int, weights: dict[str, Tensor], last: Step) -> Ite
         "normalize_activations": "none",
         "reshape_activations": "none",
         "metadata": {
+            "sae_lens_version": saelens.VERSION,
+            "sae_lens_training_version": None,
             "model_name": job.model.name,
             "hook_name": f"blocks.{layer}.hook_resid_post",
+            "prepend_bos": job.texts[0].start > 0,
+            "context_size": job.max_tokens,
             "average_l0": max(1, round(config.k if config.architecture == "topk" else last.l0)),
+            "explained_variance": round(last.explained_variance, 3),
             "trained_by": "actlab train-sae",
         },
     }
