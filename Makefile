@@ -9,11 +9,12 @@ STAMP := $(VENV)/installed
 demo: $(STAMP)
 	$(BIN)/actlab demo
 
+# worksteal: each process takes its tests file by file, and makes what a file's tests share once
 test: check
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: check
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,24 +1,33 @@
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
-import transformers
 
-from tests import tiny
+sys.dont_write_bytecode = False  # each file is compiled once, not once in every process that tests start
 
-transformers.utils.logging.disable_progress_bar()
-transformers.utils.logging.set_verbosity_error()
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_transformers() -> None:
+    """Not at the head of this file, which the process that only hands out the tests reads too."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 @pytest.fixture(scope="session")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Llama in a folder."""
+    from tests import tiny
+
     return tiny.make_model(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
@@ -36,6 +45,8 @@ def write_rows(tmp_path: Path) -> Callable[..., Path]:
 
 def make_rows(n: int) -> list[dict[str, str]]:
     """Prompts and two answers each, of varied length."""
+    from tests import tiny
+
     words = " ".join(tiny.TEXTS).split()
 
     def text(start: int, length: int) -> str:

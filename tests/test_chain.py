@@ -14,7 +14,9 @@ N_LAYERS, WIDTH, N_FEATURES, N_ROWS = 4, 16, 60, 3
 PLANTED_LAYER, PLANTED_FEATURE = 2, 17
 
 
-def write_sentences(folder: Path, n: int, *, seed: int, strength: float, labels: np.ndarray | None = None) -> Path:
+def write_sentences(
+    folder: Path, n: int, *, seed: int, strength: float, labels: np.ndarray | None = None, n_rows: int = N_ROWS
+) -> Path:
     """Sentences of noise, with a concept of known strength at one layer and one feature."""
     import scipy.sparse
 
@@ -23,21 +25,21 @@ def write_sentences(folder: Path, n: int, *, seed: int, strength: float, labels:
     direction = rng.standard_normal(WIDTH) / WIDTH**0.5
     labels = np.arange(n) % 4 if labels is None else labels
     for index in range(n):
-        hidden = rng.standard_normal((N_LAYERS, N_ROWS, WIDTH))
+        hidden = rng.standard_normal((N_LAYERS, n_rows, WIDTH))
         hidden[PLANTED_LAYER:] += strength * labels[index] * direction
-        shape = (N_LAYERS, N_ROWS, N_FEATURES)
+        shape = (N_LAYERS, n_rows, N_FEATURES)
         latents = np.where(rng.random(shape) < 0.3, rng.exponential(1, shape), 0)
         latents[PLANTED_LAYER, :, PLANTED_FEATURE] += strength * labels[index] / 2
-        fragments = [f"sentence {index} {rng.integers(10**9)} of noise"] * N_ROWS
+        fragments = [f"sentence {index} {rng.integers(10**9)} of noise"] * n_rows
         new = NewSentence(
             index=index,
             text=fragments[-1],
             label=int(labels[index]),
             fragments=fragments,
-            token_positions=range(1, N_ROWS + 1),
-            fragment_lengths=range(1, N_ROWS + 1),
-            is_final=np.arange(N_ROWS) == N_ROWS - 1,
-            embeddings_rd=rng.standard_normal((N_ROWS, WIDTH)),
+            token_positions=range(1, n_rows + 1),
+            fragment_lengths=range(1, n_rows + 1),
+            is_final=np.arange(n_rows) == n_rows - 1,
+            embeddings_rd=rng.standard_normal((n_rows, WIDTH)),
             hidden_crd=hidden,
             layers=range(N_LAYERS),
             average_l0s=[18] * N_LAYERS,
@@ -86,8 +88,8 @@ def test_on_noise_the_chain_finds_nothing_and_the_leaky_way_round_it_is_refused(
     n_with_half, leaky = 0, []
     for seed in range(20):
         root = tmp_path / str(seed)
-        labels = np.random.default_rng(1000 + seed).permutation(np.arange(80) % 2)
-        folder = write_sentences(root / "in", 80, seed=seed, strength=0.0, labels=labels)
+        labels = np.random.default_rng(1000 + seed).permutation(np.arange(48) % 2)
+        folder = write_sentences(root / "in", 48, seed=seed, strength=0.0, labels=labels, n_rows=1)
         split = actlab.make_split(input=folder, output=root / "splits.json", test_size=0.4, seed=seed).path
         intervals = {}
         ways = {"held out": {"split": split}} | ({"leaky": {}} if seed < 6 else {})

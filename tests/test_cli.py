@@ -95,7 +95,12 @@ def test_an_output_that_cannot_be_written_is_two_lines(llama, dataset, tmp_path)
 
 def test_a_file_size_limit_is_two_lines_and_can_be_resumed(llama, dataset, tmp_path):
     arguments = ["extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out"]
-    done = run_apart(*arguments, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        done = run(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     fails_in_two_lines(done, 1, "File too large", "ulimit")
     assert not (tmp_path / "out" / "tiny-llama" / "data").exists()
     assert run(*arguments).returncode == 0
@@ -258,7 +263,7 @@ def test_a_dataset_may_be_named_from_inside_itself(llama, dataset, tmp_path):
     assert run("verify", ".", cwd=folder / "EM").returncode == 0
     fails_in_two_lines(run("seal", "/"), 1, "no dataset")
     for command in ("show", "verify"):
-        fails_in_two_lines(run_apart(command, "/proc/self"), 1, "no finished activations")
+        fails_in_two_lines(run(command, "/proc/self"), 1, "no finished activations")
     fails_in_two_lines(run("show", "x" * 300), 1, "")
 
 
@@ -310,12 +315,16 @@ def test_killed_at_thirty_random_moments_and_run_again_it_gives_the_same_bytes(l
 
 
 def test_two_processes_at_once_are_refused_in_two_lines(llama, dataset, tmp_path):
-    from actlab.ground.storage import Lock
-
     (tmp_path / "out" / "tiny-llama").mkdir(parents=True)
-    with Lock(tmp_path / "out" / "tiny-llama" / "data.partial.lock") as lock:
-        assert lock.try_acquire()
-        done = run_apart("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out")
+    path = tmp_path / "out" / "tiny-llama" / "data.partial.lock"
+    holds = "import pathlib, sys; from actlab.ground.storage import Lock; lock = Lock(pathlib.Path(sys.argv[1]))"
+    holds += "; print(lock.try_acquire(), flush=True); sys.stdin.read()"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", holds, path], **streams) as other:
+        assert other.stdout.readline() == "True\n"
+        done = run("extract-activations", "--model", llama, "--dataset", dataset, "--output", tmp_path / "out")
+        other.communicate()
+    assert other.returncode == 0
     fails_in_two_lines(done, 1, "another run is at work", "wait for it")
 
 

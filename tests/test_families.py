@@ -1,5 +1,7 @@
 """Whatever the family, batch and order: a saved row is what a bare hook sees on that text alone."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -25,9 +27,15 @@ def relative_errors(rows: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return (rows - truth).norm(dim=-1) / truth.norm(dim=-1)
 
 
+@pytest.fixture(scope="module")
+def model_of(tmp_path_factory) -> Callable[[str], Path]:
+    """A tiny random model of a family, made once: nothing writes into its folder."""
+    return functools.cache(lambda family: tiny.make_model(tmp_path_factory.mktemp("families") / family, family))
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_a_saved_row_is_what_a_bare_hook_sees_on_that_text_alone(family, tmp_path, write_rows):
-    model = tiny.make_model(tmp_path / family, family)
+def test_a_saved_row_is_what_a_bare_hook_sees_on_that_text_alone(family, model_of, tmp_path, write_rows):
+    model = model_of(family)
     rows = rows_of_any_length()
     tokenizer = tiny.make_tokenizer()
     for batch_size, batch_tokens, order in [(32, 4096, 1), (3, 150, -1), (1, 1, 1)]:
@@ -55,8 +63,8 @@ def test_a_saved_row_is_what_a_bare_hook_sees_on_that_text_alone(family, tmp_pat
 
 @pytest.mark.parametrize("family", ["llama", "bert", "phi3-longrope", "mamba"])
 @pytest.mark.parametrize("position", ["prompt-last", "response-mean", "mean", "-3"])
-def test_a_position_is_the_one_that_counting_by_hand_gives(family, position, tmp_path, write_rows):
-    model = tiny.make_model(tmp_path / family, family)
+def test_a_position_is_the_one_that_counting_by_hand_gives(family, position, model_of, tmp_path, write_rows):
+    model = model_of(family)
     rows = rows_of_any_length()
     tokenizer = tiny.make_tokenizer()
     (dump,) = actlab.extract_activations(

@@ -223,8 +223,13 @@ def _loaded(folder: Path) -> Any:
 def oracle_states(folder: Path, family: str, ids: list[int]) -> tuple[torch.Tensor, Any]:
     """Return every block's output [layer, token, width] of one text, by bare hooks, and hidden_states.
 
-    Batch of one, no padding, the whole model, nothing of actlab's.
+    Batch of one, no padding, the whole model, nothing of actlab's. Run once a text: whoever asks again has a copy.
     """
+    return copy.deepcopy(_oracle_states(folder, family, tuple(ids)))
+
+
+@functools.lru_cache(maxsize=100)
+def _oracle_states(folder: Path, family: str, ids: tuple[int, ...]) -> tuple[torch.Tensor, Any]:
     model = copy.deepcopy(_loaded(folder))  # some keep state between texts, such as the rotary scale
     seen: list[torch.Tensor] = []
     handles = [
@@ -234,7 +239,7 @@ def oracle_states(folder: Path, family: str, ids: list[int]) -> tuple[torch.Tens
         for block in block_list(model, family)
     ]
     with torch.no_grad():
-        output = model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+        output = model(input_ids=torch.tensor([list(ids)]), output_hidden_states=True, use_cache=False)
     for handle in handles:
         handle.remove()
     return torch.stack([one[0, : len(ids)] for one in seen]), output.hidden_states  # BigBird pads to whole blocks

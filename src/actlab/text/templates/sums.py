@@ -1,7 +1,7 @@
 """Sums over the derivations of a grammar's parts, by dynamic programming."""
 
 from collections.abc import Iterable
-from math import perm
+from math import perm, prod
 from typing import NamedTuple
 
 from actlab.ground.errors import DataError
@@ -49,6 +49,8 @@ class Sums:
         self.first_bits = {name: (mask & -mask).bit_length() - 1 for name, mask in self.masks.items()}
         self.pooled = sum(self.masks[name] for name, values in grammar.variables.items() if values.pool is not None)
         self.pools = {name: 16 * place for place, name in enumerate(grammar.pools)}
+        self.taken: dict[int, list[tuple[int, int, int]]] = {}
+        """Of the variables in use: each pool's length, its place among the draws, and how many of them it gives."""
         self.symbols: dict[str, Polynomial] = {}
         self.products: dict[tuple[int, str], tuple[int, Polynomial]] = {}
         """The number and the value of a numbered product (0 is `ONE`) times a symbol."""
@@ -136,14 +138,12 @@ class Sums:
 
     def _of_draws(self, draws: int, pooled: int) -> Factor:
         if (pooled, draws) not in self.pool_factors:
-            n_orders = 1
-            for pool, shift in self.pools.items():
-                n = draws >> shift & 0xFFFF
-                n += sum(
-                    values.pool == pool and bool(pooled & self.masks[name])
-                    for name, values in self.grammar.variables.items()
-                )
-                n_orders *= perm(len(self.grammar.pools[pool]), n)
+            if pooled not in self.taken:
+                takers = [values.pool for name, values in self.grammar.variables.items() if pooled & self.masks[name]]
+                self.taken[pooled] = [
+                    (len(self.grammar.pools[pool]), shift, takers.count(pool)) for pool, shift in self.pools.items()
+                ]
+            n_orders = prod(perm(n, (draws >> shift & 0xFFFF) + taken) for n, shift, taken in self.taken[pooled])
             self.pool_factors[pooled, draws] = Factor(n_orders, 1 / n_orders, 1.0)
         return self.pool_factors[pooled, draws]
 
