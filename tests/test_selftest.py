@@ -1,5 +1,6 @@
 """Before a run: what the self-test finds out, on which texts, and at what cost."""
 
+import dataclasses
 import json
 import logging
 import random
@@ -13,6 +14,7 @@ from actlab.activations.verify.recompute import _by_length
 from actlab.backends import capture
 from actlab.backends.hub import find_model
 from actlab.backends.models import Loading, load_backbone, read_facts
+from actlab.backends.proof import prove_padding
 from actlab.backends.reader import TokenSpan, read_states
 from actlab.backends.selftest import load_reader
 from actlab.backends.state import LoadedState
@@ -116,6 +118,20 @@ def test_a_leak_that_hides_behind_half_precision_is_found(tmp_path):
     leak = float((alone - padded).norm() / alone.norm())
     assert 1e-3 < leak < 8e-2, "the model leaks, by less than bfloat16's tolerance"
     assert reader_of(folder, texts, "bfloat16").padding == "right, masked"
+
+
+@pytest.mark.parametrize(("family", "padding"), [("llama", "right, no mask"), ("bert", "right, masked")])
+def test_a_quantised_model_is_measured_against_its_own_noise(family, padding, models):
+    model = find_model(str(models(family)))
+    facts = read_facts(model)
+    loading = Loading(model=model, facts=facts, deepest=3, dtype="bfloat16", device=torch.device("cpu"))
+    backbone = dataclasses.replace(load_backbone(loading), is_quantised=True)
+    for lengths in PROFILES.values():
+        kept_back = min(lengths) + 2 * max(lengths)
+        proof = prove_padding(backbone, facts, texts_of(lengths), fresh=lambda: backbone, kept_back=kept_back)
+        assert proof.n_tokens + kept_back <= 8 * max(lengths)
+        if min(lengths) < max(lengths) > 10:
+            assert proof.padding == padding
 
 
 def test_every_text_is_run_by_the_model_as_it_was_loaded(models):
