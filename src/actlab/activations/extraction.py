@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from actlab.activations.compute import OVER_LIMIT, Example, Tokens
+from actlab.activations.compute import NOT_FINITE, OVER_LIMIT, Example, Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
@@ -34,8 +34,6 @@ from actlab.ground.storage import NewFile, Plan
 from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
-
-NOT_FINITE = "NaN or inf in its states"
 
 
 class UnitDone(NamedTuple):

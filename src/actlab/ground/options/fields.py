@@ -28,6 +28,11 @@ def execution(default: Any = MISSING, *, flag: str | None = None) -> Any:
     return field(default=default, metadata={"execution": True, "flag": flag})
 
 
+def added(default: Any) -> Any:
+    """Declare a setting that datasets from before it lack: at its default it is no part of the identity."""
+    return field(default=default, metadata={"added": True})
+
+
 def argument() -> Any:
     """Declare a field that the command line takes by position, without a flag."""
     return field(metadata={"execution": True, "argument": True})
@@ -77,6 +82,7 @@ class Option:
     is_execution: bool
     is_argument: bool
     is_secret: bool = False
+    is_added: bool = False
     alias: str | None = None
     """The short name of a group's setting that has a flag of its own."""
 
@@ -168,5 +174,6 @@ def _option(
         is_execution=is_execution,
         is_argument=bool(one.metadata.get("argument")),
         is_secret=bool(one.metadata.get("secret")),
+        is_added=bool(one.metadata.get("added")),
         alias=one.metadata.get("flag"),
     )

@@ -19,8 +19,13 @@ _YAML_HINT = "write one setting a line, as in  batch_size: 16"
 
 
 def identity_of(config: Any) -> dict[str, Any]:
-    """Return the settings that change the data, by (dotted) name."""
-    return {option.name: _value(config, option.name) for option in options_of(type(config)) if not option.is_execution}
+    """Return the settings that change the data, by (dotted) name; those added later only where they do."""
+    identity = {}
+    for option in options_of(type(config)):
+        value = _value(config, option.name)
+        if not option.is_execution and not (option.is_added and value == option.default):
+            identity[option.name] = value
+    return identity
 
 
 def to_settings(config: Any) -> dict[str, Any]:
