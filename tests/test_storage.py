@@ -375,3 +375,9 @@ def test_a_part_may_be_empty_and_only_the_whole_may_not(tmp_path):
         drop_all(tmp_path / "data", make_plan(n_units=2), "2/2")
     assert drop_all(tmp_path / "other", make_plan(n_units=2), "1/2") == [0]
     assert run(tmp_path / "other", make_plan(n_units=2), "2/2").left() == []
+
+
+def test_that_nothing_was_found_is_a_result_and_sealed(tmp_path):
+    with stage(tmp_path / "data", make_plan(n_units=1), part=Part()) as staging:
+        staging.commit({"unit": 0}, [NewFile("ranking.csv", b"rank\n", 0)], {"rows": 0})
+        assert staging.seal(finish)

@@ -437,12 +437,12 @@ class LayerRows:
         """
         if isinstance(rows, tuple):
             return self._cells(*rows) if rows else self[:]
-        if isinstance(rows, slice) or rows is Ellipsis:
-            numbers = np.arange(len(self))[rows]
-        else:
-            numbers = _row_numbers(rows, len(self))
-        gathered = self._gather(numbers.reshape(-1))
-        return gathered.reshape(*numbers.shape, gathered.shape[1])
+        if isinstance(rows, slice):
+            return self._gather(np.arange(*rows.indices(len(self))))
+        if rows is Ellipsis:
+            return self[:]
+        numbers = _row_numbers(rows, len(self))
+        return self._gather(numbers.reshape(-1)).reshape(*numbers.shape, self._hidden_dim)
 
     def __iter__(self) -> Iterator[Float[Tensor, " d"]]:
         """Yield the rows, a shard open at a time."""
@@ -474,8 +474,7 @@ class LayerRows:
                     f"the shards in {self._paths[shard].parent} differ in dtype", hint="run actlab verify DIR"
                 )
             places = np.flatnonzero(shard_n == shard)
-            inside = torch.from_numpy(numbers_n[places] - self._starts[shard])
-            gathered[torch.from_numpy(places)] = tensor[inside]
+            gathered[_as_slice(places)] = tensor[_as_slice(numbers_n[places] - self._starts[shard])]
         return torch.empty(0, self._hidden_dim, dtype=self.dtype) if gathered is None else gathered
 
     def _shard(self, shard: int) -> Float[Tensor, "n d"]:
@@ -508,6 +507,13 @@ def _row_numbers(rows: Any, n: int) -> Int[np.ndarray, "..."]:
     if (is_outside := (index < -n) | (index >= n)).any():
         raise IndexError(f"row {index[is_outside][0]} of {n}")
     return np.asarray(np.where(index < 0, index + n, index), dtype=np.int64)
+
+
+def _as_slice(numbers_n: Int[np.ndarray, " n"]) -> slice | Tensor:
+    """Return an index that picks the same, as a slice where they are neighbours: it copies nothing."""
+    if (np.diff(numbers_n) == 1).all():
+        return slice(int(numbers_n[0]), int(numbers_n[-1]) + 1)
+    return torch.from_numpy(numbers_n)
 
 
 def _as_array(rows: Any, n: int) -> Shaped[np.ndarray, "..."]:

@@ -167,19 +167,19 @@ class Staging:
         return True
 
     def _refuse_empty(self, hints: Mapping[str, str]) -> None:
+        """Refuse to seal what holds nothing because of what was dropped; that nothing was found is a result."""
         if any(holds_rows(manifests.stored_files(record)) for record in self.records()):
             return
         counts: Counter[str] = Counter()
         for record in self.records():
             counts.update(record.get("dropped", {}))
-        reasons = counts.most_common()
-        why = f"every record was dropped ({'; '.join(f'{reason}: {n}' for reason, n in reasons)})"
-        helps = hints.get(reasons[0][0], "fix the input or the settings") if reasons else "is it the right input?"
+        if not counts:
+            return
+        why = "; ".join(f"{reason}: {count}" for reason, count in counts.most_common())
+        helps = hints.get(counts.most_common(1)[0][0], "fix the input or the settings")
         listed = f"; {self.folder / DROPPED} lists them" if (self.folder / DROPPED).is_file() else ""
         self._lock.release()
-        raise EmptyDatasetError(
-            f"{self.output} would be empty: {why if reasons else 'there is no record'}", hint=helps + listed
-        )
+        raise EmptyDatasetError(f"{self.output} would be empty: every record was dropped ({why})", hint=helps + listed)
 
     def _write_manifest(self, finish: Finish) -> None:
         dropped: Counter[str] = Counter()
