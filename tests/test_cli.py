@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import actlab
 from tests.command_line import actlab_command, fails_in_two_lines, run, run_apart
 from tests.conftest import make_rows
 from tests.folders import hashes
@@ -159,6 +160,25 @@ def test_an_empty_file_and_one_without_the_splits_are_two_lines(llama, tmp_path,
     other = write_rows([{"prompt": "p", "good": "a", "bad": "b"}])
     done = run("extract-activations", "--model", llama, "--dataset", other)
     fails_in_two_lines(done, 1, "no row with a response", "--splits good,bad")
+
+
+def test_a_dataset_of_which_nothing_is_left_is_not_sealed_and_costs_no_other(llama, dataset, tmp_path, write_rows):
+    rows = [{"prompt": "p", "EM": "word " * 40, "Neutral": "word " * 40}] * 3
+    none, some = write_rows(rows, "none.jsonl"), write_rows([*rows, {"prompt": "p", "EM": "a"}], "some.jsonl")
+    arguments = ["extract-activations", "--model", llama, "--output", tmp_path / "out", "--layers", "0", "--quiet"]
+    short = ["--max-length", 20, "--dataset", none]
+    folder = tmp_path / "out" / "tiny-llama"
+    says, hint = "none would be empty: every record was dropped (the response alone is too long: 6)", "--max-length"
+    fails_in_two_lines(run(*arguments, *short, "--dataset", some), 1, says, hint)
+    assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == ["none.partial", "some"]
+    acts = {split: actlab.open_activations(folder / "some", split) for split in ("EM", "Neutral")}
+    assert (len(acts["EM"]), len(acts["Neutral"])) == (1, 0), "a split may be empty"
+    fails_in_two_lines(run(*arguments, *short), 1, says, hint)
+    fails_in_two_lines(run("seal", folder / "none"), 1, says, hint)
+    assert len((folder / "none.partial" / "dropped.jsonl").read_text().splitlines()) == 6
+    mended = run(*arguments, *short, "--truncate", "left")
+    assert (mended.returncode, mended.stdout) == (0, f"{folder / 'none'}\n")
+    assert run("verify", folder / "none").returncode == 0
 
 
 def test_a_config_file_stands_under_the_flags(llama, dataset, tmp_path):

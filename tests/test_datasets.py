@@ -172,6 +172,20 @@ def test_the_file_has_every_documented_key(folder, tmp_path):
                     assert file["meta_average_l0"] == 72
 
 
+def test_final_rows_that_a_reader_writes_into_are_read_again_as_they_were(folder):
+    data = actlab.get_final_token_data(actlab.load_all_sentences(folder))
+    for key in data:
+        before = data[key].copy()
+        data[key][:] = 7
+        assert np.array_equal(data[key], before)
+
+
+def test_a_sentences_tokens_cannot_be_changed_for_the_next_reader(folder):
+    sentence = actlab.load_all_sentences(folder)[0]
+    assert isinstance(sentence.token_texts, tuple)
+    assert "".join(sentence.token_texts) == sentence.text
+
+
 def test_the_documents_python_example_runs_but_for_its_import(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from actlab import get_final_token_data, load_all_sentences, normalize_features, parse_layers_arg, save_dataset

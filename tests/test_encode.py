@@ -13,8 +13,9 @@ import torch
 import actlab
 from actlab.backends.saes.find import find_saes
 from actlab.features.encode import run as encode_run
+from actlab.ground.options import identity_of
 from tests import tiny
-from tests.command_line import run
+from tests.command_line import fails_in_two_lines, run
 from tests.fabricated import write_folder
 from tests.folders import hashes
 from tests.made_saes import mirror_weights, random_weights, write_gemma_scope, write_saelens
@@ -183,6 +184,57 @@ def test_bad_sentences_are_dropped_by_reason_and_the_status_says_so(llama, saes,
     assert len(list((tmp_path / "out").glob("sentence_*.npz"))) == 5
     assert run(*line, "--output", tmp_path / "out").returncode == 3
     assert run(*line, "--output", tmp_path / "no", "--on-bad", "error").returncode == 1
+
+
+IN_WORDS = [(text, "high" if number >= 2 else "low") for text, number in SENTENCES]
+
+
+def test_labels_in_words_drop_every_sentence_and_the_hint_says_how_to_number_them(llama, saes, tmp_path):
+    path, output = write_csv(tmp_path / "words.csv", IN_WORDS), tmp_path / "out"
+    line = ("compute-features", "--input", path, "--model", llama, "--sae", saes, "--l0-check", "off", "--quiet")
+    for _ in range(2):
+        done = run(*line, "--output", output)
+        fails_in_two_lines(done, 1, "a label (the label is no number: 5)", "--labels low=0,high=3")
+        assert sorted(tmp_path.iterdir()) == [path], "nothing is left behind"
+    done = run(*line, "--output", output, "--labels", "low=0,high=3")
+    assert (done.returncode, done.stdout) == (0, f"{output}\n"), done.stderr
+    labels = [sentence.facts.label for sentence in actlab.load_all_sentences(output)]
+    assert labels == [3.0 if word == "high" else 0.0 for _, word in IN_WORDS]
+
+
+def test_labels_that_have_no_word_leave_the_folder_as_it_was_before_there_were_any(llama, saes, sentences, tmp_path):
+    config = actlab.EncodeConfig(input=str(sentences), sae=(str(saes),), output=str(tmp_path / "out"))
+    assert "labels" not in identity_of(config)
+    compute(sentences, saes, llama, tmp_path / "out", limit=2)
+    assert compute(sentences, saes, llama, tmp_path / "out", limit=2, labels=None).is_sealed
+    with pytest.raises(actlab.ActlabError, match=r"labels is None there and 'a=1' here"):
+        compute(sentences, saes, llama, tmp_path / "out", limit=2, labels="a=1")
+
+
+@pytest.mark.parametrize("labels", ["low", "low=", "=1", "low=much", "low=0,low=1", "low=0,,high=3"])
+def test_words_without_a_number_of_their_own_are_refused(labels, saes, llama, sentences, tmp_path):
+    with pytest.raises(actlab.ActlabError, match="--labels") as caught:
+        compute(sentences, saes, llama, tmp_path / "out", labels=labels)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "says", "hint"),
+    [
+        ([("", 0), (" ", 1)], (), "no sentence: 2", "--text-column"),
+        ([(f"text {k}", f"remark {k}") for k in range(20)], (), "the label is no number: 20", "--label-column"),
+        ([("text", ""), ("text", "no")], (), "the label is no number: 2", "--label-column"),
+        ([("one", 0, "x"), ("two", 1, "x")], (), "not as many fields as the header: 2", "sentence, concept_strength"),
+        ([("word " * 30, 0)] * 2, ("--max-length", 9), "longer than the limit: 2", "--max-length"),
+    ],
+)
+def test_a_folder_of_which_nothing_is_left_is_not_sealed(rows, settings, says, hint, llama, saes, tmp_path):
+    path, output = write_csv(tmp_path / "bad.csv", rows), tmp_path / "out"
+    line = ("compute-features", "--input", path, "--model", llama, "--sae", saes, "--l0-check", "off", "--quiet")
+    fails_in_two_lines(run(*line, "--output", output, *settings), 1, says, hint)
+    assert not output.exists()
+    write_csv(path, SENTENCES[:1])
+    assert run(*line, "--output", output).returncode == 0, "what is put right is not in its own way"
 
 
 def test_the_measured_l0_counts_every_row_once_also_beside_a_unit_without_sentences(llama, saes, tmp_path):

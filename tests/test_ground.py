@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import parse_layers
-from actlab.ground.options import RunOptions, execution, from_settings, identity_of, options_of
+from actlab.ground.options import RunOptions, added, execution, from_settings, identity_of, options_of
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
 from actlab.ground.units import Part
@@ -80,6 +80,20 @@ def test_a_field_is_an_option_with_its_name_type_default_and_help():
 def test_identity_is_what_changes_the_data():
     config = from_settings(Settings, {"name": "x", "output": "elsewhere", "quiet": True, "rate": 3})
     assert identity_of(config) == {"name": "x", "sizes": (1, 2), "kind": "a", "rate": 3.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterSettings(Settings):
+    """The same, and one more."""
+
+    scale: float | None = added(None)
+    """By what."""
+
+
+def test_a_setting_added_later_leaves_the_identity_of_what_was_made_without_it():
+    of_old = identity_of(from_settings(Settings, {"name": "x"}))
+    assert identity_of(from_settings(LaterSettings, {"name": "x"})) == of_old
+    assert identity_of(from_settings(LaterSettings, {"name": "x", "scale": 2})) == of_old | {"scale": 2.0}
 
 
 @pytest.mark.parametrize(

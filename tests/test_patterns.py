@@ -254,6 +254,12 @@ def test_a_predicate_alone_makes_a_pattern():
     assert second_is_b.holds(second_is_b.draw(np.random.default_rng(0), 500, large), large).all()
 
 
+@pytest.mark.parametrize("space", [Space(5, 4), Space(7, 7)])
+def test_members_that_are_remembered_cannot_be_written_into(space):
+    with pytest.raises(ValueError, match="read-only"):
+        members(PATTERNS["all_same"], space)[0] = 0
+
+
 @pytest.mark.parametrize("name", ["all_same", "alternating", "palindrome", "sorted_descending"])
 def test_all_members_of_a_small_pattern_are_found_in_a_space_too_large_to_list(name):
     found = words(members(PATTERNS[name], Space(7, 7)))

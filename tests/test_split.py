@@ -263,6 +263,19 @@ def test_rows_without_text_or_label_are_on_no_side_and_keep_the_numbers_of_the_o
     assert splits.text_ids[8] == text_id(make_text(8))
 
 
+def test_labels_in_words_are_divided_as_their_numbers_are(write_csv, tmp_path):
+    words = [(make_text(k), ("low", "high")[k % 2]) for k in range(40)]
+    one = write_csv(words)
+    with pytest.raises(DataError, match="no sentence with a label") as caught:
+        make_split(input=one, output=tmp_path / "a.json")
+    assert "--labels low=0,high=3" in caught.value.hint
+    named = make_split(input=one, output=tmp_path / "a.json", labels="low=0,high=3")
+    numbers = write_csv([(text, {"low": 0, "high": 3}[label]) for text, label in words])
+    numbered = make_split(input=numbers, output=tmp_path / "b.json")
+    assert named.splits.side_of == numbered.splits.side_of
+    assert "labels" not in numbered.splits.settings
+
+
 def test_the_command_prints_the_path_and_says_how_many_are_where(hundred, tmp_path, caplog):
     output = str(tmp_path / "s.json")
     arguments = ["--input", str(hundred), "--output", output]

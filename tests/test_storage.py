@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from actlab.ground import storage
-from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.errors import ConfigError, EmptyDatasetError, StorageError
 from actlab.ground.manifest import Stored, differences, read_manifest
 from actlab.ground.storage import (
     Finish,
@@ -23,6 +23,7 @@ from actlab.ground.storage import (
     reopen,
     safe_name,
     stage,
+    write_dropped,
 )
 from actlab.ground.units import Part
 from tests.folders import hashes
@@ -317,3 +318,66 @@ def test_differences_are_named_leaf_by_leaf():
         "d is None there and 1 here",
     ]
     assert Stored("a", 1, "x").as_json() == {"path": "a", "bytes": 1, "sha256": "x"}
+
+
+def drop_all(output: Path, plan: Plan, part: str = "1/1") -> list[int]:
+    """Make units of which every record was dropped, and return the ones that were not there yet."""
+    done = []
+    with stage(output, plan, part=Part.parse(part)) as staging:
+        for unit in staging.missing():
+            done.append(unit["unit"])
+            reasons = {"too long": 2} if unit["unit"] else {"too long": 1, "no text": 4}
+            listed = [{"reason": reason} for reason, n in reasons.items() for _ in range(n)]
+            files = [NewFile(f"a/{unit['unit']}.bin", b"", 0)]
+            staging.commit(unit, files, {"rows": 0, "dropped": reasons, "dropped_records": listed})
+        staging.seal(
+            lambda staging: Finish(write_dropped(staging), {"metadata.json": {}}, {}, {"too long": "allow more"})
+        )
+    return done
+
+
+def test_a_dataset_whose_records_were_all_dropped_is_not_sealed_however_often_it_is_run(tmp_path):
+    for _ in range(2):
+        with pytest.raises(EmptyDatasetError) as caught:
+            drop_all(tmp_path / "data", make_plan())
+        assert (
+            str(caught.value) == f"{tmp_path}/data would be empty: every record was dropped (too long: 5; no text: 4)"
+        )
+        assert caught.value.hint == f"allow more; {tmp_path}/data.partial/dropped.jsonl lists them"
+        assert caught.value.exit_code == 1
+    assert not (tmp_path / "data").exists()
+    assert len((tmp_path / "data.partial" / "dropped.jsonl").read_text().splitlines()) == 9
+    reopened = reopen(tmp_path / "data")
+    assert reopened is not None
+    assert not reopened.left(), "nothing was done twice"
+    with pytest.raises(EmptyDatasetError):
+        reopened.seal(lambda _: Finish([], {"metadata.json": {}}, {}))
+
+
+def test_settings_that_were_put_right_replace_what_dropped_all_without_overwrite(tmp_path):
+    with pytest.raises(EmptyDatasetError):
+        drop_all(tmp_path / "data", make_plan())
+    assert run(tmp_path / "data", make_plan(setting=2)).sealed
+    assert not (tmp_path / "data.partial").exists()
+
+
+def test_a_unit_with_a_row_is_work_that_other_settings_do_not_replace(tmp_path):
+    with stage(tmp_path / "data", make_plan(), part=Part()) as staging:
+        staging.commit({"unit": 0}, [NewFile("a/0.bin", b"", 0)], {"rows": 0})
+        staging.commit({"unit": 1}, [NewFile("a/1.bin", b"x", 1)], {"rows": 1})
+    with pytest.raises(StorageError, match="begun with other settings"):
+        run(tmp_path / "data", make_plan(setting=2))
+
+
+def test_a_part_may_be_empty_and_only_the_whole_may_not(tmp_path):
+    assert drop_all(tmp_path / "data", make_plan(n_units=2), "1/2") == [0]
+    with pytest.raises(EmptyDatasetError):
+        drop_all(tmp_path / "data", make_plan(n_units=2), "2/2")
+    assert drop_all(tmp_path / "other", make_plan(n_units=2), "1/2") == [0]
+    assert run(tmp_path / "other", make_plan(n_units=2), "2/2").left() == []
+
+
+def test_that_nothing_was_found_is_a_result_and_sealed(tmp_path):
+    with stage(tmp_path / "data", make_plan(n_units=1), part=Part()) as staging:
+        staging.commit({"unit": 0}, [NewFile("ranking.csv", b"rank\n", 0)], {"rows": 0})
+        assert staging.seal(finish)

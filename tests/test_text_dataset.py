@@ -228,6 +228,17 @@ def test_nothing_of_the_validation_split_is_in_a_training_window(made, boundarie
             assert first_word not in words["train"]
 
 
+@pytest.mark.parametrize("boundaries", ["pack", "mask", "doc"])
+def test_an_input_that_is_masked_in_place_keeps_its_targets_and_the_stream(made, boundaries):
+    dataset = TextDataset(made[2].path, context=16, boundaries=boundaries)
+    for read in (lambda: dataset[2], lambda: dataset.batch([2, 3])):
+        before = [part.clone() for part in read()]
+        parts = read()
+        parts[0].fill_(-1)
+        assert all(map(torch.equal, parts[1:], before[1:]))
+        assert all(map(torch.equal, read(), before))
+
+
 def test_nanogpt_reads_the_stream_with_its_own_formula(made):
     done = made[2]
     block_size, batch_size = 16, 4

@@ -20,6 +20,7 @@ NOT_IN_TEMPLATE = "the chat template does not keep the prompt and response"
 CUT_AWAY = "truncation leaves nothing of the response"
 OVER_LIMIT = "longer than the limit"
 NOT_TEXT = "the response is not text"
+NOT_FINITE = "NaN or inf in its states"
 _STAND_IN = "zqResponseStandInqz"
 """Rendered in the response's stead, to see what the template writes around it."""
 _CLOCK_READ = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")

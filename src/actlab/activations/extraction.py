@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from actlab.activations.compute import OVER_LIMIT, Example, Tokens, asks_the_clock
+from actlab.activations.compute import NOT_FINITE, OVER_LIMIT, Example, Tokens, asks_the_clock
 from actlab.activations.config import ExtractConfig
 from actlab.activations.sink import UnitStates, unit_files, unit_record
 from actlab.activations.source import Dropped, Row, Source, UnitLines, read_unit, refuse
@@ -39,7 +39,6 @@ from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
 
-NOT_FINITE = "NaN or inf in its states"
 _UNITS_TESTED = 16
 """Units, evenly spaced, whose examples the self-test chooses from."""
 

@@ -1,6 +1,7 @@
 """`actlab extract-activations`: from prompts and responses to a dump of residual streams."""
 
 import itertools
+import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from actlab.activations.source import Source, find_datasets, scan
 from actlab.backends.hub import ModelFolder, find_model
 from actlab.backends.memory import freed_memory_kept
 from actlab.formats.activations import read_metadata
-from actlab.ground.errors import ConfigError
+from actlab.ground.errors import ConfigError, EmptyDatasetError
 from actlab.ground.manifest import n_dropped, read_manifest
 from actlab.ground.options import takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import Staging, refuse_others, safe_name, stage
+
+log = logging.getLogger("actlab")
 
 
 class Extracted(NamedTuple):
@@ -58,10 +61,12 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
     A finished dump with the same settings is left as it is, a half-made one is continued.
 
     Raises:
-        ActlabError: Something is wrong that the user can mend; its hint says how.
+        ActlabError: Something is wrong that the user can mend; its hint says how. A dataset of which nothing is left
+            costs no other: all others are done first.
     """
     sources = _scan_all(config)
     extracted = []
+    empty: list[EmptyDatasetError] = []
     for model in _find_models(config):
         extraction = Extraction(model, config)
         jobs = [(source, extraction.plan(source), extraction.output(source)) for source in sources]
@@ -70,8 +75,16 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
         for source, plan, output in jobs:
             with stage(output, plan, part=extraction.part, overwrite=config.overwrite) as dataset:
                 _work(extraction, source, dataset)
-                dataset.seal(finish)
+                try:
+                    dataset.seal(finish)
+                except EmptyDatasetError as error:
+                    empty.append(error)
+                    continue
             extracted.append(_outcome(dataset))
+    for other in empty[1:]:
+        log.warning("%s", other)
+    if empty:
+        raise empty[0]
     return extracted
 
 

@@ -57,7 +57,7 @@ def _describe(acts: Activations) -> dict[str, Any]:
         "rows": rows,
         "shards": len(acts.rows_per_shard),
         "truncated_examples": acts.metadata.get("truncated_examples"),
-        "dtype": str(acts[acts.layers[0]][0:0].dtype).removeprefix("torch."),
+        "dtype": str(acts.dtype).removeprefix("torch."),
         "rows_sampled": min(rows, _ROWS_SAMPLED),
         "layers": {layer: _norms(acts, layer) for layer in acts.layers},
     }

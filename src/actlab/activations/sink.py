@@ -12,8 +12,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from actlab.activations.compute import Example
-from actlab.activations.source import Dropped, UnitLines
+from actlab.activations.compute import (
+    CUT_AWAY,
+    EMPTY,
+    NO_SUCH_TOKEN,
+    NOT_FINITE,
+    NOT_IN_TEMPLATE,
+    NOT_TEXT,
+    OVER_LIMIT,
+    TOO_LONG,
+    Example,
+)
+from actlab.activations.source import BAD_LINES, Dropped, UnitLines
 from actlab.formats.activations import (
     EXAMPLES,
     EXAMPLES_SCHEMA,
@@ -27,6 +37,20 @@ from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
 HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
+
+
+_HINTS = {
+    NOT_TEXT: "write each response as a string",
+    EMPTY: "is this the right file? its texts say nothing",
+    TOO_LONG: "give a larger --max-length, or --truncate left or right",
+    OVER_LIMIT: "give a larger --max-length, or --truncate prompt",
+    CUT_AWAY: "give a larger --max-length, or --truncate prompt",
+    NO_SUCH_TOKEN: "choose another --position: every text has a last token",
+    NOT_IN_TEMPLATE: "omit --chat-template, or use a tokenizer whose template writes texts as they are",
+    NOT_FINITE: "run the model with --model-dtype float32",
+    **dict.fromkeys(BAD_LINES, 'write one JSON object a line: {"prompt": …, "EM": …}'),
+}
+"""What helps where nothing is left, by the most frequent reason."""
 
 
 class UnitStates(NamedTuple):
@@ -125,7 +149,7 @@ def finish(staging: Staging) -> Finish:
         )
         for split in splits
     }
-    return Finish(files, metadata, {"made_on": made_on(environments)})
+    return Finish(files, metadata, {"made_on": made_on(environments)}, _HINTS)
 
 
 _TRUNCATED = EXAMPLES_SCHEMA.get_field_index("n_truncated")

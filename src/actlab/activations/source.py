@@ -23,6 +23,10 @@ _ROWS_LOOKED_AT = 1000
 _READ_BYTES = 1 << 20
 
 
+BAD_LINES = ("invalid UTF-8", "bad JSON", "not a JSON object", "no text", "no prompt", "invalid Unicode")
+"""Why a line is no row."""
+
+
 class Row(NamedTuple):
     """One source line that could be read."""
 

@@ -49,7 +49,7 @@ def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
             log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
         elif not as_json:
             click.echo(str(one.path))
-        if one.is_sealed and not one.n_examples:
+        if one.is_sealed and not one.n_examples:  # an earlier version sealed it
             log.warning("%s: it is empty, every record was dropped", one.path)
         if one.n_truncated:
             log.info("%s: %d of %d examples were cut to the limit", one.path, one.n_truncated, one.n_examples)

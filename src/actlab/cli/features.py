@@ -42,7 +42,7 @@ def compute(config: EncodeConfig) -> None:
         click.echo(str(done.path))
     if not done.is_sealed:
         log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
-    elif not done.n_sentences:
+    elif not done.n_sentences:  # an earlier version sealed it
         log.warning("%s: it is empty, every sentence was dropped", done.path)
     if done.n_dropped:
         log.warning("%s: %d sentences dropped, listed in its dropped.jsonl", done.path, done.n_dropped)

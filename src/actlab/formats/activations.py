@@ -5,24 +5,31 @@ Layer k holds the output of block k. `docs/formats.md` is the normative page.
 
 # n rows (examples), d model width
 
-import bisect
+import copy
 import io
+import logging
+import mmap
+import operator
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+from torch.serialization import get_default_mmap_options
 from torch.utils.data import Dataset
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.manifest import METADATA, read_json, read_manifest, stored_files
+
+log = logging.getLogger("actlab")
 
 KIND = "activations"
 EXAMPLES = "examples.parquet"
@@ -82,13 +89,16 @@ def shard_bytes(rows_nd: Float[Tensor, "n d"]) -> bytes:
 def read_shard(path: Path) -> Float[Tensor, "n d"]:
     """Open a shard without reading it: its pages are read when rows are used.
 
+    The tensor is the caller's own: its pages are mapped privately, so what is written into it goes nowhere else.
+
     Raises:
         StorageError: It cannot be read, or holds something else than one 2-D float tensor.
     """
     hint = "the file is damaged or is no shard; actlab verify DIR tells"
+    is_private = get_default_mmap_options() != mmap.MAP_SHARED  # which would write into the file
     try:
         try:
-            tensor = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            tensor = torch.load(path, map_location="cpu", weights_only=True, mmap=is_private)
         except RuntimeError:  # torch's old file format cannot be mapped
             tensor = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -106,11 +116,17 @@ def numbered(folder: Path, pattern: str) -> dict[int, Path]:
 
     >>> numbered(Path("no/such/folder"), r"shard_(\\d+)\\.pt")
     {}
+
+    Raises:
+        StorageError: Two have the same number, as shard_1.pt and shard_001.pt.
     """
-    found = {}
+    found: dict[int, Path] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         if match := re.fullmatch(pattern, path.name):
-            found[int(match[1])] = path
+            other = found.setdefault(int(match[1]), path)
+            if other != path:
+                names = " and ".join(sorted((other.name, path.name)))
+                raise StorageError(f"{folder} has both {names}", hint="one of them is left from another run: remove it")
     return dict(sorted(found.items()))
 
 
@@ -124,18 +140,72 @@ def shard_files(layer_folder: Path) -> dict[int, Path]:
     return numbered(layer_folder, r"shard_(\d+)\.pt")
 
 
-def load_activations(base_path: str | Path, layer_idx: int) -> Iterator[Float[Tensor, "n d"]]:
-    """Yield the shards of one layer of a split's folder, in order.
+def shards_in_order(layer_folder: Path, n: int | None = None) -> list[Path]:
+    """Return a layer's shards 0, 1, 2 and so on: the first n, or all.
 
     Raises:
-        StorageError: The folder has no such layer.
+        StorageError: One of them is missing, so that the rows behind it would be taken for others.
     """
-    folders = layer_folders(Path(base_path))
+    shards = shard_files(layer_folder)
+    numbers = range(max(shards, default=-1) + 1 if n is None else n)
+    for number in numbers:
+        if number not in shards:
+            raise StorageError(
+                f"{layer_folder} lacks {shard_name(number)}",
+                hint="copy it from where the dump was made, or extract again: every shard from 0 on is needed",
+            )
+    return [shards[number] for number in numbers]
+
+
+def n_counted_shards(rows_per_shard: Sequence[int], metadata: Mapping[str, Any], folder: Path) -> int:
+    """Return how many of a dump's shards hold the examples that its metadata counts.
+
+    Shards of an older, longer run may lie behind them. Where the last rows are missing, what is there is kept, with a
+    warning; whatever could move a row to another example's place is refused.
+
+    >>> n_counted_shards([4, 4, 2, 4], {"total_examples": 10, "shard_size": 4}, Path("EM"))
+    3
+
+    Raises:
+        StorageError: The counts do not tell which rows belong to the dump.
+    """
+    rows, total = list(rows_per_shard), metadata["total_examples"]
+    if sum(rows) == total:
+        return len(rows)
+    size = metadata.get("shard_size", rows[0] if rows else None)
+    if isinstance(size, int) and size > 0 and rows:
+        n_full, rest = divmod(total, size)
+        counted = [size] * n_full + [rest] * (rest > 0)
+        if sum(rows) > total and rows[: len(counted)] == counted:
+            log.warning(
+                "%s: %s counts %d examples, so %s and later shards are left out as those of another run",
+                *(folder, METADATA, total, shard_name(len(counted))),
+            )
+            return len(counted)
+        if sum(rows) < total and rows[:-1] == counted[: len(rows) - 1] and rows[-1] <= size:
+            log.warning("%s: %s counts %d examples, only the first %d are there", folder, METADATA, total, sum(rows))
+            return len(rows)
+    raise StorageError(
+        f"{folder} has shards of {rows} rows, and {METADATA} counts {total} examples",
+        hint="remove the shards of another run and copy what is missing, or extract again",
+    )
+
+
+def load_activations(base_path: str | Path, layer_idx: int) -> Iterator[Float[Tensor, "n d"]]:
+    """Yield the shards of one layer of a split's folder, in order; each is the caller's own.
+
+    Raises:
+        StorageError: The folder has no such layer, or lacks a shard.
+    """
+    folder = Path(base_path)
+    folders = layer_folders(folder)
     if layer_idx not in folders:
         known = ", ".join(map(str, folders)) or "none"
         raise StorageError(f"{base_path} has no layer {layer_idx}", hint=f"its layers: {known}")
-    for path in shard_files(folders[layer_idx]).values():
-        yield read_shard(path)
+    if (folder / METADATA).is_file():
+        yield from Activations(folder).iter_shards(layer_idx)
+    else:
+        yield from map(read_shard, shards_in_order(folders[layer_idx]))
 
 
 def split_folders(dataset_folder: Path) -> dict[str, Path]:
@@ -191,15 +261,16 @@ def _why_not(folder: Path) -> str:
 
 
 class Activations:
-    """One split of a dump. Nothing is read before it is asked for.
+    """One split of a dump. Nothing is read before it is asked for, and what is handed out is the caller's own.
 
-    `acts[7][10:20]` are rows 10 to 19 of layer 7, whatever shards they lie in; `acts.examples` says where
-    each row comes from.
+    `acts[7][10:20]` are rows 10 to 19 of layer 7, whatever shards they lie in; `acts[-1]` is the model's last block,
+    as in `--layers`. Iterating gives the saved layers' numbers, `len` counts rows; `acts.examples` says where each
+    row comes from.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.metadata = read_metadata(folder)
+        self._metadata = read_metadata(folder)
         self._layer_folders = layer_folders(folder)
         if not self._layer_folders:
             raise StorageError(f"{folder} has no layer folders", hint="give a split's folder")
@@ -207,38 +278,90 @@ class Activations:
         """The layers that are saved, ascending."""
 
     @property
+    def metadata(self) -> dict[str, Any]:
+        """What `metadata.json` says."""
+        return copy.deepcopy(self._metadata)
+
+    @property
     def split(self) -> str:
         """The split's name."""
-        return str(self.metadata.get("split", self.folder.name))
+        return str(self._metadata.get("split", self.folder.name))
 
     @cached_property
     def rows_per_shard(self) -> tuple[int, ...]:
-        """Rows of each shard, from the manifest, or counted where there is none."""
-        first = self._layer_folders[self.layers[0]]
-        shards = shard_files(first)
+        """Rows of each shard, from the manifest; where there is none, of those that `metadata.json` counts.
+
+        Raises:
+            StorageError: A shard is missing, or the counts do not tell which rows belong to the dump.
+        """
+        sealed = self._sealed_rows()
+        if sealed is not None:
+            return sealed
+        rows = [len(_open_shard(path)) for path in shards_in_order(self._layer_folders[self.layers[0]])]
+        return tuple(rows[: n_counted_shards(rows, self._metadata, self.folder)])
+
+    def _sealed_rows(self) -> tuple[int, ...] | None:
+        """Return the rows of the first layer's shards as the manifest names them; None where it does not."""
         manifest = read_manifest(self.folder.parent)
-        if manifest is not None:
-            rows = {stored.path: stored.rows for stored in stored_files(manifest)}
-            prefix = f"{self.folder.name}/{first.name}"
-            known = [rows.get(f"{prefix}/{path.name}") for path in shards.values()]
-            if None not in known:
-                return tuple(count for count in known if count is not None)
-        return tuple(len(read_shard(path)) for path in shards.values())
+        if manifest is None:
+            return None
+        rows = {Path(stored.path): stored.rows for stored in stored_files(manifest)}
+        first = Path(self.folder.name) / self._layer_folders[self.layers[0]].name
+        known = [rows.get(first / shard_name(shard)) for shard in range(sum(path.parent == first for path in rows))]
+        counted = tuple(count for count in known if count is not None)
+        return counted if counted and len(counted) == len(known) else None
 
     @property
     def hidden_dim(self) -> int:
         """The model's width."""
-        return int(self.metadata["hidden_dim"])
+        return int(self._metadata["hidden_dim"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Saved layers, rows, width."""
+        return len(self.layers), len(self), self.hidden_dim
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the rows."""
+        return self[self.layers[0]].dtype
 
     def __len__(self) -> int:
         return sum(self.rows_per_shard)
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.layers)
+
     def __getitem__(self, layer: int) -> "LayerRows":
-        if layer not in self._layer_folders:
+        """Return a layer by its number; below 0, counted back from the model's last block, saved or not.
+
+        Raises:
+            ConfigError: It is not saved.
+        """
+        asked = operator.index(layer)
+        block = asked + self._metadata["num_layers"] if asked < 0 else asked
+        if block not in self._layer_folders:
             raise ConfigError(
-                f"layer {layer} is not in {self.folder}", hint="saved: " + ", ".join(map(str, self.layers))
+                f"layer {asked}{f', which is {block},' if block != asked else ''} is not in {self.folder}",
+                hint="saved: " + ", ".join(map(str, self.layers)),
             )
-        return LayerRows(self._layer_folders[layer], self.rows_per_shard, self.hidden_dim)
+        return LayerRows(self.shard_paths(block), self.rows_per_shard, self.hidden_dim)
+
+    def shard_paths(self, layer: int) -> list[Path]:
+        """Return the files of a saved layer's rows, in order.
+
+        Raises:
+            StorageError: One is missing, or there are more than in another layer.
+        """
+        folder, rows = self._layer_folders[layer], self.rows_per_shard
+        paths = shards_in_order(folder, len(rows))
+        n_there = len(shard_files(folder))
+        if n_there > len(paths) and sum(rows) != self._metadata["total_examples"]:
+            raise StorageError(
+                f"{folder} has {n_there} shards, another layer {len(paths)}",
+                hint="actlab verify DIR tells what is missing",
+            )
+        return paths
 
     def iter_shards(self, layer: int) -> Iterator[Float[Tensor, "n d"]]:
         """Yield a layer's shards, in order."""
@@ -248,13 +371,17 @@ class Activations:
         """Return a torch Dataset of a layer's rows, or of (row, label) pairs."""
         return RowDataset(self[layer], labels)
 
-    @cached_property
+    @property
     def examples(self) -> pd.DataFrame:
         """The per-example table: source line, tokens, truncation, the token whose state was saved.
 
         Raises:
             StorageError: The dump has none (another program wrote it).
         """
+        return self._examples.copy()
+
+    @cached_property
+    def _examples(self) -> pd.DataFrame:
         path = self.folder / EXAMPLES
         if not path.is_file():
             raise StorageError(
@@ -268,7 +395,7 @@ class Activations:
         return table
 
     def __repr__(self) -> str:
-        model, name = self.metadata.get("model_name"), self.metadata.get("dataset_name")
+        model, name = self._metadata.get("model_name"), self._metadata.get("dataset_name")
         return (
             f"Activations({model} on {name}/{self.split}: {len(self)} rows, "
             f"{len(self.layers)} layers, width {self.hidden_dim})"
@@ -276,81 +403,168 @@ class Activations:
 
 
 class LayerRows:
-    """The rows of one layer across its shards."""
+    """The rows of one layer across its shards, indexed as a numpy array [n, d] would be."""
 
-    def __init__(self, folder: Path, rows_per_shard: Sequence[int], hidden_dim: int) -> None:
-        self._paths = list(shard_files(folder).values())
-        self._folder = folder
+    def __init__(self, paths: Sequence[Path], rows_per_shard: Sequence[int], hidden_dim: int) -> None:
+        self._paths = paths
         self._hidden_dim = hidden_dim
-        self._starts = [0]
-        for rows in rows_per_shard:
-            self._starts.append(self._starts[-1] + rows)
-        if len(self._paths) != len(rows_per_shard):
-            raise StorageError(
-                f"{folder} has {len(self._paths)} shards, another layer {len(rows_per_shard)}",
-                hint="actlab verify DIR tells what is missing",
-            )
+        self._starts = np.concatenate([[0], np.cumsum(rows_per_shard, dtype=np.int64)])
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return int(self._starts[-1])
 
-    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Tensor:
-        """Return a row [d], or rows [n, d]: only their bytes are read."""
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and width."""
+        return len(self), self._hidden_dim
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Of the first shard that has rows."""
+        if not self._paths:
+            return torch.float32
+        return self._shard(int(np.argmax(np.diff(self._starts) > 0))).dtype
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Return a row [d], or rows [n, d], in memory of their own: only their bytes are read.
+
+        Rows are chosen by a whole number, a slice, a mask with a value a row, or row numbers: lists, ranges, arrays,
+        tensors, pandas Series. A second index, as in `rows[:, 0]`, is one into the columns.
+
+        Raises:
+            IndexError: A number is out of range, a mask has not one value a row, or it is none of these (floats, or
+                a uint8 tensor, which is a mask for torch and row numbers for numpy).
+        """
+        if isinstance(rows, tuple):
+            return self._cells(*rows) if rows else self[:]
         if isinstance(rows, slice):
-            return self._gather(range(*rows.indices(len(self))))
-        if isinstance(rows, Tensor):
-            if rows.dtype == torch.bool:
-                rows = rows.nonzero()[:, 0]
-            rows = rows.tolist() if rows.ndim else int(rows)
-        if isinstance(rows, Sequence):
-            return self._gather([self._checked(int(row)) for row in rows])
-        return self._gather([self._checked(int(rows))])[0]
+            return self._gather(np.arange(*rows.indices(len(self))))
+        if rows is Ellipsis:
+            return self[:]
+        numbers = _row_numbers(rows, len(self))
+        return self._gather(numbers.reshape(-1)).reshape(*numbers.shape, self._hidden_dim)
+
+    def __iter__(self) -> Iterator[Float[Tensor, " d"]]:
+        """Yield the rows, a shard open at a time."""
+        for shard in self.iter_shards():
+            yield from shard.unbind()
 
     def iter_shards(self) -> Iterator[Float[Tensor, "n d"]]:
-        """Yield the shards, in order."""
-        for shard in range(len(self._paths)):
-            yield self._shard(shard)
+        """Yield the shards, in order; each is the caller's own."""
+        for shard, path in enumerate(self._paths):
+            yield self._checked(shard, read_shard(path))
 
-    def _checked(self, row: int) -> int:
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
-        return row % len(self)
+    def _cells(self, rows: Any, *columns: Any) -> Tensor:
+        """Return what `array[rows, columns]` would be."""
+        if isinstance(rows, slice) or rows is Ellipsis:
+            return self[rows][(rows if rows is Ellipsis else slice(None), *columns)]
+        numbers = _row_numbers(rows, len(self))
+        gathered = self._gather(numbers.reshape(-1))
+        return gathered[(torch.arange(numbers.size).reshape(numbers.shape), *columns)]
 
-    def _gather(self, rows: Sequence[int]) -> Tensor:
-        by_shard: dict[int, list[int]] = {}
-        for place, row in enumerate(rows):
-            by_shard.setdefault(bisect.bisect_right(self._starts, row) - 1, []).append(place)
+    def _gather(self, numbers_n: Int[np.ndarray, " n"]) -> Float[Tensor, "n d"]:
         gathered: Tensor | None = None
-        for shard, places in by_shard.items():
+        shard_n = np.searchsorted(self._starts, numbers_n, side="right") - 1
+        for shard in np.unique(shard_n).tolist():
             tensor = self._shard(shard)
             if gathered is None:
-                gathered = torch.empty(len(rows), tensor.shape[1], dtype=tensor.dtype)
-            if (tensor.shape[1], tensor.dtype) != (gathered.shape[1], gathered.dtype):
+                gathered = torch.empty(len(numbers_n), self._hidden_dim, dtype=tensor.dtype)
+            if tensor.dtype != gathered.dtype:
                 raise StorageError(
-                    f"the shards in {self._folder} differ in width or dtype", hint="run actlab verify DIR"
+                    f"the shards in {self._paths[shard].parent} differ in dtype", hint="run actlab verify DIR"
                 )
-            inside = torch.tensor([rows[place] - self._starts[shard] for place in places])
-            gathered[torch.tensor(places)] = tensor[inside]
-        if gathered is None:
-            dtype = self._shard(0).dtype if self._paths else torch.float32
-            return torch.empty(0, self._hidden_dim, dtype=dtype)
-        return gathered
+            places = np.flatnonzero(shard_n == shard)
+            gathered[_as_slice(places)] = tensor[_as_slice(numbers_n[places] - self._starts[shard])]
+        return torch.empty(0, self._hidden_dim, dtype=self.dtype) if gathered is None else gathered
 
-    def _shard(self, shard: int) -> Tensor:
-        path = self._paths[shard]
-        status = path.stat()
-        tensor = _mapped_shard(path, status.st_ino, status.st_mtime_ns)
-        expected = self._starts[shard + 1] - self._starts[shard]
-        if len(tensor) != expected:
-            raise StorageError(
-                f"{self._paths[shard]} has {len(tensor)} rows, not {expected}", hint="run actlab verify DIR"
-            )
+    def _shard(self, shard: int) -> Float[Tensor, "n d"]:
+        """Return a shard to read from, which others read from too."""
+        return self._checked(shard, _open_shard(self._paths[shard]))
+
+    def _checked(self, shard: int, tensor: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        expected = int(self._starts[shard + 1] - self._starts[shard])
+        for what, found, counted in (("rows", len(tensor), expected), ("columns", tensor.shape[1], self._hidden_dim)):
+            if found != counted:
+                raise StorageError(
+                    f"{self._paths[shard]} has {found} {what}, not {counted}", hint="run actlab verify DIR"
+                )
         return tensor
 
 
+def _row_numbers(rows: Any, n: int) -> Int[np.ndarray, "..."]:
+    """Return the numbers, from 0, of the rows that an index chooses from n.
+
+    Raises:
+        IndexError: It chooses none as numpy would.
+    """
+    index = _as_array(rows, n)
+    if index.dtype == bool:
+        if index.shape != (n,):
+            raise IndexError(f"a mask of shape {list(index.shape)} for {n} rows: it needs one value a row")
+        return np.flatnonzero(index)
+    if index.dtype.kind not in "iu":
+        raise IndexError(f"rows are chosen by whole numbers, slices or masks, not {type(rows).__name__} {index.dtype}")
+    if (is_outside := (index < -n) | (index >= n)).any():
+        raise IndexError(f"row {index[is_outside][0]} of {n}")
+    return np.asarray(np.where(index < 0, index + n, index), dtype=np.int64)
+
+
+def _as_slice(numbers_n: Int[np.ndarray, " n"]) -> slice | Tensor:
+    """Return an index that picks the same, as a slice where they are neighbours: it copies nothing."""
+    if (np.diff(numbers_n) == 1).all():
+        return slice(int(numbers_n[0]), int(numbers_n[-1]) + 1)
+    return torch.from_numpy(numbers_n)
+
+
+def _as_array(rows: Any, n: int) -> Shaped[np.ndarray, "..."]:
+    if isinstance(rows, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        return _by_position(rows, n)
+    if isinstance(rows, Tensor):
+        if rows.dtype == torch.uint8 or rows.is_floating_point():
+            raise IndexError(f"a tensor of {rows.dtype} chooses no rows: convert it with .bool() or .long()")
+        return np.asarray(rows.detach().cpu())
+    array = np.asarray(rows)
+    return array if array.size or isinstance(rows, np.ndarray) else array.astype(np.int64)  # [] has no dtype
+
+
+def _by_position(values: Any, n: int) -> Shaped[np.ndarray, " n"]:
+    """Return a pandas column's values, where their order is not in doubt.
+
+    Raises:
+        IndexError: One is missing, or the values, one a row, are numbered in another order than they stand in.
+    """
+    if values.isna().any():
+        raise IndexError("a value is missing")
+    is_mask = pd.api.types.is_bool_dtype(values.dtype)
+    if is_mask and isinstance(values, pd.Series):
+        _refuse_reordered(values, n)
+    is_whole = pd.api.types.is_integer_dtype(values.dtype)
+    array: Shaped[np.ndarray, " n"] = values.to_numpy(dtype=bool if is_mask else np.int64 if is_whole else None)
+    return array
+
+
+def _refuse_reordered(column: "pd.Series[Any]", n: int) -> None:
+    """Refuse a column with one value a row whose own numbers are 0 to n - 1 in another order: which one is meant?"""
+    if len(column) == n and pd.api.types.is_integer_dtype(column.index.dtype):
+        numbers = column.index.to_numpy()
+        if not np.array_equal(numbers, np.arange(n)) and np.array_equal(np.sort(numbers), np.arange(n)):
+            raise IndexError(
+                "the Series numbers its values in another order than they stand in: "
+                "give it .sort_index(), or .to_numpy() to take them as they stand"
+            )
+
+
+def _open_shard(path: Path) -> Float[Tensor, "n d"]:
+    """Return a shard to read from, the last ones kept open; a file that was replaced is opened anew."""
+    try:
+        status = path.stat()
+    except OSError:
+        return read_shard(path)  # which says what is wrong
+    return _mapped_shard(path, status.st_ino, status.st_mtime_ns)
+
+
 @lru_cache(maxsize=32)
-def _mapped_shard(path: Path, _inode: int, _changed_ns: int) -> Tensor:
-    """Keep the last shards mapped; a file that was replaced is opened anew."""
+def _mapped_shard(path: Path, _inode: int, _changed_ns: int) -> Float[Tensor, "n d"]:
     return read_shard(path)
 
 
@@ -360,6 +574,9 @@ class RowDataset(Dataset[Any]):
     def __init__(self, rows: LayerRows, labels: Sequence[Any] | None = None) -> None:
         if labels is not None and len(labels) != len(rows):
             raise ConfigError(f"{len(labels)} labels for {len(rows)} rows", hint="give one label a row")
+        if isinstance(labels, pd.Series):  # it would look a label up by its number, not by its place
+            _refuse_reordered(labels, len(rows))
+            labels = labels.to_numpy()
         self._rows = rows
         self._labels = labels
 

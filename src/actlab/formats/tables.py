@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +72,65 @@ def _row(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str] | None
     return dict(zip(columns, fields, strict=True)) if len(fields) == len(columns) else None
 
 
-def label_of(text: str) -> float | None:
-    """Return a label as a number, or None where it is none that can be told apart from others.
+def label_of(text: str, numbers: Mapping[str, float] | None = None) -> float | None:
+    """Return a label as a number, by its name if it has one, or None where it is none that can be told from others.
 
-    >>> label_of(" 3"), label_of("much"), label_of("inf")
-    (3.0, None, None)
+    >>> label_of(" 3"), label_of("much"), label_of("inf"), label_of("high ", {"high": 3.0})
+    (3.0, None, None, 3.0)
     """
+    if numbers and text.strip() in numbers:
+        return numbers[text.strip()]
     if _NUMBER.fullmatch(text.strip()) is None:
         return None
     value = float(text)
     return value if abs(value) < _LARGEST_LABEL else None
+
+
+def read_labels(spec: str | None) -> dict[str, float]:
+    """Read which number each label in words stands for.
+
+    >>> read_labels("low=0, high=3")
+    {'low': 0.0, 'high': 3.0}
+
+    Raises:
+        ConfigError: It is none such, or a label stands twice.
+    """
+    numbers: dict[str, float] = {}
+    for one in spec.split(",") if spec is not None else ():
+        name, _, number = one.rpartition("=")
+        value = label_of(number)
+        if not name.strip() or value is None or name.strip() in numbers:
+            what = "twice" if name.strip() in numbers else "without a number"
+            raise ConfigError(f"--labels {spec!r} has {one.strip()!r} {what}", hint="write low=0,high=3")
+        numbers[name.strip()] = value
+    return numbers
+
+
+def labels_hint(labels: Iterable[str]) -> str:
+    """Say what helps where labels are no numbers, by the labels themselves.
+
+    >>> labels_hint(["high", "low", "high"])
+    'say which number each label stands for: --labels low=0,high=3'
+    """
+    names = {label.strip() for label in labels}
+    if not all(names) or len(names) > _MOST_NAMES or any("," in name for name in names):
+        return "is it the right column? --label-column names another"
+    ordered = sorted(names, key=lambda name: (_RANKS.get(name.lower(), len(_SCALE)), name))
+    last = max(1, len(ordered) - 1)
+    numbers = [max(_STRONGEST, last) * place / last for place in range(len(ordered))]
+    spec = ",".join(f"{name}={number:.0f}" for name, number in zip(ordered, numbers, strict=True))
+    return "say which number each label stands for: --labels " + (f"'{spec}'" if " " in spec else spec)
+
+
+_MOST_NAMES = 8
+"""Beyond these, a column is free text rather than labels."""
+_STRONGEST = 3
+"""Labels of a concept's strength go from 0 to 3."""
+_SCALE = (
+    ("none", "no", "never", "false", "negative", "absent", "off"),
+    ("low", "weak", "little", "mild", "slight"),
+    ("medium", "mid", "moderate", "neutral", "some"),
+    ("high", "strong", "much", "yes", "always", "true", "positive", "present", "on"),
+)
+"""Words that labels are often made of, weak ones first."""
+_RANKS = {word: rank for rank, words in enumerate(_SCALE) for word in words}

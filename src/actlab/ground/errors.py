@@ -32,6 +32,10 @@ class DataError(ActlabError):
     """An input file is not what it has to be."""
 
 
+class EmptyDatasetError(DataError):
+    """Every record was dropped, so there is nothing to seal."""
+
+
 class ModelError(ActlabError):
     """A model cannot be found, loaded or trusted."""
 

@@ -136,7 +136,7 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         ids_bt = self._tokens[np.minimum(place_bt, ranges.high_b[:, None]) if is_short else place_bt].astype(np.int64)
         if is_short:
             ids_bt[place_bt > ranges.high_b[:, None]] = self.facts.eos_id
-        target_bt = ids_bt[:, 1:]
+        target_bt = ids_bt[:, 1:].copy()  # who masks the input in place keeps the targets
         is_partly_seen = bool((ranges.last_b - ranges.first_b < self.context - 1).any())
         if is_partly_seen or is_short or self.boundaries == "mask":
             counts_bt = (place_bt[:, 1:] >= ranges.first_b[:, None]) & (place_bt[:, 1:] <= ranges.last_b[:, None])

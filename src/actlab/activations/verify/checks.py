@@ -8,11 +8,13 @@ from actlab.formats.activations import (
     EXAMPLES,
     Activations,
     layer_folders,
+    n_counted_shards,
     read_metadata,
     read_shard,
     shard_files,
+    shard_name,
 )
-from actlab.ground.errors import ActlabError
+from actlab.ground.errors import ActlabError, StorageError
 from actlab.ground.manifest import MANIFEST, METADATA
 
 
@@ -51,8 +53,18 @@ def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[
         problems.append(f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}")
     total = sum(usual[0][0]) if usual else 0
     if metadata.get("total_examples") != total:
-        problems.append(f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored")
+        counted = f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored"
+        problems.append(counted + _left_out(usual[0][0] if usual else (), metadata, folder))
     return problems
+
+
+def _left_out(rows: tuple[int, ...], metadata: dict[str, Any], folder: Path) -> str:
+    """Say which shards readers leave out as those of another run."""
+    try:
+        n_counted = n_counted_shards(rows, metadata, folder)
+    except StorageError:
+        return ""
+    return f"; {shard_name(n_counted)} and later shards are left out by readers" if n_counted < len(rows) else ""
 
 
 def _check_shard(path: Path, hidden_dim: int) -> tuple[int, str, list[str]]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, execution
+from actlab.ground.options import RunOptions, added, execution
 from actlab.ground.units import Part
 
 
@@ -38,7 +38,9 @@ class EncodeConfig(RunOptions):
     text_column: str = "sentence"
     """The CSV's column with the sentences."""
     label_column: str = "concept_strength_label"
-    """The CSV's column with the labels, numbers."""
+    """The CSV's column with the labels: numbers, or words that --labels knows."""
+    labels: str | None = added(None)
+    """The number that a label in words stands for, as "low=0,high=3"."""
     limit: int | None = None
     """Read only so many rows of the CSV."""
     max_length: int = 2048

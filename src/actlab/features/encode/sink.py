@@ -8,11 +8,20 @@ from typing import Any
 
 from actlab.features.encode.compute import Encoded
 from actlab.features.encode.source import Dropped
+from actlab.features.encode.states.model import NO_TOKEN, TOO_LONG
+from actlab.features.encode.states.sentence import NOT_FINITE
 from actlab.formats.sentences.file import KIND, sentence_name
 from actlab.formats.sentences.write import write_sentence
 from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
+
+_HINTS = {
+    TOO_LONG: "give a larger --max-length; the model's own limit holds too",
+    NO_TOKEN: "is it the right column? --text-column names another",
+    NOT_FINITE: "run the model with --model-dtype float32",
+}
+"""What helps where nothing is left, by the most frequent reason."""
 
 
 class UnitSink:
@@ -90,4 +99,4 @@ def finish(staging: Staging) -> Finish:
         "format_version": FORMAT_VERSION,
         "fingerprint": staging.plan.fingerprint,
     }
-    return Finish(write_dropped(staging), {METADATA: metadata}, {"made_on": made_on(environments)})
+    return Finish(write_dropped(staging), {METADATA: metadata}, {"made_on": made_on(environments)}, _HINTS)

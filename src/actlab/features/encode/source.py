@@ -1,10 +1,12 @@
 """Read what is encoded: sentences with labels from a CSV, or sentence files with hidden states."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.formats.tables import label_of, read_table
+from actlab.formats.tables import Table, label_of, labels_hint, read_labels, read_table
+from actlab.ground.errors import EmptyDatasetError
 
 UNIT_SENTENCES = 32
 NO_TEXT = "no sentence"
@@ -35,26 +37,52 @@ class Sentences(NamedTuple):
     rows: list[Row | Dropped]
 
 
-def read_sentences(path: str, *, text_column: str, label_column: str, limit: int | None) -> Sentences:
+def read_sentences(
+    path: str, *, text_column: str, label_column: str, labels: str | None, limit: int | None
+) -> Sentences:
     """Read a CSV of sentences and labels.
 
     Raises:
-        ConfigError: There is no such file, or it lacks a column.
-        DataError: It is no CSV in UTF-8, or has no row.
+        ConfigError: There is no such file, it lacks a column, or `labels` names no numbers.
+        DataError: It is no CSV in UTF-8, or has no row that is a sentence with a label.
     """
+    numbers = read_labels(labels)
     table = read_table(Path(os.path.expanduser(path)), limit)
     table.require(text_column, "--text-column")
     table.require(label_column, "--label-column")
-    rows = [_row(place, fields, text_column, label_column) for place, fields in enumerate(table.rows)]
+    rows = [_row(place, fields, text_column, label_column, numbers) for place, fields in enumerate(table.rows)]
+    _refuse_empty(table, rows, label_column)
     return Sentences(table.path, rows)
 
 
-def _row(place: int, fields: dict[str, str] | None, text_column: str, label_column: str) -> Row | Dropped:
+def _refuse_empty(table: Table, rows: list[Row | Dropped], label_column: str) -> None:
+    dropped = [row for row in rows if isinstance(row, Dropped)]
+    if len(dropped) < len(rows):
+        return
+    reasons = Counter(row.reason for row in dropped).most_common()
+    listed = "; ".join(f"{reason}: {count}" for reason, count in reasons)
+    raise EmptyDatasetError(
+        f"no row of {table.path} is a sentence with a label ({listed})",
+        hint={
+            NO_TEXT: "is it the right column? --text-column names another",
+            BAD_ROW: f"write as many fields in each row as in the first: {', '.join(table.columns[:10])}",
+            BAD_LABEL: labels_hint(
+                fields[label_column]
+                for fields, row in zip(table.rows, dropped, strict=True)
+                if fields is not None and row.reason == BAD_LABEL
+            ),
+        }[reasons[0][0]],
+    )
+
+
+def _row(
+    place: int, fields: dict[str, str] | None, text_column: str, label_column: str, numbers: dict[str, float]
+) -> Row | Dropped:
     if fields is None:
         return Dropped(place, BAD_ROW)
     if not fields[text_column].strip():
         return Dropped(place, NO_TEXT)
-    label = label_of(fields[label_column])
+    label = label_of(fields[label_column], numbers)
     return Dropped(place, BAD_LABEL) if label is None else Row(place, fields[text_column], label)
 
 

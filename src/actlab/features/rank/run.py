@@ -168,7 +168,7 @@ def _examples(config: RankConfig, inputs: Inputs, activations: Activations, rank
 
 def _example(activations: Activations, i: int, activation: float, values: Sequence[float | None]) -> Example:
     sentence = activations.sentences[i]
-    tokens = sentence.token_texts if "fragments" in sentence else []
+    tokens = sentence.token_texts if "fragments" in sentence else ()
     return Example(
         sentence_index=sentence.facts.index,
         label=sentence.facts.label,

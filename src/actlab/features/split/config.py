@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from actlab.ground.errors import ConfigError
-from actlab.ground.options import CommonOptions, execution
+from actlab.ground.options import CommonOptions, added, execution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,9 @@ class SplitConfig(CommonOptions):
     text_column: str = "sentence"
     """A CSV's column with the sentences."""
     label_column: str = "concept_strength_label"
-    """A CSV's column with the labels, numbers."""
+    """A CSV's column with the labels: numbers, or words that --labels knows."""
+    labels: str | None = added(None)
+    """The number that a label in words stands for, as "low=0,high=3"."""
     by_column: str | None = None
     """Test on other material: the test sentences are those with --test-values in this column of the CSV."""
     test_values: str | None = None

@@ -14,7 +14,7 @@ import numpy as np
 from actlab.features.split.config import SplitConfig
 from actlab.formats.classifier import load_dataset
 from actlab.formats.sentences.folder import load_all_sentences
-from actlab.formats.tables import label_of, read_table
+from actlab.formats.tables import label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.manifest import file_entry
 
@@ -110,16 +110,21 @@ def _from_csv(path: Path, config: SplitConfig) -> Items:
         log.warning(
             "%s has no column %s: its sentences are not stratified; see --label-column", path, config.label_column
         )
+    numbers = read_labels(config.labels)
     kept: dict[int, tuple[str, float, str]] = {}
     for index, fields in enumerate(table.rows):
-        label = None if fields is None else label_of(fields[config.label_column]) if has_labels else 0.0
+        label = None if fields is None else label_of(fields[config.label_column], numbers) if has_labels else 0.0
         if fields is None or label is None or not fields[config.text_column].strip():
             log.warning("%s: row %d is left out: it has no sentence or no number as label", path, index)
             continue
         value = fields[config.by_column].strip() if config.by_column else ""
         kept[index] = (fields[config.text_column], label, value)
     if not kept:
-        raise DataError(f"{path} has no sentence", hint="its rows need a text, and a number as label")
+        wrong = [fields[config.label_column] for fields in table.rows if fields and fields[config.text_column].strip()]
+        raise DataError(
+            f"{path} has no sentence with a label",
+            hint=labels_hint(wrong) if wrong else "its rows need a text, and a number as label",
+        )
     texts, labels, values = zip(*kept.values(), strict=True)
     return Items(
         indices=list(kept),

@@ -142,14 +142,14 @@ class Sentence(Mapping[str, Any]):
         return str(self["sentence"]) if "sentence" in self else ""
 
     @cached_property
-    def token_texts(self) -> list[str]:
+    def token_texts(self) -> tuple[str, ...]:
         """What each row's token adds to the sentence: fragments are prefixes."""
         fragments = [str(one) for one in self["fragments"]] if "fragments" in self else []
         before = ["", *fragments][: len(fragments)]
-        return [
+        return tuple(
             fragment[len(last) :] if fragment.startswith(last) else fragment
             for fragment, last in zip(fragments, before, strict=True)
-        ]
+        )
 
     def _read_facts(self) -> SentenceFacts:
         is_final = self._numbers("is_final_token", "b")

@@ -15,7 +15,7 @@ _FINAL_KEYS = ("embeddings", "hidden_states", "activations", "labels", "sentence
 
 
 class FinalTokenData(Mapping[str, Any]):
-    """The final rows of all sentences; each array is read when it is first asked for."""
+    """The final rows of all sentences; each array is read when it is first asked for, and handed out as a copy."""
 
     def __init__(self, sentences: Sequence[Sentence]) -> None:
         self._sentences = sentences
@@ -26,7 +26,7 @@ class FinalTokenData(Mapping[str, Any]):
             raise KeyError(key)
         if key not in self._read:
             self._read[key] = self._gather(key)
-        return self._read[key]
+        return self._read[key].copy()
 
     def __iter__(self) -> Iterator[str]:
         return iter(_FINAL_KEYS)

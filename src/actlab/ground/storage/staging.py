@@ -5,14 +5,15 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground import manifest as manifests
-from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST, Stored
+from actlab.ground.errors import EmptyDatasetError, StorageError
+from actlab.ground.manifest import DROPPED, MANIFEST, Stored
 from actlab.ground.storage.files import (
     TEMPORARY,
     refuse_inside_dataset,
@@ -59,6 +60,8 @@ class Finish(NamedTuple):
     """The JSON of each `metadata.json`, by its path."""
     manifest: dict[str, Any]
     """More keys for the manifest."""
+    hints: Mapping[str, str] = {}
+    """What helps where every record was dropped, by reason."""
 
 
 class Staging:
@@ -141,6 +144,9 @@ class Staging:
 
         Returns:
             Whether it is published now.
+
+        Raises:
+            EmptyDatasetError: Every record was dropped.
         """
         if not self.sealed and not self.part.is_whole:
             self._lock.release()
@@ -152,19 +158,35 @@ class Staging:
         if self.left():
             return False
         if not is_complete(self.folder):
-            self._write_manifest(finish(self))
+            finished = finish(self)
+            self._refuse_empty(finished.hints)
+            self._write_manifest(finished)
         publish(self.output, overwrite=self._overwrite)
         self._lock.remove()
         self.sealed = True
         return True
 
+    def _refuse_empty(self, hints: Mapping[str, str]) -> None:
+        """Refuse to seal what holds nothing because of what was dropped; that nothing was found is a result."""
+        if any(holds_rows(manifests.stored_files(record)) for record in self.records()):
+            return
+        counts: Counter[str] = Counter()
+        for record in self.records():
+            counts.update(record.get("dropped", {}))
+        if not counts:
+            return
+        why = "; ".join(f"{reason}: {count}" for reason, count in counts.most_common())
+        helps = hints.get(counts.most_common(1)[0][0], "fix the input or the settings")
+        listed = f"; {self.folder / DROPPED} lists them" if (self.folder / DROPPED).is_file() else ""
+        self._lock.release()
+        raise EmptyDatasetError(f"{self.output} would be empty: every record was dropped ({why})", hint=helps + listed)
+
     def _write_manifest(self, finish: Finish) -> None:
-        dropped: dict[str, int] = {}
+        dropped: Counter[str] = Counter()
         files: list[Stored] = []
         for record in self.records():
-            files += [Stored(**entry) for entry in record["files"]]
-            for reason, count in record.get("dropped", {}).items():
-                dropped[reason] = dropped.get(reason, 0) + count
+            files += manifests.stored_files(record)
+            dropped.update(record.get("dropped", {}))
         metadata = {path: manifests.to_json(content) for path, content in sorted(finish.metadata.items())}
         files += finish.files
         files += [Stored(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in metadata.items()]
@@ -360,8 +382,21 @@ def _is_begun(folder: Path) -> bool:
 
 
 def _has_units(folder: Path) -> bool:
-    """Whether work would be lost with a `.partial`: without a finished unit, other settings may replace it."""
-    return any((folder / UNITS).glob("*.json")) or (folder.is_dir() and not (folder / PLAN).exists())
+    """Whether work would be lost with a `.partial`: without a finished unit that has a row, others may replace it."""
+    has_any = any(map(_is_work, sorted((folder / UNITS).glob("*.json"))))
+    return has_any or (folder.is_dir() and not (folder / PLAN).exists())
+
+
+def _is_work(record: Path) -> bool:
+    try:
+        return holds_rows(manifests.stored_files(manifests.read_json(record)))
+    except (StorageError, KeyError, TypeError):
+        return True
+
+
+def holds_rows(files: Iterable[Stored]) -> bool:
+    """Whether files hold anything: all have rows, and they are none, where every record was dropped."""
+    return any(file.rows != 0 for file in files)
 
 
 def _refuse_other_plan(folder: Path, plan: Plan) -> None:

@@ -113,16 +113,16 @@ def _count(pattern: Pattern, space: Space) -> int:
 @lru_cache(maxsize=4)
 def _all_or_some(space: Space) -> UInt8[np.ndarray, "n p"]:
     if space.size <= _ENUMERABLE:
-        return every_sequence(space)
-    return uniform(np.random.default_rng(0), _SAMPLE, space)  # the same ones always, so that a count is a fact
+        return _read_only(every_sequence(space))
+    return _read_only(uniform(np.random.default_rng(0), _SAMPLE, space))  # always the same, so that a count is a fact
 
 
 @lru_cache(maxsize=2**8)
 def members(pattern: Pattern, space: Space) -> UInt8[np.ndarray, "n p"]:
-    """Return all sequences of a pattern that has few, in alphabetical order."""
+    """Return all sequences of a pattern that has few, in alphabetical order, not to be written into."""
     if space.size <= _ENUMERABLE:
         tokens_np = every_sequence(space)
-        return tokens_np[pattern.holds(tokens_np, space)]
+        return _read_only(tokens_np[pattern.holds(tokens_np, space)])
     rng = np.random.default_rng(0)
     found_np = np.unique(pattern.draw(rng, 2**10, space), axis=0)
     while True:
@@ -130,4 +130,10 @@ def members(pattern: Pattern, space: Space) -> UInt8[np.ndarray, "n p"]:
         more_np = pattern.draw(rng, 30 * len(found_np), space)
         n_before, found_np = len(found_np), np.unique(np.concatenate([found_np, more_np]), axis=0)
         if len(found_np) == n_before:
-            return found_np
+            return _read_only(found_np)
+
+
+def _read_only(tokens_np: UInt8[np.ndarray, "n p"]) -> UInt8[np.ndarray, "n p"]:
+    """Close an array that is remembered to whoever is handed it."""
+    tokens_np.setflags(write=False)
+    return tokens_np

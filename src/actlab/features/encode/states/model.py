@@ -54,7 +54,11 @@ class ModelStates:
         self._facts: ModelFacts = read_facts(self._model, trust_remote_code=config.trust_remote_code)
         self._tokenizer = load_tokenizer(self._model, trust_remote_code=config.trust_remote_code)
         self._sentences: Sentences = read_sentences(
-            config.input, text_column=config.text_column, label_column=config.label_column, limit=config.limit
+            config.input,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            labels=config.labels,
+            limit=config.limit,
         )
         self._max_tokens = token_limit(self._facts, self._tokenizer, config.max_length)
         self._reader: Reader | None = None

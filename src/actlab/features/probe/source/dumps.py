@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Shaped
 
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples, group_numbers
-from actlab.formats.activations import EXAMPLES, Activations, layer_folders, open_activations, shard_files
+from actlab.formats.activations import EXAMPLES, Activations, open_activations
 from actlab.ground.errors import DataError
 from actlab.ground.layers import parse_layers
 from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, read_manifest, sha256_of, stored_files
@@ -158,7 +158,7 @@ def _listed(dump: Activations) -> list[Stored] | None:
 
 
 def _paths(dump: Activations) -> list[Path]:
-    shards = [path for folder in layer_folders(dump.folder).values() for path in shard_files(folder).values()]
+    shards = [path for layer in dump for path in dump.shard_paths(layer)]
     beside = [dump.folder / name for name in (METADATA, EXAMPLES)]
     return [*shards, *(path for path in beside if path.is_file())]
 
