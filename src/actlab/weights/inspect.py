@@ -8,23 +8,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, StoredRows, WeightsDataset
+from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, UNLISTED, StoredRows, WeightsDataset
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.manifest import METADATA, read_json, read_manifest, sha256_of
 from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of
-from actlab.weights.compute.judge import Accuracies, measure
+from actlab.weights.compute.judge import Accuracies, measure, measure_unlisted
 from actlab.weights.compute.recorded import architecture_of, as_rows, as_weights, digits_of
 from actlab.weights.compute.stored import DTYPES
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Weights
+from actlab.weights.patterns.pattern import none_of
 from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import parse_patterns, parse_prompt_weights, weights_json
+from actlab.weights.rows import Rows
 from actlab.weights.source import Source
 
 _READ_BACK = 20
@@ -88,13 +91,16 @@ def _check_tables(dataset: WeightsDataset, *, quiet: bool) -> Iterator[str]:
     if sha256_of(dataset.folder / SIGNATURE_FILE) not in read:
         yield f"{SIGNATURE_FILE} is not the one that the manifest names as read"
     specs = dataset.specs()
+    accepted = dataset.attempts().filter(pc.field("accepted")).to_pylist()
+    highest = {row["example_id"]: row["highest_unlisted_accuracy"] for row in accepted}
     yield from _check_specs(dataset, specs)
     yield from _check_attempts(dataset, specs)
     with progress("measuring", total=len(specs), unit="example", quiet=quiet) as more:
         by_id = {spec["example_id"]: spec for spec in specs}
         for example_ids in dataset.by_unit(by_id):
             for example in _examples(dataset, [by_id[example_id] for example_id in example_ids]):
-                yield from (f"example {example.spec['example_id']}: {what}" for what in _check(example, source.space))
+                found = _check(example, source, highest.get(example.spec["example_id"]))
+                yield from (f"example {example.spec['example_id']}: {what}" for what in found)
                 more(1)
     for task in dataset.tasks:
         yield from _check_task(dataset, task, by_id, source)
@@ -143,13 +149,14 @@ class _Example(NamedTuple):
     metrics: dict[tuple[str, str], dict[str, Any]]
     """By network and pattern."""
     rows: dict[str, StoredRows]
-    """By part."""
+    """By part, that of other patterns among them where there is one."""
 
 
 def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[_Example]:
     ids = [spec["example_id"] for spec in specs]
     weights = dataset.weights(ids)
-    rows = {part: dataset.rows(ids, part) for part in _PARTS}
+    parts = (*_PARTS, UNLISTED)
+    rows = {part: dataset.rows(ids, part) for part in parts}
     codes, metrics = _keyed(dataset, "codes", ids, "module"), _keyed(dataset, "metrics", ids, "pattern")
     for spec in specs:
         example_id = spec["example_id"]
@@ -158,7 +165,7 @@ def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[
             {model: as_weights(weights[example_id, model]) for model in MODELS if (example_id, model) in weights},
             codes.get(example_id, {}),
             metrics.get(example_id, {}),
-            {part: rows[part][example_id] for part in _PARTS if example_id in rows[part]},
+            {part: rows[part][example_id] for part in parts if example_id in rows[part]},
         )
 
 
@@ -170,19 +177,21 @@ def _keyed(dataset: WeightsDataset, table: str, ids: list[int], key: str) -> dic
     return keyed
 
 
-def _check(example: _Example, space: Space) -> Iterator[str]:
+def _check(example: _Example, source: Source, highest_unlisted: float | None) -> Iterator[str]:
     """Yield what is wrong with an example of the store; measured only where all that it takes is there."""
-    spec = example.spec
+    spec, space = example.spec, source.space
     architecture = architecture_of(spec)
     for model in MODELS:
         if tuple(layer.weight.shape for layer in example.weights.get(model, ())) != architecture.sizes:
             yield f"the {model} network is missing, or its layers have other shapes"
             return
-    if example.rows.keys() != set(_PARTS):
+    rows = {part: stored for part, stored in example.rows.items() if part != UNLISTED}
+    if rows.keys() != set(_PARTS):
         yield "it has no rows in one of train, validation and test"
         return
     yield from _check_codes(example)
-    yield from _check_rows(example.rows, spec["patterns"], space)
+    yield from _check_rows(rows, spec["patterns"], space)
+    yield from _check_distinct(example.rows)
     test = as_rows(example.rows["test"], spec["patterns"])
     if not {-1, *range(len(spec["patterns"]))} <= set(test.patterns.tolist()):
         yield "the test rows lack one of its patterns, or negatives"
@@ -193,6 +202,7 @@ def _check(example: _Example, space: Space) -> Iterator[str]:
             stored = example.metrics.get((model, pattern))
             if stored is None or any(stored[name] != value for name, value in accuracies.items()):
                 yield f"the {model} network's accuracies on {pattern} are not those in store/metrics"
+    yield from _check_unlisted(example, test, source, highest_unlisted)
 
 
 def _by_pattern(found: Accuracies, names: list[str]) -> dict[str, dict[str, float]]:
@@ -206,13 +216,37 @@ def _by_pattern(found: Accuracies, names: list[str]) -> dict[str, dict[str, floa
 
 
 def _check_rows(rows: dict[str, StoredRows], names: list[str], space: Space) -> Iterator[str]:
-    """Ask the patterns themselves whether the labels are right, and look for sequences that come twice."""
+    """Ask the patterns themselves whether the labels are right."""
     for part, stored in rows.items():
         own_nk = np.stack([PATTERNS[name].holds(stored.tokens, space) for name in names], axis=1)
         place_n = stored.indices(names)
         is_right_n = np.where(stored.labels, own_nk[np.arange(len(place_n)), place_n] & (place_n >= 0), ~own_nk.any(1))
         if not is_right_n.all():
             yield f"{(~is_right_n).sum()} labels of {part} rows are not what the patterns say"
+
+
+def _check_unlisted(example: _Example, test: Rows, source: Source, highest: float | None) -> Iterator[str]:
+    """Ask the patterns whether the rows of others are theirs and no rows of the network's own, and measure on them."""
+    spec, stored, space = example.spec, example.rows.get(UNLISTED), source.space
+    if stored is None:
+        if highest is not None:
+            yield f"it has no {UNLISTED} rows"
+        return
+    rows = as_rows(stored, [pattern.name for pattern in source.patterns])
+    of_own_n = ~none_of(tuple(PATTERNS[name] for name in spec["patterns"])).holds(rows.tokens, space)
+    of_it_nk = np.stack([pattern.holds(rows.tokens, space) for pattern in source.patterns], axis=1)
+    is_wrong_n = rows.labels | of_own_n | (rows.patterns < 0) | ~of_it_nk[np.arange(len(of_it_nk)), rows.patterns]
+    if is_wrong_n.any():
+        yield f"{is_wrong_n.sum()} labels of {UNLISTED} rows are not what the patterns say"
+        return
+    improved, negatives_np = example.weights["improved"], test.tokens[~test.labels]
+    again = measure_unlisted(architecture_of(spec), improved, rows, negatives_np, source.patterns, space)
+    if again.highest != highest:
+        yield "the improved network's accuracy on unlisted patterns is not the one in the attempts"
+
+
+def _check_distinct(rows: dict[str, StoredRows]) -> Iterator[str]:
+    """Look for sequences that come twice."""
     tokens_np = np.concatenate([stored.tokens for stored in rows.values()])
     if n_twice := len(tokens_np) - len(np.unique(tokens_np, axis=0)):
         yield f"{n_twice} sequences come twice in its rows"

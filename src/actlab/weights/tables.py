@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actlab.formats.weights import OVERALL, letters_of
+from actlab.formats.weights import OVERALL, UNLISTED, letters_of
 from actlab.weights.compute.examples import Example
 from actlab.weights.compute.judge import ACCEPTED, Accuracies, change
 from actlab.weights.compute.stored import StoredNetwork
@@ -110,7 +110,7 @@ def _histories(source: Source, example: Example) -> Iterator[Row]:
 
 
 def _rows(source: Source, example: Example) -> Iterator[Row]:
-    attempt = example.attempt
+    attempt, unlisted = example.attempt, example.pair.unlisted
     for part, rows in attempt.rows._asdict().items():
         corrupted = attempt.corrupted if part == "train" else np.zeros(len(rows.labels), dtype=bool)
         sequences = letters_of(rows.tokens)
@@ -124,6 +124,17 @@ def _rows(source: Source, example: Example) -> Iterator[Row]:
                 "label": int(label),
                 "pattern": attempt.names[pattern] if label else None,
                 "corrupted": flipped,
+            }
+    if unlisted is not None:
+        names = [source.patterns[place].name for place in unlisted.rows.patterns]
+        for sequence, name in zip(letters_of(unlisted.rows.tokens), names, strict=True):
+            yield {
+                "example_id": attempt.slot,
+                "part": UNLISTED,
+                "sequence": sequence,
+                "label": 0,
+                "pattern": name,
+                "corrupted": False,
             }
 
 
@@ -235,7 +246,10 @@ def attempt_row(judged: Judged) -> Row:
             "degraded_accuracy": before.overall,
             "improved_accuracy": after.overall,
             "target_gain": changed.target_gain,
+            "degraded_target_accuracy": float(before.by_pattern[target]),
             "improved_target_accuracy": float(after.by_pattern[target]),
+            "lowest_improved_accuracy": float(after.by_pattern.min()),
+            "highest_unlisted_accuracy": judged.pair.unlisted and judged.pair.unlisted.highest,
             "worst_other_change": changed.worst_other,
             "degraded_yes_share": before.yes_share,
         }

@@ -22,6 +22,10 @@ OVERALL = "overall"
 """What the metrics call all of a network's patterns together."""
 
 
+UNLISTED = "unlisted"
+"""The part of rows by which an improved network is asked for patterns that are not its own."""
+
+
 def _schema(**columns: Any) -> pa.Schema:
     return pa.schema(list(columns.items()))
 
@@ -142,7 +146,10 @@ ATTEMPTS = _schema(
     degraded_accuracy=pa.float64(),
     improved_accuracy=pa.float64(),
     target_gain=pa.float64(),
+    degraded_target_accuracy=pa.float64(),
     improved_target_accuracy=pa.float64(),
+    lowest_improved_accuracy=pa.float64(),
+    highest_unlisted_accuracy=pa.float64(),
     worst_other_change=pa.float64(),
     degraded_yes_share=pa.float64(),
     degraded_epochs=pa.int32(),
