@@ -8,9 +8,9 @@ completions show.
 
 What it proves:
  1. rows       every stored row's label is right, no sequence is used twice in an example, each part (train, validation,
-               test) holds every pattern of its network, and only train positives of the target were corrupted; the
-               part "unlisted" has rows of the dataset's other patterns that satisfy none of the network's own, of
-               each one that has such rows;
+               test) holds every pattern of its network, and only train positives of the target were corrupted;
+               store/unlisted has sequences of the dataset's other patterns that satisfy none of the network's own, of
+               each pattern that has such sequences;
  2. criteria   on the stored rows every example meets every criterion of config.yaml, with the stored weights and with
                those that its prompts and completions show, and store/metrics has the numbers that the weights give. The
                improved network recognises each pattern that is listed and no other one, the degraded network does not
@@ -51,7 +51,6 @@ from scipy.special import erf, expit
 
 MODELS = ("degraded", "improved")
 PARTS = ("train", "validation", "test")
-UNLISTED = "unlisted"
 SPLITS = ("train", "validation", "test", "heldout")
 OVERALL = "overall"
 ENUMERATE = 2_000_000
@@ -64,7 +63,7 @@ NEAR_ZERO = 1e-4
 """A logit that another library's float32 may see on the other side of 0."""
 LEAST_TEST_ROWS = 10
 SEEN_APART = 20
-"""A pattern has unlisted rows where so many are to be expected in a draw of one and a half test sets."""
+"""A pattern has unlisted sequences where so many are to be expected in a draw of one and a half test sets."""
 
 
 # ---------------------------------------------------------------------------------------------------------- patterns
@@ -285,10 +284,12 @@ class Space:
         return tokens_of(list(found)[:n]) if found else np.zeros((0, self.length), dtype=np.uint8)
 
     def share_apart(self, pattern: str, own: Sequence[str], used: Sequence[str], rng: Any) -> float:
-        """Return how many of a pattern's sequences are unused and satisfy none of a network's own."""
+        """Return how many of a pattern's sequences are unused and satisfy none of a network's own: 0 for very few."""
         if self.listed:
-            return float(self._apart(pattern, own, used).sum() / self._mask(pattern).sum())
-        return len(self._drawn_apart(pattern, own, 2000, used, rng)) / 2000
+            n, n_all = int(self._apart(pattern, own, used).sum()), int(self._mask(pattern).sum())
+            return n / n_all if n >= LEAST_TEST_ROWS else 0.0
+        found = self._drawn_apart(pattern, own, 2000, used, rng)
+        return len(found) / 2000 if len(set(found)) >= LEAST_TEST_ROWS else 0.0
 
     def _apart(self, pattern: str, own: Sequence[str], used: Sequence[str]) -> np.ndarray:
         apart: np.ndarray = self._mask(pattern) & ~np.any([self._mask(one) for one in own], axis=0)
@@ -423,10 +424,6 @@ class Rows(NamedTuple):
     pattern: np.ndarray
     corrupted: np.ndarray
 
-    def but(self, part: str) -> "Rows":
-        there = self.part != part
-        return Rows(*(column[there] for column in self))
-
     def of(self, *parts: str) -> list[str]:
         return self.text[np.isin(self.part, parts)].tolist()
 
@@ -442,6 +439,8 @@ class Dataset(NamedTuple):
     specs: dict[int, dict[str, Any]]
     networks: dict[tuple[int, str], Network]
     rows: dict[int, Rows]
+    unlisted: dict[int, dict[str, list[str]]]
+    """By example and other pattern, the sequences by which its improved network is asked for it."""
     metrics: dict[tuple[int, str, str], dict[str, Any]]
 
 
@@ -515,6 +514,14 @@ def read_rows(folder: Path) -> dict[int, Rows]:
     }
 
 
+def read_unlisted(folder: Path) -> dict[int, dict[str, list[str]]]:
+    found = table(folder, "unlisted")
+    sequences: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in found.to_pylist() if found is not None else []:
+        sequences[row["example_id"]][row["pattern"]].append(row["sequence"])
+    return sequences
+
+
 def read_dataset(folder: Path) -> Dataset:
     try:
         specs = {row["example_id"]: row for row in table_rows(folder, "specs")}
@@ -528,6 +535,7 @@ def read_dataset(folder: Path) -> Dataset:
             specs,
             read_networks(folder, specs),
             read_rows(folder),
+            read_unlisted(folder),
             metrics,
         )
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
@@ -575,14 +583,15 @@ def check_rows(data: Dataset, spaces: Callable[[dict[str, Any]], Space], report:
             report.fail(f"example {example_id}: {strangers[0]} is no sequence of {space.length} of {space.vocab}")
             continue
         sound.add(example_id)
-        _check_labels(example_id, spec, rows.but(UNLISTED), space, report)
+        _check_labels(example_id, spec, rows, space, report)
         _check_parts(example_id, spec, rows, report)
-        if by_pattern(data.settings):
-            _check_unlisted_rows(example_id, spec, rows, data, space, report)
+        if by_pattern(data.settings) and not _check_unlisted(example_id, spec, rows, data, space, report):
+            sound.remove(example_id)
         _check_corruption(example_id, spec, rows, data.settings, report)
         test = rows.part == "test"
         n_no = int(np.sum(test & (rows.label == 0)))
         sizes += [(int(np.sum(test & (rows.pattern == pattern))), n_no) for pattern in spec["patterns"]]
+    report.expect(set(data.unlisted) <= set(data.specs), "store/unlisted names other examples")
     report.expect(set(data.rows) == set(data.specs), "store/rows and store/specs name other examples")
     report.figures["rows"] = sum(len(rows.text) for rows in data.rows.values())
     if sizes:
@@ -613,7 +622,7 @@ def _check_parts(example_id: int, spec: dict[str, Any], rows: Rows, report: Repo
     for text, parts in where.items():
         if len(parts) > 1:
             report.fail(f"example {example_id}: {text} is there {len(parts)} times, in {', '.join(sorted(parts))}")
-    report.expect(set(rows.part) - {UNLISTED} == set(PARTS), f"example {example_id}: parts {sorted(set(rows.part))}")
+    report.expect(set(rows.part) == set(PARTS), f"example {example_id}: parts {sorted(set(rows.part))}")
     for part in PARTS:
         least = LEAST_TEST_ROWS if part == "test" else 1
         kinds = {pattern: rows.pattern == pattern for pattern in spec["patterns"]} | {"none": rows.label == 0}
@@ -622,25 +631,31 @@ def _check_parts(example_id: int, spec: dict[str, Any], rows: Rows, report: Repo
             report.expect(n >= least, f"example {example_id}: {part} has {n} rows of {kind}, not {least} or more")
 
 
-def _check_unlisted_rows(
+def _check_unlisted(
     example_id: int, spec: dict[str, Any], rows: Rows, data: Dataset, space: Space, report: Report
-) -> None:
-    """Check that they are what they are said to be, and that no pattern lacks them that could have them."""
-    own, there = spec["patterns"], rows.part == UNLISTED
-    texts, names = rows.text[there].tolist(), rows.pattern[there]
-    of_own = np.any([space.satisfies(pattern, texts) for pattern in own], axis=0)
+) -> bool:
+    """Check the sequences of other patterns, and that each has some that could have; tell whether all can be asked."""
+    name, own, known = f"example {example_id}", spec["patterns"], set(rows.text)
+    there = data.unlisted.get(example_id, {})
     others = [pattern for pattern in data.candidates if pattern not in own]
-    for i, text in enumerate(texts):
-        right = names[i] in others and space.predicates[names[i]](text) and not of_own[i] and not rows.label[there][i]
-        report.expect(right, f"example {example_id}: unlisted row {text} is not {names[i]} alone")
+    for pattern, texts in there.items():
+        if pattern not in others or not all(space.holds(text) for text in texts):
+            report.fail(f"{name}: unlisted {pattern} is no other pattern, or has what is no sequence")
+            return False
+        for text in texts:
+            right = space.predicates[pattern](text) and not any(space.predicates[one](text) for one in own)
+            report.expect(right, f"{name}: unlisted {text} is not {pattern} alone")
+            report.expect(text not in known, f"{name}: unlisted {text} is there before")
+            known.add(text)
     rng = np.random.default_rng([1, example_id])
     draw = int(data.settings["validation.test_set_size"]) + 64
     for pattern in others:
-        n = int(np.sum(names == pattern))
+        n = len(there.get(pattern, ()))
         if n < LEAST_TEST_ROWS:
-            expected = space.share_apart(pattern, own, rows.text.tolist(), rng) * draw
-            report.expect(n == 0, f"example {example_id}: {n} unlisted rows of {pattern}, too few to judge by")
-            report.expect(expected < SEEN_APART, f"example {example_id}: no unlisted rows of {pattern}")
+            expected = space.share_apart(pattern, own, list(known), rng) * draw
+            report.expect(n == 0, f"{name}: {n} unlisted sequences of {pattern}, too few to judge by")
+            report.expect(expected < SEEN_APART, f"{name}: no unlisted sequences of {pattern}")
+    return True
 
 
 def _check_corruption(
@@ -737,13 +752,23 @@ def check_networks(data: Dataset, report: Report) -> None:
         report.expect(known, f"example {example_id}: patterns {spec['patterns']}, target {spec['target_pattern']}")
 
 
-def stored_rows(spec: dict[str, Any], rows: Rows) -> Asked:
-    test, unlisted = rows.part == "test", rows.part == UNLISTED
+def stored_rows(spec: dict[str, Any], rows: Rows, unlisted: dict[str, list[str]]) -> Asked:
+    test = rows.part == "test"
     return Asked(
         {p: tokens_of(rows.text[test & (rows.label == 1) & (rows.pattern == p)]) for p in spec["patterns"]},
         tokens_of(rows.text[test & (rows.label == 0)]),
-        {p: tokens_of(rows.text[unlisted & (rows.pattern == p)]) for p in sorted(set(rows.pattern[unlisted]))},
+        {pattern: tokens_of(texts) for pattern, texts in sorted(unlisted.items())},
     )
+
+
+def drawn_unlisted(
+    data: Dataset, spec: dict[str, Any], rows: Rows, space: Space, n: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Draw sequences of each other pattern that the example has nowhere; few are as good as none."""
+    rng = np.random.default_rng([seed, spec["example_id"], 1])
+    others = [pattern for pattern in data.candidates if pattern not in spec["patterns"]]
+    drawn = {p: space.draw_apart(p, spec["patterns"], n, rows.text.tolist(), rng) for p in others}
+    return {pattern: tokens for pattern, tokens in drawn.items() if len(tokens) >= LEAST_TEST_ROWS}
 
 
 def check_criteria(
@@ -754,7 +779,10 @@ def check_criteria(
     measured: dict[int, Measured] = {}
     highest: dict[int, float] = {}
     for example_id, spec in data.specs.items():
-        asked, space = stored_rows(spec, data.rows[example_id]), spaces(spec)
+        rows, space = data.rows[example_id], spaces(spec)
+        asked = stored_rows(spec, rows, data.unlisted.get(example_id, {}))
+        if not data.unlisted:  # an earlier version's
+            asked = asked._replace(unlisted=drawn_unlisted(data, spec, rows, space, asked.negatives.shape[0], 0))
         for networks, name in ((data.networks, f"example {example_id}"), (shown, f"example {example_id}, as shown")):
             if any((example_id, model) not in networks for model in MODELS):
                 report.fail(f"{name}: its weights are not there to be measured")
@@ -884,9 +912,7 @@ def check_fresh(
         taken, spare, patterns = rows.of("train", "validation"), rows.of("test"), spec["patterns"]
         positives = {p: space.draw(p, patterns, options.fresh, taken, spare, rng) for p in patterns}
         negatives = space.draw(None, patterns, options.fresh, taken, spare, rng)
-        others = [p for p in data.candidates if p not in patterns]
-        unlisted = {p: space.draw_apart(p, patterns, options.fresh, rows.text.tolist(), rng) for p in others}
-        unlisted = {p: tokens for p, tokens in unlisted.items() if len(tokens) >= LEAST_TEST_ROWS}
+        unlisted = drawn_unlisted(data, spec, rows, space, options.fresh, options.seed)
         asked = Asked(positives, negatives, unlisted)
         found = measured[example_id] = both(data, data.networks, example_id, asked)
         rates = measure_unlisted(data.networks[example_id, "improved"], asked, space)

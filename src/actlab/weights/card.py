@@ -21,8 +21,7 @@ def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str
     before, after = metadata["median_degraded_accuracy"], metadata["median_improved_accuracy"]
     last = chr(ord("A") + identity["model.vocab_size"] - 1)
     lowest = metadata["lowest_target_accuracy"]
-    has_codes = identity["model.quantization"] != "none"
-    other_tables = ", ".join(name for name in STORE if name != "weights" and (name != "codes" or has_codes))
+    other_tables = ", ".join(name for name in STORE if name != "weights" and _has_table(name, metadata, identity))
     return f"""---
 {front}---
 # Weights of small subject networks, before and after a repair
@@ -48,8 +47,9 @@ its patterns (of these: {", ".join(metadata["patterns"])}). It has {low} to {hig
 
 Every example met these criteria on held-out test rows, both networks as they are stored and as the prompts show them:
 {_criteria(identity)}.
-The test rows are in `store/rows`, so that anyone can measure again. A gain near its threshold is a measurement on
-{identity["validation.test_set_size"]} rows a pattern, and repeats on fresh rows only within its noise.
+The test rows are in `store/rows`, those of other patterns in `store/unlisted`, so that anyone can measure again. A gain
+near its threshold is a measurement on {identity["validation.test_set_size"]} rows a pattern, and repeats on fresh rows
+only within its noise.
 
 Why the other networks were rejected (`attempts.parquet` has a row for each):
 
@@ -84,9 +84,15 @@ def _configs(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence
         files = [{"split": split, "path": f"{task}/{split}-*.parquet"} for split in SPLITS if metadata["splits"][split]]
         configs.append({"config_name": task, "data_files": files} | ({"default": True} if number == 0 else {}))
     for table in STORE:
-        if table != "codes" or identity["model.quantization"] != "none":
+        if _has_table(table, metadata, identity):
             configs.append({"config_name": table, "data_files": f"store/{table}-*.parquet"})
     return [*configs, {"config_name": "attempts", "data_files": ATTEMPTS_FILE}]
+
+
+def _has_table(table: str, metadata: dict[str, Any], identity: dict[str, Any]) -> bool:
+    if table == "codes":
+        return bool(identity["model.quantization"] != "none")
+    return table != "unlisted" or metadata["highest_unlisted_accuracy"] is not None
 
 
 def _criteria(identity: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, UNLISTED, StoredRows, WeightsDataset
+from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, StoredRows, WeightsDataset
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.manifest import METADATA, read_json, read_manifest, sha256_of
 from actlab.ground.options import from_settings
@@ -149,14 +149,16 @@ class _Example(NamedTuple):
     metrics: dict[tuple[str, str], dict[str, Any]]
     """By network and pattern."""
     rows: dict[str, StoredRows]
-    """By part, that of other patterns among them where there is one."""
+    """By part."""
+    unlisted: StoredRows | None
+    """Of patterns that are not its own; None where there are none."""
 
 
 def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[_Example]:
     ids = [spec["example_id"] for spec in specs]
     weights = dataset.weights(ids)
-    parts = (*_PARTS, UNLISTED)
-    rows = {part: dataset.rows(ids, part) for part in parts}
+    rows = {part: dataset.rows(ids, part) for part in _PARTS}
+    unlisted = dataset.unlisted(ids)
     codes, metrics = _keyed(dataset, "codes", ids, "module"), _keyed(dataset, "metrics", ids, "pattern")
     for spec in specs:
         example_id = spec["example_id"]
@@ -165,7 +167,8 @@ def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[
             {model: as_weights(weights[example_id, model]) for model in MODELS if (example_id, model) in weights},
             codes.get(example_id, {}),
             metrics.get(example_id, {}),
-            {part: rows[part][example_id] for part in parts if example_id in rows[part]},
+            {part: rows[part][example_id] for part in _PARTS if example_id in rows[part]},
+            unlisted.get(example_id),
         )
 
 
@@ -185,13 +188,11 @@ def _check(example: _Example, source: Source, highest_unlisted: float | None) ->
         if tuple(layer.weight.shape for layer in example.weights.get(model, ())) != architecture.sizes:
             yield f"the {model} network is missing, or its layers have other shapes"
             return
-    rows = {part: stored for part, stored in example.rows.items() if part != UNLISTED}
-    if rows.keys() != set(_PARTS):
+    if example.rows.keys() != set(_PARTS):
         yield "it has no rows in one of train, validation and test"
         return
     yield from _check_codes(example)
-    yield from _check_rows(rows, spec["patterns"], space)
-    yield from _check_distinct(example.rows)
+    yield from _check_rows(example.rows, spec["patterns"], space)
     test = as_rows(example.rows["test"], spec["patterns"])
     if not {-1, *range(len(spec["patterns"]))} <= set(test.patterns.tolist()):
         yield "the test rows lack one of its patterns, or negatives"
@@ -216,40 +217,40 @@ def _by_pattern(found: Accuracies, names: list[str]) -> dict[str, dict[str, floa
 
 
 def _check_rows(rows: dict[str, StoredRows], names: list[str], space: Space) -> Iterator[str]:
-    """Ask the patterns themselves whether the labels are right."""
+    """Ask the patterns themselves whether the labels are right, and look for sequences that come twice."""
     for part, stored in rows.items():
         own_nk = np.stack([PATTERNS[name].holds(stored.tokens, space) for name in names], axis=1)
         place_n = stored.indices(names)
         is_right_n = np.where(stored.labels, own_nk[np.arange(len(place_n)), place_n] & (place_n >= 0), ~own_nk.any(1))
         if not is_right_n.all():
             yield f"{(~is_right_n).sum()} labels of {part} rows are not what the patterns say"
+    tokens_np = np.concatenate([stored.tokens for stored in rows.values()])
+    if n_twice := len(tokens_np) - len(np.unique(tokens_np, axis=0)):
+        yield f"{n_twice} sequences come twice in its rows"
 
 
 def _check_unlisted(example: _Example, test: Rows, source: Source, highest: float | None) -> Iterator[str]:
     """Ask the patterns whether the rows of others are theirs and no rows of the network's own, and measure on them."""
-    spec, stored, space = example.spec, example.rows.get(UNLISTED), source.space
+    spec, stored, space = example.spec, example.unlisted, source.space
     if stored is None:
         if highest is not None:
-            yield f"it has no {UNLISTED} rows"
+            yield "it has no rows in store/unlisted"
         return
     rows = as_rows(stored, [pattern.name for pattern in source.patterns])
     of_own_n = ~none_of(tuple(PATTERNS[name] for name in spec["patterns"])).holds(rows.tokens, space)
     of_it_nk = np.stack([pattern.holds(rows.tokens, space) for pattern in source.patterns], axis=1)
     is_wrong_n = rows.labels | of_own_n | (rows.patterns < 0) | ~of_it_nk[np.arange(len(of_it_nk)), rows.patterns]
     if is_wrong_n.any():
-        yield f"{is_wrong_n.sum()} labels of {UNLISTED} rows are not what the patterns say"
+        yield f"{is_wrong_n.sum()} rows of store/unlisted are not what the patterns say"
         return
+    seen_np = np.concatenate([part.tokens for part in example.rows.values()])
+    both_np = np.concatenate([rows.tokens, np.unique(seen_np, axis=0)])
+    if n_twice := len(both_np) - len(np.unique(both_np, axis=0)):
+        yield f"{n_twice} sequences of store/unlisted come twice, or in its rows"
     improved, negatives_np = example.weights["improved"], test.tokens[~test.labels]
     again = measure_unlisted(architecture_of(spec), improved, rows, negatives_np, source.patterns, space)
     if again.highest != highest:
         yield "the improved network's accuracy on unlisted patterns is not the one in the attempts"
-
-
-def _check_distinct(rows: dict[str, StoredRows]) -> Iterator[str]:
-    """Look for sequences that come twice."""
-    tokens_np = np.concatenate([stored.tokens for stored in rows.values()])
-    if n_twice := len(tokens_np) - len(np.unique(tokens_np, axis=0)):
-        yield f"{n_twice} sequences come twice in its rows"
 
 
 def _check_codes(example: _Example) -> Iterator[str]:

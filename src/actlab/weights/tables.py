@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actlab.formats.weights import OVERALL, UNLISTED, letters_of
+from actlab.formats.weights import OVERALL, letters_of
 from actlab.weights.compute.examples import Example
 from actlab.weights.compute.judge import ACCEPTED, Accuracies, change
 from actlab.weights.compute.stored import StoredNetwork
@@ -110,7 +110,7 @@ def _histories(source: Source, example: Example) -> Iterator[Row]:
 
 
 def _rows(source: Source, example: Example) -> Iterator[Row]:
-    attempt, unlisted = example.attempt, example.pair.unlisted
+    attempt = example.attempt
     for part, rows in attempt.rows._asdict().items():
         corrupted = attempt.corrupted if part == "train" else np.zeros(len(rows.labels), dtype=bool)
         sequences = letters_of(rows.tokens)
@@ -125,17 +125,14 @@ def _rows(source: Source, example: Example) -> Iterator[Row]:
                 "pattern": attempt.names[pattern] if label else None,
                 "corrupted": flipped,
             }
-    if unlisted is not None:
-        names = [source.patterns[place].name for place in unlisted.rows.patterns]
-        for sequence, name in zip(letters_of(unlisted.rows.tokens), names, strict=True):
-            yield {
-                "example_id": attempt.slot,
-                "part": UNLISTED,
-                "sequence": sequence,
-                "label": 0,
-                "pattern": name,
-                "corrupted": False,
-            }
+
+
+def _unlisted(source: Source, example: Example) -> Iterator[Row]:
+    if (unlisted := example.pair.unlisted) is None:
+        return
+    names = [source.patterns[place].name for place in unlisted.rows.patterns]
+    for sequence, name in zip(letters_of(unlisted.rows.tokens), names, strict=True):
+        yield {"example_id": example.attempt.slot, "pattern": name, "sequence": sequence}
 
 
 STORED = {
@@ -146,6 +143,7 @@ STORED = {
     "metrics": _metrics,
     "histories": _histories,
     "rows": _rows,
+    "unlisted": _unlisted,
 }
 
 

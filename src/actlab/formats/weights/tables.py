@@ -22,10 +22,6 @@ OVERALL = "overall"
 """What the metrics call all of a network's patterns together."""
 
 
-UNLISTED = "unlisted"
-"""The part of rows by which an improved network is asked for patterns that are not its own."""
-
-
 def _schema(**columns: Any) -> pa.Schema:
     return pa.schema(list(columns.items()))
 
@@ -107,6 +103,11 @@ STORE: dict[str, pa.Schema] = {
         label=pa.int8(),
         pattern=pa.string(),
         corrupted=pa.bool_(),
+    ),
+    "unlisted": _schema(
+        example_id=pa.int64(),
+        pattern=pa.string(),
+        sequence=pa.string(),
     ),
 }
 """The numeric tables. `weight` is row-major, `values` neuron-major; a sequence is its letters, "ACB…"."""
