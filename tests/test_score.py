@@ -542,7 +542,7 @@ NEW = ("max_degraded_accuracy", "max_unlisted_accuracy")
 
 
 def test_a_dataset_of_the_version_before_opens_and_verifies_and_is_not_taken_for_a_new_one(copied):
-    """As it was written then: no unlisted rows, fewer columns of attempts, fewer settings, no number of its criteria."""
+    """As it was written then: no unlisted rows, fewer columns of attempts and settings, no version of criteria."""
     for file in copied.glob("store/unlisted-*"):
         file.unlink()
     attempts = pq.read_table(copied / "attempts.parquet")
