@@ -542,7 +542,7 @@ def test_a_dataset_verifies_and_shows_its_numbers(made):
 NEW = ("max_degraded_accuracy", "max_unlisted_accuracy")
 
 
-def test_a_dataset_of_the_version_before_opens_and_verifies_and_is_not_taken_for_a_new_one(copied):
+def test_a_dataset_of_the_version_before_opens_and_verifies_and_is_not_taken_for_a_new_one(copied, write):
     """As it was written then: no unlisted rows, fewer columns of attempts and settings, no version of criteria."""
     for file in copied.glob("store/unlisted-*"):
         file.unlink()
@@ -566,6 +566,9 @@ def test_a_dataset_of_the_version_before_opens_and_verifies_and_is_not_taken_for
     assert show_weights(copied)["n_examples"] == N
     assert WeightsDataset(copied).unlisted(range(N)) == {}
     assert WeightsDataset(copied).attempts().num_rows == attempts.num_rows
+    # scored by the criteria under which it was made: a floor for the target alone
+    report = score_interpreter(dir=copied, predictions=write(predictions(copied, "modification")))
+    assert figures(report)["improved weights"].accepted == 1
     with pytest.raises(StorageError, match="another actlab version") as refused:
         reproduce(dir=copied, example_id=2)
     assert "actlab verify" in refused.value.hint

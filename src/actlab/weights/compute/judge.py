@@ -16,7 +16,7 @@ from actlab.weights.patterns.pattern import Pattern
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import parse_weights, weights_json
 from actlab.weights.rows import Rows
-from actlab.weights.source import Attempt, Source
+from actlab.weights.source import ACCEPTANCE, Attempt, Source
 from actlab.weights.training.spec import Epoch, Trained
 
 ACCEPTED = "accepted"
@@ -116,15 +116,18 @@ def change(degraded: Accuracies, improved: Accuracies, target: int) -> Change:
     )
 
 
-def verdict(degraded: Accuracies, improved: Accuracies, target: int, config: WeightsSettings) -> str:
-    """Return `ACCEPTED`, or the first criterion that is not met on the network's own patterns."""
+def verdict(
+    degraded: Accuracies, improved: Accuracies, target: int, config: WeightsSettings, *, acceptance: int = ACCEPTANCE
+) -> str:
+    """Return `ACCEPTED`, or the first criterion of a version that is not met on the network's own patterns."""
     settings = config.validation
     changed = change(degraded, improved, target)
     others_k = np.delete(degraded.by_pattern, target)
     near_chance = settings.pattern_specific and len(others_k) > 0 and others_k.mean() < settings.min_accuracy
-    not_degraded = settings.pattern_specific and degraded.by_pattern[target] >= settings.max_degraded_accuracy
+    is_second = settings.pattern_specific and acceptance >= 2
+    not_degraded = is_second and degraded.by_pattern[target] >= settings.max_degraded_accuracy
     not_repaired = settings.pattern_specific and improved.by_pattern[target] < settings.min_accuracy
-    not_learnt = settings.pattern_specific and improved.by_pattern.min() < settings.min_accuracy
+    not_learnt = is_second and improved.by_pattern.min() < settings.min_accuracy
     checks = [
         (UNTRAINED, degraded.one_sided > settings.max_one_sided),
         (DEAD, improved.one_sided > settings.max_one_sided),
