@@ -781,7 +781,7 @@ def check_criteria(
     for example_id, spec in data.specs.items():
         rows, space = data.rows[example_id], spaces(spec)
         asked = stored_rows(spec, rows, data.unlisted.get(example_id, {}))
-        if not data.unlisted:  # an earlier version's
+        if by_pattern(data.settings) and not data.unlisted:  # an earlier version's
             asked = asked._replace(unlisted=drawn_unlisted(data, spec, rows, space, asked.negatives.shape[0], 0))
         for networks, name in ((data.networks, f"example {example_id}"), (shown, f"example {example_id}, as shown")):
             if any((example_id, model) not in networks for model in MODELS):

@@ -75,7 +75,7 @@ The other tables of numbers are {other_tables}, and attempts.
 
 
 def _or_none(number: float | None) -> str:
-    return "none could be told apart" if number is None else f"{number:.4f}"
+    return "not measured" if number is None else f"{number:.4f}"
 
 
 def _configs(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
