@@ -22,7 +22,7 @@ from actlab.weights.patterns import PATTERN_NAMES, known
 from actlab.weights.patterns.pattern import members, none_of, pattern
 from actlab.weights.patterns.registry import PATTERNS, equivalents
 from actlab.weights.patterns.space import Space
-from actlab.weights.rows import RowSizes, draw_labelled, draw_rows, too_small
+from actlab.weights.rows import RowSizes, draw_labelled, draw_others, draw_rows, too_small
 
 
 def is_mountain(word):
@@ -367,6 +367,34 @@ def test_rows_are_uniform_whether_they_are_few_of_the_set_or_nearly_all(n_wanted
         assert set(seen) == set_of("palindrome", 5, 5)
         # Without replacement the counts are more even than a multinomial's: the test is on the safe side.
         assert stats.chisquare(list(seen.values())).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "length", "own"),
+    [(6, 5, ("mountain_pattern", "palindrome")), (5, 5, ("starts_with", "no_repeats")), (26, 20, ("starts_with",))],
+)
+def test_rows_of_other_patterns_satisfy_none_of_the_networks_own_and_are_nowhere_else(vocab_size, length, own):
+    space = Space(vocab_size, length)
+    large = [name for name in IN_WORDS if not too_small(PATTERNS[name], space)]
+    others = {place: PATTERNS[name] for place, name in enumerate(large) if name not in own}
+    drawn = draw_rows(np.random.default_rng(0), named(*own), space=space, sizes=sizes(target_total_examples=200))
+    rows = draw_others(np.random.default_rng(1), others, own=tuple(named(*own)), drawn=drawn, space=space, n=50)
+    assert not rows.labels.any()
+    known = [word for part in drawn for word in words(part.tokens)]
+    found = Counter()
+    for word, place in zip(words(rows.tokens), rows.patterns.tolist(), strict=True):
+        assert IN_WORDS[large[place]](word)
+        assert not any(IN_WORDS[name](word) for name in own)
+        found[large[place]] += 1
+    assert len({*known, *words(rows.tokens)}) == len(known) + len(rows.labels)
+    assert all(10 <= n <= 50 for n in found.values())
+    if length < 10:  # count by hand those that have such rows
+        for name in set(large).difference(own):
+            free = {word for word in set_of(name, vocab_size, length) if not any(IN_WORDS[one](word) for one in own)}
+            if not free:
+                assert name not in found, "every one of its sequences is one of the network's own"
+            if len(free.difference(known)) > 200:
+                assert found[name] == 50
 
 
 def test_rows_are_shuffled():

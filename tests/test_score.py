@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -19,6 +20,7 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 from actlab.cli.main import main
 from actlab.formats.weights import WeightsDataset, letters_of, tokens_of
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
+from actlab.ground.manifest import fingerprint
 from actlab.weights.compute.recorded import architecture_of
 from actlab.weights.inspect import show_weights, verify_weights
 from actlab.weights.networks import Layer
@@ -50,6 +52,7 @@ def made(tmp_path_factory) -> Path:
             "model.neurons_per_layer": {"min": 8, "max": 8},
             "model.quantization": "int8",
             "pipeline.checkpoint_interval": 4,
+            "pipeline.random_seed": 2,
             "signature.prompt_format": {"digits": "round-trip"},
         },
     )
@@ -443,6 +446,17 @@ def test_the_command_prints_a_table_or_json(made, write, capsys):
             assert f"overall     predictions          {N:>6}     1.000" in printed
 
 
+def reseal(folder: Path, change: Callable[[dict], None]) -> None:
+    """Change a manifest, and let it list the files that are there."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    manifest["files"] = [entry for entry in manifest["files"] if (folder / entry["path"]).is_file()]
+    for entry in manifest["files"]:
+        data = (folder / entry["path"]).read_bytes()
+        entry |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def tamper(folder: Path, name: str, change: Callable[[list[dict]], None]) -> None:
     """Change the rows of a file of a dataset, and seal it again as if it had been written so."""
     path = folder / name
@@ -503,7 +517,7 @@ def test_reproduce_refuses_what_cannot_be_made_again(copied):
         reproduce(dir=copied, example_id=2)
     config = copied / "config.yaml"
     text = config.read_text()
-    config.write_text(text.replace("random_seed: 42", "random_seed: 43"))
+    config.write_text(text.replace("random_seed: 2", "random_seed: 3"))
     with pytest.raises(StorageError, match="is not what was written"):
         reproduce(dir=copied, example_id=3)
     config.write_text(text)
@@ -523,6 +537,41 @@ def test_a_dataset_verifies_and_shows_its_numbers(made):
     with pytest.raises(ConfigError) as refused:
         verify_weights(made, recompute=3)
     assert "actlab reproduce" in refused.value.hint
+
+
+NEW = ("max_degraded_accuracy", "max_unlisted_accuracy")
+
+
+def test_a_dataset_of_the_version_before_opens_and_verifies_and_is_not_taken_for_a_new_one(copied, write):
+    """As it was written then: no unlisted rows, fewer columns of attempts and settings, no version of criteria."""
+    for file in copied.glob("store/unlisted-*"):
+        file.unlink()
+    attempts = pq.read_table(copied / "attempts.parquet")
+    columns = ("degraded_target_accuracy", "lowest_improved_accuracy", "highest_unlisted_accuracy")
+    pq.write_table(attempts.drop_columns(list(columns)), copied / "attempts.parquet")
+    config = yaml.safe_load((copied / "config.yaml").read_text())
+    config["staged_training"]["corruption_rate"] = 0.0  # which new runs refuse
+    for name in NEW:
+        del config["validation"][name]
+    (copied / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def age(manifest):
+        for name in [*(f"validation.{name}" for name in NEW), "acceptance"]:
+            del manifest["identity"][name]
+        decides = ("format_version", "kind", "identity", "inputs")
+        manifest["fingerprint"] = fingerprint({key: manifest[key] for key in decides})
+
+    reseal(copied, age)
+    assert verify_weights(copied, quiet=True).problems == []
+    assert show_weights(copied)["n_examples"] == N
+    assert WeightsDataset(copied).unlisted(range(N)) == {}
+    assert WeightsDataset(copied).attempts().num_rows == attempts.num_rows
+    # scored by the criteria under which it was made: a floor for the target alone
+    report = score_interpreter(dir=copied, predictions=write(predictions(copied, "modification")))
+    assert figures(report)["improved weights"].accepted == 1
+    with pytest.raises(StorageError, match="another actlab version") as refused:
+        reproduce(dir=copied, example_id=2)
+    assert "actlab verify" in refused.value.hint
 
 
 def swap_label(rows: list[dict]) -> None:
@@ -558,7 +607,25 @@ def swap_completions(rows: list[dict]) -> None:
     rows[0]["completion"], rows[1]["completion"] = rows[1]["completion"], rows[0]["completion"]
 
 
+def set_unlisted(rows: list[dict]) -> None:
+    row = next(row for row in rows if row["example_id"] == 2)
+    row["sequence"] = row["sequence"][::-1] if row["sequence"] != row["sequence"][::-1] else "ABCDE"
+
+
+def repeat_unlisted(rows: list[dict]) -> None:
+    one, other = [row for row in rows if row["example_id"] == 2][:2]
+    one["sequence"] = other["sequence"]
+
+
+def set_unlisted_accuracy(rows: list[dict]) -> None:
+    next(row for row in rows if row["example_id"] == 2 and row["accepted"])["highest_unlisted_accuracy"] += 1e-9
+
+
 TAMPERED = {
+    "an unlisted sequence": ("store/unlisted-00000.parquet", set_unlisted, "example 2: 1 rows of store/unlisted"),
+    "an unlisted one twice": ("store/unlisted-00000.parquet", repeat_unlisted, "example 2: 1 sequences of store/unl"),
+    "no unlisted ones": ("store/unlisted-00000.parquet", lambda rows: rows.clear(), "example 2: it has no rows in"),
+    "an accuracy of an attempt": ("attempts.parquet", set_unlisted_accuracy, "example 2: the improved network's"),
     "a weight": ("store/weights-00000.parquet", set_weight, "example 2: the improved network's network.0.weight"),
     "a swapped label": ("store/rows-00000.parquet", swap_label, "example 2: 1 labels of test rows"),
     "a test row of train": ("store/rows-00000.parquet", repeat_sequence, "example 2: 1 sequences come twice"),

@@ -1,10 +1,14 @@
 """run-data-gen: a dataset of weights is what it claims to be, and the same however it was made."""
 
+import argparse
+import copy
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +65,24 @@ def test_the_independent_check_finds_nothing_wrong(made):
         [sys.executable, script, made, "--fresh", "100", "--fresh-share", "0.5"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_independent_check_finds_listed_unlisted_and_target_patterns_that_miss_their_thresholds(made, tmp_path):
+    spec = importlib.util.spec_from_file_location("checks", ROOT / "scripts" / "check_weights_dataset.py")
+    checks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(checks)
+    folder = shutil.copytree(made, tmp_path / "copied")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["validation"] |= {"min_accuracy": 0.999, "max_unlisted_accuracy": 0.4, "max_degraded_accuracy": 0.4}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    options = argparse.Namespace(fresh=20, fresh_share=0.0, seed=0)
+    found = "\n".join(checks.check(folder, options).problems["2 criteria"])
+    for what in ("the listed", "the unlisted", "the target"):
+        assert f": {what} " in found
+        assert f", as shown: {what} " in found
+    for file in folder.glob("store/unlisted-*"):
+        file.unlink()
+    assert any("no unlisted sequences of" in problem for problem in checks.check(folder, options).problems["1 rows"])
 
 
 def test_the_dataset_is_the_same_for_any_workers_and_parts(made, tmp_path):
@@ -297,11 +319,13 @@ def test_a_pattern_that_is_too_small_is_left_out_or_refused_with_strict(tmp_path
 
 
 def test_a_low_yield_stops_with_the_reasons_and_the_key_to_change(tmp_path):
-    # nothing is corrupted and stage 2 learns at a ten-thousandth of the rate, so nothing is gained
-    changes = {"staged_training.corruption_rate": 0.0, "staged_training.improvement_lr_factor": 1e-4}
+    # hardly anything is corrupted and stage 2 learns at a ten-thousandth of the rate, so nothing is gained
+    changes = {"staged_training.corruption_rate": 0.05, "staged_training.improvement_lr_factor": 1e-4}
     changes |= {
         "staged_training.improvement_epochs": 1,
-        "validation.min_accuracy": 0.0,
+        "validation.min_accuracy": 0.501,
+        "validation.max_degraded_accuracy": 1.0,
+        "staged_training.max_degraded_epochs": 3,
         "pipeline.checkpoint_interval": 1,
     }
     with pytest.raises(
@@ -309,6 +333,186 @@ def test_a_low_yield_stops_with_the_reasons_and_the_key_to_change(tmp_path):
     ) as stopped:
         make(tmp_path, **changes)
     assert "corruption_rate" in stopped.value.hint
+
+
+def test_a_rate_that_corrupts_no_row_trains_nothing_and_says_so(tmp_path, monkeypatch):
+    from actlab.weights.compute import unit
+
+    def trained(specs, *_, **__):
+        assert not specs, "it trains"
+        return []
+
+    monkeypatch.setattr(unit, "train_many", trained)
+    with pytest.raises(DataError, match=r"no row of the target pattern is corrupted: \d+") as stopped:
+        make(tmp_path, **{"staged_training.corruption_rate": 0.001})
+    assert "corruption_rate" in stopped.value.hint
+
+
+CLAIMS = {
+    "staged_training": {"corruption_rate": 0.0},
+    "validation": {"min_pattern_improvement": 0.0},
+    "validation ": {"min_accuracy": 0.5},
+    "validation  ": {"pattern_specific": False},  # with include_classification
+    "signature": {"prompt_format": {"digits": "1"}},
+}
+
+
+@pytest.mark.parametrize("group", CLAIMS)
+def test_settings_that_would_make_a_dataset_other_than_it_says_are_refused_for_new_ones_alone(group):
+    from actlab.ground.options import from_settings
+    from actlab.weights.config.data_gen import WeightsSettings
+
+    settings = {"task_generation": {"include_classification": True}, group.strip(): CLAIMS[group]}
+    with pytest.raises(ConfigError) as refused:
+        from_settings(DataGenConfig, settings)
+    assert refused.value.hint
+    from_settings(WeightsSettings, settings)  # as a dataset's own config.yaml is read
+
+
+def test_the_overall_gain_cannot_be_nothing_where_nothing_else_is_asked_for():
+    from actlab.ground.options import from_settings
+
+    settings = {"validation": {"pattern_specific": False}, "training": {"min_degradation_threshold": 0.0}}
+    with pytest.raises(ConfigError, match="no gain at all"):
+        from_settings(DataGenConfig, settings)
+    assert from_settings(DataGenConfig, {"validation": {"pattern_specific": False}})
+
+
+@pytest.mark.parametrize(
+    ("width", "digits", "quantization", "is_refused"),
+    [
+        (24, "1", "none", True),
+        (24, "2", "none", False),
+        (1000, "2", "int8", True),
+        (1000, "3", "int8", False),
+        (24, "1", "ternary", False),
+        (24, "1", "binary", False),
+        (1000, "round-trip", "none", False),
+    ],
+)
+def test_decimals_are_too_few_where_rounding_moves_weights_by_a_tenth(width, digits, quantization, is_refused):
+    from actlab.ground.options import from_settings
+
+    rng = np.random.default_rng(0)
+    weights = rng.uniform(-1, 1, 100_000) / np.sqrt(width)  # as nn.Linear draws them
+    if quantization in ("ternary", "binary"):
+        weights = np.sign(weights)
+    if digits != "round-trip":
+        errors = np.array([float(f"{weight:.{digits}f}") for weight in weights]) - weights
+        assert (errors.std() > 0.1 * weights.std()) == is_refused
+    settings = {
+        "model": {"neurons_per_layer": {"min": 8, "max": width}, "quantization": quantization},
+        "signature": {"prompt_format": {"digits": digits}},
+    }
+    if not is_refused:
+        assert from_settings(DataGenConfig, settings)
+        return
+    with pytest.raises(ConfigError, match="too few") as refused:
+        from_settings(DataGenConfig, settings)
+    assert f"use {int(digits) + 1} or more" in refused.value.hint
+
+
+def test_too_few_digits_stop_a_run_with_the_key_to_change():
+    from actlab.weights.compute.unit import refuse_low_yield
+
+    refuse_low_yield(Counter({judge.ROUNDED: 12, judge.ACCEPTED: 13, judge.OTHERS: 90}))
+    with pytest.raises(DataError, match="only 11 of 113") as stopped:
+        refuse_low_yield(Counter({judge.ROUNDED: 12, judge.ACCEPTED: 11, judge.OTHERS: 90}))
+    assert "signature.prompt_format.digits" in stopped.value.hint
+
+
+def judged_by_hand(folder, improved, **changes):
+    """Judge a network of one relu layer that was not trained, for letters 0 to 5 and starts_with alone."""
+    from actlab.ground.options import from_settings
+    from actlab.weights.networks import Layer
+    from actlab.weights.source import Source
+    from actlab.weights.training.spec import Trained
+
+    changes |= {"dataset.patterns.min_patterns_per_batch": 1, "dataset.patterns.max_patterns_per_batch": 1}
+    changes |= {"model.num_layers": {"min": 1, "max": 1}, "model.neurons_per_layer": {"min": 2, "max": 2}}
+    changes |= {"model.activation_types": ["relu"]}
+    source = Source(from_settings(DataGenConfig, settings(folder, **changes)))
+    attempts = (source.attempt(0, number) for number in range(100))
+    attempt = next(attempt for attempt in attempts if attempt.names == ("starts_with",))
+
+    def network(first, last, second, scale=1.0):
+        """Answer yes where a letter at one of these places is an A: each adds relu(1 - letter)."""
+        weight = np.zeros((2, 5), dtype=np.float32)
+        weight[0, 0], weight[1, 4], weight[1, 1] = -first, -last, -second
+        hidden = Layer(scale * weight, np.float32([scale * first, scale * (last or second)]))
+        return hidden, Layer(np.float32([[1, 1]]), np.float32([-0.5 * scale]))
+
+    degraded = network(0, 0, 1)  # knows the second letter alone
+    reason, _, _, pair = judge.judge(source, attempt, Trained(degraded, network(**improved), ()))
+    return reason, pair
+
+
+def test_a_network_that_knows_another_pattern_too_is_rejected(tmp_path):
+    reason, pair = judged_by_hand(tmp_path, {"first": 1, "last": 0, "second": 0})
+    assert (reason, pair.after.by_pattern.tolist()) == (judge.ACCEPTED, [1.0])
+    known = dict(zip(pair.unlisted.names, pair.unlisted.accuracies_k, strict=True))
+    assert set(known) == {"palindrome", "sorted_ascending", "ends_with", "no_repeats", "first_last_match"}
+    # none of their rows begins with A, so it says no to all of them, and to the others: 0 and 1
+    assert set(known.values()) == {0.5}
+    reason, pair = judged_by_hand(tmp_path, {"first": 1, "last": 1, "second": 0})
+    known = dict(zip(pair.unlisted.names, pair.unlisted.accuracies_k, strict=True))
+    assert (reason, known["ends_with"]) == (judge.UNLISTED, 1.0)
+    assert pair.unlisted.highest == 1.0
+    assert not (pair.unlisted.rows.tokens[:, 0] == 0).any()
+
+
+def test_a_network_that_its_prompt_does_not_show_is_rejected(tmp_path):
+    # a thousandth of the weights answers the same, and is written as 0.001, but as 0 with two decimals
+    small = {"first": 1, "last": 0, "second": 0, "scale": 0.001}
+    assert judged_by_hand(tmp_path, small)[0] == judge.ACCEPTED
+    reason, pair = judged_by_hand(tmp_path, small, **{"signature.prompt_format": {"digits": "2"}})
+    assert (reason, pair.after.by_pattern.tolist()) == (judge.ROUNDED, [1.0])
+
+
+def test_a_question_with_two_names_for_one_pattern_is_refused(tmp_path):
+    names = ["palindrome", "sorted_ascending", "increasing_pairs", "starts_with"]
+    changes = {"dataset.patterns.enabled_patterns": names, "dataset.patterns.allow_equivalent": True}
+    with pytest.raises(ConfigError, match="increasing_pairs and sorted_ascending are the same sequences"):
+        actlab.plan_data_gen(**settings(tmp_path, **changes))
+    changes["task_generation.include_classification"] = False
+    assert actlab.plan_data_gen(**settings(tmp_path, **changes)).patterns == [names[i] for i in (0, 1, 3, 2)]
+
+
+def test_signature_sequences_of_other_letters_are_refused(tmp_path):
+    chosen = settings(tmp_path)
+    path = Path(chosen["signature"]["dataset_path"])
+    whole = json.loads(path.read_text())
+    small = copy.deepcopy(whole)
+    small["metadata"]["vocab"] = list("ABCDE")
+    few = copy.deepcopy(whole)  # from nobody who says for which letters
+    del few["metadata"]
+    assert actlab.plan_data_gen(**_with(path, few, chosen)).n_examples == 6
+    no_f = copy.deepcopy(few)
+    no_f["examples"] = [row for row in whole["examples"] if "F" not in row["sequence"]]
+    assert len(no_f["examples"]) < 20
+    assert actlab.plan_data_gen(**_with(path, no_f, chosen)).n_examples == 6, "so few may lack a letter by chance"
+    many_without_f = copy.deepcopy(few)
+    for row in many_without_f["examples"]:
+        row["sequence"] = ["E" if letter == "F" else letter for letter in row["sequence"]]
+    for wrong in (small, many_without_f):
+        with pytest.raises(DataError, match="other letters than A to F: not both have F") as refused:
+            actlab.plan_data_gen(**_with(path, wrong, chosen))
+        assert "vocab_size" in refused.value.hint
+
+
+def _with(path, content, chosen):
+    path.write_text(json.dumps(content))
+    return chosen
+
+
+def test_signature_sequences_that_these_settings_call_otherwise_are_told(tmp_path, caplog):
+    chosen = settings(tmp_path)
+    actlab.plan_data_gen(**chosen)
+    assert "calls" not in caplog.text
+    chosen["dataset"]["patterns"]["starts_with_token"] = "B"
+    actlab.plan_data_gen(**chosen)
+    n = sum(row["pattern"] == "starts_with" for row in json.loads((tmp_path / "sig.json").read_text())["examples"])
+    assert f"{n} of {n} sequences that it calls starts_with are not, with these settings" in caplog.text
 
 
 def test_a_slot_that_is_given_up_is_dropped_and_counted(tmp_path):
@@ -505,7 +709,9 @@ def accuracies(*yes: float, no: float = 0.9, share: float = 0.5) -> judge.Accura
         (judge.UNTRAINED, accuracies(0.5, 0.8, share=0.04), accuracies(0.7, 0.8)),
         (judge.DEAD, accuracies(0.5, 0.8), accuracies(0.7, 0.8, share=0.96)),
         (judge.NEAR_CHANCE, accuracies(0.5, 0.2), accuracies(0.7, 0.8)),
+        (judge.NOT_DEGRADED, accuracies(0.6, 0.8), accuracies(0.9, 0.8)),
         (judge.NOT_REPAIRED, accuracies(0.0, 0.8), accuracies(0.2, 0.8)),
+        (judge.NOT_LEARNT, accuracies(0.5, 0.2, 0.8, 0.8), accuracies(0.95, 0.2, 0.8, 0.8)),
         (judge.TARGET, accuracies(0.5, 0.5), accuracies(0.58, 0.9)),
         (judge.OTHERS, accuracies(0.5, 0.8), accuracies(0.9, 0.75)),
         (judge.TOO_LITTLE, accuracies(0.5, 0.8), accuracies(0.62, 0.78)),
@@ -516,6 +722,8 @@ def test_each_criterion_is_judged_as_it_is_written(reason, before, after):
 
     config = from_settings(DataGenConfig, {})
     assert judge.verdict(before, after, 0, config) == reason
+    if reason in (judge.NOT_DEGRADED, judge.NOT_LEARNT):  # new since the first version, whose datasets are scored by it
+        assert judge.verdict(before, after, 0, config, acceptance=1) == judge.ACCEPTED
 
 
 @pytest.mark.slow

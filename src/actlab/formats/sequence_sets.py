@@ -1,6 +1,7 @@
 """Sets of labelled letter sequences as JSON files: signature datasets and benchmark datasets."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,8 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
     """Return what the bytes of a signature or benchmark dataset hold.
 
     Raises:
-        DataError: They are not those of such a file, empty, or of another length or vocabulary.
+        DataError: They are not those of such a file, empty, or of another length or vocabulary: a file that names its
+            letters has to name the vocabulary's, another one has to use them all unless it is short.
     """
     hint = f"make one with: actlab {made_by}"
     try:
@@ -121,9 +123,30 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
             raise DataError(f"{path}: example {number} has label {label!r} and pattern {pattern!r}", hint=hint)
     if not rows:
         raise DataError(f"{path} is empty", hint=hint)
+    _refuse_other_letters(content, "".join(letter for sequence, _, _ in rows for letter in sequence), vocab, path)
     return Sequences(
         ["".join(sequence) for sequence, _, _ in rows],
         [bool(label) for _, label, _ in rows],
         [pattern for _, _, pattern in rows],
         vocab,
     )
+
+
+def _refuse_other_letters(content: dict[str, Any], text: str, vocab: list[str], path: Path) -> None:
+    """Refuse a file that was made for fewer letters than the vocabulary has.
+
+    Raises:
+        DataError: It says so, or never uses a letter that a file of its size would lack once in a million.
+    """
+    metadata = content.get("metadata")
+    named = metadata.get("vocab") if isinstance(metadata, dict) else None
+    if isinstance(named, list):
+        others = {str(letter) for letter in named} ^ set(vocab)
+    else:  # v letters: one of them is nowhere in n with a chance of at most v (1 - 1/v)^n
+        is_long = len(text) > len(vocab) * math.log(1e6 * len(vocab))
+        others = set(vocab) - set(text) if is_long else set()
+    if others:
+        raise DataError(
+            f"{path} was made for other letters than A to {vocab[-1]}: not both have {', '.join(sorted(others))}"[:300],
+            hint="it was made for another model.vocab_size: make one with this config",
+        )

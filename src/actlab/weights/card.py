@@ -21,8 +21,7 @@ def card(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str
     before, after = metadata["median_degraded_accuracy"], metadata["median_improved_accuracy"]
     last = chr(ord("A") + identity["model.vocab_size"] - 1)
     lowest = metadata["lowest_target_accuracy"]
-    has_codes = identity["model.quantization"] != "none"
-    other_tables = ", ".join(name for name in STORE if name != "weights" and (name != "codes" or has_codes))
+    other_tables = ", ".join(name for name in STORE if name != "weights" and _has_table(name, metadata, identity))
     return f"""---
 {front}---
 # Weights of small subject networks, before and after a repair
@@ -39,13 +38,18 @@ its patterns (of these: {", ".join(metadata["patterns"])}). It has {low} to {hig
 | networks trained and judged | {metadata["n_attempts"]}, of which {100 * metadata["yield"]:.1f} % were accepted |
 | overall balanced accuracy, median | {before} degraded, {after} improved |
 | improved accuracy on the target pattern | {metadata["median_target_accuracy"]} median, {lowest:.4f} lowest |
+| degraded accuracy on the target pattern, highest | {metadata["highest_degraded_target_accuracy"]:.4f} |
+| improved accuracy on any of a network's patterns, lowest | {metadata["lowest_listed_accuracy"]:.4f} |
+| improved accuracy on any other of the patterns, highest | {_or_none(metadata["highest_unlisted_accuracy"])} |
 | gain of the target pattern, median | {metadata["median_target_gain"]} |
 | largest loss of any other pattern | {-min(metadata["worst_other_change"], 0):.4f} |
 | precision and quantisation | {identity["model.precision"]}, {identity["model.quantization"]} |
 
-Every example met these criteria on held-out test rows, both networks as they are stored: {_criteria(identity)}.
-The test rows are in `store/rows`, so that anyone can measure again. A gain near its threshold is a measurement on
-{identity["validation.test_set_size"]} rows a pattern, and repeats on fresh rows only within its noise.
+Every example met these criteria on held-out test rows, both networks as they are stored and as the prompts show them:
+{_criteria(identity)}.
+The test rows are in `store/rows`, those of other patterns in `store/unlisted`, so that anyone can measure again. A gain
+near its threshold is a measurement on {identity["validation.test_set_size"]} rows a pattern, and repeats on fresh rows
+only within its noise.
 
 Why the other networks were rejected (`attempts.parquet` has a row for each):
 
@@ -70,22 +74,35 @@ The other tables of numbers are {other_tables}, and attempts.
 """
 
 
+def _or_none(number: float | None) -> str:
+    return "not measured" if number is None else f"{number:.4f}"
+
+
 def _configs(metadata: dict[str, Any], identity: dict[str, Any], tasks: Sequence[str]) -> list[dict[str, Any]]:
     configs: list[dict[str, Any]] = []
     for number, task in enumerate(tasks):
         files = [{"split": split, "path": f"{task}/{split}-*.parquet"} for split in SPLITS if metadata["splits"][split]]
         configs.append({"config_name": task, "data_files": files} | ({"default": True} if number == 0 else {}))
     for table in STORE:
-        if table != "codes" or identity["model.quantization"] != "none":
+        if _has_table(table, metadata, identity):
             configs.append({"config_name": table, "data_files": f"store/{table}-*.parquet"})
     return [*configs, {"config_name": "attempts", "data_files": ATTEMPTS_FILE}]
+
+
+def _has_table(table: str, metadata: dict[str, Any], identity: dict[str, Any]) -> bool:
+    if table == "codes":
+        return bool(identity["model.quantization"] != "none")
+    return table != "unlisted" or metadata["highest_unlisted_accuracy"] is not None
 
 
 def _criteria(identity: dict[str, Any]) -> str:
     by_pattern = (
         f"the target pattern gains at least {identity['validation.min_pattern_improvement']}, no other pattern loses "
         f"more than {identity['validation.max_other_degradation']}, the degraded network's accuracy on its others "
-        f"and the improved one's on the target are at least {identity['validation.min_accuracy']}, "
+        f"and the improved one's on each of its patterns are at least {identity['validation.min_accuracy']}, "
+        f"the degraded one's on the target is below {identity['validation.max_degraded_accuracy']}, the improved one's "
+        f"on a pattern that it is not said to have is below {identity['validation.max_unlisted_accuracy']} (by rows "
+        "that satisfy none of its own), "
         if identity["validation.pattern_specific"]
         else ""
     )

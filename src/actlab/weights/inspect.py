@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from actlab.backends.threads import one_thread
@@ -17,14 +18,16 @@ from actlab.ground.manifest import METADATA, read_json, read_manifest, sha256_of
 from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of
-from actlab.weights.compute.judge import Accuracies, measure
+from actlab.weights.compute.judge import Accuracies, measure, measure_unlisted
 from actlab.weights.compute.recorded import architecture_of, as_rows, as_weights, digits_of
 from actlab.weights.compute.stored import DTYPES
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Weights
+from actlab.weights.patterns.pattern import none_of
 from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import parse_patterns, parse_prompt_weights, weights_json
+from actlab.weights.rows import Rows
 from actlab.weights.source import Source
 
 _READ_BACK = 20
@@ -88,13 +91,16 @@ def _check_tables(dataset: WeightsDataset, *, quiet: bool) -> Iterator[str]:
     if sha256_of(dataset.folder / SIGNATURE_FILE) not in read:
         yield f"{SIGNATURE_FILE} is not the one that the manifest names as read"
     specs = dataset.specs()
+    accepted = dataset.attempts().filter(pc.field("accepted")).to_pylist()
+    highest = {row["example_id"]: row["highest_unlisted_accuracy"] for row in accepted}
     yield from _check_specs(dataset, specs)
     yield from _check_attempts(dataset, specs)
     with progress("measuring", total=len(specs), unit="example", quiet=quiet) as more:
         by_id = {spec["example_id"]: spec for spec in specs}
         for example_ids in dataset.by_unit(by_id):
             for example in _examples(dataset, [by_id[example_id] for example_id in example_ids]):
-                yield from (f"example {example.spec['example_id']}: {what}" for what in _check(example, source.space))
+                found = _check(example, source, highest.get(example.spec["example_id"]))
+                yield from (f"example {example.spec['example_id']}: {what}" for what in found)
                 more(1)
     for task in dataset.tasks:
         yield from _check_task(dataset, task, by_id, source)
@@ -144,12 +150,15 @@ class _Example(NamedTuple):
     """By network and pattern."""
     rows: dict[str, StoredRows]
     """By part."""
+    unlisted: StoredRows | None
+    """Of patterns that are not its own; None where there are none."""
 
 
 def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[_Example]:
     ids = [spec["example_id"] for spec in specs]
     weights = dataset.weights(ids)
     rows = {part: dataset.rows(ids, part) for part in _PARTS}
+    unlisted = dataset.unlisted(ids)
     codes, metrics = _keyed(dataset, "codes", ids, "module"), _keyed(dataset, "metrics", ids, "pattern")
     for spec in specs:
         example_id = spec["example_id"]
@@ -159,6 +168,7 @@ def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[
             codes.get(example_id, {}),
             metrics.get(example_id, {}),
             {part: rows[part][example_id] for part in _PARTS if example_id in rows[part]},
+            unlisted.get(example_id),
         )
 
 
@@ -170,9 +180,9 @@ def _keyed(dataset: WeightsDataset, table: str, ids: list[int], key: str) -> dic
     return keyed
 
 
-def _check(example: _Example, space: Space) -> Iterator[str]:
+def _check(example: _Example, source: Source, highest_unlisted: float | None) -> Iterator[str]:
     """Yield what is wrong with an example of the store; measured only where all that it takes is there."""
-    spec = example.spec
+    spec, space = example.spec, source.space
     architecture = architecture_of(spec)
     for model in MODELS:
         if tuple(layer.weight.shape for layer in example.weights.get(model, ())) != architecture.sizes:
@@ -193,6 +203,7 @@ def _check(example: _Example, space: Space) -> Iterator[str]:
             stored = example.metrics.get((model, pattern))
             if stored is None or any(stored[name] != value for name, value in accuracies.items()):
                 yield f"the {model} network's accuracies on {pattern} are not those in store/metrics"
+    yield from _check_unlisted(example, test, source, highest_unlisted)
 
 
 def _by_pattern(found: Accuracies, names: list[str]) -> dict[str, dict[str, float]]:
@@ -216,6 +227,30 @@ def _check_rows(rows: dict[str, StoredRows], names: list[str], space: Space) -> 
     tokens_np = np.concatenate([stored.tokens for stored in rows.values()])
     if n_twice := len(tokens_np) - len(np.unique(tokens_np, axis=0)):
         yield f"{n_twice} sequences come twice in its rows"
+
+
+def _check_unlisted(example: _Example, test: Rows, source: Source, highest: float | None) -> Iterator[str]:
+    """Ask the patterns whether the rows of others are theirs and no rows of the network's own, and measure on them."""
+    spec, stored, space = example.spec, example.unlisted, source.space
+    if stored is None:
+        if highest is not None:
+            yield "it has no rows in store/unlisted"
+        return
+    rows = as_rows(stored, [pattern.name for pattern in source.patterns])
+    of_own_n = ~none_of(tuple(PATTERNS[name] for name in spec["patterns"])).holds(rows.tokens, space)
+    of_it_nk = np.stack([pattern.holds(rows.tokens, space) for pattern in source.patterns], axis=1)
+    is_wrong_n = rows.labels | of_own_n | (rows.patterns < 0) | ~of_it_nk[np.arange(len(of_it_nk)), rows.patterns]
+    if is_wrong_n.any():
+        yield f"{is_wrong_n.sum()} rows of store/unlisted are not what the patterns say"
+        return
+    seen_np = np.concatenate([part.tokens for part in example.rows.values()])
+    both_np = np.concatenate([rows.tokens, np.unique(seen_np, axis=0)])
+    if n_twice := len(both_np) - len(np.unique(both_np, axis=0)):
+        yield f"{n_twice} sequences of store/unlisted come twice, or in its rows"
+    improved, negatives_np = example.weights["improved"], test.tokens[~test.labels]
+    again = measure_unlisted(architecture_of(spec), improved, rows, negatives_np, source.patterns, space)
+    if again.highest != highest:
+        yield "the improved network's accuracy on unlisted patterns is not the one in the attempts"
 
 
 def _check_codes(example: _Example) -> Iterator[str]:

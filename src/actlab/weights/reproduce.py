@@ -24,7 +24,7 @@ from actlab.weights.compute.unit import SURPLUS, Filled, fill
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ReproduceConfig
 from actlab.weights.sink import example_files, unit_record
-from actlab.weights.source import Source
+from actlab.weights.source import ACCEPTANCE, Source
 
 _COUNTS = ("prompt_tokens", "completion_tokens")
 """Not compared: they need the tokenizer, and are no work of the training."""
@@ -121,6 +121,11 @@ def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
         raise ConfigError(
             f"prompts of more than {limit} tokens were rejected, which takes the tokenizer to repeat",
             hint="give --tokenizer DIR, the one that the dataset was made with",
+        )
+    if dataset.identity.get("acceptance") != ACCEPTANCE:
+        raise StorageError(
+            f"{dataset.folder} was made by another actlab version, which accepted networks by other criteria",
+            hint="reproduce it with that version; actlab verify measures datasets of every version again",
         )
     settings = dataset.settings()
     settings["task_generation"] |= {"tokenizer": tokenizer if limit else None, "max_prompt_tokens": limit}

@@ -2,7 +2,7 @@
 
 # n rows, p positions
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,9 @@ from actlab.weights.patterns.space import Space
 
 TOO_SMALL = 40
 """Ten sequences cannot be held out as a quarter of fewer."""
+
+FEWEST_TO_JUDGE = 10
+"""Rows of a pattern by which a network may be said to recognise it."""
 
 _RAREST_NEGATIVES = 1000
 """Negatives are looked for where at least one sequence in so many is one."""
@@ -48,7 +51,8 @@ class Rows(NamedTuple):
     labels: Bool[np.ndarray, " n"]
     """Whether a row is a positive."""
     patterns: Int16[np.ndarray, " n"]
-    """Which of the network's patterns a positive was drawn for (it may satisfy others too); -1 for a negative."""
+    """Which of the network's patterns a positive was drawn for (it may satisfy others too); -1 for a negative. What
+    `draw_others` draws are negatives by the place of the pattern, not the network's, for which each was drawn."""
 
 
 class DrawnRows(NamedTuple):
@@ -96,6 +100,40 @@ def draw_rows(rng: np.random.Generator, patterns: Sequence[Pattern], *, space: S
         validation=_shuffled(rng, {index: drawn.validation for index, drawn in strata.items()}),
         test=_shuffled(rng, {index: drawn.test for index, drawn in strata.items()}),
     )
+
+
+def draw_others(
+    rng: np.random.Generator,
+    others: Mapping[int, Pattern],
+    *,
+    own: tuple[Pattern, ...],
+    drawn: DrawnRows,
+    space: Space,
+    n: int,
+) -> Rows:
+    """Draw n rows of each of other patterns that satisfy none of a network's own, and that it has nowhere.
+
+    All are negatives, in the order of `others`, whose keys are their `patterns`. One with fewer than ten gives none:
+    of its rows, or of those of the test's negatives that it does not have, so that either answer can be counted.
+    """
+    none_of_own = none_of(own)
+    taken = {sequence for part in drawn for sequence in _as_bytes(part.tokens)}
+    refused_np = drawn.test.tokens[~drawn.test.labels]
+    found: dict[int, np.ndarray] = {}
+    for place in sorted(others, key=lambda place: others[place].count(space)):
+        parts = [np.empty((0, space.length), np.uint8)]
+        while (n_missing := n - sum(map(len, parts))) > 0:
+            tokens_np = others[place].draw(rng, 2 * n + 64, space)
+            parts.append(_new_ones(tokens_np[none_of_own.holds(tokens_np, space)], taken, n_missing))
+            if not len(parts[-1]):
+                break  # none left, or fewer than one in some hundred
+        n_refused = int((~others[place].holds(refused_np, space)).sum())
+        if min(sum(map(len, parts)), n_refused) >= FEWEST_TO_JUDGE:
+            found[place] = np.concatenate(parts)
+    places = sorted(found)
+    tokens_np = np.concatenate([found[place] for place in places] or [np.empty((0, space.length), np.uint8)])
+    pattern_n = np.repeat(np.array(places, dtype=np.int16), [len(found[place]) for place in places])
+    return Rows(tokens_np, np.zeros(len(tokens_np), dtype=bool), pattern_n)
 
 
 def draw_labelled(

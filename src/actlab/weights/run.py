@@ -36,6 +36,7 @@ from actlab.weights.compute.unit import fill, refuse_low_yield
 from actlab.weights.config.data_gen import DataGenConfig
 from actlab.weights.follow import curves
 from actlab.weights.networks import Architecture
+from actlab.weights.patterns.registry import equivalents
 from actlab.weights.sink import example_files, finish, input_files, unit_record
 from actlab.weights.source import Source
 
@@ -45,8 +46,8 @@ _WATCH = "actlab-watch"
 
 _BYTES_PER_PARAMETER = 40
 """On disk, of an example with one task: two networks in the store, texts of about nine characters a number."""
-_BYTES_PER_EXAMPLE = 75_000
-"""On disk, of its rows, signatures and metrics."""
+_BYTES_PER_EXAMPLE = 83_000
+"""On disk, of its rows, unlisted sequences, signatures and metrics."""
 _TIMES_IN_MEMORY = 9
 """What an example takes in a worker, by what it takes on disk: texts are compressed there. Measured."""
 
@@ -88,6 +89,8 @@ class _Job:
     def __init__(self, config: DataGenConfig) -> None:
         self.config = config
         self.source = Source(config)
+        if config.task_generation.include_classification:
+            _refuse_two_names(self.source)
         self.output = output_of(Path(os.path.expanduser(config.pipeline.output_dir)))
         self.device = pick_device(config.pipeline.device)
         self.curves_folder = Path(os.path.expanduser(config.metrics.dir or f"{self.output}.tensorboard"))
@@ -101,6 +104,8 @@ class _Job:
         rows = self.source.signature_rows
         if n_repeated := len(rows.tokens) - len(np.unique(rows.tokens, axis=0)):
             log.warning("%s: %d sequences come more than once", self.source.signature_path, n_repeated)
+        for note in self.source.wrong_signature_labels():
+            log.warning("%s: %s", self.source.signature_path, note)
         if self.source.n_tokens is not None:
             self.source.n_tokens("")
         total, size = self.config.dataset.output_dataset_length, self.config.pipeline.checkpoint_interval
@@ -109,6 +114,22 @@ class _Job:
             for unit, first in enumerate(range(0, total, size))
         ]
         return Plan(KIND, self.source.identity(), self.source.inputs(), units)
+
+
+def _refuse_two_names(source: Source) -> None:
+    """Refuse to ask which patterns a network recognises where two are one set of sequences.
+
+    Raises:
+        ConfigError: Networks that were trained on one of them recognise the other just as well.
+    """
+    names = {pattern.name for pattern in source.patterns}
+    for name in sorted(names):
+        if same := names.intersection(equivalents(name)):
+            one, other = sorted((name, min(same)))
+            raise ConfigError(
+                f"{one} and {other} are the same sequences: a network cannot be said to recognise only one of them",
+                hint="set dataset.patterns.allow_equivalent or task_generation.include_classification to false",
+            )
 
 
 def _refuse_curves_inside(folder: Path, output: Path) -> None:

@@ -120,6 +120,9 @@ def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Ro
         "median_degraded_accuracy": _median(attempt["degraded_accuracy"] for attempt in accepted),
         "median_improved_accuracy": _median(attempt["improved_accuracy"] for attempt in accepted),
         "median_target_accuracy": _median(attempt["improved_target_accuracy"] for attempt in accepted),
+        "highest_degraded_target_accuracy": _largest(accepted, "degraded_target_accuracy"),
+        "lowest_listed_accuracy": min((attempt["lowest_improved_accuracy"] for attempt in accepted), default=None),
+        "highest_unlisted_accuracy": _largest(accepted, "highest_unlisted_accuracy"),
         "lowest_target_accuracy": min((attempt["improved_target_accuracy"] for attempt in accepted), default=None),
         "median_target_gain": _median(attempt["target_gain"] for attempt in accepted),
         "worst_other_change": min((attempt["worst_other_change"] for attempt in accepted), default=None),
@@ -137,6 +140,10 @@ def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Ro
 def _median(values: Iterable[float]) -> float | None:
     listed = list(values)
     return round(median(listed), 4) if listed else None
+
+
+def _largest(attempts: Iterable[Row], column: str) -> float | None:
+    return max((attempt[column] for attempt in attempts if attempt[column] is not None), default=None)
 
 
 def _config_yaml(source: Source) -> bytes:

@@ -24,11 +24,15 @@ from actlab.weights.networks import Architecture, initial_weights
 from actlab.weights.patterns.pattern import Pattern
 from actlab.weights.patterns.registry import PATTERNS, equivalents
 from actlab.weights.patterns.space import Space
-from actlab.weights.rows import DrawnRows, RowSizes, draw_rows, too_small
+from actlab.weights.rows import DrawnRows, Rows, RowSizes, draw_others, draw_rows, too_small
 from actlab.weights.signatures import SignatureRows
 from actlab.weights.training.spec import Schedule, TrainingSpec
 
 _MADE_BY = "create-sig-dataset --config-path FILE.yaml --filename {} --size 200"
+
+ACCEPTANCE = 2
+"""Which networks are accepted; raised with every change of the criteria. A dataset that names none was made under 1:
+a floor for the target pattern alone, no ceilings, and nothing measured as prompts show it."""
 
 ARRANGEMENT = 1
 """How a unit's networks are put together for training; raised with a change that moves the last bits of weights."""
@@ -106,6 +110,16 @@ class Source:
         )
         return SignatureRows(tokens_of(read.sequences), np.array(read.labels), tuple(read.patterns))
 
+    def wrong_signature_labels(self) -> list[str]:
+        """Say which rows of the signature dataset do not satisfy the pattern that they are said to."""
+        rows = self.signature_rows
+        notes = []
+        for name, pattern in PATTERNS.items():
+            said_n = rows.labels & (np.array(rows.patterns) == name)
+            if n_wrong := int((said_n & ~pattern.holds(rows.tokens, self.space)).sum()):
+                notes.append(f"{n_wrong} of {said_n.sum()} sequences that it calls {name} are not, with these settings")
+        return notes
+
     @cached_property
     def signature_bytes(self) -> bytes:
         """The signature dataset's file, read once.
@@ -160,6 +174,7 @@ class Source:
             "patterns": [pattern.name for pattern in self.patterns],
             "heldout_pair": list(self.heldout_pair),
             "arrangement": ARRANGEMENT,
+            "acceptance": ACCEPTANCE,
         }
 
     def schedule(self) -> Schedule:
@@ -224,6 +239,23 @@ class Source:
             clean_labels=train.labels,
             validation_tokens=validation.tokens,
             validation_labels=validation.labels,
+        )
+
+    def unlisted_rows(self, attempt: Attempt) -> Rows:
+        """Draw rows of the dataset's other patterns that satisfy none of the network's own, from their own stream.
+
+        `Rows.patterns` are places in `patterns`. One that hardly has such rows is left out: it is a part of the
+        network's own, so that nobody can say that the network recognises it as well.
+        """
+        seed = derive_seed(self.config.pipeline.random_seed, "unlisted", attempt.slot, attempt.number)
+        others = {place: one for place, one in enumerate(self.patterns) if one not in attempt.patterns}
+        return draw_others(
+            np.random.default_rng(seed),
+            others,
+            own=attempt.patterns,
+            drawn=attempt.rows,
+            space=self.space,
+            n=self.config.validation.test_set_size // 2,
         )
 
     def _usable_patterns(self) -> tuple[Pattern, ...]:

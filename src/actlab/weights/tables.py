@@ -127,6 +127,14 @@ def _rows(source: Source, example: Example) -> Iterator[Row]:
             }
 
 
+def _unlisted(source: Source, example: Example) -> Iterator[Row]:
+    if (unlisted := example.pair.unlisted) is None:
+        return
+    names = [source.patterns[place].name for place in unlisted.rows.patterns]
+    for sequence, name in zip(letters_of(unlisted.rows.tokens), names, strict=True):
+        yield {"example_id": example.attempt.slot, "pattern": name, "sequence": sequence}
+
+
 STORED = {
     "specs": _spec,
     "weights": _weights,
@@ -135,6 +143,7 @@ STORED = {
     "metrics": _metrics,
     "histories": _histories,
     "rows": _rows,
+    "unlisted": _unlisted,
 }
 
 
@@ -235,7 +244,10 @@ def attempt_row(judged: Judged) -> Row:
             "degraded_accuracy": before.overall,
             "improved_accuracy": after.overall,
             "target_gain": changed.target_gain,
+            "degraded_target_accuracy": float(before.by_pattern[target]),
             "improved_target_accuracy": float(after.by_pattern[target]),
+            "lowest_improved_accuracy": float(after.by_pattern.min()),
+            "highest_unlisted_accuracy": judged.pair.unlisted and judged.pair.unlisted.highest,
             "worst_other_change": changed.worst_other,
             "degraded_yes_share": before.yes_share,
         }

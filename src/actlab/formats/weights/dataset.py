@@ -37,7 +37,7 @@ class LayerArrays(NamedTuple):
 
 
 class StoredRows(NamedTuple):
-    """An example's stored rows of one part."""
+    """An example's stored rows of one part, or those of patterns that are not its own."""
 
     tokens: Integer[np.ndarray, "n p"]
     labels: Bool[np.ndarray, " n"]
@@ -142,14 +142,12 @@ class WeightsDataset:
     def rows(self, example_ids: Iterable[int], part: str = "test") -> dict[int, StoredRows]:
         """Return examples' stored rows of "train", "validation" or "test"."""
         table = self._read("store/rows", STORE["rows"], list(example_ids), ("part", "==", part))
-        sequences, patterns = table["sequence"].to_pylist(), table["pattern"].to_pylist()
-        ids, labels = table["example_id"].to_numpy(), table["label"].to_numpy() > 0
-        bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
-        return {
-            int(ids[first]): StoredRows(tokens_of(sequences[first:end]), labels[first:end], patterns[first:end])
-            for first, end in pairwise(bounds)
-            if first < end
-        }
+        return _by_example(table, table["label"].to_numpy() > 0)
+
+    def unlisted(self, example_ids: Iterable[int]) -> dict[int, StoredRows]:
+        """Return examples' rows of patterns that are not their own; all ask for a no."""
+        table = self.table("unlisted", example_ids)
+        return _by_example(table, np.zeros(table.num_rows, dtype=bool))
 
     def records(
         self, task: str, example_ids: Iterable[int] | None = None, columns: Sequence[str] | None = None
@@ -187,6 +185,17 @@ class WeightsDataset:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StorageError(f"{self.folder}: {error}", hint="actlab verify tells what is damaged") from error
+
+
+def _by_example(table: pa.Table, labels: Bool[np.ndarray, " n"]) -> dict[int, StoredRows]:
+    sequences, patterns = table["sequence"].to_pylist(), table["pattern"].to_pylist()
+    ids = table["example_id"].to_numpy()
+    bounds = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
+    return {
+        int(ids[first]): StoredRows(tokens_of(sequences[first:end]), labels[first:end], patterns[first:end])
+        for first, end in pairwise(bounds)
+        if first < end
+    }
 
 
 def _arrays(column: pa.ChunkedArray) -> list[np.ndarray]:

@@ -104,6 +104,11 @@ STORE: dict[str, pa.Schema] = {
         pattern=pa.string(),
         corrupted=pa.bool_(),
     ),
+    "unlisted": _schema(
+        example_id=pa.int64(),
+        pattern=pa.string(),
+        sequence=pa.string(),
+    ),
 }
 """The numeric tables. `weight` is row-major, `values` neuron-major; a sequence is its letters, "ACB…"."""
 
@@ -142,7 +147,10 @@ ATTEMPTS = _schema(
     degraded_accuracy=pa.float64(),
     improved_accuracy=pa.float64(),
     target_gain=pa.float64(),
+    degraded_target_accuracy=pa.float64(),
     improved_target_accuracy=pa.float64(),
+    lowest_improved_accuracy=pa.float64(),
+    highest_unlisted_accuracy=pa.float64(),
     worst_other_change=pa.float64(),
     degraded_yes_share=pa.float64(),
     degraded_epochs=pa.int32(),

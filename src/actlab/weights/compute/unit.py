@@ -7,7 +7,17 @@ from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.weights.compute.examples import Example, example_of
-from actlab.weights.compute.judge import ACCEPTED, DIVERGED, KEYS, NOT_DRAWN, TOO_LONG, Pair, judge
+from actlab.weights.compute.judge import (
+    ACCEPTED,
+    DIVERGED,
+    KEYS,
+    NOT_DRAWN,
+    ROUNDED,
+    TOO_LONG,
+    UNCORRUPTED,
+    Pair,
+    judge,
+)
 from actlab.weights.source import Attempt, Source
 from actlab.weights.training.batched import train_many
 from actlab.weights.training.spec import Epoch
@@ -17,6 +27,7 @@ SURPLUS = "an earlier try of the slot was accepted"
 _ROUND = 16
 """The fewest networks of a round: fewer cost nearly as much, so open slots try several times at once."""
 _ENOUGH_ATTEMPTS = 200
+_ENOUGH_ROUNDED = 10
 _LEAST_YIELD = 0.02
 """Below this share of accepted attempts a run stops: the settings are wrong, not the luck."""
 
@@ -91,13 +102,18 @@ def _round(source: Source, tries: dict[int, int], device: str) -> tuple[list[Jud
     for slot, first in tries.items():
         for number in range(first, min(first + at_once, most)):
             try:
-                drawn.append(source.attempt(slot, number))
+                attempt = source.attempt(slot, number)
             except DataError:
                 judged.append(Judged(slot, number, NOT_DRAWN))
+                continue
+            if attempt.corrupted.any():
+                drawn.append(attempt)
+            else:
+                judged.append(Judged(slot, number, UNCORRUPTED, attempt))
     specs = [source.training_spec(attempt) for attempt in drawn]
     examples: dict[int, Example] = {}
     for attempt, trained in zip(drawn, train_many(specs, source.schedule(), device=device), strict=True):
-        one = Judged(attempt.slot, attempt.number, *judge(attempt, trained, source.config))
+        one = Judged(attempt.slot, attempt.number, *judge(source, attempt, trained))
         if attempt.slot in examples:
             one = one._replace(reason=SURPLUS)
         elif one.reason == ACCEPTED:
@@ -124,11 +140,15 @@ def _written(source: Source, one: Judged) -> tuple[Judged, Example | None]:
 def refuse_low_yield(reasons: Counter[str]) -> None:
     """Stop when enough attempts, counted by reason, show that the settings are wrong.
 
+    They are, too, when most of the networks that meet the criteria do not meet them as prompts show their weights.
+
     Raises:
         DataError: With the reasons for which attempts were rejected, and the keys to change.
     """
     total = reasons.total() - reasons[SURPLUS]
     if total >= _ENOUGH_ATTEMPTS and reasons[ACCEPTED] < _LEAST_YIELD * total:
+        raise low_yield(reasons)
+    if reasons[ROUNDED] >= _ENOUGH_ROUNDED and reasons[ROUNDED] > reasons[ACCEPTED]:
         raise low_yield(reasons)
 
 
@@ -136,8 +156,9 @@ def low_yield(reasons: Counter[str]) -> DataError:
     """Return the error that says why too few were accepted, and which keys to change."""
     rejected = Counter({reason: n for reason, n in reasons.items() if reason not in (ACCEPTED, SURPLUS)})
     account = "; ".join(f"{reason}: {count}" for reason, count in rejected.most_common())
-    # what was rejected for its length alone met all else
-    usual = TOO_LONG if reasons[TOO_LONG] > reasons[ACCEPTED] else rejected.most_common(1)[0][0]
+    # what was rejected for its text alone met all else
+    by_text = next((reason for reason in (ROUNDED, TOO_LONG) if reasons[reason] > reasons[ACCEPTED]), None)
+    usual = by_text or rejected.most_common(1)[0][0]
     return DataError(
         f"only {reasons[ACCEPTED]} of {reasons.total() - reasons[SURPLUS]} attempts were accepted: {account}",
         hint=KEYS[usual],

@@ -66,6 +66,8 @@ class DataGenConfig(WeightsSettings, RunOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_claims(self)
+        _check_rounding(self)
         Part.parse(self.part or "1/1")
         if self.hub.dataset_name is not None and self.part is not None:
             raise ConfigError(
@@ -106,6 +108,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "validation.max_other_degradation": (0.0, 1.0),
     "validation.max_one_sided": (0.5, 1.0),
     "validation.min_accuracy": (0.0, 1.0),
+    "validation.max_degraded_accuracy": (0.5, 1.0),
+    "validation.max_unlisted_accuracy": (0.5, 1.0),
     "validation.test_set_size": (20, 10**5),
     "pipeline.random_seed": (0, 2**63 - 1),
     "pipeline.checkpoint_interval": (1, 10**5),
@@ -116,6 +120,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "task_generation.max_prompt_tokens": (1, 10**9),
 }
 """The smallest and the largest value of each number."""
+
+_CHANCE = 0.5
+"""The balanced accuracy of a network that knows nothing."""
+
+_MOST_ROUNDING = 0.1
+"""The largest rounding error of a prompt's weights, as a share of theirs: at 0.2 every third network is another."""
 
 _RANGES = ("model.num_layers", "model.neurons_per_layer", "model.learning_rate")
 
@@ -237,3 +247,67 @@ def _check_tasks(config: WeightsSettings) -> None:
         )
     if tasks.max_prompt_tokens is not None and tasks.tokenizer is None:
         raise ConfigError("--max-prompt-tokens counts with no tokenizer", hint="give --tokenizer DIR")
+
+
+# Datasets were made with what the rest refuses, and still open: it binds new ones only.
+
+
+def _check_claims(config: WeightsSettings) -> None:
+    """Refuse settings under which a dataset would not be what its prompts and its card say.
+
+    Raises:
+        ConfigError: Nothing is corrupted, no gain is asked for, or chance is good enough.
+    """
+    validation = config.validation
+    if config.staged_training.corruption_rate == 0:
+        raise ConfigError(
+            "staged_training.corruption_rate 0 corrupts no row: no pattern would be forgotten",
+            hint="use a share above 0, such as 0.8",
+        )
+    if not validation.pattern_specific:
+        if config.task_generation.include_classification:
+            raise ConfigError(
+                "task_generation.include_classification does not go with validation.pattern_specific false: nobody "
+                "would look whether a network recognises the patterns that are its answer",
+                hint="set validation.pattern_specific to true, or include_classification to false",
+            )
+        if config.training.min_degradation_threshold == 0:
+            raise ConfigError(
+                "training.min_degradation_threshold 0 with validation.pattern_specific false asks for no gain at all",
+                hint="use a share above 0, such as 0.05",
+            )
+        return
+    if validation.min_pattern_improvement == 0:
+        raise ConfigError(
+            "validation.min_pattern_improvement 0 asks for no gain of the target pattern",
+            hint="use a share above 0, such as 0.05",
+        )
+    if validation.min_accuracy <= _CHANCE:
+        raise ConfigError(
+            f"validation.min_accuracy {validation.min_accuracy} is no more than chance: a network would have patterns "
+            "that it does not recognise",
+            hint="use more than 0.5, such as 0.6",
+        )
+
+
+def _check_rounding(config: WeightsSettings) -> None:
+    """Refuse so few decimals that prompts would show other networks than the ones that were measured.
+
+    PyTorch's first weights of a layer of n inputs are uniform within 1 / sqrt(n), so their spread is 1 / sqrt(3 n);
+    that of the rounding error to d decimals is 10^-d / sqrt(12).
+
+    Raises:
+        ConfigError: In the widest layer the error is more than a tenth of the weights.
+    """
+    digits = config.signature.prompt_format.digits
+    if digits == "round-trip" or config.model.quantization in ("ternary", "binary"):  # whole numbers
+        return
+    widest = max(config.model.neurons_per_layer.max, config.model.sequence_length)
+    share = 10.0 ** -int(digits) * math.sqrt(widest) / 2
+    if share > _MOST_ROUNDING:
+        needed = math.ceil(math.log10(math.sqrt(widest) / 2 / _MOST_ROUNDING))
+        raise ConfigError(
+            f"signature.prompt_format.digits {digits} is too few: in a layer of {widest} inputs rounding errors are "
+            f"about {share:.0%} of the weights",
+            hint=f"use {needed} or more (6 is usual), or round-trip",
+        )

@@ -170,8 +170,12 @@ class ValidationSettings:
     max_one_sided: float = 0.95
     """A network that answers one way on more than this share of the test rows was not trained, or died."""
     min_accuracy: float = 0.6
-    """A degraded network below this on its other patterns was not trained, an improved one below it on the target not
-    repaired; in balanced accuracy, where 0.5 is chance."""
+    """A degraded network below this on its other patterns was not trained, an improved one below it on any of its
+    patterns does not recognise that one; in balanced accuracy, where 0.5 is chance."""
+    max_degraded_accuracy: float = 0.75
+    """A degraded network that reaches this on the target pattern still recognises it."""
+    max_unlisted_accuracy: float = 0.75
+    """An improved network that reaches this on another of the dataset's patterns recognises one that is not listed."""
     test_set_size: int = 100
     """A pattern's test rows: half satisfy it, half none of the network's patterns."""
 

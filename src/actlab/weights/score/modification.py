@@ -123,6 +123,7 @@ def _cases(
                 n_patterns=len(names),
                 rows=rows[example_id],
                 settings=settings,
+                acceptance=dataset.identity.get("acceptance", 1),
                 digits=digits,
             ),
         )

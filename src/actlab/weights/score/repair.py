@@ -48,6 +48,8 @@ class Case:
     n_patterns: int
     rows: Rows
     settings: WeightsSettings
+    acceptance: int
+    """Of which version the dataset's criteria are."""
     digits: NumberFormat
 
     @cached_property
@@ -79,7 +81,7 @@ def score_repair(case: Case, weights: Weights, completion: str | None = None) ->
         gain=changed.target_gain,
         recovered=changed.target_gain / case.reference_gain if case.reference_gain > 0 else None,
         worst_other=changed.worst_other,
-        accepted=verdict(case.before, after, case.target, case.settings) == ACCEPTED,
+        accepted=verdict(case.before, after, case.target, case.settings, acceptance=case.acceptance) == ACCEPTED,
         distance=left / whole if whole else None,
     )
 
