@@ -45,7 +45,8 @@ def load_reader(
     name, device = loading.model.name, loading.device
     on_cpu = rows_on_cpu(loading, layers, texts) if device.type in UNPROVEN else []
     backbone = load(loading)
-    shortest, longest = (of(texts, key=lambda text: len(text.ids)) for of in (min, max))
+    by_length = sorted(texts, key=lambda text: len(text.ids))
+    shortest, median, longest = by_length[0], by_length[(len(by_length) - 1) // 2], by_length[-1]
     place = f"in 4 bits on {device.type}" if loading.load_in_4bit else f"on {device.type}"
     hint = "actlab gives a model tokens alone: does it want something else? Or try another --device"
     with (
@@ -53,13 +54,14 @@ def load_reader(
         device_errors(device, if_out_of_memory=_SMALLER),
     ):
         truth = compare_hidden_states(backbone, shortest.ids)
-    n_tokens = len(shortest.ids) + 2 * len(longest.ids)  # there and in `self_test`
+    other = median if len(median.ids) > len(shortest.ids) else longest
+    n_tokens = len(shortest.ids) + 2 * len(other.ids)  # there and in `self_test`
     with device_errors(device, if_out_of_memory=_SMALLER):
         proof = prove_padding(
             _exact(backbone), loading.facts, texts, fresh=lambda: _exact(load_backbone(loading)), kept_back=n_tokens
         )
         reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
-        error = max(proof.error, self_test(reader, shortest, longest, truth))
+        error = max(proof.error, self_test(reader, shortest, other, truth))
         if on_cpu:
             compare_with_cpu(reader, on_cpu)
     n_tokens += proof.n_tokens
@@ -77,8 +79,8 @@ def _exact(backbone: Backbone) -> Backbone:
     return backbone if backbone.dtype.itemsize >= 4 or backbone.is_quantised else float32_cut(backbone)
 
 
-def self_test(reader: Reader, shortest: Span, longest: Span, truth: Sequence[Float[Tensor, "t d"]]) -> float:
-    """Compare the shortest text beside the longest, as a reader runs them, with each block's own output, alone.
+def self_test(reader: Reader, text: Span, other: Span, truth: Sequence[Float[Tensor, "t d"]]) -> float:
+    """Compare a text beside a longer one, as a reader runs them, with each block's own output, alone.
 
     Returns:
         The largest relative error over the layers, in the model's own dtype.
@@ -86,8 +88,8 @@ def self_test(reader: Reader, shortest: Span, longest: Span, truth: Sequence[Flo
     Raises:
         ModelError: They disagree, so that the dump would be wrong.
     """
-    last = [TokenSpan(tuple(text.ids), text.stop - 1, text.stop) for text in (shortest, longest)]
-    truth_ld = torch.stack([truth[layer][shortest.stop - 1].cpu() for layer in reader.layers])
+    last = [TokenSpan(tuple(text.ids), text.stop - 1, text.stop) for text in (text, other)]
+    truth_ld = torch.stack([truth[layer][text.stop - 1].cpu() for layer in reader.layers])
     error = relative_error(read_states(reader, last)[0], truth_ld)
     if not error < TOLERANCE[reader.backbone.dtype]:
         raise ModelError(
