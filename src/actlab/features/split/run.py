@@ -122,7 +122,7 @@ def _by_chance(
     class_i: Int[np.ndarray, " i"], group_i: Int[np.ndarray, " i"], config: SplitConfig
 ) -> Int[np.ndarray, " i"]:
     shares = (1 - config.validation_size - config.test_size, config.validation_size, config.test_size)
-    return divide(class_i, group_i, shares, np.random.default_rng(derive_seed(config.seed, "split")))
+    return divide(class_i, group_i, shares, derive_seed(config.seed, "split"))
 
 
 def _by_column(
@@ -148,8 +148,7 @@ def _by_column(
         rest = np.flatnonzero(~is_test_i)
         share = min(config.validation_size * len(is_test_i) / len(rest), 1.0)
         group_of_rest = np.unique(group_i[rest], return_inverse=True)[1]
-        rng = np.random.default_rng(derive_seed(config.seed, "split"))
-        side_i[rest] = divide(class_i[rest], group_of_rest, (1 - share, share), rng)
+        side_i[rest] = divide(class_i[rest], group_of_rest, (1 - share, share), derive_seed(config.seed, "split"))
     return side_i
 
 
