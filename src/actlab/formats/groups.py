@@ -34,11 +34,16 @@ def joined(*groupings: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def equal_rows(X_nf: Float[np.ndarray, "n f"]) -> Int[np.ndarray, " n"]:
-    """Return each row's group: rows of the same numbers share one, numbered in the order of their first rows.
+    """Return each row's group: rows of the same numbers share one, but for rows of zeros, which say nothing.
 
-    >>> equal_rows(np.array([[1.0, 0.0], [2.0, 0.0], [1.0, -0.0]])).tolist()
-    [0, 1, 0]
+    Groups are numbered in the order of their first rows.
+
+    >>> equal_rows(np.array([[1.0, 0.0], [2.0, 0.0], [1.0, -0.0], [0.0, 0.0], [0.0, 0.0]])).tolist()
+    [0, 1, 0, 2, 3]
     """
-    known: dict[bytes, int] = {}
-    hashes = (hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest() for row in X_nf)  # 0 is -0
-    return np.array([known.setdefault(one, len(known)) for one in hashes], dtype=np.int64)
+    known: dict[bytes | int, int] = {}
+    group_n = []
+    for place, row in enumerate(X_nf):
+        key = hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest() if row.any() else place  # -0 is 0
+        group_n.append(known.setdefault(key, len(known)))
+    return np.array(group_n, dtype=np.int64)

@@ -46,9 +46,7 @@ def divide(
         DataError: There are fewer groups than sides, or a side would be empty.
     """
     count_c = np.bincount(class_i)
-    order_c = shuffled_order(
-        len(count_c), derive_seed(seed, "classes")
-    )  # which of equals gets the odd item is chance's
+    order_c = shuffled_order(len(count_c), derive_seed(seed, "classes"))  # who of equals gets the odd item is chance's
     wanted_zc = np.empty((len(shares), len(count_c)), dtype=np.int64)
     wanted_zc[:, order_c] = quotas(count_c[order_c], shares)
     n_groups = int(group_i.max()) + 1
