@@ -14,8 +14,10 @@ from actlab.features.probe.compute.task import Task
 
 SUSPICIOUS = {"roc_auc": 0.8, "r2": 0.5}
 """A score from which a probe may be reading the confound and not the concept."""
-_TELLING = {"roc_auc": 0.6, "r2": 0.1}
+_LEAST = {"roc_auc": 0.6, "r2": 0.1}
 """Below it a confound tells nothing, however little the probe tells."""
+_SURE = 3
+"""Standard errors above chance that an AUROC needs as well."""
 _WORDS = {"n_tokens": "the length", "last_token_id": "the last token", "last_token": "the last token"}
 _SHOWN = {"roc_auc": "AUROC", "r2": "R²"}
 _MOST_LENGTHS = 20
@@ -27,6 +29,8 @@ class Confounds(NamedTuple):
 
     found: dict[str, Any]
     """By name: the AUROC or R², and the limit from which it is a warning."""
+    telling: float
+    """Below it a confound tells nothing."""
 
     def lines(self) -> list[str]:
         """Return what to print: what each alone tells."""
@@ -45,7 +49,7 @@ class Confounds(NamedTuple):
             score, word = one[metric], _WORDS[name]
             told = f"({_SHOWN[metric]} {score:.2f})"
             tells = "tells the classes apart" if metric == "roc_auc" else "predicts the target"
-            if cv_mean is not None and score >= max(cv_mean, _TELLING[metric]):
+            if cv_mean is not None and score >= max(cv_mean, self.telling):
                 said.append(
                     f"{word} alone {tells} as well as the probe {told}, which may be reading it and nothing else"
                 )
@@ -64,7 +68,19 @@ def check_confounds(values: Mapping[str, Int[np.ndarray, " n"]], task: Task) -> 
         if name == "n_tokens" and task.is_classification and len(task.classes) == 2:
             score = max(score, _of_the_number(of_rows, task))
         found[name] = {metric: score, "limit": SUSPICIOUS[metric]}
-    return Confounds(found)
+    return Confounds(found, _telling(task))
+
+
+def _telling(task: Task) -> float:
+    """Return what chance does not reach: of an AUROC by its standard error without any effect, groups as rows."""
+    if not task.is_classification:
+        return _LEAST["r2"]
+    y, groups = task.y[task.train], task.groups[task.train]
+    errors = []
+    for one in np.unique(y):
+        m, n = len(np.unique(groups[y == one])), len(np.unique(groups[y != one]))
+        errors.append(float(np.sqrt((m + n + 1) / (12 * m * n))))
+    return max(_LEAST["roc_auc"], 0.5 + _SURE * max(errors))
 
 
 def _of_the_number(n_tokens: Int[np.ndarray, " n"], task: Task) -> float:

@@ -26,7 +26,7 @@ _Z = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
 _ROUNDING = 1e-12
 _LEAST_SHARE, _MOST_SHARE = 0.05, 2.0
 """Bounds of what the covariance inside groups can make of a variance."""
-_STEPS = 50
+_STEPS = 40
 
 Bounds = list[float]
 
@@ -70,7 +70,8 @@ def roc_auc_interval(
 ) -> Bounds:
     """Return the interval of the AUROC of the second class of two, or of the mean over classes against the rest."""
     columns = range(1, 2) if len(classes) == 2 else range(len(classes))
-    parts = [_auroc_part(y == classes[k], scores[:, k], groups) for k in columns]
+    group_n = np.unique(groups, return_inverse=True)[1]
+    parts = [_auroc_part(y == classes[k], scores[:, k], group_n) for k in columns]
     estimate = float(np.mean([part.estimate for part in parts]))
 
     def variance_at(theta: float) -> float:  # of the mean, were its parts to move together
@@ -95,7 +96,7 @@ def recall_interval(
     """Return the interval of the mean over sets of rows of the share of each that is right."""
     group_n = np.unique(groups, return_inverse=True)[1]
     shares = [float(right[of].mean()) for of in members]
-    n_rows = [_effective(own_scores[of], right[of].astype(float), groups[of]) for of in members]
+    n_rows = [_effective(own_scores[of], right[of].astype(float), group_n[of]) for of in members]
     influence_n = np.zeros(len(right))
     for of, share in zip(members, shares, strict=True):
         influence_n[of] += (right[of] - share) / of.sum() / len(members)
@@ -140,9 +141,20 @@ def newcombe_variance(theta: float, n_positive: float, n_negative: float) -> flo
     return theta * (1 - theta) / (n_positive * n_negative) * around
 
 
+def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return each value's rank from 1, equal ones at their mean: scipy's `rankdata`, many times as fast on few rows."""
+    place_n, count = np.unique(values, return_inverse=True, return_counts=True)[1:]
+    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place_n])
+
+
 def intraclass_correlation(values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]) -> float | None:
-    """Return how alike values of one group are, from 0 to 1, by the analysis of variance; None where none differ."""
-    group_n, size_g = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    """Return how alike values of one group are, from 0 to 1, by the analysis of variance; None where none differ.
+
+    Groups are numbers from 0.
+    """
+    n_g = np.bincount(groups)
+    group_n = (np.cumsum(n_g > 0) - 1)[groups]  # without the numbers that no row has
+    size_g = n_g[n_g > 0]
     n, n_groups = len(values), len(size_g)
     if n_groups == n or n_groups == 1:
         return 0.0 if n_groups == n else 1.0
@@ -170,30 +182,24 @@ class _AurocPart(NamedTuple):
 
 
 def _auroc_part(
-    is_positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
+    is_positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], group_n: Int[np.ndarray, " n"]
 ) -> _AurocPart:
-    ranks = scipy.stats.rankdata(scores)
+    rank_n = ranks(scores)
     n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
     wins = np.empty(len(scores))  # the share of the other class that a row is on the right side of
-    wins[is_positive] = (ranks[is_positive] - scipy.stats.rankdata(scores[is_positive])) / n_negative
-    wins[~is_positive] = 1 - (ranks[~is_positive] - scipy.stats.rankdata(scores[~is_positive])) / n_positive
+    wins[is_positive] = (rank_n[is_positive] - ranks(scores[is_positive])) / n_negative
+    wins[~is_positive] = 1 - (rank_n[~is_positive] - ranks(scores[~is_positive])) / n_positive
     estimate = float(wins[is_positive].mean())
-    group_n = np.unique(groups, return_inverse=True)[1]
     n_groups = int(group_n.max()) + 1
-    sides, worth = [], []
+    sides, worth, counts = [], [], []
     for of in (is_positive, ~is_positive):
         moved = (wins[of] - estimate) / of.sum()
         sides.append(np.bincount(group_n[of], weights=moved, minlength=n_groups))
-        worth.append(_effective(scores[of], wins[of], groups[of]))
-    is_in_both = np.isin(np.arange(n_groups), group_n[is_positive]) & np.isin(
-        np.arange(n_groups), group_n[~is_positive]
-    )
-    apart = sum(
-        _over_groups(side, len(np.unique(group_n[of])))
-        for side, of in zip(sides, (is_positive, ~is_positive), strict=True)
-    )
+        worth.append(_effective(scores[of], wins[of], group_n[of]))
+        counts.append(np.bincount(group_n[of], minlength=n_groups) > 0)
+    apart = sum(_over_groups(side, int(has.sum())) for side, has in zip(sides, counts, strict=True))
     share = 1.0
-    if is_in_both.any() and apart > _ROUNDING:
+    if (counts[0] & counts[1]).any() and apart > _ROUNDING:
         covariance = 2 * float(sides[0] @ sides[1]) * n_groups / (n_groups - 1) / apart
         unsure = 0.25 / math.sqrt(n_groups)  # it is estimated, and too small a variance is worse than too large a one
         share = min(max(1 + covariance + unsure, _LEAST_SHARE), _MOST_SHARE)
@@ -201,19 +207,19 @@ def _auroc_part(
 
 
 def _effective(
-    scores: Float[np.ndarray, " n"], outcomes: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]
+    scores: Float[np.ndarray, " n"], outcomes: Float[np.ndarray, " n"], group_n: Int[np.ndarray, " n"]
 ) -> float:
     """Return how many independent rows these are worth.
 
     What counts is how alike the outcomes of a group are. Near the edges few of them differ, and where none does
     nothing is known of it, so the scores' ranks have a say too: they are at least as alike.
     """
-    size_g = np.unique(groups, return_counts=True)[1]
+    size_g = np.bincount(group_n)
     if size_g.max() == 1:
         return float(len(scores))
-    of_scores = intraclass_correlation(scipy.stats.rankdata(scores), groups)
+    of_scores = intraclass_correlation(ranks(scores), group_n)
     of_scores = 1.0 if of_scores is None else of_scores
-    of_outcomes = intraclass_correlation(outcomes, groups)
+    of_outcomes = intraclass_correlation(outcomes, group_n)
     alike = of_scores if of_outcomes is None else (of_scores + of_outcomes) / 2
     return len(scores) / (1 + (float((size_g**2).sum() / size_g.sum()) - 1) * alike)
 
