@@ -155,11 +155,12 @@ class Sentence(Mapping[str, Any]):
         if lengths.shape != (n_rows,) or lengths.dtype.kind not in "iu":
             raise DataError(f"{self.path}: fragment_lengths is {lengths.dtype} {list(lengths.shape)}", hint=HINT)
         tokens = None
-        if "fragments" in read:
-            fragments = ["", *map(str, read.array("fragments", whole=True))]
-            is_next = np.diff(lengths, prepend=0) == 1  # else the row before it is not there
-            if is_next[rows].all() and all(fragments[row + 1].startswith(fragments[row]) for row in rows.tolist()):
-                tokens = tuple(fragments[row + 1][len(fragments[row]) :] for row in rows.tolist())
+        if "fragments" in read and (np.diff(lengths, prepend=0)[rows] == 1).all():  # else the row before is not there
+            needed = np.unique(np.concatenate([rows, rows - 1]).clip(min=0))
+            fragments = dict(zip(needed.tolist(), map(str, read.pick("fragments", (needed,))), strict=True)) | {-1: ""}
+            pairs = [(fragments[row], fragments[row - 1]) for row in rows.tolist()]
+            if all(fragment.startswith(before) for fragment, before in pairs):
+                tokens = tuple(fragment[len(before) :] for fragment, before in pairs)
         return Endings(text, lengths[rows].astype(np.int64), tokens)
 
     @cached_property
