@@ -29,7 +29,8 @@ def judge(metadata: Mapping[str, Any], fingerprint: str | None, straddling: int,
     """
     leaks = _choice_leaks(metadata, fingerprint)
     if straddling:
-        leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them)")
+        what = "of one sentence or prompt, of near-equal texts, or equal"
+        leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them: {what})")
     if leaks and not allow_leak:
         raise DataError(
             f"the test rows are not held out: {leaks[0]}",
