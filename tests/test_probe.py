@@ -622,6 +622,13 @@ def test_a_dataset_that_does_not_say_its_lengths_has_a_note(npz, tmp_path):
     assert any("which texts are nearly equal" in note for note in results["notes"])
 
 
+def test_lengths_and_layers_that_are_no_numbers_are_not_used(write_npz, tmp_path):
+    path = write_npz(*numbers(), n_tokens=np.full(120, "long"), input_layers="all", last_token=np.arange(120) % 3)
+    results = train_probe(input=path, output=tmp_path / "out", plots=False).results
+    assert list(results["confounds"]) == ["last_token"]
+    assert any("does not say each row's length:" in note for note in results["notes"])
+
+
 def test_of_several_datasets_one_is_chosen_without_the_test_rows(write_npz, tmp_path, caplog):
     rng = np.random.default_rng(0)
     y = rng.permutation(np.arange(120) % 2)

@@ -151,9 +151,10 @@ class Sentence(Mapping[str, Any]):
         """Read the sentence, and where some of its rows end. Inside `with sentence:`."""
         n_rows, read = self.facts.n_rows, self._reader
         text = str(read.array("sentence", whole=True)) if "sentence" in read else ""
-        lengths = read.array("fragment_lengths", whole=True) if "fragment_lengths" in read else np.arange(1, n_rows + 1)
-        if lengths.shape != (n_rows,) or lengths.dtype.kind not in "iu":
-            raise DataError(f"{self.path}: fragment_lengths is {lengths.dtype} {list(lengths.shape)}", hint=HINT)
+        lengths = np.arange(1, n_rows + 1)
+        if "fragment_lengths" in read:
+            said = read.array("fragment_lengths", whole=True)
+            lengths = said if said.shape == (n_rows,) and said.dtype.kind in "iu" else lengths
         tokens = None
         if "fragments" in read and (np.diff(lengths, prepend=0)[rows] == 1).all():  # else the row before is not there
             needed = np.unique(np.concatenate([rows, rows - 1]).clip(min=0))

@@ -3,6 +3,7 @@
 # n sample, f feature
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,28 +95,33 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
         sides=sides,
         split_fingerprint=fingerprint,
         held_out=standing.held_out,
-        notes=(*standing.notes, *_group_notes(data), *_unsaid(data), *scaling_notes),
+        notes=(*standing.notes, *_group_notes(data), *_unsaid(data, confounds), *scaling_notes),
         scaled=scaled,
         space=space,
         confounds=confounds,
-        input_layers=tuple(np.asarray(data.metadata.get("input_layers", ()), dtype=int).reshape(-1).tolist()),
+        input_layers=_layers(data),
     )
 
 
 def _confounds(data: ClassifierDataset) -> dict[str, Int[np.ndarray, " n"]]:
     """Return each row's length and last token, the token as a number, where the dataset says them."""
     found = {}
-    if "n_tokens" in data.metadata:
+    if np.asarray(data.metadata.get("n_tokens", "")).dtype.kind in "iu":
         found["n_tokens"] = np.asarray(data.metadata["n_tokens"])
     if "last_token" in data.metadata:
         found["last_token"] = group_numbers(data.metadata["last_token"])
     return found
 
 
-def _unsaid(data: ClassifierDataset) -> list[str]:
+def _layers(data: ClassifierDataset) -> tuple[int, ...]:
+    layers = np.asarray(data.metadata.get("input_layers", ()))
+    return tuple(layers.reshape(-1).tolist()) if layers.dtype.kind in "iu" else ()
+
+
+def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> list[str]:
     """Say what cannot be checked because the dataset does not tell it."""
     named = {"n_tokens": "length", "last_token": "last token"}
-    lacking = [name for key, name in named.items() if key not in data.metadata]
+    lacking = [name for key, name in named.items() if key not in confounds]
     notes = []
     if lacking:
         notes.append(
@@ -124,6 +130,8 @@ def _unsaid(data: ClassifierDataset) -> list[str]:
         )
     if "text_groups" not in data.metadata:
         notes.append("the dataset does not say which texts are nearly equal: only equal rows of X were kept together")
+    if notes and "manifest" in data.metadata:
+        notes.append("an earlier actlab made the dataset: remove it and run generate-datasets again to have that said")
     return notes
 
 
