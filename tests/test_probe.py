@@ -247,6 +247,20 @@ def test_more_classes_have_a_row_of_weights_each(write_npz, tmp_path):
     assert X @ linear.weight.T + linear.intercept == pytest.approx(pipeline.decision_function(X), abs=1e-8)
 
 
+@pytest.mark.parametrize("d", [20, 200])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_logistic_probe_is_at_its_optimum_also_with_more_columns_than_rows(d, classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, d)) * rng.exponential(1, d), np.arange(60) % classes
+    pipeline = fitted(make_pipeline("logistic", 0.5), X, y)
+    probe, Z = pipeline["probe"], pipeline["scale"].transform(X)
+    missed = pipeline.predict_proba(X) - (y[:, None] == np.arange(classes))
+    slope = missed[:, -len(probe.coef_) :].T @ Z + 0.5 * probe.coef_  # of the loss by the weights
+    assert probe.coef_.shape == (1 if classes == 2 else classes, d)
+    assert np.abs(slope).max() < 1e-7
+    assert np.abs(missed.sum(axis=0)).max() < 1e-7
+
+
 def test_folding_takes_a_constant_column_for_what_it_is():
     X, y = numbers()
     X = X.astype(float)

@@ -77,8 +77,27 @@ def make_pipeline(model_type: str, regularization: float) -> Pipeline:
     return Pipeline([("scale", StandardScaler()), ("probe", probes[model_type])])
 
 
+class _WideLogistic(LogisticRegression):  # type: ignore[misc]
+    """A logistic regression that, where columns are more than rows, is fitted in the space of the rows.
+
+    The L2 penalty keeps the weights in it, and a rotation changes neither penalty nor scores: with X' = QR the fit on
+    R' has the same optimum, found with many fewer numbers.
+    """
+
+    def fit(self, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Self:
+        """Fit as `LogisticRegression` does."""
+        if X.shape[1] <= X.shape[0]:
+            super().fit(X, y)
+            return self
+        Q, R = np.linalg.qr(X.T)
+        super().fit(R.T, y)
+        self.coef_ = vars(self)["coef_"] @ Q.T
+        self.n_features_in_ = X.shape[1]
+        return self
+
+
 def _logistic(C: float) -> LogisticRegression:
-    return LogisticRegression(C=C, solver="newton-cg", tol=_TOLERANCE, max_iter=MAX_ITERATIONS)
+    return _WideLogistic(C=C, solver="newton-cg", tol=_TOLERANCE, max_iter=MAX_ITERATIONS)
 
 
 def fitted(pipeline: Pipeline, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Pipeline:
