@@ -26,6 +26,7 @@ bench: $(STAMP)
 	$(BIN)/python scripts/bench/extraction.py
 	$(BIN)/python scripts/bench/features.py
 	$(BIN)/python scripts/bench/ranking.py
+	$(BIN)/python scripts/bench/coverage.py
 	$(BIN)/python scripts/bench/subject_training.py
 	$(BIN)/python scripts/bench/text.py
 

@@ -54,7 +54,7 @@ LOOSE = {"min_pearson": -1.0, "min_tpr": 0.0, "max_fpr": 1.0, "plots": False, "q
 
 
 def probe(output: Path, dataset: Path, **settings) -> dict:
-    done = actlab.train_probe(input=dataset, output=output, plots=False, quiet=True, bootstrap=300, **settings)
+    done = actlab.train_probe(input=dataset, output=output, plots=False, quiet=True, **settings)
     return done.results
 
 

@@ -616,3 +616,75 @@ def test_memory_is_the_outputs_size_and_little_more(compressed, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 25_000, "kilobytes; one file's activations are 34 MB"
+
+
+STRATEGIES = {
+    "embedding-to-feature": {"target_layer": 2, "target_feature": 3},
+    "hidden-to-feature": {"target_layer": 2, "target_feature": 3},
+    "hidden-to-concept": {"layer": 2},
+    "feature-to-concept": {"target_layer": 2, "target_features": "3,4"},
+}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("rows", ["final", "all", "mean"])
+def test_every_dataset_says_each_samples_length_and_last_token(folder, tmp_path, strategy, rows):
+    made = generate(folder, tmp_path / "o.npz", strategy=strategy, rows=rows, **STRATEGIES[strategy])
+    n_tokens, tokens = [], []
+    for index in range(12):
+        n = 3 + index % 4
+        kept = range(n) if rows == "all" else [n - 1]
+        n_tokens += [row + 1 for row in kept]
+        tokens += [f"{' ' if row else ''}word{index}_{row}" for row in kept]
+    assert made.metadata["n_tokens"].tolist() == n_tokens
+    assert made.metadata["last_token"].tolist() == tokens
+    assert made.metadata["text_groups"].tolist() == made.sentence_indices.tolist()
+
+
+def test_the_length_is_the_sentence_s_where_only_its_last_row_is_kept(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(6):
+        arrays = arrays_of(index, n_rows=1)
+        arrays["fragments"] = np.array([f"a text of many words {index}"])
+        arrays["fragment_lengths"] = np.array([7 + index])
+        np.savez(folder / f"sentence_{index + 1:06d}.npz", **arrays)
+    made = generate(folder, tmp_path / "o.npz", strategy="hidden-to-concept", layer=1)
+    assert made.metadata["n_tokens"].tolist() == [7, 8, 9, 10, 11, 12]
+    assert "last_token" not in made.metadata, "the token before it is not there, so nobody knows where it begins"
+
+
+def test_files_of_other_programs_without_fragments_count_their_rows(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(4):
+        arrays = arrays_of(index, n_rows=3 + index)
+        for key in ("fragments", "fragment_lengths", "sentence"):
+            del arrays[key]
+        np.savez(folder / f"sentence_{index + 1:06d}.npz", **arrays)
+    made = generate(folder, tmp_path / "o.npz", strategy="hidden-to-concept", layer=1)
+    assert made.metadata["n_tokens"].tolist() == [3, 4, 5, 6]
+    assert "last_token" not in made.metadata
+    assert made.metadata["text_groups"].tolist() == [0, 1, 2, 3]
+
+
+def test_near_equal_texts_are_one_group_also_without_a_split(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(8):
+        arrays = arrays_of(index)
+        text = f"the {['bear', 'lake', 'moon', 'rock'][index // 2] * 5} is where I told the truth" + "!" * (index % 2)
+        arrays["sentence"] = np.array(text)
+        np.savez(folder / f"sentence_{index + 1:06d}.npz", **arrays)
+    made = generate(folder, tmp_path / "o.npz", strategy="feature-to-concept", target_layer=0, target_features="1,2")
+    assert made.metadata["text_groups"].tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
+    assert made.together.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_what_a_dataset_says_of_its_samples_adds_nothing_to_its_identity(folder, tmp_path):
+    made = generate(folder, tmp_path / "o.npz", strategy="hidden-to-concept", layer=1)
+    identity = json.loads(made.metadata["manifest"])["identity"]
+    assert set(identity) == {
+        *("strategy", "rows", "input_layers", "features", "features_chosen_on"),
+        *("normalize", "fit_norm", "groups", "format"),
+    }

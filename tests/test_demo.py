@@ -67,3 +67,19 @@ def test_the_whole_chain_runs_and_a_second_demo_keeps_it(tmp_path, monkeypatch):
     again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert again.returncode == 0, again.stderr
     assert hashes(tmp_path / "demo") == before
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ({"test_roc_auc": None, "test_roc_auc_interval": None}, "lacks a class: nothing was found"),
+        (
+            {"test_roc_auc": 0.9, "test_roc_auc_interval": None, "no_intervals_because": "class 1 has 3 groups"},
+            "test AUROC 0.90, without an interval: class 1 has 3 groups",
+        ),
+        ({"test_roc_auc": 0.7, "test_roc_auc_interval": [0.4, 0.8]}, "nothing was shown"),
+    ],
+)
+def test_what_the_demo_says_of_its_probe_is_what_the_results_say(found, says, tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    assert says in demo._probe_found(tmp_path)

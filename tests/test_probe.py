@@ -1,7 +1,13 @@
 """Probes: what scikit-learn says when used directly, what was planted, and what must never leak."""
 
+import hashlib
+import importlib.util
 import json
 import logging
+import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -9,28 +15,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
+import scipy.optimize
+import scipy.stats
 import torch
 from click.testing import CliRunner
+from scipy.stats import norm
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score, r2_score, roc_auc_score
 from sklearn.pipeline import make_pipeline as sklearn_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from actlab.cli.probe import train
+from actlab.features.inspect import verify_features
 from actlab.features.probe.compute.estimators import DifferenceOfMeans, fitted, make_pipeline, raw_weights
-from actlab.features.probe.compute.scores import calibration_error, weighted_r2, weighted_roc_auc
+from actlab.features.probe.compute.intervals import recall_interval, regression_intervals, roc_auc_interval
+from actlab.features.probe.compute.scores import calibration_error
 from actlab.features.probe.compute.task import make_task
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.run import plan_probe, train_probe
-from actlab.features.probe.source.dataset import read_dataset
+from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Affine
 from actlab.formats.activations import EXAMPLES_SCHEMA, SEED_KEYS, shard_bytes
 from actlab.formats.classifier import save_dataset
 from actlab.formats.splits import Splits, splits_bytes
 from actlab.ground.errors import ActlabError, ConfigError, DataError
+from actlab.ground.manifest import fingerprint, to_json
+from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import is_complete
 
+ROOT = Path(__file__).parent.parent
 COMMON = [
     "n_samples_total",
     "n_samples_train",
@@ -128,6 +142,13 @@ def write_dumps(tmp_path):
     return write
 
 
+def load_script(name):
+    spec = importlib.util.spec_from_file_location("script", ROOT / "scripts" / name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def all_bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -156,15 +177,14 @@ def test_the_scores_are_scikit_learns_on_the_files_own_split(write_npz, tmp_path
     path = write_npz(X, y, split=sides, split_fingerprint="abc")
     results = train_probe(input=path, output=tmp_path / "out", regularization=0.5, plots=False).results
     train, test = sides == "train", sides == "test"
-    direct = sklearn_pipeline(StandardScaler(), LogisticRegression(C=2.0, max_iter=1000)).fit(
-        X[train].astype(float), y[train]
-    )
+    regression = LogisticRegression(C=2.0, max_iter=10_000, tol=1e-10)  # of another solver, to the same optimum
+    direct = sklearn_pipeline(StandardScaler(), regression).fit(X[train].astype(float), y[train])
     chances = direct.predict_proba(X[test].astype(float))[:, 1]
     said = direct.predict(X[test].astype(float))
     assert results["n_samples_test"] == 50
     assert results["split_fingerprint"] == "abc"
     assert results["test_roc_auc"] == pytest.approx(roc_auc_score(y[test], chances))
-    assert results["brier"] == pytest.approx(brier_score_loss(y[test], chances))
+    assert results["brier"] == pytest.approx(brier_score_loss(y[test], chances), rel=1e-5)
     assert results["test_f1"] == pytest.approx(f1_score(y[test], said))
     assert results["test_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y[test], said))
     low, high = results["test_roc_auc_interval"]
@@ -227,6 +247,20 @@ def test_more_classes_have_a_row_of_weights_each(write_npz, tmp_path):
     assert X @ linear.weight.T + linear.intercept == pytest.approx(pipeline.decision_function(X), abs=1e-8)
 
 
+@pytest.mark.parametrize("d", [20, 200])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_logistic_probe_is_at_its_optimum_also_with_more_columns_than_rows(d, classes):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, d)) * rng.exponential(1, d), np.arange(60) % classes
+    pipeline = fitted(make_pipeline("logistic", 0.5), X, y)
+    probe, Z = pipeline["probe"], pipeline["scale"].transform(X)
+    missed = pipeline.predict_proba(X) - (y[:, None] == np.arange(classes))
+    slope = missed[:, -len(probe.coef_) :].T @ Z + 0.5 * probe.coef_  # of the loss by the weights
+    assert probe.coef_.shape == (1 if classes == 2 else classes, d)
+    assert np.abs(slope).max() < 1e-7
+    assert np.abs(missed.sum(axis=0)).max() < 1e-7
+
+
 def test_folding_takes_a_constant_column_for_what_it_is():
     X, y = numbers()
     X = X.astype(float)
@@ -250,16 +284,127 @@ def test_difference_of_means_points_from_mean_to_mean_and_cuts_near_the_middle()
     assert probe.predict([[9.0, 0, 0], [-9.0, 0, 0]]).tolist() == [8, 3]
 
 
-def test_resampled_scores_are_scikit_learns_with_weights():
-    rng = np.random.default_rng(3)
-    y, scores = rng.random(40) < 0.4, np.round(rng.standard_normal(40), 1)  # rounded: ties
-    weights = rng.integers(0, 3, size=(5, 40)).astype(float)
-    expected = [roc_auc_score(y, scores, sample_weight=row) for row in weights]
-    assert weighted_roc_auc(y, scores, weights) == pytest.approx(expected)
-    target = rng.standard_normal(40)
-    expected = [r2_score(target, scores, sample_weight=row) for row in weights]
-    assert weighted_r2(target, scores, weights) == pytest.approx(expected)
-    assert np.isnan(weighted_roc_auc(y, scores, np.where(y, weights, 0.0))).all()
+def plain_auroc_interval(is_positive, scores):
+    """Newcombe's method 5 by a root finder, widened where DeLong's variance, by a loop over all pairs, is larger."""
+    above, below = scores[is_positive], scores[~is_positive]
+    wins = np.array([[(a > b) + 0.5 * (a == b) for b in below] for a in above])
+    theta, (m, n) = wins.mean(), wins.shape
+    delong = np.var(wins.mean(axis=1), ddof=1) / m + np.var(wins.mean(axis=0), ddof=1) / n
+
+    def variance(t):
+        return t * (1 - t) / (m * n) * (1 + ((m + n) / 2 - 1) * ((1 - t) / (2 - t) + t / (1 + t)))
+
+    scale = max(1.0, delong / variance(theta)) if 0 < theta < 1 else 1.0
+
+    def beyond(t):
+        return (theta - t) ** 2 - norm.ppf(0.975) ** 2 * scale * variance(t)
+
+    def edge(end):
+        return end if theta == end else scipy.optimize.brentq(beyond, end, theta + (1e-9 if end > theta else -1e-9))
+
+    return [edge(0.0), edge(1.0)]
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 3.0, 30.0])
+@pytest.mark.parametrize("n_positive", [6, 20])
+def test_the_interval_of_an_auroc_is_newcombes_solved_by_another_way(n_positive, shift):
+    rng = np.random.default_rng(int(shift))
+    y = (np.arange(40) < n_positive).astype(int)
+    scores = np.round(rng.standard_normal(40) * (1 + 2 * y) + shift * y, 1)  # rounded: ties
+    both = np.stack([-scores, scores], axis=1)
+    found = roc_auc_interval(y, both, np.array([0, 1]), np.arange(40))
+    assert found == pytest.approx(plain_auroc_interval(y == 1, scores), abs=1e-6)
+
+
+def test_rows_five_times_in_a_group_are_worth_as_much_as_once():
+    rng = np.random.default_rng(1)
+    y = np.arange(24) % 2
+    scores = rng.standard_normal(24) + y
+    once = [np.stack([-scores, scores], axis=1), y, np.arange(24)]
+    many = [np.repeat(one, 5, axis=0) for one in once]
+    classes = np.array([0, 1])
+    assert roc_auc_interval(many[1], many[0], classes, many[2]) == pytest.approx(
+        roc_auc_interval(once[1], once[0], classes, once[2]), abs=1e-6
+    )
+    right = rng.random(24) < 0.7
+    all_rows = [np.ones(24, dtype=bool)]
+    assert recall_interval([np.repeat(all_rows[0], 5)], np.repeat(right, 5), np.repeat(scores, 5), many[2]) == (
+        pytest.approx(recall_interval(all_rows, right, scores, once[2]), abs=1e-6)
+    )
+
+
+def test_the_interval_of_an_accuracy_is_wilsons():
+    right = np.arange(30) < 24
+    found = recall_interval([np.ones(30, dtype=bool)], right, np.arange(30.0), np.arange(30))
+    wilson = scipy.stats.binomtest(24, 30).proportion_ci(method="wilson")
+    # the sample's variance, divided by 29, is larger than the binomial's by 30/29
+    assert found == pytest.approx([wilson.low, wilson.high], abs=0.005)
+    perfect = recall_interval([np.ones(30, dtype=bool)], np.ones(30, dtype=bool), np.arange(30.0), np.arange(30))
+    wilson = scipy.stats.binomtest(30, 30).proportion_ci(method="wilson")
+    assert perfect == pytest.approx([wilson.low, 1.0], abs=1e-6)
+
+
+def test_a_perfect_small_test_has_an_interval_and_no_point(write_npz, tmp_path):
+    y = np.arange(60) % 2
+    X = np.random.default_rng(0).standard_normal((60, 3)) + 40 * y[:, None]
+    results = train_probe(input=write_npz(X, y), output=tmp_path / "out", plots=False).results
+    assert results["test_roc_auc"] == results["test_accuracy"] == 1
+    assert results["n_samples_test"] == 12
+    for name in ("test_roc_auc", "test_accuracy", "test_balanced_accuracy"):
+        low, high = results[f"{name}_interval"]
+        assert 0.5 < low < 0.9
+        assert high == 1
+    assert results["no_intervals_because"] is None
+
+
+def test_below_five_groups_in_a_class_there_is_no_interval_and_the_reason_is_told(write_npz, tmp_path, caplog):
+    X, y = numbers(100)
+    rows = np.argsort(y, kind="stable")
+    groups = np.concatenate([np.arange(50), 50 + np.arange(50) // 10])  # class 1 has five groups in all
+    path = write_npz(X[rows], y[rows], sentence_indices=groups)
+    with caplog.at_level(logging.INFO, "actlab"):
+        done = CliRunner().invoke(train, ["--input", str(path), "--output", str(tmp_path / "out"), "--no-plots"])
+    assert done.exit_code == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    reason = "class 1 has 1 group of test rows: no interval below 5"
+    assert results["no_intervals_because"] == reason
+    assert reason in results["notes"]
+    assert f"(no interval: {reason})" in caplog.text
+    names = ("test_roc_auc_interval", "test_accuracy_interval", "test_balanced_accuracy_interval")
+    assert [results[name] for name in names] == [None] * 3
+    few = write_npz(X, X[:, 0].astype(np.float32), "r.npz", sentence_indices=np.arange(100) // 5)
+    results = train_probe(input=few, output=tmp_path / "few", plots=False).results
+    assert results["test_r2_interval"] is None
+    assert results["no_intervals_because"] == "the test rows are 4 groups: no interval below 5"
+
+
+@pytest.mark.slow
+def test_intervals_of_regressions_hold_the_truth_of_new_rows():
+    rng = np.random.default_rng(0)
+    for n_groups, size in ((8, 1), (10, 5), (40, 5)):
+        held = np.zeros(2)
+        for _ in range(300):
+            group_n = np.repeat(np.arange(n_groups), size)
+            said = rng.standard_normal(n_groups * size)
+            noise = (rng.standard_normal(n_groups)[group_n] + rng.standard_normal(len(said))) / 2**0.5
+            found = regression_intervals(said + noise, said, group_n).by_name
+            truth = {"test_r2_interval": 0.5, "test_mae_interval": (2 / np.pi) ** 0.5}
+            held += [low <= truth[name] <= high for name, (low, high) in found.items()]
+        assert (held / 300 > 0.9).all()
+
+
+@pytest.mark.slow
+def test_a_simulation_of_some_cells_finds_the_coverage_that_is_promised():
+    coverage = load_script("bench/coverage.py")
+    for cell in (
+        coverage.Cell("1/2", 10, 1, 0.0, 0.9),
+        coverage.Cell("1/2", 50, 5, 1.0, 0.7),
+        coverage.Cell("1/2", 100, 5, 0.5, 0.95),
+        coverage.Cell("mixed", 100, 2, 0.5, 0.7),
+    ):
+        share, _ = coverage.coverage(cell, 600)
+        assert share > coverage.LEAST - 0.02
+        assert share < coverage.MOST + 0.01 or not cell.has_ceiling
 
 
 def test_the_calibration_error_is_the_one_worked_out_by_hand():
@@ -292,7 +437,7 @@ def test_shuffled_labels_keep_their_groups_and_score_like_chance(write_npz, tmp_
     X, y = numbers(200)
     groups = np.arange(200) // 4
     config = ProbeConfig(input=str(write_npz(X, y[groups * 4], sentence_indices=groups)), output="x")
-    task = make_task(read_dataset(config), config)
+    task = make_task(read_datasets(config)[0], config)
     for labels in task.shuffled:
         assert labels.tolist() != task.y[task.train].tolist()
         for group in set(groups[task.train]):
@@ -310,7 +455,7 @@ def test_the_best_layer_is_chosen_without_the_test_rows(write_dumps, tmp_path):
     task = make_task(samples, ProbeConfig(input="x", output="x"))
     rows = {layer: samples.read(layer) for layer in samples.layers}
     rows[1][task.test, 0] += 100 * task.y[task.test]  # only the test rows of layer 1 give the class away
-    rows[3][task.train, 0] += 2 * task.y[task.train]
+    rows[3][task.train, 0] += 4 * task.y[task.train]
     for layer, content in rows.items():
         for place, folder in enumerate((folders["negative"], folders["positive"])):
             part = torch.tensor(content[place * 60 : place * 60 + 60], dtype=torch.float32)
@@ -334,7 +479,7 @@ def test_noise_gives_intervals_that_hold_one_half(write_npz, tmp_path):
         rng = np.random.default_rng(100 + seed)
         path = write_npz(rng.standard_normal((150, 10)), rng.permutation(np.arange(150) % 2), f"{seed}.npz")
         out = tmp_path / f"out{seed}"
-        results = train_probe(input=path, output=out, seed=seed, bootstrap=300, plots=False).results
+        results = train_probe(input=path, output=out, seed=seed, plots=False).results
         low, high = results["test_roc_auc_interval"]
         held += low <= 0.5 <= high
     assert held >= 16
@@ -346,13 +491,50 @@ def test_a_group_is_on_one_side_of_the_test_set_and_of_every_fold(write_npz, see
     groups = np.random.default_rng(seed).integers(0, 40, size=180)
     for target in (y, X[:, 0].astype(np.float32)):
         config = ProbeConfig(input=str(write_npz(X, target, sentence_indices=groups)), output="x", seed=seed)
-        task = make_task(read_dataset(config), config)
+        task = make_task(read_datasets(config)[0], config)
         assert not set(groups[task.train]) & set(groups[task.test])
         assert sorted([*task.train, *task.test]) == list(range(180))
         assert sorted(np.concatenate([fold.test for fold in task.folds])) == task.train.tolist()
         for fold in task.folds:
             assert not set(groups[fold.train]) & set(groups[fold.test])
             assert not set(fold.train) & set(task.test)
+
+
+def test_nothing_is_drawn_by_numpy_or_divided_by_scikit_learn(write_npz, write_dumps, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    X, y = numbers()
+    paths = [write_npz(X, y), write_npz(X, X[:, 0].astype(np.float32), "r.npz")]
+    folders = write_dumps(n_layers=1, planted=0)
+    monkeypatch.setattr("numpy.random.default_rng", never)
+    monkeypatch.setattr("sklearn.utils.check_random_state", never)
+    monkeypatch.setattr("sklearn.model_selection.BaseCrossValidator.split", never)
+    monkeypatch.setattr("sklearn.model_selection.GroupShuffleSplit.split", never)
+    for number, path in enumerate(paths):
+        train_probe(input=path, output=tmp_path / str(number), plots=False)
+    train_probe(**folders, output=tmp_path / "dumps", plots=False)
+
+
+def plain_order(n, seed):
+    """What decides by chance, said in plain Python."""
+    stream = hashlib.shake_256(f"actlab order {seed}".encode()).digest(8 * n)
+    return sorted(range(n), key=lambda i: int.from_bytes(stream[8 * i : 8 * i + 8], "little"))
+
+
+def test_the_test_rows_and_the_folds_are_those_that_plain_python_places(write_npz):
+    y = np.array([0, 0, 1, 1, 0, 1, 1, 0, 1, 0] * 4)
+    config = ProbeConfig(input=str(write_npz(np.random.default_rng(0).standard_normal((40, 2)), y)), output="x", seed=3)
+    task = make_task(read_datasets(config)[0], config)
+    counts = {"test": np.array([4, 4]), "train": np.array([16, 16])}
+    placed = {"test": [], "train": []}
+    for row in plain_order(40, derive_seed(derive_seed(3, "test rows"), "groups")):
+        side = max(("train", "test"), key=lambda name: counts[name][y[row]])
+        counts[side][y[row]] -= 1
+        placed[side].append(row)
+    assert task.test.tolist() == sorted(placed["test"])
+    assert sorted(len(fold.test) for fold in task.folds) == [6, 6, 6, 7, 7]
+    assert all(abs(np.bincount(y[fold.test]) - 3.2).max() < 1 for fold in task.folds)
 
 
 def test_a_prompt_in_both_dumps_is_one_group_and_the_classes_keep_their_shares(write_dumps):
@@ -370,6 +552,155 @@ def test_a_given_split_decides_the_rows(write_npz, write_split, tmp_path):
     results = train_probe(input=write_npz(X, y), split=path, output=tmp_path / "out", plots=False).results
     assert (results["n_samples_train"], results["n_samples_test"]) == (80, 20)
     assert results["split_fingerprint"] == fingerprint
+
+
+def twice(n=60, d=40, seed=0):
+    """Noise, every row there twice under numbers of its own; the two have one label."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(2 * n)
+    return np.repeat(rng.standard_normal((n, d)), 2, axis=0)[order], np.repeat(rng.permutation(n) % 2, 2)[order]
+
+
+@pytest.mark.parametrize("copies_are", ["equal rows", "near-equal texts"])
+def test_copies_of_a_row_are_never_on_two_sides(copies_are, write_npz, tmp_path):
+    X, y = twice()
+    more = {}
+    if copies_are == "near-equal texts":
+        more = {"text_groups": np.unique(X[:, 0], return_inverse=True)[1]}
+        X = X + np.random.default_rng(1).standard_normal(X.shape) / 100
+    path = write_npz(X, y, **more)
+    results = train_probe(input=path, output=tmp_path / "out", plots=False).results
+    assert results["n_groups"] == 60
+    assert results["test_roc_auc"] < 0.8, "it was 0.9 and more with the copies on both sides"
+    sides = np.where(np.arange(120) % 3 == 0, "test", "train")
+    own = write_npz(X, y, "own.npz", split=sides, **more)
+    with pytest.raises(DataError, match="through the middle of groups of rows"):
+        train_probe(input=own, output=tmp_path / "own")
+
+
+def test_rows_without_any_active_feature_and_equal_tokens_are_no_copies(write_npz):
+    X, y = twice(d=2)
+    for metadata in ({"input_source": "activations"}, {"input_source": "embeddings", "rows": "final"}):
+        config = ProbeConfig(input=str(write_npz(X, y, **metadata)), output="x")
+        assert len(set(read_datasets(config)[0].groups.tolist())) == 120
+    config = ProbeConfig(input=str(write_npz(np.zeros((120, 2)), y)), output="x")
+    assert len(set(read_datasets(config)[0].groups.tolist())) == 120
+
+
+def test_equal_rows_of_dumps_are_one_group_whatever_their_prompts(write_dumps):
+    folders = write_dumps(n=30, n_layers=2, planted=1)
+    for layer in ("layer_00", "layer_01"):
+        paths = [folders[name] / layer / "shard_000.pt" for name in ("positive", "negative")]
+        rows = [torch.load(path) for path in paths]
+        rows[0][5] = rows[1][2]
+        paths[0].write_bytes(shard_bytes(rows[0].clone()))
+    config = ProbeConfig(positive=str(folders["positive"]), negative=str(folders["negative"]), output="x")
+    groups = read_dumps(config).groups
+    assert groups[2] == groups[30 + 5] == groups[5] == groups[32]
+    assert len(set(groups.tolist())) == 29
+
+
+@pytest.mark.parametrize("kind", ["two classes", "four classes", "numbers"])
+@pytest.mark.parametrize("confound", ["n_tokens", "last_token"])
+def test_a_dataset_s_length_or_last_token_that_tells_all_is_warned_of(kind, confound, write_npz, tmp_path, caplog):
+    X, y = numbers(160, classes=4 if kind == "four classes" else 2)
+    y = y if kind != "numbers" else (y + 0.5).astype(np.float32)
+    values = {"n_tokens": np.arange(160) % 7 + 5, "last_token": np.array([" .", " !", " it"])[np.arange(160) % 3]}
+    values[confound] = (10 * y).astype(int) + 5 if confound == "n_tokens" else np.array([f" w{one}" for one in y])
+    path = write_npz(X, y, **values)
+    with caplog.at_level(logging.INFO, "actlab"):
+        results = train_probe(input=path, output=tmp_path / "out", plots=False).results
+    metric = "r2" if kind == "numbers" else "roc_auc"
+    found = {name: one[metric] for name, one in results["confounds"].items()}
+    (other,) = set(found) - {confound}
+    assert found[confound] > 0.97
+    assert found[other] < (0.3 if metric == "r2" else 0.7)
+    word = {"n_tokens": "the length", "last_token": "the last token"}[confound]
+    does = "predicts the target" if kind == "numbers" else "tells the classes apart"
+    assert any(note.startswith(f"{word} alone {does} as well as the probe") for note in results["notes"])
+    assert caplog.text.count("alone: ") == 2, "what each tells is printed"
+
+
+def test_on_noise_no_confound_is_said_to_do_as_well_as_the_probe(write_npz, tmp_path):
+    rng = np.random.default_rng(0)
+    values = {"n_tokens": rng.integers(5, 40, 200), "last_token": rng.choice([".", "!", " so"], 200)}
+    path = write_npz(rng.standard_normal((200, 4)), rng.permutation(200) % 2, **values, text_groups=np.arange(200))
+    results = train_probe(input=path, output=tmp_path / "out", plots=False).results
+    assert results["notes"] == []
+    assert all(0.35 < one["roc_auc"] < 0.65 for one in results["confounds"].values())
+
+
+def test_a_dataset_that_does_not_say_its_lengths_has_a_note(npz, tmp_path):
+    results = train_probe(input=npz, output=tmp_path / "out", plots=False).results
+    assert any("does not say each row's length and last token" in note for note in results["notes"])
+    assert any("which texts are nearly equal" in note for note in results["notes"])
+
+
+def test_lengths_and_layers_that_are_no_numbers_are_not_used(write_npz, tmp_path):
+    path = write_npz(*numbers(), n_tokens=np.full(120, "long"), input_layers="all", last_token=np.arange(120) % 3)
+    results = train_probe(input=path, output=tmp_path / "out", plots=False).results
+    assert list(results["confounds"]) == ["last_token"]
+    assert any("does not say each row's length:" in note for note in results["notes"])
+
+
+def test_of_several_datasets_one_is_chosen_without_the_test_rows(write_npz, tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    y = rng.permutation(np.arange(120) % 2)
+    base = rng.standard_normal((3, 120, 4))
+    config = ProbeConfig(input=str(write_npz(base[0], y)), output="x")
+    task = make_task(read_datasets(config)[0], config)
+    base[1, task.test, 0] += 100 * y[task.test]  # whoever looks at the test rows takes this one
+    base[2, task.train, 0] += 2 * y[task.train]
+    paths = [write_npz(X, y, f"h{k}.npz", input_layers=np.array([k])) for k, X in enumerate(base)]
+    arguments = [one for path in paths for one in ("--input", str(path))]
+    with caplog.at_level(logging.INFO, "actlab"):
+        done = CliRunner().invoke(train, [*arguments, "--output", str(tmp_path / "out"), "--no-plots"])
+    assert done.exit_code == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["chosen"] == results["metadata"]["dataset_path"] == "h2.npz"
+    assert results["chosen_by"] == "cv_mean"
+    assert [one["input_layers"] for one in results["chosen_from"]] == [[0], [1], [2]]
+    assert max(one["cv_mean"] for one in results["chosen_from"]) == results["cv_mean"]
+    assert not any(key.startswith("test") for one in results["chosen_from"] for key in one)
+    assert "h2.npz (of 3 the best by its folds): test AUROC" in caplog.text
+    alone = train_probe(input=paths[2], output=tmp_path / "alone", plots=False).results
+    assert results["test_roc_auc"] == alone["test_roc_auc"]
+    assert results["cv_scores"] == alone["cv_scores"]
+
+
+def test_datasets_of_other_rows_are_not_compared(npz, write_npz, tmp_path):
+    X, y = numbers()
+    shifted = {"sentence_indices": np.arange(120) + 1}
+    others = {"targets": write_npz(X, 1 - y, "t.npz"), "sentences": write_npz(X, y, "s.npz", **shifted)}
+    for name, other in others.items():
+        with pytest.raises(DataError, match=f"has other {name}"):
+            train_probe(input=[npz, other], output=tmp_path / "out")
+    with pytest.raises(ConfigError, match="one dataset twice"):
+        train_probe(input=[npz, npz], output=tmp_path / "out")
+
+
+def test_a_probe_of_an_earlier_version_verifies_and_is_not_taken_for_this_one(npz, tmp_path):
+    probe = train_probe(input=npz, output=tmp_path / "out", plots=False)
+    path = probe.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["identity"].pop("versions")["split"] == 2
+    described = {key: manifest[key] for key in ("format_version", "kind", "identity", "inputs")}
+    path.write_text(json.dumps(manifest | {"fingerprint": fingerprint(described)}))
+    metadata = json.loads((probe.path / "metadata.json").read_text())
+    stored = next(one for one in manifest["files"] if one["path"] == "metadata.json")
+    data = to_json(metadata | {"fingerprint": fingerprint(described)})
+    (probe.path / "metadata.json").write_bytes(data)
+    stored |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    path.write_text(json.dumps(manifest | {"fingerprint": fingerprint(described)}))
+    assert verify_features(probe.path).problems == []
+    with pytest.raises(ActlabError, match="versions is None there"):
+        train_probe(input=npz, output=tmp_path / "out", plots=False)
+
+
+def test_resamples_are_taken_and_change_nothing(npz, tmp_path, caplog):
+    one = train_probe(input=npz, output=tmp_path / "one", plots=False)
+    assert train_probe(input=npz, output=tmp_path / "one", plots=False, bootstrap=20) == one
+    assert "--bootstrap has no effect any more" in caplog.text
 
 
 CHOSEN = {"strategy": "feature-to-concept"}
@@ -405,18 +736,17 @@ def test_features_chosen_on_the_training_side_want_the_same_split(write_npz, wri
 
 
 @pytest.mark.parametrize(
-    ("metadata", "says"),
+    ("metadata", "says", "held_out"),
     [
-        ({"features_chosen_on": "given", **CHOSEN}, "not known"),
-        ({"method": "standardize", "mean": np.zeros(6), "std": np.ones(6), "fit_norm": "all"}, "mild leak"),
+        ({"features_chosen_on": "given", **CHOSEN}, "not known", None),
+        (CHOSEN, "not known", None),
+        ({"method": "standardize", "mean": np.zeros(6), "std": np.ones(6), "fit_norm": "all"}, "mild leak", True),
     ],
 )
-def test_what_may_be_a_leak_is_noted_and_warned_of(metadata, says, write_npz, tmp_path, caplog):
+def test_what_may_be_a_leak_is_noted_and_warned_of(metadata, says, held_out, write_npz, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="actlab"):
-        results = train_probe(
-            input=write_npz(*numbers(), **metadata), output=tmp_path / "out", bootstrap=20, plots=False
-        ).results
-    assert results["held_out"] is True
+        results = train_probe(input=write_npz(*numbers(), **metadata), output=tmp_path / "out", plots=False).results
+    assert results["held_out"] is held_out
     assert any(says in note for note in results["notes"])
     assert says in caplog.text
 
@@ -435,7 +765,7 @@ def test_a_split_through_the_middle_of_groups_is_a_leak(write_npz, tmp_path):
 def test_a_planted_confound_is_warned_of(confound, says, write_dumps, tmp_path, caplog):
     folders = write_dumps(positive=confound)
     with caplog.at_level(logging.WARNING, logger="actlab"):
-        results = train_probe(**folders, output=tmp_path / "out", bootstrap=20, plots=False).results
+        results = train_probe(**folders, output=tmp_path / "out", plots=False).results
     (name,) = confound
     assert results["confounds"][name]["roc_auc"] > 0.8
     assert f"the {says} alone tells the classes apart" in caplog.text
@@ -443,14 +773,14 @@ def test_a_planted_confound_is_warned_of(confound, says, write_dumps, tmp_path, 
 
 
 def test_equal_lengths_and_tokens_are_no_confound(write_dumps, tmp_path):
-    results = train_probe(**write_dumps(), output=tmp_path / "out", bootstrap=20, plots=False).results
+    results = train_probe(**write_dumps(), output=tmp_path / "out", plots=False).results
     assert all(0.4 < one["roc_auc"] < 0.6 for one in results["confounds"].values())
     assert results["notes"] == []
 
 
 def test_dumps_without_a_table_pair_rows_by_number_and_say_so(write_dumps, tmp_path):
     folders = write_dumps(positive={"table": False})
-    results = train_probe(**folders, output=tmp_path / "out", bootstrap=20, plots=False).results
+    results = train_probe(**folders, output=tmp_path / "out", plots=False).results
     assert results["layers"]["0"]["n_groups"] == 60
     assert "no examples.parquet" in results["notes"][0]
 
@@ -600,3 +930,76 @@ def test_the_command_line_prints_the_folder_or_json(npz, tmp_path):
     assert done.stdout == f"{tmp_path / 'out'}\n"
     again = CliRunner().invoke(train, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(again.stdout)["results"]["n_samples_test"] == 24
+
+
+OLD = ("numpy==1.26.4", "scipy==1.12.0", "scikit-learn==1.4.2", "pandas==2.2.3", "pyarrow==15.0.2", "pytz")
+TRAIN = """
+import json, sys
+import numpy, scipy, sklearn
+from actlab.features.probe.config import ProbeConfig
+from actlab.features.probe.compute.task import make_task
+from actlab.features.probe.run import train_probe
+from actlab.features.probe.source.dataset import read_datasets
+from actlab.features.split.run import make_split
+
+found = {"versions": [numpy.__version__, sklearn.__version__]}
+for path in sys.argv[2:]:
+    for model_type in ("ridge",) if "r.npz" in path else ("logistic", "ridge", "difference-of-means"):
+        if "four" in path and model_type == "difference-of-means":
+            continue
+        output = f"{sys.argv[1]}/{path[-8:]}-{model_type}"
+        config = ProbeConfig(input=path, output=output, model_type=model_type, plots=False)
+        task = make_task(read_datasets(config)[0], config)
+        results = train_probe(config).results
+        rows = [one.tolist() for one in (task.test, *(fold.test for fold in task.folds), *task.shuffled)]
+        found[f"{path} {model_type}"] = {"rows": rows, "results": results}
+found["split"] = make_split(input=sys.argv[2], output=f"{sys.argv[1]}/s.json").splits.fingerprint
+print(json.dumps(found))
+"""
+
+
+def numbers_in(value, where=""):
+    """Yield every leaf of a JSON value with its place."""
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers_in(one, f"{where}/{key}")
+    else:
+        yield where, value
+
+
+@pytest.mark.slow
+def test_scikit_learn_1_4_with_numpy_1_26_gives_the_same_rows_and_figures(write_npz, tmp_path):
+    """The old environment is built here, with its pins alone; all else is this environment's."""
+    X, y = numbers(200, d=30)
+    groups = np.random.default_rng(0).integers(0, 70, 200)
+    wide = np.random.default_rng(1).standard_normal((200, 500)) + X[:, :1] / 30
+    paths = [
+        write_npz(X, y, "two.npz", sentence_indices=groups),
+        write_npz(X, numbers(200, classes=4)[1], "four.npz"),
+        write_npz(wide, y, "wide.npz"),
+        write_npz(X, (X[:, 0] + X[:, 1]).astype(np.float32), "r.npz", n_tokens=groups),
+    ]
+    old = tmp_path / "old"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", old], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", old / "bin" / "python", "install", "--quiet", "--no-deps"]
+    if (done := subprocess.run([*pip, *OLD], capture_output=True, text=True)).returncode:
+        pytest.skip(f"the old environment cannot be built: {done.stderr[-300:]}")
+    (site,) = (old / "lib").glob("python*/site-packages")
+    (site / "zz_rest.pth").write_text(sysconfig.get_path("purelib") + "\n")  # after its own
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    found = []
+    for name, python in (("new", sys.executable), ("old", old / "bin" / "python")):
+        command = [python, "-c", TRAIN, tmp_path / f"out-{name}", *paths]
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert done.returncode == 0, done.stderr[-2000:]
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    new, old = found
+    assert old.pop("versions") == ["1.26.4", "1.4.2"] != new.pop("versions")
+    assert new["split"] == old["split"]
+    pairs = zip(numbers_in(new), numbers_in(old), strict=True)
+    for (where, here), (there_where, there) in pairs:
+        assert where == there_where
+        if isinstance(here, float) and here is not None:
+            assert here == pytest.approx(there, abs=1e-6, rel=1e-6), where
+        else:
+            assert here == there, where

@@ -1,6 +1,7 @@
 """A planted concept is found, noise is not, and every figure is what SciPy, scikit-learn or a loop says."""
 
 import csv
+import hashlib
 import json
 import logging
 import warnings
@@ -14,11 +15,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from matplotlib.axes import Axes
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from actlab.cli.rank import rank as command
 from actlab.features.rank.compute.columns import columns_of
+from actlab.features.rank.compute.ranking import permuted_labels
 from actlab.features.rank.compute.statistics import describe
 from actlab.features.rank.run import plan_ranking, rank_features
 from actlab.formats.ranking import DOCUMENT_COLUMNS, read_ranking
@@ -27,6 +30,7 @@ from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import Splits, splits_bytes, text_id
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
+from actlab.ground.seeds import derive_seed
 from tests.folders import hashes
 
 LAYERS = (3, 3, 12)
@@ -230,6 +234,59 @@ def test_with_labels_of_noise_nothing_passes_and_no_permutation_p_is_small(tmp_p
     every = {"min_pearson": -1, "min_tpr": 0, "max_fpr": 1}
     ranked = rank_features(input=folder, output=tmp_path / "all", permutations=39, plots=False, **every)
     assert ranked.features[0].p_permutation > 0.05
+
+
+def test_where_nothing_passes_a_false_discovery_rate_the_ranking_its_plot_and_the_command_say_so(
+    tmp_path, caplog, monkeypatch
+):
+    labels = np.random.default_rng(3).permutation([index % 4 for index in range(80)]).tolist()
+    folder = write_folder(tmp_path / "in", labels, planted=False)
+    titles = []
+    set_title = Axes.set_title
+    monkeypatch.setattr(Axes, "set_title", lambda self, text: titles.append(text) or set_title(self, text))
+    loose = ["--min-pearson", "0", "--min-tpr", "0", "--max-fpr", "1", "--examples", "0"]
+    arguments = ["--input", str(folder), "--output", str(tmp_path / "out"), *loose]
+    with caplog.at_level(logging.INFO, "actlab"):
+        printed = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
+    listed = read_ranking(tmp_path / "out")
+    smallest = min(one.q_value for one in listed)
+    assert len(listed) > 20
+    assert smallest > 0.05
+    says = f"none of the {len(listed)} listed features passes a false discovery rate of 5%: the smallest q is "
+    says += f"{smallest:.2g}"
+    assert says in caplog.text
+    assert says in printed["warning"]
+    assert (printed["n_below_false_discovery_rate"], printed["smallest_q"]) == (0, smallest)
+    metadata = json.loads((tmp_path / "out" / "metadata.json").read_text())
+    assert metadata["n_below_false_discovery_rate"] == 0
+    assert metadata["smallest_q"] == pytest.approx(smallest)
+    assert f"none passes a false discovery rate of 5% (smallest q {smallest:.2g})" in titles[0]
+    caplog.clear()
+    rank_features(input=folder, output=tmp_path / "out", min_pearson=0.0, min_tpr=0.0, max_fpr=1.0, examples=0)
+    assert says in caplog.text, "also of a ranking that is there already"
+
+
+def test_features_that_pass_the_false_discovery_rate_are_counted_and_nothing_is_warned_of(folder, tmp_path, caplog):
+    arguments = ["--input", str(folder), "--output", str(tmp_path / "out"), "--no-plots"]
+    with caplog.at_level(logging.INFO, "actlab"):
+        CliRunner().invoke(command, arguments)
+    listed = read_ranking(tmp_path / "out")
+    n_passing = sum(one.q_value <= 0.05 for one in listed)
+    assert n_passing >= 1
+    assert f"{len(listed)} features listed, {n_passing} with a false discovery rate below 0.05" in caplog.text
+    assert "none of the" not in caplog.text
+
+
+def test_permutations_are_those_of_a_plain_sort_and_have_a_version_of_their_own(folder, tmp_path):
+    labels = np.arange(7.0)
+    (found,) = permuted_labels(labels, np.arange(7), 1, seed=4)
+    stream = hashlib.shake_256(f"actlab order {derive_seed(4, 'permutation', 0)}".encode()).digest(56)
+    keys = [int.from_bytes(stream[8 * i : 8 * i + 8], "little") for i in range(7)]
+    assert found.tolist() == sorted(range(7), key=lambda i: keys[i])
+    for permutations, versions in ((0, None), (2, {"permutations": 2})):
+        out = rank_features(input=folder, output=tmp_path / str(permutations), permutations=permutations, plots=False)
+        identity = json.loads((out.path / "manifest.json").read_text())["identity"]
+        assert identity.get("versions") == versions, "without permutations a ranking is what it was"
 
 
 def test_permuting_moves_whole_sentences_so_that_their_many_rows_count_once(tmp_path):

@@ -1,6 +1,7 @@
 """No sentence on two sides, near-duplicates together, labels in their shares, the same bytes every time."""
 
 import csv
+import hashlib
 import itertools
 import json
 import logging
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 
 from actlab.cli.split import split as command
 from actlab.features.split.compute.duplicates import near_duplicate_groups
+from actlab.features.split.compute.order import shuffled_order
 from actlab.features.split.compute.sides import classes_of, divide, quotas
 from actlab.features.split.run import make_split
 from actlab.formats.classifier import save_dataset
+from actlab.formats.documents import Document, document_line
 from actlab.formats.sentences.file import sentence_name
 from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import read_splits, text_id
@@ -107,13 +110,13 @@ def test_no_group_is_on_two_sides_and_no_side_is_empty(items, test_size, validat
     group_i = np.unique(groups, return_inverse=True)[1]
     shares = (1 - test_size - validation_size, validation_size, test_size)
     try:
-        side_i = divide(class_i, group_i, shares, np.random.default_rng(seed))
+        side_i = divide(class_i, group_i, shares, seed)
     except DataError:
         assert group_i.max() + 1 < (3 if validation_size else 2)
         return
     assert all(len(set(side_i[group_i == group].tolist())) == 1 for group in range(group_i.max() + 1))
     assert set(side_i.tolist()) == ({0, 1, 2} if validation_size else {0, 2})
-    again = divide(class_i, group_i, shares, np.random.default_rng(seed))
+    again = divide(class_i, group_i, shares, seed)
     assert side_i.tolist() == again.tolist()
 
 
@@ -122,7 +125,7 @@ def test_no_group_is_on_two_sides_and_no_side_is_empty(items, test_size, validat
 def test_single_sentences_meet_the_sizes_exactly_and_each_label_is_on_both_sides(labels, test_size, seed):
     class_i = classes_of(labels, len(labels))
     shares = (1 - test_size, 0.0, test_size)
-    side_i = divide(class_i, np.arange(len(labels)), shares, np.random.default_rng(seed))
+    side_i = divide(class_i, np.arange(len(labels)), shares, seed)
     n_classes = class_i.max() + 1
     counts_zc = np.array([np.bincount(class_i[side_i == side], minlength=n_classes) for side in range(3)])
     wanted_zc = quotas(np.bincount(class_i), shares)
@@ -139,7 +142,7 @@ def test_groups_of_many_sizes_come_near_to_the_share_of_each_label():
     rng = np.random.default_rng(0)
     group_i = np.repeat(np.arange(120), rng.integers(1, 8, 120))
     class_i = rng.integers(0, 4, len(group_i))
-    side_i = divide(class_i, group_i, (0.8, 0.0, 0.2), rng)
+    side_i = divide(class_i, group_i, (0.8, 0.0, 0.2), seed=0)
     assert abs((side_i == 2).mean() - 0.2) < 0.01
     for label in range(4):
         assert abs((side_i[class_i == label] == 2).mean() - 0.2) < 0.03
@@ -212,6 +215,85 @@ def test_a_column_chooses_the_test_and_its_near_duplicates_elsewhere_are_told(wr
         make_split(input=path, output=tmp_path / "o.json", by_column="topik", test_values="law")
     with pytest.raises(DataError, match="every sentence"):
         make_split(input=path, output=tmp_path / "o.json", by_column="topic", test_values="law,food,sport")
+
+
+def test_a_column_s_groups_stay_together_and_what_has_no_value_is_alone(write_csv, tmp_path):
+    rows = [(make_text(index), index % 2, f"story {index // 4}" if index < 80 else "") for index in range(100)]
+    path = write_csv(rows, ("sentence", "concept_strength_label", "story"))
+    made = make_split(input=path, output=tmp_path / "s.json", group_column="story")
+    sides = [made.splits.side_of[index] for index in range(100)]
+    assert all(len(set(sides[start : start + 4])) == 1 for start in range(0, 80, 4))
+    assert len(made.splits.indices("test")) == 20
+    assert made.splits.group_of == {index: index // 4 * 4 for index in range(80)}
+    assert made.splits.settings["n_groups"] == 40
+    with pytest.raises(ConfigError, match="no column 'stori'"):
+        make_split(input=path, output=tmp_path / "o.json", group_column="stori")
+    plain = make_split(input=path, output=tmp_path / "plain.json").splits
+    assert "group_column" not in plain.settings
+    assert any(plain.side_of[index] != plain.side_of[index + 1] for index in range(0, 80, 4))
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_skeletons_of_generated_text_are_such_a_column(tmp_path, as_folder):
+    docs = [
+        Document(f"template-{k:07d}", make_text(k), 0, "template", {"skeleton": f"plan {k % 12}", "slots": {"a": k}})
+        for k in range(120)
+    ]
+    path = tmp_path / "text" / "documents.jsonl"
+    path.parent.mkdir()
+    path.write_bytes(b"".join(map(document_line, docs)))
+    given = path.parent if as_folder else path
+    made = make_split(input=given, output=tmp_path / "s.json", group_column="skeleton", test_size=0.25)
+    assert len(made.splits.indices("test")) == 30
+    for k in range(120):
+        assert made.splits.side_of[k] == made.splits.side_of[k % 12]
+    assert made.splits.text_ids[7] == text_id(make_text(7))
+    with pytest.raises(ConfigError, match="has the label 'skeletton'") as caught:
+        make_split(input=given, output=tmp_path / "o.json", group_column="skeletton")
+    assert caught.value.hint == "did you mean 'skeleton'?"
+
+
+def test_a_group_column_needs_columns(tmp_path):
+    save_dataset(np.eye(8), np.arange(8) % 2, {}, tmp_path / "d.npz")
+    with pytest.raises(ConfigError, match="--group-column needs a CSV"):
+        make_split(input=tmp_path / "d.npz", output=tmp_path / "s.json", group_column="topic")
+
+
+def test_equal_rows_and_near_equal_texts_of_a_dataset_stay_together(tmp_path):
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.standard_normal((40, 3)), 2, axis=0)
+    save_dataset(X, np.arange(80) // 2 % 2, {"sentence_indices": np.arange(80)}, tmp_path / "equal.npz")
+    groups = {"sentence_indices": np.arange(80), "text_groups": np.arange(80) // 2}
+    save_dataset(rng.standard_normal((80, 3)), np.arange(80) // 2 % 2, groups, tmp_path / "near.npz")
+    for name in ("equal", "near"):
+        splits = make_split(input=tmp_path / f"{name}.npz", output=tmp_path / f"{name}.json").splits
+        assert all(splits.side_of[index] == splits.side_of[index + 1] for index in range(0, 80, 2))
+        assert splits.group_of == {index: index // 2 * 2 for index in range(80)}
+
+
+def test_a_split_that_an_earlier_version_drew_is_kept_and_said_to_be_valid(hundred, tmp_path):
+    path = tmp_path / "s.json"
+    made = make_split(input=hundred, output=path)
+    assert made.splits.settings["versions"] == {"split": 2}
+    content = json.loads(path.read_text())
+    del content["settings"]["versions"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(StorageError, match="another version of actlab drew") as caught:
+        make_split(input=hundred, output=path)
+    assert "it stays valid" in caught.value.hint
+    assert read_splits(path).fingerprint == made.splits.fingerprint
+
+
+def test_the_order_is_that_of_a_plain_sort_and_numpy_draws_nothing(hundred, tmp_path, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("numpy.random.default_rng", never)  # the texts are there
+    make_split(input=hundred, output=tmp_path / "s.json")
+    for n, seed in ((1, 0), (10, 0), (10, 1), (500, 2**62)):
+        stream = hashlib.shake_256(f"actlab order {seed}".encode()).digest(8 * n)
+        keys = [int.from_bytes(stream[8 * i : 8 * i + 8], "little") for i in range(n)]
+        assert shuffled_order(n, seed).tolist() == sorted(range(n), key=keys.__getitem__)
 
 
 def test_a_sentence_folder_is_divided_by_its_own_indices_and_texts(tmp_path):

@@ -189,8 +189,10 @@ def _total(count: int | dict[str, int]) -> int:
 def _probe_found(folder: Path) -> str:
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     auc, interval = results["test_roc_auc"], results["test_roc_auc_interval"]
-    if auc is None or interval is None:
-        return "the probe's test set has one class only: nothing was found"
+    if auc is None:
+        return "the probe's test set lacks a class: nothing was found"
+    if interval is None:
+        return f"\nthe probe: test AUROC {auc:.2f}, without an interval: {results['no_intervals_because']}"
     low, high = interval
     verdict = "chance is inside the interval: nothing was shown" if low <= 0.5 <= high else "better than chance"
     return (

@@ -18,11 +18,13 @@ def train(config: ProbeConfig) -> None:
     """Fit linear probes and test them on rows that nothing was chosen on, beside their baselines.
 
     Reads a classifier dataset, or two activation dumps with one probe a layer. Writes results.json, the
-    weights for raw activations (.pt, .safetensors, .json) and plots. Rows of one sentence or prompt are
-    never on both sides; the best layer is chosen by cross-validation on the training rows.
+    weights for raw activations (.pt, .safetensors, .json) and plots. Rows of one sentence or prompt, near-equal
+    texts and equal rows are never on both sides; the best layer, or of several datasets the best one, is chosen by
+    cross-validation on the training rows.
 
     \b
     actlab train-probe --input concept.npz --split splits.json --output Probes/concept
+    actlab train-probe --input h0.npz --input h6.npz --input h12.npz --output Probes/concept
     actlab train-probe --positive DUMP/EM --negative DUMP/Neutral --output Probes/MODEL
     """
     from actlab.features.probe.run import plan_probe, train_probe
@@ -60,7 +62,11 @@ def _summary(results: dict[str, Any]) -> str:
     around = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
     beside = ", ".join(f"{one.replace('_', ' ')} {_number(of[key])}" for one, of in shown["baselines"].items())
     where = "" if layer is None else f"layer {layer} (the best by its folds): "
-    leaked = "" if shown["held_out"] else " (not held out)"
+    if "chosen" in results:
+        where = f"{results['chosen']} (of {len(results['chosen_from'])} the best by its folds): "
+    leaked = {True: "", False: " (not held out)", None: " (held out or not: nobody knows)"}[shown["held_out"]]
+    if interval is None and shown.get("no_intervals_because"):
+        around = f" (no interval: {shown['no_intervals_because']})"
     return f"{where}test {name} {_number(shown[key])}{around}{leaked}; {beside}"
 
 

@@ -27,6 +27,7 @@ def rank(config: RankConfig) -> None:
     actlab rank-features --input DIR --split splits.json --permutations 1000 --output Rankings/honesty
     """
     from actlab.features.rank.run import plan_ranking, rank_features
+    from actlab.formats.ranking import FALSE_DISCOVERY_RATE, discoveries
 
     set_loudness(config.quiet)
     if config.dry_run:
@@ -36,16 +37,32 @@ def rank(config: RankConfig) -> None:
     click.echo(_as_json(ranked) if config.json else str(ranked.path))
     if ranked.features:
         best = ranked.features[0]
-        said = (len(ranked.features), best.layer, best.feature_id, best.interpretability_score)
-        log.info("%d features listed; the best is layer %d, feature %d, score %.3f", *said)
+        said = (best.layer, best.feature_id, best.interpretability_score)
+        found = discoveries(ranked.features)
+        log.info(
+            "%d features listed, %d with a false discovery rate below %g; the best is layer %d, feature %d, score %.3f",
+            *(found.n_listed, found.n_passing, FALSE_DISCOVERY_RATE),
+            *said,
+        )
     if ranked.n_dropped:
         log.warning("%s: %d sentence files left out, listed in its metadata.json", ranked.path, ranked.n_dropped)
         sys.exit(EXIT_DROPPED)
 
 
 def _as_json(ranked: "Ranked") -> str:
+    from actlab.formats.ranking import FALSE_DISCOVERY_RATE, discoveries
+
     features = [{name: _jsonable(value) for name, value in vars(one).items()} for one in ranked.features]
-    return json.dumps({"path": str(ranked.path), "n_dropped": ranked.n_dropped, "features": features}, indent=2)
+    found = discoveries(ranked.features)
+    described = {
+        "path": str(ranked.path),
+        "n_dropped": ranked.n_dropped,
+        "false_discovery_rate": FALSE_DISCOVERY_RATE,
+        "n_below_false_discovery_rate": found.n_passing,
+        "smallest_q": found.smallest_q,
+        "warning": found.warning,
+    }
+    return json.dumps(described | {"features": features}, indent=2)
 
 
 def _jsonable(value: Any) -> Any:

@@ -14,13 +14,14 @@ from actlab.ground.options import command
 def split(config: SplitConfig) -> None:
     """Divide sentences into train, validation and test, once for every command that follows.
 
-    Takes a sentence folder, a classifier dataset or a CSV. Labels are in every side as they are in all; a
-    sentence and its near-duplicates are on one side. rank-features, generate-datasets and train-probe take
-    the file by --split.
+    Takes a sentence folder, a classifier dataset, a CSV or a documents.jsonl. Labels are in every side as they are
+    in all; a sentence and its near-duplicates are on one side. rank-features, generate-datasets and train-probe
+    take the file by --split.
 
     \b
     actlab split --input DIR --output splits.json
     actlab split --input texts.csv --by-column topic --test-values law,medicine
+    actlab split --input Text/recipes --group-column skeleton
     """
     from actlab.features.split.run import make_split, plan_split
     from actlab.formats.splits import SIDES

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Shaped
 
+from actlab.formats.groups import equal_rows, joined
 from actlab.ground.errors import DataError, foreign_errors
 from actlab.ground.storage import write_file
 
@@ -51,7 +52,20 @@ class ClassifierDataset(NamedTuple):
     @property
     def groups(self) -> Shaped[np.ndarray, " n"]:
         """Which samples belong together: those of a sentence, or of near-duplicates."""
-        return self._of_rows("groups", "sentence_indices")
+        return self._of_rows("groups", "text_groups", "sentence_indices")
+
+    @property
+    def together(self) -> Shaped[np.ndarray, " n"]:
+        """Which samples no test may part, by all that is known: sentence, groups, near-equal texts, equal rows of X.
+
+        Equal rows are evidence of one text unless X is the embedding of one token, or activations of features,
+        which are 0 on many texts.
+        """
+        named = (self._of_rows("sentence_indices"), self.groups, self._of_rows("text_groups"))
+        source, is_mean = self.metadata.get("input_source"), self.metadata.get("rows") == "mean"
+        if source == "activations" or (source == "embeddings" and not is_mean):
+            return joined(*named)
+        return joined(*named, equal_rows(self.X))
 
     def _of_rows(self, *keys: str) -> Shaped[np.ndarray, " n"]:
         for key in keys:
@@ -133,7 +147,7 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices")
+_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices", "text_groups", "n_tokens", "last_token")
 """Metadata with one value a sample."""
 
 

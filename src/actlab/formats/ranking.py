@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 
@@ -38,6 +39,8 @@ DOCUMENT_COLUMNS = (
 )
 OWN_COLUMNS = ("auroc", "cohens_d", "p_value", "q_value", "n_active", "p_permutation", "ranked_on")
 """To the right of the document's; `p_permutation` only where labels were permuted."""
+FALSE_DISCOVERY_RATE = 0.05
+"""A listed feature with a q-value up to this passes it."""
 _MEAN = "mean_label_"
 _REQUIRED = ("rank", "layer", "feature_id")
 _HINT = "give a ranked_features.csv that actlab rank-features wrote, or its folder"
@@ -72,6 +75,33 @@ class RankedFeature:
     p_permutation: float | None = None
     ranked_on: str | None = None
     """"all", or "train:" and the fingerprint of the split whose training sentences were ranked on."""
+
+
+class Discoveries(NamedTuple):
+    """How many listed features are more than chance lists."""
+
+    n_listed: int
+    n_passing: int
+    """Those with a q-value up to `FALSE_DISCOVERY_RATE`."""
+    smallest_q: float | None
+    """Of the listed features; None where none is listed, or a file has no q-values."""
+
+    @property
+    def warning(self) -> str | None:
+        """What to say where nothing passes."""
+        if self.smallest_q is None or self.n_passing:
+            return None
+        return (
+            f"none of the {self.n_listed} listed features passes a false discovery rate of {FALSE_DISCOVERY_RATE:.0%}: "
+            f"the smallest q is {self.smallest_q:.2g}, so chance may have listed them all"
+        )
+
+
+def discoveries(features: Sequence[RankedFeature]) -> Discoveries:
+    """Count the features that pass the false discovery rate by their q-values (Benjamini and Hochberg, 1995)."""
+    q_values = [one.q_value for one in features if one.q_value is not None]
+    n_passing = sum(q_value <= FALSE_DISCOVERY_RATE for q_value in q_values)
+    return Discoveries(len(features), n_passing, min(q_values, default=None))
 
 
 def mean_column(label: float) -> str:

@@ -3,14 +3,16 @@
 # n sample, c layer, d model width, f feature
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from actlab.features.datasets.recipe import Recipe
-from actlab.formats.sentences.file import Sentence
+from actlab.features.split.config import SplitConfig
+from actlab.formats.sentences.file import Endings, Sentence
 from actlab.formats.sentences.final import as_labels
 from actlab.formats.sentences.folder import Lost, SentenceFolder
 from actlab.ground.errors import DataError
@@ -60,7 +62,27 @@ class Bank:
     hidden_ncd: Float[np.ndarray, "n c d"]
     latents: dict[int, Float[np.ndarray, "n f"]]
     """By configuration, the wanted features ascending."""
+    texts: tuple[str, ...]
+    """Each sample's sentence; empty where its file has none."""
+    n_tokens: Int[np.ndarray, " n"]
+    """Tokens up to and with each sample's row; of a mean, of the sentence."""
+    last_tokens: tuple[str, ...] | None
+    """The token of each sample's row; of a mean, the sentence's last. None where a file does not say."""
     lost: list[Lost] = field(default_factory=list)
+
+    @cached_property
+    def text_groups(self) -> Int[np.ndarray, " n"]:
+        """Each sample's sentence, or the first of those whose texts nearly equal its own, as `actlab split` has it."""
+        from actlab.features.split.compute.duplicates import near_duplicate_groups
+
+        indices, first, place_n = np.unique(self.sentence_indices, return_index=True, return_inverse=True)
+        texts = [self.texts[place] for place in first.tolist()]
+        told = [i for i, text in enumerate(texts) if text.strip()]
+        group_i = np.arange(len(texts))
+        if told:
+            group_i[told] = len(texts) + near_duplicate_groups([texts[i] for i in told], SplitConfig.near_duplicates)
+        first_of, group_i = np.unique(group_i, return_index=True, return_inverse=True)[1:]
+        return np.asarray(indices[first_of[group_i]][place_n])
 
 
 def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str, more: Callable[[int], None]) -> Bank:
@@ -77,12 +99,14 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
     labels: list[float] = []
     indices: list[int] = []
     row_indices: list[int] = []
+    endings: list[Endings] = []
     lost = list(folder.lost)
     for sentence in folder:
         taken = _rows(sentence, rows)
         here = slice(len(labels), len(labels) + (1 if rows == "mean" else len(taken)))
         try:
             with sentence:
+                ending = sentence.endings(np.array([sentence.facts.final_row]) if rows == "mean" else taken)
                 if embeddings_nd is not None:
                     embeddings_nd[here] = _kept(sentence.embeddings(taken), rows, sentence)
                 if wanted.hidden_layers:
@@ -102,6 +126,7 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
             labels += [sentence.facts.label] * n_here
             indices += [sentence.facts.index] * n_here
             row_indices += [-1] if rows == "mean" else taken.tolist()
+            endings.append(ending)
         more(1)
     if not labels:
         raise DataError(f"no good sentence file is left; {lost[0].reason}", hint="actlab compute-features makes them")
@@ -114,8 +139,18 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
         embeddings_nd=None if embeddings_nd is None else embeddings_nd[kept],
         hidden_ncd=hidden_ncd[kept],
         latents={config: values[kept] for config, values in latents.items()},
+        texts=tuple(one.text for one in endings for _ in one.n_tokens),
+        n_tokens=np.concatenate([one.n_tokens for one in endings]),
+        last_tokens=_all_tokens(endings),
         lost=lost,
     )
+
+
+def _all_tokens(endings: Sequence[Endings]) -> tuple[str, ...] | None:
+    """Return every sample's last token; None where a file does not say its own."""
+    if any(one.tokens is None for one in endings):
+        return None
+    return tuple(token for one in endings for token in one.tokens or ())
 
 
 def _rows(sentence: Sentence, rows: str) -> Int[np.ndarray, " r"]:

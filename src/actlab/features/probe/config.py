@@ -15,8 +15,10 @@ _MOST_DRAWS = 100_000
 class ProbeConfig(CommonOptions):
     """What to read, which probe to fit, and how to test it."""
 
-    input: str | None = execution(None)
-    """A classifier dataset (NPZ or Parquet) of generate-datasets; or give --positive and --negative."""
+    input: tuple[str, ...] = execution(())
+    """A classifier dataset (NPZ or Parquet) of generate-datasets; or give --positive and --negative. Given several
+    times, for datasets of the same rows, one is chosen by cross-validation on the training rows, and only it is
+    tested."""
     positive: str | None = execution(None)
     """The activations of class 1: a split's folder of a dump, or a dump that has only one split."""
     negative: str | None = execution(None)
@@ -35,16 +37,18 @@ class ProbeConfig(CommonOptions):
     """Folds of the cross-validation inside the training rows."""
     regularization: float = 1.0
     """Strength of the L2 penalty on standardised features, more is stronger: ridge's alpha, 1/C of logistic."""
-    bootstrap: int = 1000
-    """Resamples of the test groups for the 95 % intervals."""
+    bootstrap: int | None = execution(None)
+    """Has no effect any more: intervals are calculated, not resampled."""
     seed: int = 0
-    """Seed of the test set, the folds, the shuffled labels and the resamples."""
+    """Seed of the test set, the folds and the shuffled labels."""
     allow_leak: bool = False
     """Go on although the test rows had a say in the input; results.json then says "held_out": false."""
     plots: bool = True
     """Draw the scores as PNG files."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.input, str):
+            object.__setattr__(self, "input", (self.input,))
         self._check_inputs()
         check_layers(self.layers)
         if not 0.05 <= self.test_size <= 0.5:
@@ -53,16 +57,18 @@ class ProbeConfig(CommonOptions):
             raise ConfigError(f"--folds {self.folds} cannot be", hint="use 2 to 100, as in --folds 5")
         if not (math.isfinite(self.regularization) and self.regularization > 0):
             raise ConfigError(f"--regularization {self.regularization} is no strength", hint="use a number above 0")
-        if not 1 <= self.bootstrap <= _MOST_DRAWS:
+        if self.bootstrap is not None and not 1 <= self.bootstrap <= _MOST_DRAWS:
             raise ConfigError(f"--bootstrap {self.bootstrap} cannot be", hint=f"use 1 to {_MOST_DRAWS} resamples")
 
     def _check_inputs(self) -> None:
         on_dumps = self.positive is not None or self.negative is not None
-        if on_dumps == (self.input is not None):
+        if on_dumps == bool(self.input):
             raise ConfigError(
                 "train-probe takes one kind of input" if on_dumps else "train-probe has nothing to read",
                 hint="give --input NPZ, or --positive DIR --negative DIR",
             )
+        if len(set(self.input)) < len(self.input):
+            raise ConfigError("--input names one dataset twice", hint="name each once")
         if on_dumps and (self.positive is None or self.negative is None):
             lacking = "--positive" if self.positive is None else "--negative"
             raise ConfigError(f"{lacking} is not given", hint="a probe on dumps needs --positive and --negative")

@@ -3,19 +3,20 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.features.probe.compute.confounds import Confounds, check_confounds
-from actlab.features.probe.compute.fit import Probe, fit_probe
+from actlab.features.probe.compute.fit import Probe, cross_validated, fit_probe
 from actlab.features.probe.compute.task import Task, make_task
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.plots import plot_files
-from actlab.features.probe.sink import KIND, RESULTS, metadata_of, probe_files, results_of
-from actlab.features.probe.source.dataset import read_dataset
+from actlab.features.probe.sink import KIND, RESULTS, Chosen, best_of, metadata_of, probe_files, results_of
+from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Samples
+from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
 from actlab.ground.manifest import read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -26,6 +27,8 @@ log = logging.getLogger("actlab")
 
 _COPIES = 4
 """Copies of a layer's features that scaling and fitting keep at a time."""
+_VERSIONS = {"split": SPLIT_VERSION, "intervals": 2, "fit": 2}
+"""Of the parts whose results are others than an earlier actlab's: its probes are not taken for these."""
 
 
 class Trained(NamedTuple):
@@ -49,7 +52,7 @@ class PlannedProbe(NamedTuple):
     n_features: int
     layers: tuple[int, ...]
     """Empty for a dataset, which has one probe."""
-    held_out: bool
+    held_out: bool | None
     notes: tuple[str, ...]
     bytes_of_memory: int
     """A rough sum: one layer's features as float64, and the copies that fitting makes."""
@@ -64,15 +67,19 @@ def train_probe(config: ProbeConfig) -> Trained:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    samples = _read(config)
-    task = make_task(samples, config)
-    plan = _plan(samples, task, config)
+    if config.bootstrap is not None:
+        log.warning("--bootstrap has no effect any more: intervals are calculated, not resampled")
+    candidates = _read(config)
+    tasks = [make_task(one, config) for one in candidates]
+    plan = _plan(candidates, tasks[0], config)
     with stage(_output(config), plan, part=Part(), overwrite=config.overwrite) as dataset:
         for unit in dataset.missing():
+            place, chosen_from = _choose(candidates, tasks, config)
+            samples, task = candidates[place], tasks[place]
             confounds = check_confounds(samples.confounds, task)
-            _tell(samples, task, confounds)
             probes = _fit_layers(samples, task, config, dataset)
-            results = results_of(probes, samples, task, config, confounds)
+            results = results_of(probes, samples, task, config, confounds, chosen_from)
+            _tell(samples, task, confounds, results)
             files = [*probe_files(probes, results, samples), *_plots(probes, results, config)]
             dataset.commit(unit, files, {"metadata": metadata_of(plan, samples, task)})
         dataset.seal(finish_single)
@@ -82,7 +89,7 @@ def train_probe(config: ProbeConfig) -> Trained:
 @takes(ProbeConfig)
 def plan_probe(config: ProbeConfig) -> PlannedProbe:
     """Return what training with these settings would do, without fitting or writing."""
-    samples = _read(config)
+    samples = _read(config)[0]
     task = make_task(samples, config)
     return PlannedProbe(
         path=_output(config),
@@ -99,22 +106,39 @@ def plan_probe(config: ProbeConfig) -> PlannedProbe:
     )
 
 
-def _read(config: ProbeConfig) -> Samples:
-    return read_dumps(config) if config.input is None else read_dataset(config)
+def _read(config: ProbeConfig) -> tuple[Samples, ...]:
+    return read_datasets(config) if config.input else (read_dumps(config),)
 
 
 def _output(config: ProbeConfig) -> Path:
     return Path(os.path.expanduser(config.output))
 
 
-def _plan(samples: Samples, task: Task, config: ProbeConfig) -> Plan:
+def _plan(candidates: Sequence[Samples], task: Task, config: ProbeConfig) -> Plan:
     """Return all that decides the folder's bytes: the settings, and what they came to for this input."""
+    samples = candidates[0]
+    inputs = [entry for one in candidates[1:] for entry in one.inputs if entry["role"] == "dataset"]
     identity = identity_of(config) | {
+        "versions": _VERSIONS,
         "model_type": task.model_type,
         "layers": list(samples.layers),
         "split_fingerprint": samples.split_fingerprint,
     }
-    return Plan(kind=KIND, identity=identity, inputs=samples.inputs, units=SINGLE)
+    return Plan(kind=KIND, identity=identity, inputs=[*samples.inputs, *inputs], units=SINGLE)
+
+
+def _choose(
+    candidates: Sequence[Samples], tasks: Sequence[Task], config: ProbeConfig
+) -> tuple[int, tuple[Chosen, ...]]:
+    """Return the place of the dataset with the best score in the folds, and how each did; no test row is looked at."""
+    if len(candidates) == 1:
+        return 0, ()
+    tried = []
+    with progress("choosing a dataset", total=len(candidates), unit="dataset", quiet=config.quiet) as more:
+        for samples, task in zip(candidates, tasks, strict=True):
+            tried.append(Chosen(samples.about, samples.input_layers, cross_validated(samples.read(None), task)))
+            more(1)
+    return best_of([one.folds["cv_mean"] for one in tried]), tuple(tried)
 
 
 def _fit_layers(samples: Samples, task: Task, config: ProbeConfig, dataset: Staging) -> dict[int | None, Probe]:
@@ -137,9 +161,9 @@ def _plots(probes: dict[int | None, Probe], results: dict[str, Any], config: Pro
         yield from plot_files(probes[layer].tested, layer, results)
 
 
-def _tell(samples: Samples, task: Task, confounds: Confounds) -> None:
+def _tell(samples: Samples, task: Task, confounds: Confounds, results: dict[str, Any]) -> None:
     """Warn of what may make the scores mean something else; the rest is for whoever reads on."""
-    for warning in (*samples.notes, *confounds.warnings):
-        log.warning("%s", warning)
-    for note in task.notes:
-        log.info("%s", note)
+    for line in confounds.lines():
+        log.info("%s", line)
+    for note in results["notes"]:
+        log.log(logging.INFO if note in task.notes else logging.WARNING, "%s", note)

@@ -5,8 +5,8 @@
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -32,22 +32,48 @@ Probes = Mapping[int | None, Probe]
 Results = dict[str, Any]
 
 
-def results_of(probes: Probes, samples: Samples, task: Task, config: ProbeConfig, confounds: Confounds) -> Results:
+class Chosen(NamedTuple):
+    """How one of several datasets did on the training rows."""
+
+    about: dict[str, Any]
+    input_layers: tuple[int, ...]
+    folds: dict[str, Any]
+    """`cv_scores`, `cv_mean`, `cv_std`."""
+
+
+def results_of(
+    probes: Probes,
+    samples: Samples,
+    task: Task,
+    config: ProbeConfig,
+    confounds: Confounds,
+    chosen_from: Sequence[Chosen] = (),
+) -> Results:
     """Return the content of results.json.
 
     A dataset's has the probe's results at the top; that of dumps has them by layer, and names the best layer
-    by cross-validation: the test rows choose nothing.
+    by cross-validation: the test rows choose nothing. Of several datasets only the chosen one's are there, with
+    how each did in the folds.
     """
     by_layer = {layer: _layer_results(probe, samples, task, config) for layer, probe in probes.items()}
     if not samples.layers:
-        return _finite(by_layer[None])
+        results = by_layer[None]
+        results["confounds"] = confounds.found
+        results["notes"] += confounds.warnings(results["cv_mean"])
+        return _finite(results | _choice(samples, chosen_from))
     best = best_layer(by_layer)
     shared = ("n_samples_total", "n_samples_train", "n_samples_test", "n_features", "model_type", "config", "metadata")
+    of_best = by_layer[best]
+    known = (*samples.notes, *task.notes)
     return _finite(
         {
-            **{key: by_layer[best][key] for key in shared},
+            **{key: of_best[key] for key in shared},
             "held_out": samples.held_out,
-            "notes": [*samples.notes, *task.notes, *confounds.warnings],
+            "notes": [
+                *known,
+                *(note for note in of_best["notes"] if note not in known),
+                *confounds.warnings(of_best["cv_mean"]),
+            ],
             "confounds": confounds.found,
             "best_layer": best,
             "best_layer_by": "cv_mean",
@@ -56,9 +82,29 @@ def results_of(probes: Probes, samples: Samples, task: Task, config: ProbeConfig
     )
 
 
+def _choice(samples: Samples, chosen_from: Sequence[Chosen]) -> Results:
+    """Return what is said of a choice between datasets; nothing where there was none."""
+    if not chosen_from:
+        return {}
+    tried = [
+        {
+            **{key: one.about[key] for key in ("dataset_path", "dataset_hash", "meta_strategy", "n_features")},
+            "input_layers": list(one.input_layers),
+            **{key: one.folds[key] for key in ("cv_scores", "cv_mean", "cv_std")},
+        }
+        for one in chosen_from
+    ]
+    return {"chosen": samples.about["dataset_path"], "chosen_by": "cv_mean", "chosen_from": tried}
+
+
 def best_layer(by_layer: Mapping[int | None, Results]) -> int | None:
     """Return the layer with the best cross-validated score on the training rows; of equal ones the first."""
-    return max(by_layer, key=lambda layer: _or_least(by_layer[layer]["cv_mean"]))
+    return list(by_layer)[best_of([results["cv_mean"] for results in by_layer.values()])]
+
+
+def best_of(cv_means: Sequence[float | None]) -> int:
+    """Return the place of the best score in the folds; of equal ones the first."""
+    return max(range(len(cv_means)), key=lambda place: _or_least(cv_means[place]))
 
 
 def probe_files(probes: Probes, results: Results, samples: Samples) -> Iterator[NewFile]:

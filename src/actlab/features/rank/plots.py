@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from actlab.backends.figures import BLUE, GREY, INK, ORANGE, png_bytes, styled
 from actlab.features.rank.compute.examples import Example, FeatureExamples
 from actlab.features.rank.source import Configuration
-from actlab.formats.ranking import RankedFeature
+from actlab.formats.ranking import FALSE_DISCOVERY_RATE, RankedFeature, discoveries
 from actlab.ground.storage import NewFile
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#bcd0ea", BLUE])
@@ -77,7 +77,11 @@ def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuratio
     axes.grid(axis="y", color="#e4e6ea")
     axes.set_xlabel("layer" if len({layer for layer, _ in configurations}) == len(configurations) else "layer, L0")
     axes.set_ylabel("interpretability score")
-    axes.set_title(f"{len(features)} features listed")
+    found = discoveries(features)
+    nothing = (
+        f"\nnone passes a false discovery rate of {FALSE_DISCOVERY_RATE:.0%} (smallest q {found.smallest_q or 0:.2g})"
+    )
+    axes.set_title(f"{len(features)} features listed" + (nothing if found.warning else ""))
     _draw_names(side, features[:_N_NAMED])
     return figure
 

@@ -17,7 +17,8 @@ from actlab.features.rank.config import RankConfig
 from actlab.features.rank.plots import plot_files
 from actlab.features.rank.sink import make_files
 from actlab.features.rank.source import Activations, Inputs, as_input, open_inputs, read_activations, read_tokens
-from actlab.formats.ranking import KIND, RankedFeature, read_ranking
+from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
+from actlab.formats.ranking import KIND, RankedFeature, discoveries, read_ranking
 from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -74,6 +75,8 @@ def rank_features(config: RankConfig) -> Ranked:
     ranked = Ranked(output, read_ranking(output), len(metadata["dropped"]))
     if not ranked.features:
         _warn_of_none(metadata["best"], config)
+    if (warning := discoveries(ranked.features).warning) is not None:
+        log.warning("%s", warning)
     return ranked
 
 
@@ -104,6 +107,8 @@ def plan_ranking(config: RankConfig) -> PlannedRanking:
 
 def _plan(config: RankConfig, inputs: Inputs) -> Plan:
     identity = {**identity_of(config), "ranked_on": inputs.ranked_on}
+    if config.permutations:  # they are others than an earlier actlab's
+        identity["versions"] = {"permutations": SPLIT_VERSION}
     return Plan(KIND, identity, [as_input(inputs.folder)], SINGLE)
 
 

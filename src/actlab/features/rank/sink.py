@@ -8,7 +8,15 @@ import numpy as np
 from actlab.features.rank.compute.examples import FeatureExamples
 from actlab.features.rank.compute.ranking import Ranking
 from actlab.features.rank.source import Activations, Inputs
-from actlab.formats.ranking import CSV_NAME, EXAMPLES_NAME, KIND, RankedFeature, ranking_bytes
+from actlab.formats.ranking import (
+    CSV_NAME,
+    EXAMPLES_NAME,
+    FALSE_DISCOVERY_RATE,
+    KIND,
+    RankedFeature,
+    discoveries,
+    ranking_bytes,
+)
 from actlab.ground.manifest import to_json
 from actlab.ground.storage import FORMAT_VERSION, Made, NewFile, Plan
 
@@ -30,6 +38,7 @@ def make_files(
         ),
         NewFile(EXAMPLES_NAME, to_json([_feature_json(one) for one in examples]), len(examples)),
     ]
+    found = discoveries(ranking.features)
     metadata = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -40,6 +49,9 @@ def make_files(
         "n_features_tested": ranking.n_tested,
         "n_passing": ranking.n_passing,
         "n_listed": len(ranking.features),
+        "false_discovery_rate": FALSE_DISCOVERY_RATE,
+        "n_below_false_discovery_rate": found.n_passing,
+        "smallest_q": found.smallest_q,
         "labels": _label_counts(activations),
         "low_label": _number(activations.labels[0]),
         "high_label": _number(activations.labels[-1]),

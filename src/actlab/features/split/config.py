@@ -11,7 +11,7 @@ class SplitConfig(CommonOptions):
     """What to divide, and how."""
 
     input: str = execution()
-    """A folder of sentence_*.npz, a classifier dataset (NPZ or Parquet), or a CSV of sentences."""
+    """A folder of sentence_*.npz, a classifier dataset (NPZ or Parquet), a CSV of sentences, or a documents.jsonl."""
     output: str = execution("splits.json")
     """The file to write."""
     test_size: float = 0.2
@@ -28,6 +28,9 @@ class SplitConfig(CommonOptions):
     """A CSV's column with the labels: numbers, or words that --labels knows."""
     labels: str | None = added(None)
     """The number that a label in words stands for, as "low=0,high=3"."""
+    group_column: str | None = added(None)
+    """Keep sentences together that have the same value in this column of the CSV, as topic, or the same label in a
+    documents.jsonl, as skeleton. Rows without a value are on their own."""
     by_column: str | None = None
     """Test on other material: the test sentences are those with --test-values in this column of the CSV."""
     test_values: str | None = None

@@ -10,11 +10,14 @@ import numpy as np
 from jaxtyping import Int
 
 from actlab.features.split.compute.duplicates import near_duplicate_groups
+from actlab.features.split.compute.order import VERSION
 from actlab.features.split.compute.sides import classes_of, divide
 from actlab.features.split.config import SplitConfig
 from actlab.features.split.source import Items, read_items
+from actlab.formats.groups import joined
 from actlab.formats.splits import SIDES, Splits, is_split, splits_bytes, text_id
 from actlab.ground.errors import ConfigError, DataError, StorageError, did_you_mean
+from actlab.ground.manifest import read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import refuse_inside_dataset, write_file
@@ -22,6 +25,7 @@ from actlab.ground.storage import refuse_inside_dataset, write_file
 log = logging.getLogger("actlab")
 
 _TRAIN, _VALIDATION, _TEST = range(3)
+_VERSIONS = {"split": VERSION}
 _MOST_NAMED = 5
 
 
@@ -52,10 +56,20 @@ def make_split(config: SplitConfig) -> MadeSplit:
     made = plan_split(config)
     data = splits_bytes(made.splits)
     if path.is_file() and path.read_bytes() != data and not config.overwrite:
-        raise StorageError(f"{path} is another split", hint="choose another --output, or give --overwrite")
+        _refuse(path)
     if not path.is_file() or path.read_bytes() != data:
         write_file(path, data)
     return made
+
+
+def _refuse(path: Path) -> None:
+    settings = read_json(path).get("settings")
+    if isinstance(settings, dict) and settings.get("versions") != _VERSIONS:
+        raise StorageError(
+            f"{path} is a split that another version of actlab drew",
+            hint="it stays valid: pass it by --split; to draw anew, choose another --output, or give --overwrite",
+        )
+    raise StorageError(f"{path} is another split", hint="choose another --output, or give --overwrite")
 
 
 @takes(SplitConfig)
@@ -69,9 +83,10 @@ def plan_split(config: SplitConfig) -> MadeSplit:
     group_i = _groups(items, config)
     class_i = classes_of(items.labels, len(items.indices))
     side_i = _by_column(items, class_i, group_i, config) if config.by_column else _by_chance(class_i, group_i, config)
-    _log_counts(items, class_i, group_i, side_i)
+    _log_counts(items, class_i, group_i, side_i, config)
     settings = {
-        **identity_of(config),
+        **{name: value for name, value in identity_of(config).items() if (name, value) != ("group_column", None)},
+        "versions": _VERSIONS,
         "input": items.input,
         "stratified_by": _stratified_by(items),
         "n_groups": int(group_i.max()) + 1,
@@ -88,6 +103,14 @@ def plan_split(config: SplitConfig) -> MadeSplit:
 
 def _groups(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:
     """Return which sentences must stay together."""
+    groups = _near_duplicates(items, config)
+    if items.together is None:
+        return groups
+    number: dict[Any, int] = {}
+    return joined(groups, np.array([number.setdefault(one, len(number)) for one in items.together]))
+
+
+def _near_duplicates(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:
     if items.texts is None:
         if 0 < config.near_duplicates <= 1:
             log.info("the input has no texts: near-duplicates cannot be kept together")
@@ -122,7 +145,7 @@ def _by_chance(
     class_i: Int[np.ndarray, " i"], group_i: Int[np.ndarray, " i"], config: SplitConfig
 ) -> Int[np.ndarray, " i"]:
     shares = (1 - config.validation_size - config.test_size, config.validation_size, config.test_size)
-    return divide(class_i, group_i, shares, np.random.default_rng(derive_seed(config.seed, "split")))
+    return divide(class_i, group_i, shares, derive_seed(config.seed, "split"))
 
 
 def _by_column(
@@ -148,8 +171,7 @@ def _by_column(
         rest = np.flatnonzero(~is_test_i)
         share = min(config.validation_size * len(is_test_i) / len(rest), 1.0)
         group_of_rest = np.unique(group_i[rest], return_inverse=True)[1]
-        rng = np.random.default_rng(derive_seed(config.seed, "split"))
-        side_i[rest] = divide(class_i[rest], group_of_rest, (1 - share, share), rng)
+        side_i[rest] = divide(class_i[rest], group_of_rest, (1 - share, share), derive_seed(config.seed, "split"))
     return side_i
 
 
@@ -175,7 +197,11 @@ def _members(group_i: Int[np.ndarray, " i"]) -> list[list[int]]:
 
 
 def _log_counts(
-    items: Items, class_i: Int[np.ndarray, " i"], group_i: Int[np.ndarray, " i"], side_i: Int[np.ndarray, " i"]
+    items: Items,
+    class_i: Int[np.ndarray, " i"],
+    group_i: Int[np.ndarray, " i"],
+    side_i: Int[np.ndarray, " i"],
+    config: SplitConfig,
 ) -> None:
     """Say how many sentences of which label each side has, and warn where a label is on one side only."""
     names = _class_names(items, class_i)
@@ -188,9 +214,8 @@ def _log_counts(
             log.warning("%s has no sentence of label %s", SIDES[side], ", ".join(absent))
     sizes = np.bincount(group_i)
     if (sizes > 1).any():
-        log.info(
-            "%d groups of near-duplicates (%d sentences) are kept together", (sizes > 1).sum(), sizes[sizes > 1].sum()
-        )
+        of = "near-duplicates" if config.group_column is None else f"near-duplicates or one {config.group_column}"
+        log.info("%d groups of %s (%d sentences) are kept together", (sizes > 1).sum(), of, sizes[sizes > 1].sum())
 
 
 def _class_names(items: Items, class_i: Int[np.ndarray, " i"]) -> list[str]:

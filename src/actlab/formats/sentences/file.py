@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -50,6 +50,17 @@ class SentenceFacts:
     def shape(self) -> tuple[Any, ...]:
         """What must be alike in all files of a folder."""
         return self.layers, self.average_l0s, self.n_features, self.hidden_dim
+
+
+class Endings(NamedTuple):
+    """Where rows of a sentence file end."""
+
+    text: str
+    """The sentence; empty where the file has none."""
+    n_tokens: Int[np.ndarray, " r"]
+    """Tokens up to and with each row's, those in front not counted; rows, where the file does not say."""
+    tokens: tuple[str, ...] | None
+    """The text of each row's token; None where the file does not say."""
 
 
 class Sentence(Mapping[str, Any]):
@@ -135,6 +146,23 @@ class Sentence(Mapping[str, Any]):
                 raise DataError(f"{self.path}: a feature stands twice in one row", hint=HINT)
             dense[place, columns] = self._reader.pick("activations_data", inside)
         return dense if features is None else dense[:, features]
+
+    def endings(self, rows: Int[np.ndarray, " r"]) -> Endings:
+        """Read the sentence, and where some of its rows end. Inside `with sentence:`."""
+        n_rows, read = self.facts.n_rows, self._reader
+        text = str(read.array("sentence", whole=True)) if "sentence" in read else ""
+        lengths = np.arange(1, n_rows + 1)
+        if "fragment_lengths" in read:
+            said = read.array("fragment_lengths", whole=True)
+            lengths = said if said.shape == (n_rows,) and said.dtype.kind in "iu" else lengths
+        tokens = None
+        if "fragments" in read and (np.diff(lengths, prepend=0)[rows] == 1).all():  # else the row before is not there
+            needed = np.unique(np.concatenate([rows, rows - 1]).clip(min=0))
+            fragments = dict(zip(needed.tolist(), map(str, read.pick("fragments", (needed,))), strict=True)) | {-1: ""}
+            pairs = [(fragments[row], fragments[row - 1]) for row in rows.tolist()]
+            if all(fragment.startswith(before) for fragment, before in pairs):
+                tokens = tuple(fragment[len(before) :] for fragment, before in pairs)
+        return Endings(text, lengths[rows].astype(np.int64), tokens)
 
     @cached_property
     def text(self) -> str:

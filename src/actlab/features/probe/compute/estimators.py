@@ -17,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from actlab.features.probe.source.samples import Affine
 
 MAX_ITERATIONS = 1000
+_TOLERANCE = 1e-10
+"""Of the gradient: the optimum itself, not where a solver of some version stops on the way to it."""
 
 
 class LinearProbe(NamedTuple):
@@ -43,7 +45,7 @@ class DifferenceOfMeans(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         direction = X[is_second].mean(axis=0) - X[~is_second].mean(axis=0)
         places = X @ direction
         centre, spread = places.mean(), places.std() or 1.0
-        line = LogisticRegression().fit(((places - centre) / spread)[:, None], is_second)
+        line = _logistic(1.0).fit(((places - centre) / spread)[:, None], is_second)
         slope = line.coef_[0, 0] / spread
         self.coef_ = slope * direction[None]
         self.intercept_ = line.intercept_ - slope * centre
@@ -68,17 +70,42 @@ class DifferenceOfMeans(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def make_pipeline(model_type: str, regularization: float) -> Pipeline:
     """Return an unfitted probe that scales inside whatever it is fitted on."""
     probes: dict[str, Any] = {
-        "logistic": LogisticRegression(C=1 / regularization, max_iter=MAX_ITERATIONS),
-        "ridge": Ridge(alpha=regularization),
+        "logistic": _logistic(1 / regularization),
+        "ridge": Ridge(alpha=regularization, solver="cholesky"),
         "difference-of-means": DifferenceOfMeans(),
     }
     return Pipeline([("scale", StandardScaler()), ("probe", probes[model_type])])
+
+
+class _WideLogistic(LogisticRegression):  # type: ignore[misc]
+    """A logistic regression that, where columns are more than rows, is fitted in the space of the rows.
+
+    The L2 penalty keeps the weights in it, and a rotation changes neither penalty nor scores: with X' = QR the fit on
+    R' has the same optimum, found with many fewer numbers.
+    """
+
+    def fit(self, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Self:
+        """Fit as `LogisticRegression` does."""
+        if X.shape[1] <= X.shape[0]:
+            super().fit(X, y)
+            return self
+        Q, R = np.linalg.qr(X.T)
+        super().fit(R.T, y)
+        self.coef_ = vars(self)["coef_"] @ Q.T
+        self.n_features_in_ = X.shape[1]
+        return self
+
+
+def _logistic(C: float) -> LogisticRegression:
+    return _WideLogistic(C=C, solver="newton-cg", tol=_TOLERANCE, max_iter=MAX_ITERATIONS)
 
 
 def fitted(pipeline: Pipeline, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Pipeline:
     """Fit a probe; whether it came to an end is `converged`'s to say, not a warning's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", "Line Search failed", UserWarning)  # the loss is at its least, to rounding
+        warnings.filterwarnings("ignore", "The line search algorithm did not converge")
         return pipeline.fit(X, y)
 
 

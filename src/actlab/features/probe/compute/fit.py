@@ -12,18 +12,16 @@ from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, r2_sc
 from sklearn.pipeline import Pipeline
 
 from actlab.features.probe.compute.estimators import LinearProbe, converged, fitted, make_pipeline, raw_weights
+from actlab.features.probe.compute.intervals import Intervals, classification_intervals, regression_intervals
 from actlab.features.probe.compute.scores import (
-    classification_intervals,
     classification_scores,
     confusion,
     predicted,
-    regression_intervals,
     regression_scores,
     roc_auc,
 )
 from actlab.features.probe.compute.task import Task
 from actlab.features.probe.source.samples import Affine
-from actlab.ground.seeds import derive_seed
 
 
 class Tested(NamedTuple):
@@ -57,14 +55,14 @@ def fit_probe(X: Float[np.ndarray, "n f"], task: Task, scaled: Affine | None = N
     scores, tested, notes = of_model(model, X, task)
     if not converged(model):
         notes.append("the logistic fit did not converge: its features may need another scale, or more --regularization")
-    return Probe(raw_weights(model, scaled), _cross_validated(X, task) | scores, tuple(notes), tested)
+    return Probe(raw_weights(model, scaled), cross_validated(X, task) | scores, tuple(notes), tested)
 
 
 def _new(task: Task) -> Pipeline:
     return make_pipeline(task.model_type, task.regularization)
 
 
-def _cross_validated(X: Float[np.ndarray, "n f"], task: Task) -> dict[str, Any]:
+def cross_validated(X: Float[np.ndarray, "n f"], task: Task) -> dict[str, Any]:
     """Return the score of each fold: AUROC, or R²; None where that is not defined, as in a fold without a class."""
     scores = [_fold_score(X, task, train, test) for train, test in task.folds]
     known = [score for score in scores if score is not None]
@@ -99,15 +97,15 @@ def _classified(model: Pipeline, X: Float[np.ndarray, "n f"], task: Task) -> tup
     def scored(baseline: Any) -> dict[str, Any]:
         return classification_scores(y_test, predicted(baseline, X[task.test], classes), classes)
 
+    intervals = classification_intervals(y_test, said.labels, said.scores, classes, task.groups[task.test])
     scores = classification_scores(y_test, said, classes) | {
         "confusion_matrix": confusion(y_test, said.labels, classes),
         "n_classes": len(classes),
         "classes": classes.tolist(),
         "train_accuracy": float(accuracy_score(y_train, on_train.labels)),
         "train_cross_entropy_loss": float(log_loss(y_train, on_train.probabilities, labels=classes)),
-        **classification_intervals(
-            y_test, said, classes, task.groups[task.test], n_draws=task.n_draws, seed=_bootstrap_seed(task)
-        ),
+        **intervals.by_name,
+        "no_intervals_because": intervals.missing_because,
         "baselines": {
             "majority": scored(fitted(DummyClassifier(strategy="prior"), X[task.train], y_train)),
             "shuffled_labels": _mean_of([scored(model) for model in _on_shuffled(X, task)], spread_of="test_roc_auc"),
@@ -115,7 +113,8 @@ def _classified(model: Pipeline, X: Float[np.ndarray, "n f"], task: Task) -> tup
     }
     along = model.decision_function(X[task.test])
     along = along if along.ndim == 1 else along[:, -1] - along[:, 0]
-    return scores, Tested(y_test, said.labels, said.scores, along, tuple(classes.tolist())), _class_notes(task)
+    notes = [*_class_notes(task), *_missing(intervals)]
+    return scores, Tested(y_test, said.labels, said.scores, along, tuple(classes.tolist())), notes
 
 
 def _regressed(model: Pipeline, X: Float[np.ndarray, "n f"], task: Task) -> tuple[dict[str, Any], Tested, list[str]]:
@@ -125,16 +124,18 @@ def _regressed(model: Pipeline, X: Float[np.ndarray, "n f"], task: Task) -> tupl
     def scored(baseline: Any) -> dict[str, Any]:
         return regression_scores(y_test, baseline.predict(X[task.test]))
 
+    intervals = regression_intervals(y_test, said, task.groups[task.test])
     scores = regression_scores(y_test, said) | {
         "train_mae": float(mean_absolute_error(y_train, on_train)),
         "train_r2": float(r2_score(y_train, on_train)),
-        **regression_intervals(y_test, said, task.groups[task.test], n_draws=task.n_draws, seed=_bootstrap_seed(task)),
+        **intervals.by_name,
+        "no_intervals_because": intervals.missing_because,
         "baselines": {
             "mean": scored(fitted(DummyRegressor(), X[task.train], y_train)),
             "shuffled_labels": _mean_of([scored(model) for model in _on_shuffled(X, task)], spread_of="test_r2"),
         },
     }
-    notes = []
+    notes = _missing(intervals)
     if len(np.unique(task.groups[task.test])) < len(y_test):
         notes.append("pearson_p takes the rows for independent, and several share a group: it is too small")
     if scores["pearson_r"] is None:
@@ -156,9 +157,8 @@ def _mean_of(draws: list[dict[str, Any]], *, spread_of: str) -> dict[str, Any]:
     return means | {f"{spread_of}_range": [min(known), max(known)] if known else None, "n_draws": len(draws)}
 
 
-def _bootstrap_seed(task: Task) -> int:
-    """Return one seed for all layers: they are compared on the same resamples."""
-    return derive_seed(task.seed, "bootstrap")
+def _missing(intervals: Intervals) -> list[str]:
+    return [] if intervals.missing_because is None else [intervals.missing_because]
 
 
 def _class_notes(task: Task) -> list[str]:

@@ -2,25 +2,20 @@
 
 # n sample
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit, StratifiedGroupKFold
 
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples
+from actlab.features.split.compute.order import shuffled_order
+from actlab.features.split.compute.sides import classes_of, divide
 from actlab.ground.errors import DataError
 from actlab.ground.seeds import derive_seed
 
-_FINEST = 20
-"""A drawn test set is a number of so many parts at most."""
-_FEW_GROUPS = 10
 _SHUFFLES = 5
 
 
@@ -48,9 +43,6 @@ class Task:
     shuffled: tuple[Shaped[np.ndarray, " i"], ...]
     """The training labels permuted, several times: one draw says little of what chance can reach."""
     regularization: float
-    n_draws: int
-    """Resamples of the test groups."""
-    seed: int
     notes: tuple[str, ...]
 
     @property
@@ -74,7 +66,7 @@ def make_task(samples: Samples, config: ProbeConfig) -> Task:
     y = samples.y.astype(np.float64 if model_type == "ridge" else np.int64)
     _check_target(y, model_type)
     if samples.sides is None:
-        test = _drawn_test_rows(y, samples.groups, config, stratified=model_type != "ridge")
+        test = _drawn_test_rows(y, samples.groups, config)
         train = np.setdiff1d(np.arange(len(y)), test)
     else:
         train, test = np.flatnonzero(samples.sides == "train"), np.flatnonzero(samples.sides == "test")
@@ -85,14 +77,12 @@ def make_task(samples: Samples, config: ProbeConfig) -> Task:
         groups=samples.groups,
         train=train,
         test=test,
-        folds=_folds(y, samples.groups, train, config, stratified=model_type != "ridge"),
+        folds=_folds(y, samples.groups, train, config),
         shuffled=tuple(
             shuffled(y[train], samples.groups[train], derive_seed(config.seed, "shuffled labels", draw))
             for draw in range(_SHUFFLES)
         ),
         regularization=config.regularization,
-        n_draws=config.bootstrap,
-        seed=config.seed,
         notes=_notes(samples, train, test),
     )
 
@@ -104,11 +94,10 @@ def shuffled(y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], seed: i
     >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
     True
     """
-    rng = np.random.default_rng(seed)
     _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
     if (y[first][group_of_row] == y).all():
-        return rng.permutation(y[first])[group_of_row]
-    return rng.permutation(y)
+        return np.asarray(y[first][shuffled_order(len(first), seed)][group_of_row])
+    return np.asarray(y[shuffled_order(len(y), seed)])
 
 
 def _model_type(y: Shaped[np.ndarray, " n"], asked: str) -> str:
@@ -143,50 +132,41 @@ def _check_sides(
 
 
 def _drawn_test_rows(
-    y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], config: ProbeConfig, *, stratified: bool
+    y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], config: ProbeConfig
 ) -> Int[np.ndarray, " j"]:
-    """Draw whole groups to test on, with each class's share where there are classes."""
-    seed = derive_seed(config.seed, "test rows") % 2**32
+    """Draw whole groups to test on, with each class's share, or each tenth's of the target."""
     n_groups = len(np.unique(groups))
     if n_groups <= config.folds:
         raise DataError(
             f"{n_groups} groups are too few for a test set and {config.folds} folds",
-            hint="give more rows, or fewer --folds; rows of one sentence or prompt are one group",
+            hint="give more rows, or fewer --folds; rows of one sentence or prompt, or equal ones, are one group",
         )
-    if not stratified:
-        splitter = GroupShuffleSplit(n_splits=1, test_size=config.test_size, random_state=seed)
-        return np.sort(next(splitter.split(y, y, groups))[1])
-    most = min(_FINEST, n_groups, int(np.unique(y, return_counts=True)[1].max()))
-    share = Fraction(config.test_size).limit_denominator(most)
-    if share.denominator < 2:
+    if y.dtype.kind in "iu" and np.unique(y, return_counts=True)[1].max() < 2:
         raise DataError(f"{len(y)} rows are too few to hold some out", hint="give more rows")
-    splitter = StratifiedGroupKFold(share.denominator, shuffle=True, random_state=seed)
-    with _without_warnings():
-        parts = [test for _, test in splitter.split(y, y, groups)]
-    return np.sort(np.concatenate(parts[: share.numerator]))
+    shares = (1 - config.test_size, config.test_size)
+    return np.flatnonzero(_divided(y, groups, shares, derive_seed(config.seed, "test rows")) == 1)
 
 
 def _folds(
-    y: Shaped[np.ndarray, " n"],
-    groups: Int[np.ndarray, " n"],
-    train: Int[np.ndarray, " i"],
-    config: ProbeConfig,
-    *,
-    stratified: bool,
+    y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], train: Int[np.ndarray, " i"], config: ProbeConfig
 ) -> tuple[Fold, ...]:
+    """Divide the training rows into folds: whole groups, each class's share in each."""
     n_groups = len(np.unique(groups[train]))
     if n_groups < config.folds:
         raise DataError(f"{n_groups} groups to fit on are too few for {config.folds} folds", hint="give fewer --folds")
-    splitter = GroupKFold(config.folds)
-    if stratified:
-        most = int(np.unique(y[train], return_counts=True)[1].max())
-        if most < config.folds:
-            raise DataError(f"no class has {config.folds} rows, one for each fold", hint="give fewer --folds")
-        seed = derive_seed(config.seed, "folds") % 2**32
-        splitter = StratifiedGroupKFold(config.folds, shuffle=True, random_state=seed)
-    with _without_warnings():
-        parts = list(splitter.split(train, y[train], groups[train]))
-    return tuple(Fold(train[inside], train[outside]) for inside, outside in parts)
+    if y.dtype.kind in "iu" and int(np.unique(y[train], return_counts=True)[1].max()) < config.folds:
+        raise DataError(f"no class has {config.folds} rows, one for each fold", hint="give fewer --folds")
+    shares = [1 / config.folds] * config.folds
+    fold_of = _divided(y[train], groups[train], shares, derive_seed(config.seed, "folds"))
+    return tuple(Fold(train[fold_of != fold], train[fold_of == fold]) for fold in range(config.folds))
+
+
+def _divided(
+    y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], shares: Sequence[float], seed: int
+) -> Int[np.ndarray, " n"]:
+    """Return each row's part, by the division that `actlab split` makes."""
+    class_n = np.unique(y, return_inverse=True)[1] if y.dtype.kind in "iu" else classes_of(y.tolist(), len(y))
+    return divide(class_n, np.unique(groups, return_inverse=True)[1], shares, seed)
 
 
 def _notes(samples: Samples, train: Int[np.ndarray, " i"], test: Int[np.ndarray, " j"]) -> tuple[str, ...]:
@@ -196,15 +176,4 @@ def _notes(samples: Samples, train: Int[np.ndarray, " i"], test: Int[np.ndarray,
         notes.append(f"{n_unused} validation rows were not used")
     if len(train) < samples.n_features:
         notes.append(f"{len(train)} rows to fit {samples.n_features} features on: the training scores mean little")
-    n_groups = len(np.unique(samples.groups[test]))
-    if n_groups < _FEW_GROUPS:
-        notes.append(f"the test rows are {n_groups} groups: the intervals are too narrow with so few")
     return tuple(notes)
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Silence scikit-learn's warning of classes with fewer rows than folds: such folds have no score here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield

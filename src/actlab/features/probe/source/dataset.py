@@ -1,10 +1,11 @@
-"""Rows from a classifier dataset of generate-datasets."""
+"""Rows from a classifier dataset of generate-datasets, or from several of the same rows."""
 
 # n sample, f feature
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -13,56 +14,134 @@ from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.leaks import judge, n_straddling
 from actlab.features.probe.source.samples import RAW, Affine, Samples, group_numbers
 from actlab.formats.classifier import ClassifierDataset, load_dataset
+from actlab.formats.groups import joined
 from actlab.formats.splits import SIDES, Splits, read_splits
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import file_entry
 
 
-def read_dataset(config: ProbeConfig) -> Samples:
-    """Read a dataset, settle its sides where a split is given or in the file, and judge them.
+class _Loaded(NamedTuple):
+    """A dataset, its X left on disk."""
+
+    path: Path
+    data: ClassifierDataset
+    """Without X's numbers."""
+    n_features: int
+    together: Int[np.ndarray, " n"]
+    entry: dict[str, Any]
+
+
+def read_datasets(config: ProbeConfig) -> tuple[Samples, ...]:
+    """Read the datasets, settle their sides where a split is given or in the files, and judge them.
+
+    Of several, which a sweep made from the same rows, all have the same groups: rows are together that any has.
 
     Raises:
-        DataError: It cannot be read, has several targets, does not fit the split, or its test rows leaked.
+        DataError: One cannot be read, has several targets or other rows, does not fit the split, or its test rows
+            leaked.
     """
-    assert config.input is not None
-    path = Path(os.path.expanduser(config.input))
+    loaded = [_load(Path(os.path.expanduser(path))) for path in config.input]
+    for other in loaded[1:]:
+        _check_same_rows(loaded[0], other)
+    splits = None if config.split is None else read_splits(config.split)
+    groupings = [one.together for one in loaded]
+    if splits is not None:
+        groupings.append(splits.groups(_sentences(loaded[0].data)))
+    groups = joined(*groupings)
+    return tuple(_samples(one, groups, splits, config) for one in loaded)
+
+
+def _load(path: Path) -> _Loaded:
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
-    splits = None if config.split is None else read_splits(config.split)
-    groups = group_numbers(data.groups if splits is None else splits.groups(_sentences(data)))
+    light = data._replace(X=np.empty((len(data.X), 0), dtype=np.float32))
+    return _Loaded(path, light, data.X.shape[1], data.together, file_entry("dataset", path))
+
+
+def _check_same_rows(first: _Loaded, other: _Loaded) -> None:
+    pairs = (
+        (first.data.y, other.data.y, "targets"),
+        (first.data.sentence_indices, other.data.sentence_indices, "sentences"),
+        (first.data.metadata.get("split", 0), other.data.metadata.get("split", 0), "sides of a split"),
+    )
+    for here, there, what in pairs:
+        if not np.array_equal(here, there):
+            raise DataError(
+                f"{other.path} has other {what} than {first.path}: they cannot be compared",
+                hint="of several --input one is chosen: give datasets of the same rows, as actlab sweep-datasets makes",
+            )
+
+
+def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None, config: ProbeConfig) -> Samples:
+    data = one.data
     sides, fingerprint = _sides(data, splits)
     straddling = 0 if sides is None else n_straddling(groups, sides)
     standing = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
-    scaled, space, scaling_notes = _scaling(data)
-    inputs = [file_entry("dataset", path)]
+    scaled, space, scaling_notes = _scaling(data, one.n_features)
+    inputs = [one.entry]
     if config.split is not None:
         inputs.append(file_entry("split", Path(os.path.expanduser(config.split))))
+    confounds = _confounds(data)
     return Samples(
         name="probe",
-        y=_target(data, path),
+        y=_target(data, one.path),
         groups=groups,
         layers=(),
-        n_features=data.X.shape[1],
-        read=lambda _: data.X.astype(np.float64),
-        about=_about(data, inputs[0]),
+        n_features=one.n_features,
+        read=lambda _: load_dataset(one.path).X.astype(np.float64),
+        about=_about(one),
         inputs=inputs,
         sides=sides,
         split_fingerprint=fingerprint,
         held_out=standing.held_out,
-        notes=(*standing.notes, *_group_notes(data), *scaling_notes),
+        notes=(*standing.notes, *_group_notes(data), *_unsaid(data, confounds), *scaling_notes),
         scaled=scaled,
         space=space,
+        confounds=confounds,
+        input_layers=_layers(data),
     )
 
 
-def _about(data: ClassifierDataset, entry: dict[str, Any]) -> dict[str, Any]:
+def _confounds(data: ClassifierDataset) -> dict[str, Int[np.ndarray, " n"]]:
+    """Return each row's length and last token, the token as a number, where the dataset says them."""
+    found = {}
+    if np.asarray(data.metadata.get("n_tokens", "")).dtype.kind in "iu":
+        found["n_tokens"] = np.asarray(data.metadata["n_tokens"])
+    if "last_token" in data.metadata:
+        found["last_token"] = group_numbers(data.metadata["last_token"])
+    return found
+
+
+def _layers(data: ClassifierDataset) -> tuple[int, ...]:
+    layers = np.asarray(data.metadata.get("input_layers", ()))
+    return tuple(layers.reshape(-1).tolist()) if layers.dtype.kind in "iu" else ()
+
+
+def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> list[str]:
+    """Say what cannot be checked because the dataset does not tell it."""
+    named = {"n_tokens": "length", "last_token": "last token"}
+    lacking = [name for key, name in named.items() if key not in confounds]
+    notes = []
+    if lacking:
+        notes.append(
+            f"the dataset does not say each row's {' and '.join(lacking)}: "
+            "whether that alone does as well as the probe was not checked"
+        )
+    if "text_groups" not in data.metadata:
+        notes.append("the dataset does not say which texts are nearly equal: only equal rows of X were kept together")
+    if notes and "manifest" in data.metadata:
+        notes.append("an earlier actlab made the dataset: remove it and run generate-datasets again to have that said")
+    return notes
+
+
+def _about(one: _Loaded) -> dict[str, Any]:
     return {
-        "dataset_path": entry["name"],
-        "dataset_hash": entry["sha256"],
-        "n_samples": len(data.X),
-        "n_features": data.X.shape[1],
-        "meta_strategy": data.metadata.get("strategy"),
+        "dataset_path": one.entry["name"],
+        "dataset_hash": one.entry["sha256"],
+        "n_samples": len(one.data.y),
+        "n_features": one.n_features,
+        "meta_strategy": one.data.metadata.get("strategy"),
     }
 
 
@@ -107,19 +186,19 @@ def _group_notes(data: ClassifierDataset) -> list[str]:
     return ["the dataset does not say which rows belong together: each was taken for its own group"]
 
 
-def _scaling(data: ClassifierDataset) -> tuple[Affine | None, str, list[str]]:
+def _scaling(data: ClassifierDataset, n_features: int) -> tuple[Affine | None, str, list[str]]:
     """Return the normalisation to undo, what the weights then apply to, and what there is to say."""
     method = str(data.metadata.get("method", "none"))
     if method == "none":
         return None, RAW, []
-    stored = _affine(method, data)
+    stored = _affine(method, data, n_features)
     if stored is not None:
         return stored, RAW, []
     note = f"the weights apply to X as it is in the dataset: its {method} normalisation cannot be undone"
     return None, "the dataset's normalised X", [note]
 
 
-def _affine(method: str, data: ClassifierDataset) -> Affine | None:
+def _affine(method: str, data: ClassifierDataset, n_features: int) -> Affine | None:
     names = {"standardize": ("mean", "std"), "minmax": ("min", "range")}.get(method)
     values: dict[str, Float[np.ndarray, " f"]] = {
         name: np.asarray(data.metadata[name], dtype=np.float64)
@@ -131,6 +210,6 @@ def _affine(method: str, data: ClassifierDataset) -> Affine | None:
     if names is None or not set(names) <= set(values):
         return None
     offset, scale = (values[name] for name in names)
-    if offset.shape != scale.shape or offset.shape != (data.X.shape[1],):
+    if offset.shape != scale.shape or offset.shape != (n_features,):
         return None
     return Affine(offset, np.where(scale == 0, 1.0, scale))

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples, group_numbers
 from actlab.formats.activations import EXAMPLES, Activations, open_activations
+from actlab.formats.groups import equal_rows, joined
 from actlab.ground.errors import DataError
 from actlab.ground.layers import parse_layers
 from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, read_manifest, sha256_of, stored_files
@@ -38,7 +39,7 @@ def read_dumps(config: ProbeConfig) -> Samples:
     return Samples(
         name=_name(negative, positive),
         y=np.repeat(np.array([0, 1]), [len(negative), len(positive)]),
-        groups=groups,
+        groups=joined(groups, equal_rows(_read(negative, positive, layers[-1]))),
         layers=layers,
         n_features=positive.hidden_dim,
         read=lambda layer: _read(negative, positive, layer),

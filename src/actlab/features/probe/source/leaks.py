@@ -14,7 +14,8 @@ from actlab.ground.errors import DataError
 class Standing(NamedTuple):
     """What a test on these rows is worth."""
 
-    held_out: bool
+    held_out: bool | None
+    """None where nobody knows which rows chose the features."""
     notes: tuple[str, ...]
 
 
@@ -28,14 +29,16 @@ def judge(metadata: Mapping[str, Any], fingerprint: str | None, straddling: int,
     """
     leaks = _choice_leaks(metadata, fingerprint)
     if straddling:
-        leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them)")
+        what = "of one sentence or prompt, of near-equal texts, or equal"
+        leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them: {what})")
     if leaks and not allow_leak:
         raise DataError(
             f"the test rows are not held out: {leaks[0]}",
             hint="rank, generate and train with one --split (actlab split), or give --allow-leak to go on",
         )
     notes = [f"not held out: {leak}" for leak in leaks] + _mild_notes(metadata, fingerprint)
-    return Standing(not leaks, tuple(notes))
+    unknown = _has_chosen_features(metadata) and not _chosen_on(metadata).startswith(("all", "train:"))
+    return Standing(False if leaks else None if unknown else True, tuple(notes))
 
 
 def n_straddling(groups: Int[np.ndarray, " n"], sides: Shaped[np.ndarray, " n"]) -> int:
@@ -46,7 +49,7 @@ def n_straddling(groups: Int[np.ndarray, " n"], sides: Shaped[np.ndarray, " n"])
 def _choice_leaks(metadata: Mapping[str, Any], fingerprint: str | None) -> list[str]:
     if not _has_chosen_features(metadata):
         return []
-    chosen_on = str(metadata.get("features_chosen_on", "given"))
+    chosen_on = _chosen_on(metadata)
     if chosen_on == "all":
         return ["its features were chosen by a ranking on all rows, the test rows among them"]
     if chosen_on.startswith("train:") and chosen_on.removeprefix("train:") != fingerprint:
@@ -57,9 +60,12 @@ def _choice_leaks(metadata: Mapping[str, Any], fingerprint: str | None) -> list[
 
 def _mild_notes(metadata: Mapping[str, Any], fingerprint: str | None) -> list[str]:
     notes = []
-    chosen_on = str(metadata.get("features_chosen_on", "given"))
+    chosen_on = _chosen_on(metadata)
     if _has_chosen_features(metadata) and chosen_on != "all" and not chosen_on.startswith("train:"):
-        notes.append("its features were chosen by hand or without record: whether on the test rows too is not known")
+        notes.append(
+            "its features were chosen by hand or without record: whether on the test rows too is not known, "
+            "so nobody can call them held out"
+        )
     if _is_normalised(metadata):
         fitted_on = str(metadata.get("fit_norm", ""))
         if fitted_on == "all":
@@ -69,6 +75,10 @@ def _mild_notes(metadata: Mapping[str, Any], fingerprint: str | None) -> list[st
         elif not fitted_on:
             notes.append("its features were normalised, and on which rows is not recorded")
     return notes
+
+
+def _chosen_on(metadata: Mapping[str, Any]) -> str:
+    return str(metadata.get("features_chosen_on", "given"))
 
 
 def _has_chosen_features(metadata: Mapping[str, Any]) -> bool:

@@ -43,8 +43,8 @@ class Samples:
     """Each row's "train", "validation" or "test", where that was settled before."""
     split_fingerprint: str | None = None
     """Which split settled it."""
-    held_out: bool = True
-    """Whether the test rows had no say in how the input was made, as far as it tells."""
+    held_out: bool | None = True
+    """Whether the test rows had no say in how the input was made; None where nobody knows."""
     notes: tuple[str, ...] = ()
     """What a reader of the results has to know about the input."""
     scaled: Affine | None = None
@@ -52,7 +52,9 @@ class Samples:
     space: str = RAW
     """What the weights apply to."""
     confounds: Mapping[str, Int[np.ndarray, " n"]] = field(default_factory=dict)
-    """What may tell the classes apart without the model: `n_tokens`, `last_token_id`."""
+    """What may tell the classes apart without the model: `n_tokens`, and `last_token_id` or `last_token` as numbers."""
+    input_layers: tuple[int, ...] = ()
+    """The layers whose states are in a dataset's X, as far as it says."""
 
 
 def group_numbers(names: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

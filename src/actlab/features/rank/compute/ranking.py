@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from actlab.features.rank.compute.columns import Columns
 from actlab.features.rank.compute.statistics import Scores, Statistics, score
 from actlab.features.rank.source import Configuration
+from actlab.features.split.compute.order import shuffled_order
 from actlab.formats.ranking import RankedFeature
 from actlab.ground.seeds import derive_seed
 
@@ -74,8 +75,7 @@ def permuted_labels(
 ) -> Iterator[Float[np.ndarray, " n"]]:
     """Yield the rows' labels when the labels are permuted among the sentences: a sentence's rows stay together."""
     for number in range(n_permutations):
-        rng = np.random.default_rng(derive_seed(seed, "permutation", number))
-        yield rng.permutation(label_i)[sentence_n]
+        yield label_i[shuffled_order(len(label_i), derive_seed(seed, "permutation", number))][sentence_n]
 
 
 def highest_scores(columns: Columns, labellings: Iterable[Float[np.ndarray, " n"]]) -> Iterator[float]:

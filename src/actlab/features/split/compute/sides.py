@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from actlab.features.split.compute.order import shuffled_order
 from actlab.ground.errors import DataError
+from actlab.ground.seeds import derive_seed
 
 _N_BINS = 10
 _FEW = 5
@@ -25,24 +27,26 @@ def classes_of(labels: Sequence[float] | None, n: int) -> Int[np.ndarray, " i"]:
     values = np.asarray(labels, dtype=np.float64)
     too_many = len(np.unique(values)) > max(_N_BINS, n // _FEW)
     if too_many or not (values == np.round(values)).all():
-        edges = np.quantile(values, np.linspace(0, 1, min(_N_BINS, max(2, n // 10)) + 1)[1:-1])
+        n_bins = min(_N_BINS, max(2, n // 10))
+        edges = np.sort(values)[[-(-n * k // n_bins) - 1 for k in range(1, n_bins)]]  # no rounding decides
         values = np.searchsorted(np.unique(edges), values, side="left").astype(np.float64)
     return np.unique(values, return_inverse=True)[1]
 
 
 def divide(
-    class_i: Int[np.ndarray, " i"], group_i: Int[np.ndarray, " i"], shares: Sequence[float], rng: np.random.Generator
+    class_i: Int[np.ndarray, " i"], group_i: Int[np.ndarray, " i"], shares: Sequence[float], seed: int
 ) -> Int[np.ndarray, " i"]:
     """Return each item's side, so that sides have their shares of the items and of each class.
 
     Sizes are met to the item where groups are single items, else as nearly as the groups allow: they are
-    placed one by one, the largest first, each where it brings the counts nearest to those wanted.
+    placed one by one, the largest first, each where it brings the counts nearest to those wanted. Which of
+    equals comes first is decided by the seed and the groups' numbers alone, whatever the libraries' versions.
 
     Raises:
         DataError: There are fewer groups than sides, or a side would be empty.
     """
     count_c = np.bincount(class_i)
-    order_c = rng.permutation(len(count_c))  # which of equals gets the odd item is chance's
+    order_c = shuffled_order(len(count_c), derive_seed(seed, "classes"))  # who of equals gets the odd item is chance's
     wanted_zc = np.empty((len(shares), len(count_c)), dtype=np.int64)
     wanted_zc[:, order_c] = quotas(count_c[order_c], shares)
     n_groups = int(group_i.max()) + 1
@@ -54,7 +58,7 @@ def divide(
             f"{len(class_i)} sentences in {n_groups} groups are too few to divide",
             hint="give more sentences, or a larger --test-size",
         )
-    shuffled = rng.permutation(n_groups)
+    shuffled = shuffled_order(n_groups, derive_seed(seed, "groups"))
     order = shuffled[np.argsort(-count_gc.sum(axis=1)[shuffled], kind="stable")]
     side_g = np.zeros(n_groups, dtype=np.int64)
     missing_zc = wanted_zc.astype(np.float64)
