@@ -302,7 +302,7 @@ def environment(device: torch.device, module: nn.Module | None = None) -> dict[s
     kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
-    versions = {name: version for name in ("transformers", "tokenizers") if (version := version_of(name))}
+    versions = {name: version for name in ("transformers", "tokenizers", "numpy") if (version := version_of(name))}
     found = {"torch": torch.__version__.split("+")[0], **versions, "device": device.type, "machine": kind}
     if device.type == "cuda":
         found["cuda"] = str(torch.version.cuda)
