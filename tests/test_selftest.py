@@ -96,6 +96,12 @@ def test_a_length_that_was_not_tried_shares_its_batch_with_its_like_alone(models
     assert reader.group(61) == reader.group(61)
 
 
+def test_of_texts_of_one_length_the_prompts_lengths_are_tried(models):
+    texts = [one._replace(start=stop - 1, stop=stop) for stop, one in zip((9, 5, 30), texts_of([40] * 3), strict=True)]
+    reader = reader_of(models("llama"), texts)
+    assert reader.proven == ((5, 42),)
+
+
 def weakly_bidirectional(folder, strength):
     """A BERT whose tokens hardly look at one another: below bfloat16's old tolerance, above its rounding."""
     tiny.make_model(folder, "bert")

@@ -61,6 +61,11 @@ class _Padded(NamedTuple):
     """Tokens that are run where the model is causal."""
     to: int
 
+    @property
+    def compared(self) -> tuple[tuple[int, ...], int]:
+        """What decides the tokens that are compared, however it is padded."""
+        return self.ids, self.stop
+
     def run_as(self, padding: Padding) -> tuple[int, ...]:
         """Return the tokens that a reader runs."""
         return self.ids[: self.causal_length] if padding == "right, no mask" else self.ids
@@ -101,7 +106,7 @@ class _Prover:
         self.budget = BUDGET * self.longest - kept_back
         self.n_tokens = 0
         self.texts = self._choose(texts)
-        self.truths = {text.ids: self._alone(text) for text in self.texts}
+        self.truths = {text.compared: self._alone(text) for text in self.texts}
         self.tolerance = self._noise() if backbone.is_quantised else TOLERANCE[backbone.dtype]
 
     def prove(self) -> Proof:
@@ -134,7 +139,7 @@ class _Prover:
         chosen = [last]
         for text in (first, median, beside_last, beside_first):
             more = sorted([*chosen, text], key=lambda one: one.causal_length)
-            is_new = len(text.ids) not in [len(one.ids) for one in chosen]
+            is_new = (len(text.ids), text.causal_length) not in [(len(one.ids), one.causal_length) for one in chosen]
             if is_new and self._cost(more) <= self.budget:
                 chosen = more
         return chosen
@@ -164,7 +169,7 @@ class _Prover:
         worst = 0.0
         for to in sorted({text.to for text in texts}):
             batch = [text for text in texts if text.to == to]
-            truth = torch.cat([self.truths[text.ids] for text in batch], dim=1)
+            truth = torch.cat([self.truths[text.compared] for text in batch], dim=1)
             worst = max(worst, relative_error(self._padded_rows(batch, to, padding), truth))
         return worst
 
@@ -207,7 +212,7 @@ class _Prover:
         """Return what a batch with another text of its length does to a text."""
         ids_bt = torch.tensor([text.ids, text.ids[::-1]])
         places_bt = torch.cat([_places([text]), torch.zeros(1, len(text.ids), dtype=torch.bool)])
-        return relative_error(self._run(ids_bt, torch.ones_like(ids_bt), places_bt), self.truths[text.ids])
+        return relative_error(self._run(ids_bt, torch.ones_like(ids_bt), places_bt), self.truths[text.compared])
 
     def _noise(self) -> float:
         """Return three times what another batch does to the shortest text, where affordable; at least float16's."""

@@ -54,14 +54,15 @@ def load_reader(
         device_errors(device, if_out_of_memory=_SMALLER),
     ):
         truth = compare_hidden_states(backbone, shortest.ids)
-    other = median if len(median.ids) > len(shortest.ids) else longest
-    n_tokens = len(shortest.ids) + 2 * len(other.ids)  # there and in `self_test`
+    longer = [text for text in (median, longest) if len(text.ids) > len(shortest.ids)]
+    in_batch = [shortest, *longer[:1]]
+    n_tokens = len(shortest.ids) + len(in_batch) * len(in_batch[-1].ids)  # there and in `self_test`
     with device_errors(device, if_out_of_memory=_SMALLER):
         proof = prove_padding(
             _exact(backbone), loading.facts, texts, fresh=lambda: _exact(load_backbone(loading)), kept_back=n_tokens
         )
         reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
-        error = max(proof.error, self_test(reader, shortest, other, truth))
+        error = max(proof.error, self_test(reader, in_batch, truth))
         if on_cpu:
             compare_with_cpu(reader, on_cpu)
     n_tokens += proof.n_tokens
@@ -79,8 +80,8 @@ def _exact(backbone: Backbone) -> Backbone:
     return backbone if backbone.dtype.itemsize >= 4 or backbone.is_quantised else float32_cut(backbone)
 
 
-def self_test(reader: Reader, text: Span, other: Span, truth: Sequence[Float[Tensor, "t d"]]) -> float:
-    """Compare a text beside a longer one, as a reader runs them, with each block's own output, alone.
+def self_test(reader: Reader, texts: Sequence[Span], truth: Sequence[Float[Tensor, "t d"]]) -> float:
+    """Compare the first of some texts, in one batch as a reader runs them, with each block's own output, alone.
 
     Returns:
         The largest relative error over the layers, in the model's own dtype.
@@ -88,8 +89,8 @@ def self_test(reader: Reader, text: Span, other: Span, truth: Sequence[Float[Ten
     Raises:
         ModelError: They disagree, so that the dump would be wrong.
     """
-    last = [TokenSpan(tuple(text.ids), text.stop - 1, text.stop) for text in (text, other)]
-    truth_ld = torch.stack([truth[layer][text.stop - 1].cpu() for layer in reader.layers])
+    last = [TokenSpan(tuple(text.ids), text.stop - 1, text.stop) for text in texts]
+    truth_ld = torch.stack([truth[layer][last[0].start].cpu() for layer in reader.layers])
     error = relative_error(read_states(reader, last)[0], truth_ld)
     if not error < TOLERANCE[reader.backbone.dtype]:
         raise ModelError(
