@@ -1,7 +1,6 @@
 """run-data-gen: a dataset of weights is what it claims to be, and the same however it was made."""
 
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from actlab.ground.options import identity_of, options_of
 from actlab.weights.compute import judge, unit
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
 from actlab.weights.config.networks import ModelSettings
-from tests.command_line import kill_often
+from tests.command_line import kill_often, new_processes
 from tests.folders import hashes
 from tests.tiny_weights import make, settings, train_once
 
@@ -504,7 +503,7 @@ def test_curves_never_lie_in_a_dataset(made, tmp_path):
 def test_a_worker_ends_when_the_process_that_it_works_for_is_gone():
     from actlab.weights.run import _end_with
 
-    worker = multiprocessing.get_context("fork").Process(target=_end_with, args=(os.getpid() + 1,))
+    worker = new_processes().Process(target=_end_with, args=(os.getpid() + 1,))
     worker.start()
     worker.join(60)
     assert worker.exitcode == 1
