@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import multiprocessing
+import multiprocessing.context
 import os
 import random
 import signal
@@ -27,6 +29,31 @@ def run_apart(*arguments: object, cwd: Path | None = None, **options) -> subproc
     return subprocess.run(
         actlab_command(*arguments), capture_output=True, text=True, cwd=cwd, check=False, timeout=120, **options
     )
+
+
+def new_processes() -> multiprocessing.context.BaseContext:
+    """Make processes that need not import torch again, where one can be forked."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+
+
+def start_forked(*arguments: object, stdout: Path, stderr: Path) -> multiprocessing.process.BaseProcess:
+    """Start the command in a process of its own that has imported torch, its streams in files."""
+    process = new_processes().Process(target=_main_apart, args=(list(map(str, arguments)), stdout, stderr))
+    process.start()
+    return process
+
+
+def _main_apart(arguments: list[str], stdout: Path, stderr: Path) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else a forked process says that it is one
+    for path, descriptor, name in ((stdout, 1, "stdout"), (stderr, 2, "stderr")):
+        with path.open("wb") as file:
+            os.dup2(file.fileno(), descriptor)
+        setattr(sys, name, os.fdopen(descriptor, "w", encoding="utf-8", closefd=False))
+    import torch
+
+    torch.set_num_threads(1)  # those of another number are not forked
+    with as_in_a_new_process():
+        main(arguments)
 
 
 def kill_often(command: list[str], longest_s: tuple[float, float], finished: Callable[[], None], n: int = 20) -> None:

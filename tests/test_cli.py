@@ -5,7 +5,6 @@ import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import actlab
-from tests.command_line import actlab_command, fails_in_two_lines, run, run_apart
+from tests.command_line import actlab_command, fails_in_two_lines, run, run_apart, start_forked
 from tests.conftest import make_rows
 from tests.folders import hashes
 
@@ -293,15 +292,14 @@ def test_sigterm_ends_with_130_and_the_run_can_be_resumed(llama, tmp_path, write
     whole = run(*arguments, "--output", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     partial = tmp_path / "out" / "tiny-llama" / "data.partial" / "EM" / "layer_00"
-    process = subprocess.Popen(
-        actlab_command(*arguments, "--output", tmp_path / "out"), stderr=subprocess.PIPE, text=True
-    )
-    while not partial.exists() and process.poll() is None:
+    stderr = tmp_path / "stderr"
+    process = start_forked(*arguments, "--output", tmp_path / "out", stdout=tmp_path / "stdout", stderr=stderr)
+    while not partial.exists() and process.is_alive():
         time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert "Error: interrupted" in stderr
+    process.terminate()  # by SIGTERM
+    process.join(60)
+    assert process.exitcode == 130, stderr.read_text()
+    assert "Error: interrupted" in stderr.read_text()
     assert run(*arguments, "--output", tmp_path / "out").returncode == 0
     assert hashes(tmp_path / "out" / "tiny-llama" / "data") == hashes(tmp_path / "whole" / "tiny-llama" / "data")
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import multiprocessing
 import shutil
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from actlab.backends.saes.find import find_saes
 from actlab.features.encode import run as encode_run
 from actlab.ground.options import identity_of
 from tests import tiny
-from tests.command_line import fails_in_two_lines, run
+from tests.command_line import fails_in_two_lines, new_processes, run
 from tests.fabricated import write_folder
 from tests.folders import hashes
 from tests.made_saes import mirror_weights, random_weights, write_gemma_scope, write_saelens
@@ -534,7 +533,7 @@ def one_part(arguments) -> None:
 
 def test_parts_at_once_give_the_same_bytes(many, saes, llama, undisturbed, tmp_path):
     jobs = [(many, saes, llama, tmp_path / "out", f"{k}/3") for k in (3, 1, 2)]
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with new_processes().Pool(1, torch.set_num_threads, (1,)) as pool:
         pool.apply(one_part, (None,))  # returns when that process has imported torch, so that both start together
         parts_there = pool.map_async(one_part, jobs[1:])
         one_part(jobs[0])

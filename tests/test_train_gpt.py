@@ -29,6 +29,7 @@ from actlab.text.train_gpt.compute import sample
 from actlab.text.train_gpt.run import plan_gpt_training, train_gpt
 
 SETTINGS = {"steps": 12, "context": 16, "batch_size": 4, "eval_every": 5, "checkpoint_every": 3, "tensorboard": False}
+SETTINGS |= {"sample_tokens": 20}  # more than the context holds
 VOCABULARY = Vocabulary(50_000, None, 0)
 
 

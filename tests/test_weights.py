@@ -4,6 +4,7 @@ import argparse
 import copy
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,18 +23,29 @@ from actlab.cli.main import main
 from actlab.formats.weights import STORE, WeightsDataset
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.options import identity_of, options_of
-from actlab.weights.compute import judge
+from actlab.weights.compute import judge, unit
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
 from actlab.weights.config.networks import ModelSettings
-from tests.command_line import kill_often
+from tests.command_line import kill_often, new_processes
 from tests.folders import hashes
-from tests.tiny_weights import make, settings
+from tests.tiny_weights import make, settings, train_once
 
 ROOT = Path(__file__).parent.parent
 
 
+TRAIN_MANY = unit.train_many
+
+
+@pytest.fixture(autouse=True, scope="module")
+def trained_once():
+    """The same networks are trained once; `train_many` has its own tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unit, "train_many", train_once)
+        yield
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, trained_once):
     folder = tmp_path_factory.mktemp("weights")
     done = make(folder)
     assert (done.n_examples, done.is_sealed, done.n_dropped) == (6, True, 0)
@@ -85,7 +97,8 @@ def test_the_independent_check_finds_listed_unlisted_and_target_patterns_that_mi
     assert any("no unlisted sequences of" in problem for problem in checks.check(folder, options).problems["1 rows"])
 
 
-def test_the_dataset_is_the_same_for_any_workers_and_parts(made, tmp_path):
+def test_the_dataset_is_the_same_for_any_workers_and_parts(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(unit, "train_many", TRAIN_MANY)
     two_workers = make(tmp_path, **{"pipeline.max_threads": 2}).path
     assert hashes(two_workers) == hashes(made)
     for part in ("2/2", "1/2"):
@@ -692,8 +705,12 @@ def test_curves_never_lie_in_a_dataset(made, tmp_path):
 
 
 def test_a_worker_ends_when_the_process_that_it_works_for_is_gone():
-    script = "import os, time; from actlab.weights.run import _end_with; _end_with(os.getppid() + 1)"
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 1
+    from actlab.weights.run import _end_with
+
+    worker = new_processes().Process(target=_end_with, args=(os.getpid() + 1,))
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 1
 
 
 def accuracies(*yes: float, no: float = 0.9, share: float = 0.5) -> judge.Accuracies:

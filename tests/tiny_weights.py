@@ -1,6 +1,8 @@
 """A dataset of weights small enough to make in a test: networks of at most 241 parameters."""
 
 import copy
+import functools
+import pickle
 from pathlib import Path
 
 SETTINGS = {
@@ -60,3 +62,16 @@ def make(folder: Path, **changes):
     from actlab.weights.run import run_data_gen
 
     return run_data_gen(**settings(folder, **changes))
+
+
+@functools.cache
+def _trained(pickled: bytes):
+    from actlab.weights.training.batched import train_many
+
+    specs, schedule, device = pickle.loads(pickled)
+    return train_many(specs, schedule, device=device)
+
+
+def train_once(specs, schedule, *, device):
+    """As `train_many` does, but the very same networks are trained once a process."""
+    return copy.deepcopy(_trained(pickle.dumps((specs, schedule, device))))

@@ -237,7 +237,7 @@ def _find_spans(joined: Joined, ids: list[int], offsets: list[tuple[int, int]], 
     if not real:
         return Spans(ids, len(ids), len(ids), len(ids), len(ids))
     n_leading = real[0]
-    prompt_stop = 1 + max((i for i in real if joined.has_in_prompt(*offsets[i])), default=n_leading - 1)
+    prompt_stop = 1 + next((i for i in reversed(real) if joined.has_in_prompt(*offsets[i])), n_leading - 1)
     is_at_end = joined.response_end == len(joined.text)
     response = [
         i

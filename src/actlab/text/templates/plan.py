@@ -7,7 +7,7 @@ different things with different words.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import ceil, expm1, log1p
 from typing import NamedTuple
 
@@ -55,6 +55,7 @@ class GrammarFacts:
         return sum(term.square * term.same_combination for term in self.terms)
 
 
+@lru_cache(maxsize=16)
 def describe_grammar(grammar: Grammar, prompt: str = "") -> GrammarFacts:
     """Count a grammar's derivations, their words and their collisions exactly, by dynamic programming.
 

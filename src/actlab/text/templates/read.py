@@ -4,7 +4,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +69,7 @@ def read_grammar(path: Path) -> Grammar:
     return parse_grammar(text, where=str(path))
 
 
+@lru_cache(maxsize=16)
 def parse_grammar(text: str, *, where: str) -> Grammar:
     """Turn the YAML of a grammar into a grammar; `where` stands for the file in messages.
 
