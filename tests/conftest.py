@@ -72,7 +72,7 @@ def untested(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the self-test out, so that only a run's own batches are seen."""
     from actlab.backends import proof, selftest
 
-    all_mix = proof.Proof("right, no mask", ((1, 10**6),), 0.0, (), 0)
+    all_mix = proof.Proof("right, no mask", ((1, 10**6),), 0.0, (1,), 0)
     monkeypatch.setattr(selftest, "prove_padding", lambda *_, **__: all_mix)
     monkeypatch.setattr(selftest, "self_test", lambda *_: 0.0)
     monkeypatch.setattr(selftest, "compare_hidden_states", lambda *_: [])

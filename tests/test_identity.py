@@ -92,7 +92,18 @@ def test_the_frozen_date_is_in_the_text_and_recomputing_takes_it(clocked, datase
     assert found.problems == []
 
 
-@pytest.mark.parametrize("start", ["", "\n", "\n\n", "  ", "  {% if true %}x{% endif %}\n"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        "",
+        "\n",
+        "\n\n",
+        "  ",
+        "  {% if true %}x{% endif %}\n",
+        "{{ strftime_now(format='%Y') }}",
+        "{{ strftime_now('%d\\n%Y') }}",
+    ],
+)
 def test_stopping_the_clock_changes_nothing_else_in_a_template(start, clocked):
     tokenizer = tiny.make_tokenizer()
     tokenizer.chat_template = start + CLOCKED

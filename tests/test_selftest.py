@@ -1,5 +1,6 @@
 """Before a run: what the self-test finds out, on which texts, and at what cost."""
 
+import copy
 import dataclasses
 import json
 import logging
@@ -12,9 +13,10 @@ import transformers
 import actlab
 from actlab.activations.verify.recompute import _by_length
 from actlab.backends import capture
+from actlab.backends import proof as proof_module
 from actlab.backends.hub import find_model
 from actlab.backends.models import Loading, load_backbone, read_facts
-from actlab.backends.proof import prove_padding
+from actlab.backends.proof import n_unlike_blocks, prove_padding, relative_error
 from actlab.backends.reader import TokenSpan, read_states
 from actlab.backends.selftest import load_reader
 from actlab.backends.state import LoadedState
@@ -26,6 +28,8 @@ PROFILES = {
     "nearly alike": [37, 38, 39, 40, 40],
     "as good as nothing": [1, 2, 3],
     "one token": [1],
+    "one text": [92],
+    "two short of three": [90, 92, 100],
 }
 
 
@@ -34,12 +38,19 @@ def texts_of(lengths, seed=0):
     return [TokenSpan((0, *(draw.randrange(2, tiny.VOCAB_SIZE) for _ in range(n - 1))), n - 1, n) for n in lengths]
 
 
-def reader_of(folder, texts, dtype="float32"):
+def loading_of(folder, dtype="float32"):
     model = find_model(str(folder))
-    loading = Loading(
-        model=model, facts=read_facts(model), deepest=tiny.N_LAYERS - 1, dtype=dtype, device=torch.device("cpu")
-    )
-    return load_reader(loading, tuple(range(tiny.N_LAYERS)), texts, batch_size=32, batch_tokens=4096)
+    facts = read_facts(model)
+    return Loading(model=model, facts=facts, deepest=tiny.N_LAYERS - 1, dtype=dtype, device=torch.device("cpu"))
+
+
+def backbone_of(folder):
+    return load_backbone(loading_of(folder))
+
+
+def reader_of(folder, texts, dtype="float32", batch_size=32):
+    layers = tuple(range(tiny.N_LAYERS))
+    return load_reader(loading_of(folder, dtype), layers, texts, batch_size=batch_size, batch_tokens=4096)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +67,17 @@ def models(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["llama", "bert", "deepseek-v32", "bigbird"])
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        *(
+            (family, dtype)
+            for family in ("llama", "bert", "deepseek-v32", "bigbird")
+            for dtype in ("float32", "bfloat16")
+        ),
+        ("fnet", "float32"),  # its Fourier transform knows no bfloat16
+    ],
+)
 def test_the_self_test_runs_at_most_eight_times_the_longest_texts_tokens(family, dtype, models, monkeypatch):
     n_run = []
     real = capture._forward
@@ -78,6 +98,87 @@ def test_the_self_test_says_what_it_ran(models, caplog):
     reader_of(models("llama"), texts_of(PROFILES["one long among short"]))
     assert "self-test on texts of 5, 12, 147 tokens" in caplog.text
     assert "times the longest" in caplog.text
+
+
+def changed_block(monkeypatch, forward_of):
+    """Give every Llama block another forward, made from its own."""
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    monkeypatch.setattr(LlamaDecoderLayer, "forward", forward_of(LlamaDecoderLayer.forward))
+
+
+def test_a_batch_that_gives_nan_where_a_text_alone_gives_numbers_is_no_agreement(models, monkeypatch):
+    def forward_of(real):
+        def forward(self, hidden, *args, **kwargs):
+            out = real(self, hidden, *args, **kwargs)
+            return out if len(out) == 1 else torch.where(torch.arange(len(out))[:, None, None] > 0, torch.nan, out)
+
+        return forward
+
+    changed_block(monkeypatch, forward_of)
+    with pytest.raises(actlab.ActlabError, match="differ by inf"):
+        reader_of(models("llama"), texts_of([10, 20, 20, 40]))
+
+
+def test_a_model_that_mixes_the_rows_of_a_batch_is_read_one_by_one_alone(models, monkeypatch):
+    def forward_of(real):
+        return lambda self, hidden, *args, **kwargs: real(self, hidden, *args, **kwargs) + 0.1 * hidden.sum(0)
+
+    changed_block(monkeypatch, forward_of)
+    texts = texts_of([10, 20, 40])
+    with pytest.raises(actlab.ActlabError) as caught:
+        reader_of(models("llama"), texts)
+    assert "--batch-size 1" in caught.value.hint
+    assert reader_of(models("llama"), texts, batch_size=1).padding == "none"
+
+
+def test_a_model_that_puts_tokens_in_front_is_refused(models, monkeypatch):
+    def forward_of(real):
+        def forward(self, hidden, *args, **kwargs):
+            out = real(self, hidden, *args, **kwargs)
+            return torch.cat([out[:, :1], out], dim=1) if self.self_attn.layer_idx == 3 else out
+
+        return forward
+
+    changed_block(monkeypatch, forward_of)
+    with pytest.raises(actlab.ActlabError, match="block 3 gives 11 tokens for 10"):
+        reader_of(models("llama"), texts_of([10, 20, 40]))
+
+
+def test_padding_stays_within_a_limit_by_any_of_its_names(tmp_path):
+    config = transformers.MptConfig(vocab_size=tiny.VOCAB_SIZE, d_model=32, n_heads=4, n_layers=4, max_seq_len=64)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) < tiny.MOST_PARAMETERS
+    model.save_pretrained(tmp_path / "mpt")
+    assert reader_of(tmp_path / "mpt", texts_of([10, 30, 64])).padding == "right, no mask"
+
+
+def test_the_float32_cut_has_a_block_of_every_kind(tmp_path):
+    folder = tiny.make_model(tmp_path / "llama", "llama")
+    config = transformers.Qwen2Config.from_pretrained(folder)
+    config.num_hidden_layers = 12
+    config.layer_types = ["full_attention"] * 10 + ["sliding_attention"] * 2
+    backbone = dataclasses.replace(backbone_of(folder), module=torch.nn.Module())
+    backbone.module.config = config
+    blocks = [copy.deepcopy(backbone.blocks[0]) for _ in range(12)]
+    assert n_unlike_blocks(dataclasses.replace(backbone, blocks=blocks)) == 11
+    config.layer_types = None
+    assert n_unlike_blocks(dataclasses.replace(backbone, blocks=blocks)) == 8
+    blocks[9].extra = torch.nn.Dropout()
+    assert n_unlike_blocks(dataclasses.replace(backbone, blocks=blocks)) == 10
+
+
+def test_a_device_that_has_little_memory_gets_a_smaller_float32_cut(models, monkeypatch, caplog):
+    real = proof_module._cut
+
+    def cut(backbone, n_blocks):
+        if n_blocks > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(backbone, n_blocks)
+
+    monkeypatch.setattr(proof_module, "_cut", cut)
+    assert reader_of(models("llama"), texts_of([5, 20]), "bfloat16").padding == "right, no mask"
+    assert "1 blocks in place of twice as many" in caplog.text
 
 
 def test_texts_on_two_sides_of_a_limit_never_share_a_batch(models):
@@ -133,8 +234,8 @@ def test_a_quantised_model_is_measured_against_its_own_noise(family, padding, mo
     loading = Loading(model=model, facts=facts, deepest=3, dtype="bfloat16", device=torch.device("cpu"))
     backbone = dataclasses.replace(load_backbone(loading), is_quantised=True)
     for lengths in PROFILES.values():
-        kept_back = min(lengths) + 2 * max(lengths)
-        proof = prove_padding(backbone, facts, texts_of(lengths), fresh=lambda: backbone, kept_back=kept_back)
+        kept_back = min(lengths) + len({min(lengths), max(lengths)}) * max(lengths)
+        proof = prove_padding(backbone, facts, texts_of(lengths), kept_back=kept_back)
         assert proof.n_tokens + kept_back <= 8 * max(lengths)
         if min(lengths) < max(lengths) > 10:
             assert proof.padding == padding
@@ -156,7 +257,6 @@ def test_every_text_is_run_by_the_model_as_it_was_loaded(models):
         kinds.append(backbone.module.attention_type)
         capture.residual_rows(backbone, torch.tensor([text.ids]), None, (0, 3), capture.last_of(torch.tensor([0])))
     assert kinds == ["block_sparse"] * 4
-    assert backbone.state.was_changed
 
 
 def test_whatever_a_forward_pass_may_change_is_put_back():
@@ -173,25 +273,41 @@ def test_whatever_a_forward_pass_may_change_is_put_back():
     module = Restless()
     linear, table, kept = module.inner, module.table, module.kept
     state = LoadedState(module)
-    state.restore()
-    assert not state.was_changed
     module.longest, module.mode = 99, "full"
     module.inner = torch.nn.Identity()
     module.table.mul_(2)
+    module.kept.zero_()
     module.kept = torch.zeros(2)
     module.seen = 3
     module.config.num_hidden_layers = 7
     state.restore()
-    assert state.was_changed
     assert (module.longest, module.mode, module.config.num_hidden_layers) == (8, "sparse", 2)
     assert module.inner is linear
     assert module.kept is kept
+    assert kept.tolist() == [1.0, 1.0]
     assert module.table is table
     assert module.table.tolist() == [0.0, 1.0, 2.0]
     assert not hasattr(module, "seen")
     module.register_buffer("table", torch.zeros(1))
+    module.longest = torch.ones(3)  # from a number to a tensor
     state.restore()
     assert module.table is table
+    assert module.longest == 8
+
+
+def test_what_cannot_be_put_back_is_refused():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    module.register_buffer("packed_weights", torch.zeros(5000))  # in the checkpoint, so there is no copy
+    state = LoadedState(module)
+    module.packed_weights += 1
+    with pytest.raises(actlab.ActlabError, match="in a way that cannot be put back"):
+        state.restore()
+
+
+def test_what_only_one_of_two_can_compute_is_no_agreement():
+    numbers, lost = torch.ones(2, 3), torch.full((2, 3), torch.nan)
+    assert relative_error(lost, numbers) == relative_error(numbers, lost) == float("inf")
+    assert relative_error(lost, lost) == 0.0, "dropped by name"
 
 
 def test_recomputing_takes_the_longest_row_first_then_the_shortest_then_lengths_between():
@@ -217,9 +333,11 @@ def test_a_dump_by_a_model_of_two_kinds_of_attention_is_recomputed_row_by_row(mo
 
 
 def test_the_reader_and_the_model_alone_agree_at_every_length(models):
-    texts = texts_of(range(1, 60), seed=1)
-    for family in ("deepseek-v32", "phi3-longrope", "bigbird"):
+    texts = texts_of([*range(1, 60), *range(1, 60)], seed=1)
+    paddings = {"deepseek-v32": "none", "phi3-longrope": "right, no mask", "bigbird": "none"}
+    for family, padding in paddings.items():
         reader = reader_of(models(family), texts)
+        assert reader.padding == padding
         rows = read_states(reader, texts)
         for text, row_ld in zip(texts[::7], rows[::7], strict=True):
             truth, _ = tiny.oracle_states(models(family), family, list(text.ids))

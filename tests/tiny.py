@@ -157,6 +157,17 @@ FAMILIES: dict[str, Family] = {
         shift=None,
         causal_lm=False,
     ),
+    "fnet": Family(
+        lambda: _T.FNetConfig(
+            vocab_size=VOCAB_SIZE,
+            hidden_size=WIDTH,
+            intermediate_size=48,
+            num_hidden_layers=N_LAYERS,
+            max_position_embeddings=256,
+        ),
+        "encoder.layer",
+        causal_lm=False,
+    ),
     "bert": Family(
         lambda: _T.BertConfig(
             vocab_size=VOCAB_SIZE,

@@ -1,5 +1,6 @@
 """Join prompt and response, tokenise them once, cut what is too long, and find the state to save."""
 
+import ast
 import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,11 +24,11 @@ NOT_TEXT = "the response is not text"
 NOT_FINITE = "NaN or inf in its states"
 _STAND_IN = "zqResponseStandInqz"
 """Rendered in the response's stead, to see what the template writes around it."""
-_CLOCK_READ = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1""")
+_CLOCK_READ = re.compile(r"""strftime_now\(\s*(?:format\s*=\s*)?((['"]).*?\2)""")
 _STOPPED_CLOCK = """\
-{%- macro strftime_now(form) -%}
-{%- if form not in actlab_today -%}{{ raise_exception("it makes up a format for the date") }}{%- endif -%}
-{{ actlab_today[form] }}
+{%- macro strftime_now(format) -%}
+{%- if format not in actlab_today -%}{{ raise_exception("it makes up a format for the date") }}{%- endif -%}
+{{ actlab_today[format] }}
 {%- endmacro %}
 """
 """Put before a chat template, it takes the clock's place: transformers hands no function into a template."""
@@ -96,11 +97,11 @@ class Tokens:
         if config.chat_template and not getattr(tokenizer, "chat_template", None):
             raise ModelError(
                 "--chat-template: this model's tokenizer has none",
-                hint="leave the flag away, or use a chat model",
+                hint="omit the flag, or use a chat model",
             )
         if config.chat_template:
             tried = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-            with foreign_errors("the chat template cannot render a question and an answer", hint="leave the flag away"):
+            with foreign_errors("the chat template cannot render a question and an answer", hint="omit the flag"):
                 self._render(tried)
 
     def examples(self, rows: Iterable[Row]) -> Iterator[Example | Dropped]:
@@ -141,7 +142,8 @@ class Tokens:
             template = self._tokenizer.get_chat_template()
             day = datetime.fromisoformat(self.today)
             kept["chat_template"] = _STOPPED_CLOCK + template
-            kept["actlab_today"] = {form: day.strftime(form) for _, form in _CLOCK_READ.findall(template)}
+            formats = {ast.literal_eval(quoted) for quoted, _ in _CLOCK_READ.findall(template)}
+            kept["actlab_today"] = {one: day.strftime(one) for one in formats}
         return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **kept))
 
     def _join(self, row: Row, split: str) -> Joined | None:

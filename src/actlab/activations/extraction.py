@@ -210,6 +210,7 @@ class Extraction:
                 batch_size=self.config.batch_size,
                 batch_tokens=self.config.batch_tokens,
                 load=lambda _: self.backbone,
+                ask_cpu=not self._readers,
             )
             of_model = str(reader.backbone.dtype).removeprefix("torch.")
             saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype

@@ -62,7 +62,7 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
 
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how. A dataset of which nothing is left
-            costs no other: all others are done first.
+            costs no other: all others are done first, and are the error's `others`.
     """
     sources = _scan_all(config)
     extracted = []
@@ -84,6 +84,7 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
     for other in empty[1:]:
         log.warning("%s", other)
     if empty:
+        empty[0].others = tuple(extracted)
         raise empty[0]
     return extracted
 

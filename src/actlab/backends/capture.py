@@ -67,7 +67,8 @@ def residual_rows(
     deepest = max(layers)
 
     def take(layer: int, hidden_btd: Tensor) -> None:
-        hidden_btd = hidden_btd[:, : ids_bt.shape[1]]  # some pad to whole blocks of attention, on the right
+        if backbone.pads_to(ids_bt.shape[1], hidden_btd.shape[1]):
+            hidden_btd = hidden_btd[:, : ids_bt.shape[1]]
         if hidden_btd.shape != (*ids_bt.shape, backbone.hidden_dim):
             raise ModelError(
                 f"block {layer} gives {tuple(hidden_btd.shape)} for input {tuple(ids_bt.shape)} "
@@ -106,6 +107,12 @@ def own_hidden_states(
         output = _forward(backbone, ids_t[None], mask_bt, output_hidden_states=True)
     states = getattr(output, "hidden_states", None) or ()
     n_tokens = len(ids_t)
+    for layer, hidden_td in hooks.items():
+        if len(hidden_td) != n_tokens and not backbone.pads_to(n_tokens, len(hidden_td)):
+            raise ModelError(
+                f"block {layer} gives {len(hidden_td)} tokens for {n_tokens}",
+                hint="actlab cannot read this architecture yet",
+            )
     return [hooks[layer][:n_tokens] for layer in sorted(hooks)], [state[0, :n_tokens] for state in states]
 
 

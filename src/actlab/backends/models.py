@@ -66,9 +66,15 @@ class Backbone:
     device: torch.device
     state: LoadedState
     """The module as it was loaded: each forward pass starts from it."""
+    limits: tuple[int, ...] = ()
+    """As in `ModelFacts`."""
     is_quantised: bool = False
     without_weights: tuple[tuple[str, nn.Module], ...] = ()
     """Modules outside the blocks whose weights the checkpoint lacks, by the weight: they must not run."""
+
+    def pads_to(self, n_tokens: int, n_there: int) -> bool:
+        """Whether the model itself makes a text so long, on the right, to fill whole blocks of attention."""
+        return any(n_there == -(-n_tokens // limit) * limit for limit in self.limits)
 
 
 def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelFacts:
@@ -93,7 +99,8 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
             f"the config of {model.name} names no num_hidden_layers and hidden_size",
             hint="actlab reads transformer language models",
         )
-    limit = getattr(text, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length")
+    limit = next((value for name in names if (value := getattr(text, name, None))), None)
     rope = getattr(text, "rope_parameters", None) or {}
     if limit and text.model_type in _POSITIONS_AFTER_PADDING:
         limit -= (text.pad_token_id or 0) + 1
@@ -220,6 +227,7 @@ def load_backbone(loading: Loading) -> Backbone:
         dtype=next(p.dtype for p in decoder.parameters() if p.is_floating_point()),
         device=device,
         state=LoadedState(decoder),
+        limits=facts.limits,
         is_quantised=getattr(whole, "hf_quantizer", None) is not None,
         without_weights=without_weights,
     )
@@ -303,7 +311,13 @@ def environment(device: torch.device, module: nn.Module | None = None) -> dict[s
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
     versions = {name: version for name in ("transformers", "tokenizers", "numpy") if (version := version_of(name))}
-    found = {"torch": torch.__version__.split("+")[0], **versions, "device": device.type, "machine": kind}
+    found = {
+        "actlab": version_of("actlab") or "",
+        "torch": torch.__version__.split("+")[0],
+        **versions,
+        "device": device.type,
+        "machine": kind,
+    }
     if device.type == "cuda":
         found["cuda"] = str(torch.version.cuda)
     attention = getattr(getattr(module, "config", None), "_attn_implementation", None)

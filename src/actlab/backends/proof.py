@@ -3,9 +3,10 @@
 # b batch row, t token, l layer, d model width, n compared token
 
 import copy
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -32,9 +33,9 @@ BUDGET = 8
 _PLACES = 64
 """Tokens of a text that are compared, evenly spaced, the first and last among them."""
 _BLOCKS_IN_FLOAT32 = 8
-"""Layouts of unlike blocks repeat at most every eight, as far as is known (Jamba's)."""
+"""The fewest blocks in which the padding of a model in half precision is decided, where it has so many."""
 _FEW = 8
-"""Padding that tells whether a model looks ahead, before longer paddings are paid for."""
+"""Tokens, and as many behind them, that tell whether a model looks ahead."""
 
 
 class Proof(NamedTuple):
@@ -72,36 +73,30 @@ class _Padded(NamedTuple):
 
 
 def prove_padding(
-    backbone: Backbone, facts: ModelFacts, texts: Sequence[Span], *, fresh: Callable[[], Backbone], kept_back: int
+    backbone: Backbone, facts: ModelFacts, texts: Sequence[Span], *, kept_back: int, one_by_one: bool = False
 ) -> Proof:
     """Find out how a model may be padded on the right, by padding its shortest, median and longest texts.
 
     Causal models need no mask, which keeps their fast kernel; models that look ahead need one; where that changes
-    a result all the same, only texts of one length share a batch. Texts on two sides of a limit that the model's config
-    names never do. `fresh` loads the model once more, for models that a forward pass changes. `kept_back` tokens of
-    the budget are for others.
+    a result all the same, only texts of one length share a batch; `one_by_one` says that none ever will. Texts on two
+    sides of a limit that the model's config names never do. `kept_back` tokens of the budget are for others.
 
     Raises:
         ModelError: Not even texts of one length can share a batch.
     """
-    return _Prover(backbone, facts, texts, fresh, kept_back).prove()
+    return _Prover(backbone, facts, texts, kept_back, one_by_one=one_by_one).prove()
 
 
 class _Prover:
     """Runs texts and counts their tokens."""
 
     def __init__(
-        self,
-        backbone: Backbone,
-        facts: ModelFacts,
-        texts: Sequence[Span],
-        fresh: Callable[[], Backbone],
-        kept_back: int,
+        self, backbone: Backbone, facts: ModelFacts, texts: Sequence[Span], kept_back: int, *, one_by_one: bool
     ) -> None:
         self.backbone = backbone
         self.facts = facts
-        self.fresh = fresh
-        self.layers = range(min(len(backbone.blocks), backbone.n_layers))
+        self.one_by_one = one_by_one
+        self.layers = range(len(backbone.blocks))
         self.longest = max(len(text.ids) for text in texts)
         self.budget = BUDGET * self.longest - kept_back
         self.n_tokens = 0
@@ -110,14 +105,21 @@ class _Prover:
         self.tolerance = self._noise() if backbone.is_quantised else TOLERANCE[backbone.dtype]
 
     def prove(self) -> Proof:
-        shortest = self.texts[0]._replace(to=min(len(self.texts[0].ids) + _FEW, self.texts[0].to))
-        looks_ahead = not self._error([shortest], "right, no mask") < self.tolerance
-        padding: Padding = "right, masked" if looks_ahead else "right, no mask"
+        padding: Padding = "right, masked" if self._looks_ahead() else "right, no mask"
         error = self._error(self.texts, padding)
         log.debug("padding %s: relative error %.1e", padding, error)
         if error < self.tolerance:
             return self._proof(padding, error)
         return self._proof("none", self._check_equal_lengths())
+
+    def _looks_ahead(self) -> bool:
+        """Whether the longest text's first tokens depend on the next ones: few of each, as that costs little."""
+        ids = self.texts[-1].ids
+        n = max(1, min(_FEW, len(ids) // 8))
+        ids_bt = torch.tensor([(*ids[:n], *(ids * 2)[n : 2 * n])])
+        is_first_bt = torch.arange(2 * n)[None] < n
+        alone, beside = (self._run(ids_bt[:, :stop], None, is_first_bt[:, :stop]) for stop in (n, 2 * n))
+        return not relative_error(beside, alone) < self.tolerance
 
     def _proof(self, padding: Padding, error: float) -> Proof:
         sides: dict[int, list[_Padded]] = {}
@@ -154,15 +156,13 @@ class _Prover:
         return _Padded(tuple(text.ids), text.stop, causal_length, max(n_tokens, min(to, *ends)))
 
     def _cost(self, texts: list[_Padded]) -> int:
-        """Return the tokens of a proof: each text alone, the first padded a little, all padded, and the noise."""
-        noise = 2 * len(texts[0].ids) if self.backbone.is_quantised else 0
-        return len(texts[0].ids) + _FEW + sum(len(text.ids) + text.to for text in texts) + noise
+        """Return the tokens of a proof that fails: each alone, a few looked at, all padded, pairs of equal length."""
+        n_pairs = 2 if self.backbone.is_quantised else 1  # one for the noise
+        return 3 * _FEW + sum(len(text.ids) + text.to for text in texts) + n_pairs * 2 * len(texts[0].ids)
 
     def _alone(self, text: _Padded) -> Float[Tensor, "l n d"]:
-        """Return the truth of a text: alone, whole, not padded, by a module that nothing has changed."""
-        backbone = self.fresh() if self.backbone.state.was_changed else self.backbone
-        self.n_tokens += len(text.ids)
-        return residual_rows(backbone, torch.tensor([text.ids]), None, self.layers, all_of(_places([text])))
+        """Return the truth of a text: alone, whole, not padded, by the module as it was loaded."""
+        return self._run(torch.tensor([text.ids]), None, _places([text]))
 
     def _error(self, texts: Sequence[_Padded], padding: Padding) -> float:
         """Return the largest error of texts in batches, padded, against alone; each side has its batch."""
@@ -193,25 +193,27 @@ class _Prover:
         return rows
 
     def _check_equal_lengths(self) -> float:
-        """Return the error of the longest affordable text in a batch with another of its length.
+        """Return the error of the longest affordable text in a batch with another of its length, if batches are asked.
 
         Raises:
             ModelError: It differs from the text alone.
         """
         left = self.budget - self.n_tokens
-        affordable = [text for text in self.texts if 2 * len(text.ids) <= left] or self.texts[:1]
+        affordable = [text for text in self.texts if 2 * len(text.ids) <= left]
+        if self.one_by_one or not affordable:
+            return 0.0
         error = self._beside_another(max(affordable, key=lambda text: len(text.ids)))
         if not error < self.tolerance:
             raise ModelError(
                 f"self-test: a text alone and beside another of its length differ by {error:.1e} (relative)",
-                hint="this model cannot be batched safely; please report it",
+                hint="this model cannot be batched safely; give --batch-size 1, and please report it",
             )
         return error
 
     def _beside_another(self, text: _Padded) -> float:
         """Return what a batch with another text of its length does to a text."""
-        ids_bt = torch.tensor([text.ids, text.ids[::-1]])
-        places_bt = torch.cat([_places([text]), torch.zeros(1, len(text.ids), dtype=torch.bool)])
+        ids_bt = torch.tensor([text.ids[::-1], text.ids])
+        places_bt = torch.cat([torch.zeros(1, len(text.ids), dtype=torch.bool), _places([text])])
         return relative_error(self._run(ids_bt, torch.ones_like(ids_bt), places_bt), self.truths[text.compared])
 
     def _noise(self) -> float:
@@ -229,38 +231,57 @@ def _places(texts: Sequence[_Padded], to: int | None = None) -> Tensor:
 
 
 def float32_cut(backbone: Backbone) -> Backbone:
-    """Return a copy of a model's first blocks in float32, in which a wrong mask cannot hide behind rounding."""
-    left_away = backbone.blocks[_BLOCKS_IN_FLOAT32:]
-    memo: dict[int, object] = {id(block): nn.Identity() for block in left_away}
-    blocks: list[nn.Module] = []
+    """Return a copy of a model's first blocks in float32, in which a wrong mask cannot hide behind rounding.
+
+    They are as many as it takes to have one of each kind. A device that has too little memory for them gets fewer.
+    """
+    n_blocks = n_unlike_blocks(backbone)
+    while True:
+        try:
+            return _cut(backbone, n_blocks)
+        except RuntimeError as error:
+            if n_blocks == 1 or not is_out_of_memory(error):
+                raise
+        free_memory(backbone.device)
+        n_blocks //= 2
+        log.warning("out of memory for the self-test's float32 copy: %d blocks in place of twice as many", n_blocks)
+
+
+def n_unlike_blocks(backbone: Backbone) -> int:
+    """Return how many blocks, from the first, hold one of each kind: of the modules in them, and as the config says."""
+    types = getattr(getattr(backbone.module, "config", None), "layer_types", None) or []
+    kinds = [
+        (tuple(type(module) for module in block.modules()), types[place] if place < len(types) else None)
+        for place, block in enumerate(backbone.blocks)
+    ]
+    return min(len(kinds), max(_BLOCKS_IN_FLOAT32, *(kinds.index(kind) + 1 for kind in kinds)))
+
+
+def _cut(backbone: Backbone, n_blocks: int) -> Backbone:
+    memo: dict[int, object] = {id(block): nn.Identity() for block in backbone.blocks[n_blocks:]}
     module = copy.deepcopy(backbone.module, memo)
-    for block in backbone.blocks[:_BLOCKS_IN_FLOAT32]:
-        copied = memo[id(block)]
-        assert isinstance(copied, nn.Module)
-        blocks.append(copied)
+    blocks = [memo[id(block)] for block in backbone.blocks[:n_blocks]]
     for one in module.modules():
         if isinstance(one, nn.ModuleList) and len(one) == len(backbone.blocks) and one[0] is blocks[0]:
-            del one[len(blocks) :]
+            del one[n_blocks:]
     module.float()
-    return Backbone(
+    return dataclasses.replace(
+        backbone,
         module=module,
-        blocks=blocks,
-        n_layers=backbone.n_layers,
-        hidden_dim=backbone.hidden_dim,
-        vocab_size=backbone.vocab_size,
+        blocks=cast(list[nn.Module], blocks),
         dtype=torch.float32,
-        device=backbone.device,
         state=LoadedState(module),
+        without_weights=(),
     )
 
 
 def relative_error(value: Tensor, truth: Tensor) -> float:
     """Return the largest ‖value - truth‖ / ‖truth‖ over rows (the last dimension).
 
-    A row that is not finite in both counts as no error: it is dropped later, by name.
+    A row that is finite in neither counts as no error: it is dropped later, by name.
     """
     value, truth = value.cpu().double(), truth.cpu().double()  # mps has no float64
     finite = torch.isfinite(truth).all(-1) | torch.isfinite(value).all(-1)
     error = (value - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-12)
-    error = error[finite]
+    error = error[finite].nan_to_num(nan=torch.inf)  # of a row that only one of them can compute
     return float(error.max()) if error.numel() else 0.0

@@ -12,7 +12,7 @@ from torch import Tensor
 from actlab.backends.capture import own_hidden_states
 from actlab.backends.devices import device_errors
 from actlab.backends.models import Backbone, Loading, load_backbone
-from actlab.backends.on_cpu import UNPROVEN, CpuRow, rows_on_cpu
+from actlab.backends.on_cpu import UNPROVEN, CpuRow, rows_on_cpu, shortest_median_longest
 from actlab.backends.proof import TOLERANCE, float32_cut, prove_padding, relative_error
 from actlab.backends.reader import Reader, Span, TokenSpan, read_states
 from actlab.ground.errors import ModelError, foreign_errors
@@ -32,35 +32,32 @@ def load_reader(
     batch_size: int,
     batch_tokens: int,
     load: Callable[[Loading], Backbone] = load_backbone,
+    ask_cpu: bool = True,
 ) -> Reader:
     """Load a model and test on a few of the run's texts how it is to be fed.
 
     At most `proof.BUDGET` times the tokens of the longest text are run for that. In half precision the padding is
     decided in float32, on the model's first blocks; quantised models are measured against their own noise. On a
-    device whose results are not to be taken on trust, three of the texts are computed on the CPU too.
+    device whose results are not to be taken on trust, three of the texts are computed on the CPU too, if `ask_cpu`.
 
     Raises:
         ModelError: It cannot be loaded or run, or the test fails.
     """
     name, device = loading.model.name, loading.device
-    on_cpu = rows_on_cpu(loading, layers, texts) if device.type in UNPROVEN else []
+    on_cpu = rows_on_cpu(loading, layers, texts) if device.type in UNPROVEN and ask_cpu else []
     backbone = load(loading)
-    by_length = sorted(texts, key=lambda text: len(text.ids))
-    shortest, median, longest = by_length[0], by_length[(len(by_length) - 1) // 2], by_length[-1]
-    place = f"in 4 bits on {device.type}" if loading.load_in_4bit else f"on {device.type}"
+    shortest, *longer = shortest_median_longest(texts)
+    longer = [text for text in longer if len(text.ids) > len(shortest.ids)]
+    in_batch = [shortest, *longer[:1]]
+    n_tokens = len(shortest.ids) + len(in_batch) * len(in_batch[-1].ids)  # in the first call and in `self_test`
+    where = f"in 4 bits on {device.type}" if loading.load_in_4bit else f"on {device.type}"
     hint = "actlab gives a model tokens alone: does it want something else? Or try another --device"
     with (
-        foreign_errors(f"{name} does not run {place}", hint=hint),
+        foreign_errors(f"{name} does not run {where}", hint=hint),
         device_errors(device, if_out_of_memory=_SMALLER),
     ):
         truth = compare_hidden_states(backbone, shortest.ids)
-    longer = [text for text in (median, longest) if len(text.ids) > len(shortest.ids)]
-    in_batch = [shortest, *longer[:1]]
-    n_tokens = len(shortest.ids) + len(in_batch) * len(in_batch[-1].ids)  # there and in `self_test`
-    with device_errors(device, if_out_of_memory=_SMALLER):
-        proof = prove_padding(
-            _exact(backbone), loading.facts, texts, fresh=lambda: _exact(load_backbone(loading)), kept_back=n_tokens
-        )
+        proof = prove_padding(_exact(backbone), loading.facts, texts, kept_back=n_tokens, one_by_one=batch_size == 1)
         reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
         error = max(proof.error, self_test(reader, in_batch, truth))
         if on_cpu:
@@ -70,7 +67,7 @@ def load_reader(
         "%s on %s in %s: padding %s; self-test on texts of %s tokens: alone and in a batch agree to %.0e "
         "(%d tokens run, %.1f times the longest)",
         *(name, device.type, backbone.dtype, proof.padding, ", ".join(map(str, proof.lengths)), error),
-        *(n_tokens, n_tokens / len(longest.ids)),
+        *(n_tokens, n_tokens / max(proof.lengths)),
     )
     return reader
 

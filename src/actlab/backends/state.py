@@ -4,12 +4,17 @@
 # keep the longest input seen so far. A result must not depend on what was run before.
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from actlab.ground.errors import ModelError
+
+_SMALL = 4096
+"""Numbers in a buffer that is copied though the checkpoint has it."""
 _VALUES = (bool, int, float, str, type(None), Tensor)
 
 
@@ -20,10 +25,19 @@ class _Kept:
     module: nn.Module
     children: dict[str, nn.Module | None]
     buffers: dict[str, Tensor | None]
-    contents: dict[str, Tensor]
-    versions: dict[str, int]
     values: dict[str, Any]
     n_attributes: int
+    tensors: dict[int, "_KeptTensor"]
+    """Its buffers and plain tensors, by identity."""
+
+
+@dataclass
+class _KeptTensor:
+    tensor: Tensor
+    version: int | None
+    """Torch's count of writes into it; None where it keeps none."""
+    content: Tensor | None
+    """A copy, of what is no part of the checkpoint: packed weights may be buffers too."""
 
 
 class LoadedState:
@@ -34,23 +48,32 @@ class LoadedState:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.was_changed = False
-        """Whether any `restore` so far found something to put back."""
         self._modules = [_keep(one) for one in module.modules() if not _is_plain_leaf(one)]
         configs = {id(value): value for one in module.modules() for value in vars(one).values() if _is_config(value)}
-        self._configs = [(config, copy.deepcopy(vars(config))) for config in configs.values()]
+        self._configs = [(config, _settings(config)) for config in configs.values()]
 
     def restore(self) -> None:
-        """Put back whatever a forward pass has changed."""
+        """Put back whatever a forward pass has changed.
+
+        Raises:
+            ModelError: That cannot be done.
+        """
         for kept in self._modules:
             if _differs(kept):
-                self.was_changed = True
                 _put_back(kept)
-        for config, content in self._configs:
-            if vars(config) != content:
-                self.was_changed = True
+                if _differs(kept):
+                    raise _cannot_be_put_back(type(kept.module).__name__)
+        for config, settings in self._configs:
+            if not _are_the_same(vars(config), settings):
                 vars(config).clear()
-                vars(config).update(copy.deepcopy(content))
+                vars(config).update(_copied(settings))
+
+
+def _cannot_be_put_back(name: str) -> ModelError:
+    return ModelError(
+        f"running a text changes the model's own state ({name}) in a way that cannot be put back",
+        hint="its results would depend on what was run before: actlab cannot read this architecture",
+    )
 
 
 def _is_plain_leaf(module: nn.Module) -> bool:
@@ -63,46 +86,59 @@ def _is_config(value: object) -> bool:
     return hasattr(value, "to_dict") and hasattr(value, "model_type")
 
 
+def _settings(config: Any) -> dict[str, Any]:
+    return _copied(vars(config))
+
+
+def _copied(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: copy.deepcopy(one) if isinstance(one, dict | list) else one for key, one in settings.items()}
+
+
 def _values(module: nn.Module) -> dict[str, Any]:
     return {key: value for key, value in vars(module).items() if not key.startswith("_") and isinstance(value, _VALUES)}
 
 
 def _keep(module: nn.Module) -> _Kept:
-    buffers = {key: value for key, value in module._buffers.items() if value is not None}
-    return _Kept(
-        module,
-        dict(module._modules),
-        dict(module._buffers),
-        {key: value.clone() for key, value in buffers.items()},
-        {key: value._version for key, value in buffers.items()},
-        _values(module),
-        len(vars(module)),
-    )
+    values, buffers = _values(module), dict(module._buffers)
+    tensors = [value for value in values.values() if isinstance(value, Tensor)]
+    tensors += [value for value in buffers.values() if value is not None]
+    saved = {id(value) for key, value in buffers.items() if key not in module._non_persistent_buffers_set}
+    kept = {
+        id(one): _KeptTensor(one, _version(one), None if id(one) in saved and one.numel() > _SMALL else one.clone())
+        for one in tensors
+    }
+    return _Kept(module, dict(module._modules), buffers, values, len(vars(module)), kept)
+
+
+def _version(tensor: Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version
 
 
 def _differs(kept: _Kept) -> bool:
     module = kept.module
-    buffers = module._buffers
     return not (
         _are_the_same(module._modules, kept.children)
-        and _are_the_same(buffers, kept.buffers)
-        and all(value is None or value._version == kept.versions[key] for key, value in buffers.items())
+        and _are_the_same(module._buffers, kept.buffers)
         and (_looks_the_same(module, kept) or _are_the_same(_values(module), kept.values))
+        and all(one.version is None or one.tensor._version == one.version for one in kept.tensors.values())
     )
 
 
 def _looks_the_same(module: nn.Module, kept: _Kept) -> bool:
-    """Whether each attribute is the very object it was: most are, after most forward passes."""
+    """Whether each attribute is the very object it was: a fifth of the time that comparing them takes."""
     here = vars(module)
     return len(here) == kept.n_attributes and all(here.get(key) is value for key, value in kept.values.items())
 
 
-def _are_the_same(here: dict[str, Any], there: dict[str, Any]) -> bool:
+def _are_the_same(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
     """Whether two mappings hold the same objects, or equal ones where they are no tensors and no modules."""
-    return here.keys() == there.keys() and all(
-        value is there[key] or (not isinstance(value, Tensor | nn.Module) and value == there[key])
-        for key, value in here.items()
-    )
+    return here.keys() == there.keys() and all(_is_the_same(value, there[key]) for key, value in here.items())
+
+
+def _is_the_same(one: object, other: object) -> bool:
+    if one is other:
+        return True
+    return type(one) is type(other) and not isinstance(one, Tensor | nn.Module) and bool(one == other)
 
 
 @torch.no_grad()
@@ -115,9 +151,7 @@ def _put_back(kept: _Kept) -> None:
     module._modules.update(kept.children)
     module._buffers.clear()
     module._buffers.update(kept.buffers)
-    for key, content in kept.contents.items():
-        buffer = module._buffers[key]
-        assert buffer is not None
-        if not torch.equal(buffer, content):
-            buffer.copy_(content)
-        kept.versions[key] = buffer._version
+    for one in kept.tensors.values():
+        if one.content is not None and one.version is not None and one.tensor._version != one.version:
+            one.tensor.copy_(one.content)
+            one.version = one.tensor._version

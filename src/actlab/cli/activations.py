@@ -1,13 +1,14 @@
 """`actlab extract-activations` on the command line."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from actlab.activations.config import ExtractConfig
 from actlab.cli.common import EXIT_DROPPED, format_bytes, log, print_json, print_plan, set_loudness
-from actlab.ground.errors import DataError
+from actlab.ground.errors import DataError, EmptyDatasetError
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
@@ -38,10 +39,17 @@ def extract(config: ExtractConfig) -> None:
     elif config.dry_run:
         print_plan(plan_extraction(config), _plan_as_text, as_json=config.json)
     else:
-        _report(extract_activations(config), as_json=config.json)
+        try:
+            extracted = extract_activations(config)
+        except EmptyDatasetError as error:
+            _report(error.others, as_json=config.json)
+            raise
+        _report(extracted, as_json=config.json)
+        if any(one.n_dropped for one in extracted):
+            sys.exit(EXIT_DROPPED)
 
 
-def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
+def _report(extracted: "Sequence[Extracted]", *, as_json: bool) -> None:
     if as_json:
         print_json(extracted)
     for one in extracted:
@@ -55,8 +63,6 @@ def _report(extracted: "list[Extracted]", *, as_json: bool) -> None:
             log.info("%s: %d of %d examples were cut to the limit", one.path, one.n_truncated, one.n_examples)
         if one.n_dropped:
             log.warning("%s: %d records dropped, listed in its dropped.jsonl", one.path, one.n_dropped)
-    if any(one.n_dropped for one in extracted):
-        sys.exit(EXIT_DROPPED)
 
 
 def _plan_as_text(plan: "Planned") -> str:

@@ -5,7 +5,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 
 class ActlabError(Exception):
@@ -34,6 +34,9 @@ class DataError(ActlabError):
 
 class EmptyDatasetError(DataError):
     """Every record was dropped, so there is nothing to seal."""
+
+    others: tuple[Any, ...] = ()
+    """What came of the same run's other datasets."""
 
 
 class ModelError(ActlabError):

@@ -165,7 +165,9 @@ def _heed(job: _Job, problems: Sequence[ModelError]) -> None:
 def _outcome(dataset: Staging) -> Computed:
     manifest = read_manifest(dataset.output) if dataset.sealed else None
     if manifest is None:
-        return Computed(dataset.output, False, 0, 0, measured_l0s=[], explained_variances=[])
+        return Computed(
+            dataset.output, is_sealed=False, n_sentences=0, n_dropped=0, measured_l0s=[], explained_variances=[]
+        )
     metadata = read_json(dataset.output / METADATA)
     l0s = metadata["measured_l0s"]
     explained = metadata.get("explained_variances", [None] * len(l0s))  # datasets from before it was measured

@@ -382,14 +382,15 @@ def _is_begun(folder: Path) -> bool:
 
 
 def _has_units(folder: Path) -> bool:
-    """Whether work would be lost with a `.partial`: without a finished unit that has a row, others may replace it."""
+    """Whether work would be lost with a `.partial`: of units whose records were all dropped, nothing would be."""
     has_any = any(map(_is_work, sorted((folder / UNITS).glob("*.json"))))
     return has_any or (folder.is_dir() and not (folder / PLAN).exists())
 
 
-def _is_work(record: Path) -> bool:
+def _is_work(path: Path) -> bool:
     try:
-        return holds_rows(manifests.stored_files(manifests.read_json(record)))
+        record = manifests.read_json(path)
+        return holds_rows(manifests.stored_files(record)) or not record.get("dropped")
     except (StorageError, KeyError, TypeError):
         return True
 
