@@ -369,6 +369,13 @@ def test_a_unit_with_a_row_is_work_that_other_settings_do_not_replace(tmp_path):
         run(tmp_path / "data", make_plan(setting=2))
 
 
+def test_a_unit_that_made_nothing_and_dropped_nothing_is_work_too(tmp_path):
+    with stage(tmp_path / "data", make_plan(), part=Part()) as staging:
+        staging.commit({"unit": 0}, [], {"attempts": [{"accepted": False}]})
+    with pytest.raises(StorageError, match="begun with other settings"):
+        run(tmp_path / "data", make_plan(setting=2))
+
+
 def test_a_part_may_be_empty_and_only_the_whole_may_not(tmp_path):
     assert drop_all(tmp_path / "data", make_plan(n_units=2), "1/2") == [0]
     with pytest.raises(EmptyDatasetError):
