@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import sys
@@ -11,7 +12,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import pytest
 
+gc.disable()  # while all is imported, which is there to stay
 sys.dont_write_bytecode = False  # each file is compiled once, not once in every process that tests start
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, and look no more through what is there already."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
