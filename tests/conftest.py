@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import sys
@@ -14,7 +15,14 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a busy machine fails no test
+gc.disable()  # while all is imported, which is there to stay
 sys.dont_write_bytecode = False  # each file is compiled once, not once in every process that tests start
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, and look no more through what is there already."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
