@@ -337,6 +337,15 @@ def test_shards_of_an_older_longer_run_are_left_out_by_every_reader(seeds_dump, 
     ]
 
 
+def test_shards_of_another_run_behind_a_gap_are_left_out_where_the_count_ends_before_it(seeds_dump, caplog):
+    folder, rows = seeds_dump
+    for layer in range(3):
+        torch.save(torch.full((4, 6), 9.0).half(), folder / f"layer_{layer:02d}" / "shard_005.pt")
+    acts = actlab.open_activations(folder)
+    assert torch.equal(acts[1][:], rows[1])
+    assert "shards behind shard_002.pt are left out" in caplog.text
+
+
 def test_a_foreign_dump_that_ends_early_says_so_and_keeps_its_rows_in_place(seeds_dump, caplog):
     folder, rows = seeds_dump
     for layer in range(3):

@@ -303,3 +303,41 @@ def test_a_model_of_parallel_streams_is_refused_for_its_streams(dataset, tmp_pat
     tiny.make_tokenizer().save_pretrained(folder)
     with pytest.raises(actlab.ActlabError, match=r"block 0 returns no \[batch, token, width\] tensor"):
         extract(folder, dataset, tmp_path / "out")
+
+
+def test_a_tokenizer_without_its_files_is_refused(tmp_path, dataset):
+    folder = tiny.make_model(tmp_path / "bert", "bert")
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(actlab.ActlabError, match="tokenizer of bert"):
+        extract(folder, dataset, tmp_path / "out")
+
+
+def test_a_quantisation_that_transformers_would_skip_is_refused(llama, dataset, tmp_path):
+    folder = tmp_path / "strange"
+    shutil.copytree(llama, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "nonsense"}}))
+    with pytest.raises(actlab.ActlabError, match="quantised by 'nonsense'"):
+        extract(folder, dataset, tmp_path / "out")
+
+
+def test_a_weight_of_another_shape_is_named_with_both_shapes(llama, dataset, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "misfit"
+    shutil.copytree(llama, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"] = torch.zeros(5, 7)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(actlab.ActlabError, match=r"layers.1.mlp.up_proj.weight \(\[5, 7\] there, \[48, 32\] by"):
+        extract(folder, dataset, tmp_path / "out")
+
+
+def test_what_was_finished_before_a_model_failed_is_said(llama, dataset, tmp_path):
+    bad = tmp_path / "bad"
+    shutil.copytree(llama, bad)
+    (bad / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(actlab.ActlabError) as caught:
+        extract((llama, bad), dataset, tmp_path / "out")
+    assert [one.path for one in caught.value.done] == [tmp_path / "out" / "tiny-llama" / "data"]

@@ -300,6 +300,14 @@ def test_a_config_that_does_not_agree_with_itself_is_refused(names, says, tmp_pa
         find_saes([str(folder)])
 
 
+def test_a_config_that_names_two_places_at_its_two_levels_is_refused(tmp_path):
+    folder = write_saelens(tmp_path / "layer_3", "topk", 3)
+    config = json.loads((folder / "cfg.json").read_text())
+    (folder / "cfg.json").write_text(json.dumps(config | {"hook_name": "blocks.1.hook_resid_post"}))
+    with pytest.raises(ActlabError, match="names two places: blocks.3.hook_resid_post and blocks.1.hook_resid_post"):
+        find_saes([str(folder)])
+
+
 def back_by_hand(facts, weights: dict, x: np.ndarray, latents: np.ndarray) -> np.ndarray:
     """SAELens' decode, one row at a time, in float64."""
     w = {key: np.asarray(value, dtype=np.float64) for key, value in weights.items()}

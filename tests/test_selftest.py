@@ -153,6 +153,24 @@ def test_padding_stays_within_a_limit_by_any_of_its_names(tmp_path):
     assert reader_of(tmp_path / "mpt", texts_of([10, 30, 64])).padding == "right, no mask"
 
 
+def test_texts_at_the_limit_of_a_model_that_counts_positions_from_its_pad_token_are_read(tmp_path):
+    config = transformers.LongformerConfig(
+        vocab_size=tiny.VOCAB_SIZE,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        max_position_embeddings=66,
+        attention_window=[16] * 4,
+        pad_token_id=1,
+    )
+    model = transformers.AutoModelForMaskedLM.from_config(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) < tiny.MOST_PARAMETERS
+    model.save_pretrained(tmp_path / "longformer")
+    assert read_facts(find_model(str(tmp_path / "longformer"))).max_positions == 64
+    assert reader_of(tmp_path / "longformer", texts_of([5, 30, 64])).padding == "right, masked"
+
+
 def test_the_float32_cut_has_a_block_of_every_kind(tmp_path):
     folder = tiny.make_model(tmp_path / "llama", "llama")
     config = transformers.Qwen2Config.from_pretrained(folder)

@@ -15,7 +15,7 @@ from actlab.activations.source import Source, find_datasets, scan
 from actlab.backends.hub import ModelFolder, find_model
 from actlab.backends.memory import freed_memory_kept
 from actlab.formats.activations import read_metadata
-from actlab.ground.errors import ConfigError, EmptyDatasetError
+from actlab.ground.errors import ActlabError, ConfigError, EmptyDatasetError
 from actlab.ground.manifest import n_dropped, read_manifest
 from actlab.ground.options import takes
 from actlab.ground.progress import progress
@@ -62,10 +62,20 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
 
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how. A dataset of which nothing is left
-            costs no other: all others are done first, and are the error's `others`.
+            costs no other: all others are done first, and are the error's `done`.
     """
+    extracted: list[Extracted] = []
+    try:
+        for one in _extract_all(config):
+            extracted.append(one)
+    except ActlabError as error:
+        error.done = tuple(extracted)
+        raise
+    return extracted
+
+
+def _extract_all(config: ExtractConfig) -> Iterator[Extracted]:
     sources = _scan_all(config)
-    extracted = []
     empty: list[EmptyDatasetError] = []
     for model in _find_models(config):
         extraction = Extraction(model, config)
@@ -80,13 +90,11 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
                 except EmptyDatasetError as error:
                     empty.append(error)
                     continue
-            extracted.append(_outcome(dataset))
+            yield _outcome(dataset)
     for other in empty[1:]:
         log.warning("%s", other)
     if empty:
-        empty[0].others = tuple(extracted)
         raise empty[0]
-    return extracted
 
 
 def _work(extraction: Extraction, source: Source, dataset: Staging) -> None:

@@ -47,7 +47,7 @@ _HINTS = {
     CUT_AWAY: "give a larger --max-length, or --truncate prompt",
     NO_SUCH_TOKEN: "choose another --position: every text has a last token",
     NOT_IN_TEMPLATE: "omit --chat-template, or use a tokenizer whose template writes texts as they are",
-    NOT_FINITE: "run the model with --model-dtype float32",
+    NOT_FINITE: "run the model with --model-dtype float32; if it was, its weights are damaged",
     **dict.fromkeys(BAD_LINES, 'write one JSON object a line: {"prompt": …, "EM": …}'),
 }
 """What helps where nothing is left, by the most frequent reason."""

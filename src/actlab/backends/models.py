@@ -20,7 +20,19 @@ log = logging.getLogger("actlab")
 
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|cls|score|classifier|predictions|output_layer|pooler)\b")
 _WHOLE = "is it a complete model folder in Hugging Face format, its files whole?"
-_POSITIONS_AFTER_PADDING = {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert"}
+_POSITIONS_AFTER_PADDING = {
+    *(
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "camembert",
+        "xmod",
+        "data2vec-text",
+        "ibert",
+    ),
+    *("longformer", "mpnet", "esm", "luke", "lilt", "markuplm"),
+}
 """Families that number positions from pad_token_id + 1, so that the first rows of their table are lost."""
 
 
@@ -142,6 +154,8 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> An
     with foreign_errors(f"cannot load the tokenizer of {model.name}", hint=hint):
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
         tokenizer.model_max_length = int(tokenizer.model_max_length)
+    if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
+        raise ModelError(f"the tokenizer of {model.name} knows no word: its files are missing", hint=hint)
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"the tokenizer of {model.name} does not give character offsets",
@@ -196,6 +210,7 @@ def load_backbone(loading: Loading) -> Backbone:
     from transformers import AutoModel
 
     model, facts, device, dtype = loading.model, loading.facts, loading.device, loading.dtype
+    _refuse_unknown_quantisation(model, facts.config)
     extra: dict[str, Any] = {}
     if loading.load_in_4bit:
         extra = {"quantization_config": _four_bit(device, dtype), "device_map": {"": device}}
@@ -206,6 +221,7 @@ def load_backbone(loading: Loading) -> Backbone:
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
             trust_remote_code=loading.trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
             **extra,
         )
     decoder = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
@@ -250,6 +266,22 @@ def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> n
     return found[0]
 
 
+def _refuse_unknown_quantisation(model: ModelFolder, config: Any) -> None:
+    """Refuse weights in a format that transformers would skip with a warning."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
+
+    settings = getattr(config, "quantization_config", None) or {}
+    method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
+    if method is not None and str(getattr(method, "value", method)) not in (
+        *AUTO_QUANTIZATION_CONFIG_MAPPING,
+        "bitsandbytes",
+    ):
+        raise ModelError(
+            f"the weights of {model.name} are quantised by {method!r}, which transformers does not know",
+            hint="upgrade transformers, or use the model's own weights",
+        )
+
+
 def _refuse_incomplete(
     model: ModelFolder, loading: dict[str, Any], whole: nn.Module, needed: list[nn.Module]
 ) -> tuple[tuple[str, nn.Module], ...]:
@@ -259,7 +291,7 @@ def _refuse_incomplete(
         The modules that lack weights and may not be needed, as a final norm, by the weight: they must not run.
     """
     missing = sorted(key for key in loading["missing_keys"] if not _HEADS.search(key))
-    wrong = sorted(str(key) for key in loading["mismatched_keys"])
+    wrong = sorted(_mismatch(*one) for one in loading["mismatched_keys"])
     inside = {id(module) for one in needed for module in one.modules()}
     owners = {key: whole.get_submodule(key.rpartition(".")[0]) for key in missing}
     lacking = [key for key in missing if id(owners[key]) in inside] + wrong
@@ -269,6 +301,10 @@ def _refuse_incomplete(
     if unknown:
         log.warning("%s holds %d weights that no block uses, as %s", model.name, len(unknown), unknown[0])
     return tuple(owners.items())
+
+
+def _mismatch(key: str, there: Any = (), here: Any = ()) -> str:
+    return f"{key} ({list(there)} there, {list(here)} by the config)"
 
 
 def lacks_weights(keys: list[str]) -> ModelError:

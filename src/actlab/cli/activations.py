@@ -8,7 +8,7 @@ import click
 
 from actlab.activations.config import ExtractConfig
 from actlab.cli.common import EXIT_DROPPED, format_bytes, log, print_json, print_plan, set_loudness
-from actlab.ground.errors import DataError, EmptyDatasetError
+from actlab.ground.errors import ActlabError, DataError
 from actlab.ground.options import command
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def extract(config: ExtractConfig) -> None:
     else:
         try:
             extracted = extract_activations(config)
-        except EmptyDatasetError as error:
-            _report(error.others, as_json=config.json)
+        except ActlabError as error:
+            if error.done:
+                _report(error.done, as_json=config.json)
             raise
         _report(extracted, as_json=config.json)
         if any(one.n_dropped for one in extracted):

@@ -7,6 +7,7 @@ Layer k holds the output of block k. `docs/formats.md` is the normative page.
 
 import copy
 import io
+import itertools
 import logging
 import mmap
 import operator
@@ -297,7 +298,16 @@ class Activations:
         sealed = self._sealed_rows()
         if sealed is not None:
             return sealed
-        rows = [len(_open_shard(path)) for path in shards_in_order(self._layer_folders[self.layers[0]])]
+        first = self._layer_folders[self.layers[0]]
+        shards = shard_files(first)
+        n_before_gap = next(number for number in itertools.count() if number not in shards)
+        rows = [len(_open_shard(path)) for path in shards_in_order(first, n_before_gap)]
+        if n_before_gap < len(shards) and sum(rows) != self._metadata["total_examples"]:
+            shards_in_order(first)  # says which is missing
+        if n_before_gap < len(shards):
+            log.warning(
+                "%s: shards behind %s are left out as those of another run", first, shard_name(n_before_gap - 1)
+            )
         return tuple(rows[: n_counted_shards(rows, self._metadata, self.folder)])
 
     def _sealed_rows(self) -> tuple[int, ...] | None:

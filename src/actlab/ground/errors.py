@@ -12,6 +12,8 @@ class ActlabError(Exception):
     """A failure with a hint that names the next step."""
 
     exit_code = 1
+    done: tuple[Any, ...] = ()
+    """What the same run had finished of other datasets."""
 
     def __init__(self, message: str, *, hint: str) -> None:
         super().__init__(message)
@@ -34,9 +36,6 @@ class DataError(ActlabError):
 
 class EmptyDatasetError(DataError):
     """Every record was dropped, so there is nothing to seal."""
-
-    others: tuple[Any, ...] = ()
-    """What came of the same run's other datasets."""
 
 
 class ModelError(ActlabError):

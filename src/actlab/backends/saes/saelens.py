@@ -39,7 +39,7 @@ def read(path: Path) -> SaeFacts:
         raise ModelError(f"{path.parent} has no {WEIGHTS}", hint=_HINT)
     of_model = config | config.get("metadata", {})
     _refuse_other_output(path, of_model)
-    layer = _layer(path, of_model)
+    layer = _layer(path, of_model, config.get("hook_name"))
     architecture = _architecture(path, config)
     k = _k(path, config) if architecture in ("topk", "batchtopk") else None
     l0 = of_model.get("average_l0", k)
@@ -127,13 +127,13 @@ def _is_centred(of_model: dict[str, Any]) -> bool:
     return isinstance(options, dict) and options.get("center_writing_weights") is True
 
 
-def _layer(path: Path, of_model: dict[str, Any]) -> int:
+def _layer(path: Path, of_model: dict[str, Any], top_hook: Any) -> int:
     """Return the block whose output is read, where all that the config says of its place agrees.
 
     Raises:
         ModelError: It reads another place, or writes another than it reads, or does not agree with itself.
     """
-    hooks = [_first(of_model, "hook_name", "hook_point"), of_model.get("hf_hook_name")]
+    hooks = [_first(of_model, "hook_name", "hook_point"), of_model.get("hf_hook_name"), top_hook]
     named = [hook for hook in hooks if isinstance(hook, str)]
     if not named:
         raise ModelError(f"{path} names no hook_name", hint="actlab has to know which block's output the SAE reads")
