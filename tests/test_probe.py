@@ -36,6 +36,7 @@ from actlab.features.probe.run import plan_probe, train_probe
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Affine
+from actlab.features.split.run import make_split
 from actlab.formats.activations import EXAMPLES_SCHEMA, SEED_KEYS, shard_bytes
 from actlab.formats.classifier import save_dataset
 from actlab.formats.splits import Splits, splits_bytes
@@ -587,6 +588,28 @@ def test_rows_without_any_active_feature_and_equal_tokens_are_no_copies(write_np
     assert len(set(read_datasets(config)[0].groups.tolist())) == 120
 
 
+@pytest.mark.parametrize("order", ["as generated", "shuffled"])
+def test_of_all_rows_of_a_sentence_only_the_last_says_that_two_are_one_text(order, write_npz):
+    X = np.random.default_rng(0).standard_normal((90, 4))
+    X[0::3] = X[0]  # every sentence begins with the same token
+    X[[1, 4, 7]] = X[1]
+    X[[5, 26]] = X[5]  # sentences 1 and 8 end alike
+    about = {"sentence_indices": np.arange(90) // 3, "row_indices": np.arange(90) % 3}
+    rows = np.arange(90) if order == "as generated" else np.random.default_rng(1).permutation(90)
+    path = write_npz(X[rows], np.arange(90) // 3 % 2, rows="all", **{key: of[rows] for key, of in about.items()})
+    groups = read_datasets(ProbeConfig(input=str(path), output="x"))[0].groups
+    by_sentence = {sentence: set(groups[rows // 3 == sentence].tolist()) for sentence in range(30)}
+    assert len(set(groups.tolist())) == 29
+    assert by_sentence[1] == by_sentence[8]
+
+
+def test_foreign_embeddings_and_features_are_known_by_their_strategy(write_npz):
+    X, y = twice(d=2)
+    for strategy in ("embedding-to-concept", "embedding-to-feature", "feature-to-concept"):
+        config = ProbeConfig(input=str(write_npz(X, y, strategy=strategy)), output="x")
+        assert len(set(read_datasets(config)[0].groups.tolist())) == 120
+
+
 def test_equal_rows_of_dumps_are_one_group_whatever_their_prompts(write_dumps):
     folders = write_dumps(n=30, n_layers=2, planted=1)
     for layer in ("layer_00", "layer_01"):
@@ -754,8 +777,12 @@ def test_what_may_be_a_leak_is_noted_and_warned_of(metadata, says, held_out, wri
 def test_a_split_through_the_middle_of_groups_is_a_leak(write_npz, tmp_path):
     sides = np.where(np.arange(120) % 2, "test", "train")
     path = write_npz(*numbers(), sentence_indices=np.arange(120) // 2, split=sides)
-    with pytest.raises(DataError, match=r"through the middle of groups of rows \(60"):
+    with pytest.raises(DataError, match=r"through the middle of groups of rows \(60") as refused:
         train_probe(input=path, output=tmp_path / "out")
+    assert "actlab split --input DATASET" in refused.value.hint
+    assert "--allow-leak" in refused.value.hint
+    split = make_split(input=path, output=tmp_path / "own.json").path
+    assert train_probe(input=path, split=split, output=tmp_path / "out", plots=False).results["held_out"] is True
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,32 @@ class ClassifierDataset(NamedTuple):
         """Which samples no test may part, by all that is known: sentence, groups, near-equal texts, equal rows of X.
 
         Equal rows are evidence of one text unless X is the embedding of one token, or activations of features,
-        which are 0 on many texts.
+        which are 0 on many texts. Of all rows of a sentence only the last one is: the others are of its beginning,
+        which unrelated sentences share.
         """
         named = (self._of_rows("sentence_indices"), self.groups, self._of_rows("text_groups"))
-        source, is_mean = self.metadata.get("input_source"), self.metadata.get("rows") == "mean"
-        if source == "activations" or (source == "embeddings" and not is_mean):
+        source, rows = self._input_source, self.metadata.get("rows")
+        if source == "activations" or (source == "embeddings" and rows != "mean"):
             return joined(*named)
-        return joined(*named, equal_rows(self.X))
+        return joined(*named, self._equal_last_rows() if rows == "all" else equal_rows(self.X))
+
+    @property
+    def _input_source(self) -> str | None:
+        """What X is made of; where a file does not say, by its strategy, None where that is unknown too."""
+        if "input_source" in self.metadata:
+            return str(self.metadata["input_source"])
+        first = str(self.metadata.get("strategy", "")).split("-to-")[0]
+        return {"embedding": "embeddings", "feature": "activations"}.get(first)
+
+    def _equal_last_rows(self) -> Shaped[np.ndarray, " n"]:
+        """Return the groups of equal rows, each row but a sentence's last one in a group of its own."""
+        sentences = self.sentence_indices
+        order = np.lexsort((self._of_rows("row_indices"), sentences))
+        is_last = np.append(sentences[order][1:] != sentences[order][:-1], True)
+        last = np.sort(order[is_last])
+        group_n = np.arange(len(self.X))
+        group_n[last] = len(self.X) + equal_rows(self.X[last])
+        return group_n
 
     def _of_rows(self, *keys: str) -> Shaped[np.ndarray, " n"]:
         for key in keys:

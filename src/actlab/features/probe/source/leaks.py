@@ -28,13 +28,15 @@ def judge(metadata: Mapping[str, Any], fingerprint: str | None, straddling: int,
         DataError: They are not, and `allow_leak` is not given.
     """
     leaks = _choice_leaks(metadata, fingerprint)
+    way_out = "rank, generate and train with one --split (actlab split)"
     if straddling:
+        way_out = way_out if leaks else "draw the split from this dataset: actlab split --input DATASET"
         what = "of one sentence or prompt, of near-equal texts, or equal"
         leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them: {what})")
     if leaks and not allow_leak:
         raise DataError(
             f"the test rows are not held out: {leaks[0]}",
-            hint="rank, generate and train with one --split (actlab split), or give --allow-leak to go on",
+            hint=f"{way_out}; or give --allow-leak to go on",
         )
     notes = [f"not held out: {leak}" for leak in leaks] + _mild_notes(metadata, fingerprint)
     unknown = _has_chosen_features(metadata) and not _chosen_on(metadata).startswith(("all", "train:"))
