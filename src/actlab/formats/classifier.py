@@ -49,6 +49,11 @@ class ClassifierDataset(NamedTuple):
         """Which sentence each sample comes from; without record, each from its own."""
         return self._of_rows("sentence_indices", "groups")
 
+    def of_rows(self, key: str) -> Shaped[np.ndarray, " n"] | None:
+        """Return metadata that has one value a sample; None where there is none, or it is of another shape."""
+        found = np.asarray(self.metadata.get(key, ()))
+        return found if found.shape == (len(self.X),) else None
+
     @property
     def groups(self) -> Shaped[np.ndarray, " n"]:
         """Which samples belong together: those of a sentence, or of near-duplicates."""
@@ -88,8 +93,8 @@ class ClassifierDataset(NamedTuple):
 
     def _of_rows(self, *keys: str) -> Shaped[np.ndarray, " n"]:
         for key in keys:
-            found = np.asarray(self.metadata.get(key, ()))
-            if found.shape == (len(self.X),):
+            found = self.of_rows(key)
+            if found is not None:
                 return found
         return np.arange(len(self.X))
 
@@ -166,8 +171,8 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices", "text_groups", "n_tokens", "last_token")
-"""Metadata with one value a sample."""
+_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices")
+"""Metadata with one value a sample; `of_rows` hands out others where they are such."""
 
 
 def _check(X: Any, y: Any, where: str) -> None:

@@ -115,7 +115,7 @@ def _from_dataset(path: Path) -> Items:
         together=dataset.together[first].tolist(),
         n_dropped=0,
         input=file_entry("dataset", path),
-        has_text_groups="text_groups" in dataset.metadata,
+        has_text_groups=dataset.of_rows("text_groups") is not None,
     )
 
 
