@@ -361,21 +361,21 @@ def test_a_rate_that_corrupts_no_row_trains_nothing_and_says_so(tmp_path, monkey
     assert "corruption_rate" in stopped.value.hint
 
 
-CLAIMS = {
-    "staged_training": {"corruption_rate": 0.0},
-    "validation": {"min_pattern_improvement": 0.0},
-    "validation ": {"min_accuracy": 0.5},
-    "validation  ": {"pattern_specific": False},  # with include_classification
-    "signature": {"prompt_format": {"digits": "1"}},
-}
+CLAIMS = [
+    ("staged_training", {"corruption_rate": 0.0}),
+    ("validation", {"min_pattern_improvement": 0.0}),
+    ("validation", {"min_accuracy": 0.5}),
+    ("validation", {"pattern_specific": False}),  # with include_classification
+    ("signature", {"prompt_format": {"digits": "1"}}),
+]
 
 
-@pytest.mark.parametrize("group", CLAIMS)
-def test_settings_that_would_make_a_dataset_other_than_it_says_are_refused_for_new_ones_alone(group):
+@pytest.mark.parametrize(("group", "claim"), CLAIMS)
+def test_settings_that_would_make_a_dataset_other_than_it_says_are_refused_for_new_ones_alone(group, claim):
     from actlab.ground.options import from_settings
     from actlab.weights.config.data_gen import WeightsSettings
 
-    settings = {"task_generation": {"include_classification": True}, group.strip(): CLAIMS[group]}
+    settings = {"task_generation": {"include_classification": True}, group: claim}
     with pytest.raises(ConfigError) as refused:
         from_settings(DataGenConfig, settings)
     assert refused.value.hint

@@ -183,7 +183,7 @@ def _check(X: Any, y: Any, where: str) -> None:
         raise DataError(f"{where}: X is {X.dtype} and y {y.dtype}, not numbers", hint=hint)
     for name, values in (("X", X), ("y", y)):
         if not all(np.isfinite(values[start : start + 4096]).all() for start in range(0, len(values), 4096)):
-            raise DataError(f"{where}: {name} holds NaN or inf", hint="leave those samples away")
+            raise DataError(f"{where}: {name} holds NaN or inf", hint="remove those samples")
 
 
 def _y_dtype(y: Shaped[np.ndarray, "n ..."]) -> Any:
