@@ -36,6 +36,7 @@ from actlab.features.probe.run import plan_probe, train_probe
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Affine
+from actlab.features.split.run import make_split
 from actlab.formats.activations import EXAMPLES_SCHEMA, SEED_KEYS, shard_bytes
 from actlab.formats.classifier import save_dataset
 from actlab.formats.splits import Splits, splits_bytes
@@ -378,6 +379,18 @@ def test_below_five_groups_in_a_class_there_is_no_interval_and_the_reason_is_tol
     assert results["no_intervals_because"] == "the test rows are 4 groups: no interval below 5"
 
 
+def test_a_regression_s_missing_interval_has_a_reason():
+    y, groups = np.random.default_rng(0).standard_normal(20), np.arange(20)
+    exact = regression_intervals(y, y, groups)
+    assert set(exact.by_name.values()) == {None}
+    assert "the prediction is exact" in exact.missing_because
+    constant = regression_intervals(np.ones(20), y, groups)
+    assert constant.by_name["test_r2_interval"] is None
+    assert constant.by_name["test_mae_interval"] is not None
+    assert "the target does not vary" in constant.missing_because
+    assert regression_intervals(y, y + 1, groups).missing_because is None
+
+
 @pytest.mark.slow
 def test_intervals_of_regressions_hold_the_truth_of_new_rows():
     rng = np.random.default_rng(0)
@@ -587,6 +600,28 @@ def test_rows_without_any_active_feature_and_equal_tokens_are_no_copies(write_np
     assert len(set(read_datasets(config)[0].groups.tolist())) == 120
 
 
+@pytest.mark.parametrize("order", ["as generated", "shuffled"])
+def test_of_all_rows_of_a_sentence_only_the_last_says_that_two_are_one_text(order, write_npz):
+    X = np.random.default_rng(0).standard_normal((90, 4))
+    X[0::3] = X[0]  # every sentence begins with the same token
+    X[[1, 4, 7]] = X[1]
+    X[[5, 26]] = X[5]  # sentences 1 and 8 end alike
+    about = {"sentence_indices": np.arange(90) // 3, "row_indices": np.arange(90) % 3}
+    rows = np.arange(90) if order == "as generated" else np.random.default_rng(1).permutation(90)
+    path = write_npz(X[rows], np.arange(90) // 3 % 2, rows="all", **{key: of[rows] for key, of in about.items()})
+    groups = read_datasets(ProbeConfig(input=str(path), output="x"))[0].groups
+    by_sentence = {sentence: set(groups[rows // 3 == sentence].tolist()) for sentence in range(30)}
+    assert len(set(groups.tolist())) == 29
+    assert by_sentence[1] == by_sentence[8]
+
+
+def test_foreign_embeddings_and_features_are_known_by_their_strategy(write_npz):
+    X, y = twice(d=2)
+    for strategy in ("embedding-to-concept", "embedding-to-feature", "feature-to-concept"):
+        config = ProbeConfig(input=str(write_npz(X, y, strategy=strategy)), output="x")
+        assert len(set(read_datasets(config)[0].groups.tolist())) == 120
+
+
 def test_equal_rows_of_dumps_are_one_group_whatever_their_prompts(write_dumps):
     folders = write_dumps(n=30, n_layers=2, planted=1)
     for layer in ("layer_00", "layer_01"):
@@ -643,6 +678,35 @@ def test_lengths_and_layers_that_are_no_numbers_are_not_used(write_npz, tmp_path
     assert any("does not say each row's length:" in note for note in results["notes"])
 
 
+@pytest.mark.parametrize("key", ["n_tokens", "last_token", "text_groups"])
+def test_a_foreign_value_under_a_newer_name_is_not_taken_for_one_a_row(key, write_npz, tmp_path):
+    path = write_npz(*numbers(), **{key: np.array(7), "manifest": "{}"})
+    samples = read_datasets(ProbeConfig(input=str(path), output="x"))[0]
+    assert samples.confounds == {}
+    assert len(samples.notes) == 3
+    assert make_split(input=path, output=tmp_path / "s.json").splits.group_of == {}
+
+
+def test_a_dataset_that_says_no_sentences_has_notes_that_agree(write_npz):
+    path = write_npz(*numbers(), sentence_indices=None)
+    notes = read_datasets(ProbeConfig(input=str(path), output="x"))[0].notes
+    assert any("each was taken for a sentence of its own" in note for note in notes)
+    assert any("rows of such texts may be on both sides" in note for note in notes)
+    assert not any("only equal rows" in note for note in notes)
+
+
+def test_of_two_files_of_one_name_the_chosen_one_is_told_by_its_place(write_npz, tmp_path):
+    rng, paths = np.random.default_rng(0), []
+    y = rng.permutation(np.arange(60) % 2)
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        X = rng.standard_normal((60, 3)) + 3 * k * y[:, None]
+        paths.append(write_npz(X, y, f"{k}/same.npz"))
+    results = train_probe(input=paths, output=tmp_path / "out", plots=False).results
+    assert results["chosen"] == "same.npz"
+    assert results["chosen_index"] == 1
+
+
 def test_of_several_datasets_one_is_chosen_without_the_test_rows(write_npz, tmp_path, caplog):
     rng = np.random.default_rng(0)
     y = rng.permutation(np.arange(120) % 2)
@@ -658,11 +722,12 @@ def test_of_several_datasets_one_is_chosen_without_the_test_rows(write_npz, tmp_
     assert done.exit_code == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["chosen"] == results["metadata"]["dataset_path"] == "h2.npz"
+    assert results["chosen_index"] == 2
     assert results["chosen_by"] == "cv_mean"
     assert [one["input_layers"] for one in results["chosen_from"]] == [[0], [1], [2]]
     assert max(one["cv_mean"] for one in results["chosen_from"]) == results["cv_mean"]
     assert not any(key.startswith("test") for one in results["chosen_from"] for key in one)
-    assert "h2.npz (of 3 the best by its folds): test AUROC" in caplog.text
+    assert "h2.npz (input 3 of 3, the best by its folds): test AUROC" in caplog.text
     alone = train_probe(input=paths[2], output=tmp_path / "alone", plots=False).results
     assert results["test_roc_auc"] == alone["test_roc_auc"]
     assert results["cv_scores"] == alone["cv_scores"]
@@ -693,7 +758,7 @@ def test_a_probe_of_an_earlier_version_verifies_and_is_not_taken_for_this_one(np
     stored |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     path.write_text(json.dumps(manifest | {"fingerprint": fingerprint(described)}))
     assert verify_features(probe.path).problems == []
-    with pytest.raises(ActlabError, match="versions is None there"):
+    with pytest.raises(ActlabError, match="made by another version of actlab: versions is None there"):
         train_probe(input=npz, output=tmp_path / "out", plots=False)
 
 
@@ -739,7 +804,8 @@ def test_features_chosen_on_the_training_side_want_the_same_split(write_npz, wri
     ("metadata", "says", "held_out"),
     [
         ({"features_chosen_on": "given", **CHOSEN}, "not known", None),
-        (CHOSEN, "not known", None),
+        (CHOSEN, "not known, so held_out is null", None),
+        ({"features_chosen_on": "all rows", **CHOSEN}, "not known, so held_out is null", None),
         ({"method": "standardize", "mean": np.zeros(6), "std": np.ones(6), "fit_norm": "all"}, "mild leak", True),
     ],
 )
@@ -754,8 +820,12 @@ def test_what_may_be_a_leak_is_noted_and_warned_of(metadata, says, held_out, wri
 def test_a_split_through_the_middle_of_groups_is_a_leak(write_npz, tmp_path):
     sides = np.where(np.arange(120) % 2, "test", "train")
     path = write_npz(*numbers(), sentence_indices=np.arange(120) // 2, split=sides)
-    with pytest.raises(DataError, match=r"through the middle of groups of rows \(60"):
+    with pytest.raises(DataError, match=r"through the middle of groups of rows \(60") as refused:
         train_probe(input=path, output=tmp_path / "out")
+    assert "actlab split --input DATASET" in refused.value.hint
+    assert "--allow-leak" in refused.value.hint
+    split = make_split(input=path, output=tmp_path / "own.json").path
+    assert train_probe(input=path, split=split, output=tmp_path / "out", plots=False).results["held_out"] is True
 
 
 @pytest.mark.parametrize(
@@ -776,6 +846,15 @@ def test_equal_lengths_and_tokens_are_no_confound(write_dumps, tmp_path):
     results = train_probe(**write_dumps(), output=tmp_path / "out", plots=False).results
     assert all(0.4 < one["roc_auc"] < 0.6 for one in results["confounds"].values())
     assert results["notes"] == []
+
+
+@pytest.mark.parametrize(("name", "says"), [("n_tokens", "length"), ("last_token_id", "last token")])
+def test_a_table_that_lacks_a_value_leaves_its_confound_out_and_says_so(name, says, write_dumps):
+    folders = write_dumps(positive={name: [None, *range(59)]})
+    config = ProbeConfig(positive=str(folders["positive"]), negative=str(folders["negative"]), output="x")
+    samples = read_dumps(config)
+    assert set(samples.confounds) == {"n_tokens", "last_token_id"} - {name}
+    assert any(f"does not say each row's {says}:" in note for note in samples.notes)
 
 
 def test_dumps_without_a_table_pair_rows_by_number_and_say_so(write_dumps, tmp_path):
@@ -859,6 +938,7 @@ MALFORMED = {
     "other models": (_dumps(positive={"model_name": "b/other"}), "differ in model_name: 'b/other'"),
     "an empty dump": (_dumps(n=0), "is empty"),
     "a table of other length": (lambda _, write: _with_short_table(write()), "60 rows and 7 examples"),
+    "a row without a prompt": (_dumps(positive={"prompts": [None, *"p" * 59]}), "rows without a prompt_id"),
     "NaN in a layer": (lambda _, write: _with_nan(write()), "layer 1 holds NaN"),
     "features of no size": (_npz(X * 1e-40, Y), "float32"),
     "no dump": (lambda *_: {"positive": "nowhere", "negative": "nowhere/else"}, "holds no finished activations"),

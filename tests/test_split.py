@@ -148,6 +148,33 @@ def test_groups_of_many_sizes_come_near_to_the_share_of_each_label():
         assert abs((side_i[class_i == label] == 2).mean() - 0.2) < 0.03
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_class_with_a_group_for_each_side_is_on_each(seed):
+    class_i, group_i = np.repeat([0, 1], [60, 10]), np.concatenate([np.arange(60), np.repeat([60, 61], 5)])
+    side_i = divide(class_i, group_i, (0.8, 0.0, 0.2), seed)
+    assert [np.bincount(class_i[side_i == side]).tolist() for side in (0, 2)] == [[48, 5], [12, 5]]
+    class_i, group_i = np.append(class_i, [1] * 5), np.append(group_i, [62] * 5)
+    for fold in range(3):
+        assert len(set(class_i[divide(class_i, group_i, [1 / 3] * 3, seed) == fold].tolist())) == 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), min_size=6, max_size=30), st.integers(0, 5))
+def test_no_side_lacks_a_class_of_as_many_pure_groups_as_sides(groups, seed):
+    classes, sizes = np.array(groups).T
+    class_g = np.unique(classes, return_inverse=True)[1]
+    class_i, group_i = np.repeat(class_g, sizes), np.repeat(np.arange(len(sizes)), sizes)
+    shares = (0.5, 0.2, 0.3)
+    try:
+        side_i = divide(class_i, group_i, shares, seed)
+    except DataError:
+        return
+    wanted_zc = quotas(np.bincount(class_i), shares)
+    for one in np.flatnonzero(np.bincount(class_g) >= 3).tolist():
+        for side in np.flatnonzero(wanted_zc[:, one]).tolist():
+            assert (class_i[side_i == side] == one).any()
+
+
 texts = st.lists(
     st.text(st.sampled_from("ab ."), min_size=1, max_size=12).filter(lambda text: text.strip()), min_size=1, max_size=15
 )
@@ -271,6 +298,16 @@ def test_equal_rows_and_near_equal_texts_of_a_dataset_stay_together(tmp_path):
         assert splits.group_of == {index: index // 2 * 2 for index in range(80)}
 
 
+def test_a_dataset_that_says_its_near_equal_texts_is_not_said_to_have_none(tmp_path, caplog):
+    X = np.random.default_rng(0).standard_normal((20, 3))
+    for name, more in (("says", {"text_groups": np.arange(20) // 2}), ("silent", {})):
+        save_dataset(X, np.arange(20) // 2 % 2, {"sentence_indices": np.arange(20), **more}, tmp_path / f"{name}.npz")
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "actlab"):
+            make_split(input=tmp_path / f"{name}.npz", output=tmp_path / f"{name}.json")
+        assert ("the input has no texts" in caplog.text) == (name == "silent")
+
+
 def test_a_split_that_an_earlier_version_drew_is_kept_and_said_to_be_valid(hundred, tmp_path):
     path = tmp_path / "s.json"
     made = make_split(input=hundred, output=path)
@@ -386,6 +423,7 @@ def test_a_label_with_one_sentence_is_warned_of(write_csv, tmp_path, caplog):
         ({"test_size": 1.5}, ConfigError, "no share"),
         ({"near_duplicates": -0.1}, ConfigError, "no overlap"),
         ({"by_column": "topic"}, ConfigError, "belong together"),
+        ({"by_column": "topic", "test_values": "law", "group_column": "story"}, ConfigError, "does not go with"),
         ({"test_size": 0.001}, DataError, "too few"),
         ({"input": "/nonexistent"}, ConfigError, "no input"),
     ],

@@ -361,21 +361,21 @@ def test_a_rate_that_corrupts_no_row_trains_nothing_and_says_so(tmp_path, monkey
     assert "corruption_rate" in stopped.value.hint
 
 
-CLAIMS = {
-    "staged_training": {"corruption_rate": 0.0},
-    "validation": {"min_pattern_improvement": 0.0},
-    "validation ": {"min_accuracy": 0.5},
-    "validation  ": {"pattern_specific": False},  # with include_classification
-    "signature": {"prompt_format": {"digits": "1"}},
-}
+CLAIMS = [
+    ("staged_training", {"corruption_rate": 0.0}),
+    ("validation", {"min_pattern_improvement": 0.0}),
+    ("validation", {"min_accuracy": 0.5}),
+    ("validation", {"pattern_specific": False}),  # with include_classification
+    ("signature", {"prompt_format": {"digits": "1"}}),
+]
 
 
-@pytest.mark.parametrize("group", CLAIMS)
-def test_settings_that_would_make_a_dataset_other_than_it_says_are_refused_for_new_ones_alone(group):
+@pytest.mark.parametrize(("group", "claim"), CLAIMS)
+def test_settings_that_would_make_a_dataset_other_than_it_says_are_refused_for_new_ones_alone(group, claim):
     from actlab.ground.options import from_settings
     from actlab.weights.config.data_gen import WeightsSettings
 
-    settings = {"task_generation": {"include_classification": True}, group.strip(): CLAIMS[group]}
+    settings = {"task_generation": {"include_classification": True}, group: claim}
     with pytest.raises(ConfigError) as refused:
         from_settings(DataGenConfig, settings)
     assert refused.value.hint
@@ -491,24 +491,24 @@ def test_a_question_with_two_names_for_one_pattern_is_refused(tmp_path):
     assert actlab.plan_data_gen(**settings(tmp_path, **changes)).patterns == [names[i] for i in (0, 1, 3, 2)]
 
 
-def test_signature_sequences_of_other_letters_are_refused(tmp_path):
+def test_signature_sequences_of_other_letters_are_refused_and_unused_ones_told(tmp_path, caplog):
     chosen = settings(tmp_path)
     path = Path(chosen["signature"]["dataset_path"])
     whole = json.loads(path.read_text())
     small = copy.deepcopy(whole)
     small["metadata"]["vocab"] = list("ABCDE")
+    large = copy.deepcopy(whole)
+    large["metadata"]["vocab"] = list("ABCDEFG")
     few = copy.deepcopy(whole)  # from nobody who says for which letters
     del few["metadata"]
     assert actlab.plan_data_gen(**_with(path, few, chosen)).n_examples == 6
-    no_f = copy.deepcopy(few)
-    no_f["examples"] = [row for row in whole["examples"] if "F" not in row["sequence"]]
-    assert len(no_f["examples"]) < 20
-    assert actlab.plan_data_gen(**_with(path, no_f, chosen)).n_examples == 6, "so few may lack a letter by chance"
-    many_without_f = copy.deepcopy(few)
-    for row in many_without_f["examples"]:
-        row["sequence"] = ["E" if letter == "F" else letter for letter in row["sequence"]]
-    for wrong in (small, many_without_f):
-        with pytest.raises(DataError, match="other letters than A to F: not both have F") as refused:
+    assert "never uses" not in caplog.text
+    for row in few["examples"]:  # as a file whose every sequence is of one letter
+        row["sequence"] = ["A"] * len(row["sequence"])
+    assert actlab.plan_data_gen(**_with(path, few, chosen)).n_examples == 6
+    assert "never uses B, C, D, E, F" in caplog.text
+    for wrong, says in ((small, "has no F"), (large, "also has G")):
+        with pytest.raises(DataError, match=f"other letters than A to F: it {says}") as refused:
             actlab.plan_data_gen(**_with(path, wrong, chosen))
         assert "vocab_size" in refused.value.hint
 

@@ -18,8 +18,9 @@ def train(config: ProbeConfig) -> None:
     """Fit linear probes and test them on rows that nothing was chosen on, beside their baselines.
 
     Reads a classifier dataset, or two activation dumps with one probe a layer. Writes results.json, the
-    weights for raw activations (.pt, .safetensors, .json) and plots. Rows of one sentence or prompt, near-equal
-    texts and equal rows are never on both sides; the best layer, or of several datasets the best one, is chosen by
+    weights for raw activations (.pt, .safetensors, .json) and plots. Rows of one sentence or prompt, equal rows
+    and, where the dataset records them, near-equal texts are never on both sides; dumps hold no texts, so of their
+    prompts only equal ones are known. The best layer, or of several datasets the best one, is chosen by
     cross-validation on the training rows.
 
     \b
@@ -63,8 +64,9 @@ def _summary(results: dict[str, Any]) -> str:
     beside = ", ".join(f"{one.replace('_', ' ')} {_number(of[key])}" for one, of in shown["baselines"].items())
     where = "" if layer is None else f"layer {layer} (the best by its folds): "
     if "chosen" in results:
-        where = f"{results['chosen']} (of {len(results['chosen_from'])} the best by its folds): "
-    leaked = {True: "", False: " (not held out)", None: " (held out or not: nobody knows)"}[shown["held_out"]]
+        place = f"input {results['chosen_index'] + 1} of {len(results['chosen_from'])}"
+        where = f"{results['chosen']} ({place}, the best by its folds): "
+    leaked = {True: "", False: " (not held out)", None: " (held out: unknown)"}[shown["held_out"]]
     if interval is None and shown.get("no_intervals_because"):
         around = f" (no interval: {shown['no_intervals_because']})"
     return f"{where}test {name} {_number(shown[key])}{around}{leaked}; {beside}"

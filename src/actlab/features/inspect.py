@@ -74,7 +74,7 @@ def verify_features(
     """
     path = Path(path)
     if recompute or model or dataset:
-        raise ConfigError("only a dump of activations can be recomputed", hint="leave --recompute away")
+        raise ConfigError("only a dump of activations can be recomputed", hint="omit --recompute")
     if path.is_file():
         return _verify_file(path)
     manifest = read_manifest(path)

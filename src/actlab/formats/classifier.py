@@ -49,6 +49,11 @@ class ClassifierDataset(NamedTuple):
         """Which sentence each sample comes from; without record, each from its own."""
         return self._of_rows("sentence_indices", "groups")
 
+    def of_rows(self, key: str) -> Shaped[np.ndarray, " n"] | None:
+        """Return metadata that has one value a sample; None where there is none, or it is of another shape."""
+        found = np.asarray(self.metadata.get(key, ()))
+        return found if found.shape == (len(self.X),) else None
+
     @property
     def groups(self) -> Shaped[np.ndarray, " n"]:
         """Which samples belong together: those of a sentence, or of near-duplicates."""
@@ -59,18 +64,37 @@ class ClassifierDataset(NamedTuple):
         """Which samples no test may part, by all that is known: sentence, groups, near-equal texts, equal rows of X.
 
         Equal rows are evidence of one text unless X is the embedding of one token, or activations of features,
-        which are 0 on many texts.
+        which are 0 on many texts. Of all rows of a sentence only the last one is: the others are of its beginning,
+        which unrelated sentences share.
         """
         named = (self._of_rows("sentence_indices"), self.groups, self._of_rows("text_groups"))
-        source, is_mean = self.metadata.get("input_source"), self.metadata.get("rows") == "mean"
-        if source == "activations" or (source == "embeddings" and not is_mean):
+        source, rows = self._input_source, self.metadata.get("rows")
+        if source == "activations" or (source == "embeddings" and rows != "mean"):
             return joined(*named)
-        return joined(*named, equal_rows(self.X))
+        return joined(*named, self._equal_last_rows() if rows == "all" else equal_rows(self.X))
+
+    @property
+    def _input_source(self) -> str | None:
+        """What X is made of; where a file does not say, by its strategy, None where that is unknown too."""
+        if "input_source" in self.metadata:
+            return str(self.metadata["input_source"])
+        first = str(self.metadata.get("strategy", "")).split("-to-")[0]
+        return {"embedding": "embeddings", "feature": "activations"}.get(first)
+
+    def _equal_last_rows(self) -> Shaped[np.ndarray, " n"]:
+        """Return the groups of equal rows, each row but a sentence's last one in a group of its own."""
+        sentences = self.sentence_indices
+        order = np.lexsort((self._of_rows("row_indices"), sentences))
+        is_last = np.append(sentences[order][1:] != sentences[order][:-1], True)
+        last = np.sort(order[is_last])
+        group_n = np.arange(len(self.X))
+        group_n[last] = len(self.X) + equal_rows(self.X[last])
+        return group_n
 
     def _of_rows(self, *keys: str) -> Shaped[np.ndarray, " n"]:
         for key in keys:
-            found = np.asarray(self.metadata.get(key, ()))
-            if found.shape == (len(self.X),):
+            found = self.of_rows(key)
+            if found is not None:
                 return found
         return np.arange(len(self.X))
 
@@ -147,8 +171,8 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
         return None
 
 
-_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices", "text_groups", "n_tokens", "last_token")
-"""Metadata with one value a sample."""
+_OF_ROWS = ("sentence_indices", "groups", "split", "row_indices")
+"""Metadata with one value a sample; `of_rows` hands out others where they are such."""
 
 
 def _check(X: Any, y: Any, where: str) -> None:
@@ -159,7 +183,7 @@ def _check(X: Any, y: Any, where: str) -> None:
         raise DataError(f"{where}: X is {X.dtype} and y {y.dtype}, not numbers", hint=hint)
     for name, values in (("X", X), ("y", y)):
         if not all(np.isfinite(values[start : start + 4096]).all() for start in range(0, len(values), 4096)):
-            raise DataError(f"{where}: {name} holds NaN or inf", hint="leave those samples away")
+            raise DataError(f"{where}: {name} holds NaN or inf", hint="remove those samples")
 
 
 def _y_dtype(y: Shaped[np.ndarray, "n ..."]) -> Any:

@@ -1,13 +1,15 @@
 """Sets of labelled letter sequences as JSON files: signature datasets and benchmark datasets."""
 
 import json
-import math
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import DataError
+
+log = logging.getLogger("actlab")
 
 NEGATIVE = "none"
 """What stands for the pattern of a sequence that satisfies none."""
@@ -100,7 +102,7 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
 
     Raises:
         DataError: They are not those of such a file, empty, or of another length or vocabulary: a file that names its
-            letters has to name the vocabulary's, another one has to use them all unless it is short.
+            letters has to name the vocabulary's. Another one that never uses some of them is warned of.
     """
     hint = f"make one with: actlab {made_by}"
     try:
@@ -123,7 +125,7 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
             raise DataError(f"{path}: example {number} has label {label!r} and pattern {pattern!r}", hint=hint)
     if not rows:
         raise DataError(f"{path} is empty", hint=hint)
-    _refuse_other_letters(content, "".join(letter for sequence, _, _ in rows for letter in sequence), vocab, path)
+    _check_letters(content, {letter for sequence, _, _ in rows for letter in sequence}, vocab, path)
     return Sequences(
         ["".join(sequence) for sequence, _, _ in rows],
         [bool(label) for _, label, _ in rows],
@@ -132,21 +134,21 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
     )
 
 
-def _refuse_other_letters(content: dict[str, Any], text: str, vocab: list[str], path: Path) -> None:
-    """Refuse a file that was made for fewer letters than the vocabulary has.
+def _check_letters(content: dict[str, Any], used: set[str], vocab: list[str], path: Path) -> None:
+    """Refuse a file that says it was made for other letters; warn of one that says nothing and never uses some.
 
     Raises:
-        DataError: It says so, or never uses a letter that a file of its size would lack once in a million.
+        DataError: It says so.
     """
     metadata = content.get("metadata")
     named = metadata.get("vocab") if isinstance(metadata, dict) else None
-    if isinstance(named, list):
-        others = {str(letter) for letter in named} ^ set(vocab)
-    else:  # v letters: one of them is nowhere in n with a chance of at most v (1 - 1/v)^n
-        is_long = len(text) > len(vocab) * math.log(1e6 * len(vocab))
-        others = set(vocab) - set(text) if is_long else set()
-    if others:
-        raise DataError(
-            f"{path} was made for other letters than A to {vocab[-1]}: not both have {', '.join(sorted(others))}"[:300],
-            hint="it was made for another model.vocab_size: make one with this config",
-        )
+    hint = "it was made for another model.vocab_size: make one with this config"
+    if not isinstance(named, list):
+        if unused := [letter for letter in vocab if letter not in used]:
+            log.warning("%s never uses %s: was it made for another model.vocab_size?", path, ", ".join(unused))
+        return
+    of_file = [str(letter) for letter in named]
+    for what, letters, others in (("has no", vocab, of_file), ("also has", of_file, vocab)):
+        if lacking := [letter for letter in letters if letter not in others]:
+            what = f"{what} {', '.join(lacking)}"
+            raise DataError(f"{path} was made for other letters than A to {vocab[-1]}: it {what}"[:300], hint=hint)

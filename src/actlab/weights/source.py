@@ -280,7 +280,7 @@ class Source:
                     f"{self.space.letters}: too few to hold out ten"
                 )
                 if settings.strict:
-                    hint = "take it out of dataset.patterns.enabled_patterns, or leave --strict away"
+                    hint = "take it out of dataset.patterns.enabled_patterns, or omit --strict"
                     raise ConfigError(what, hint=hint)
                 self.notes.append(f"{what}; it is left out")
         if len(usable) < settings.max_patterns_per_batch:

@@ -128,7 +128,7 @@ def _check_flags(config: DatasetConfig) -> None:
         raise ConfigError("--target-feature and --target-features exclude each other", hint="use one of them")
     if config.features_from is not None:
         if named or config.target_layer is not None:
-            raise ConfigError("--features-from chooses layer and feature itself", hint="leave --target-… away")
+            raise ConfigError("--features-from chooses layer and feature itself", hint="omit --target-…")
     elif not named or config.target_layer is None:
         raise ConfigError(
             f"{strategy} needs --target-layer and --target-feature",

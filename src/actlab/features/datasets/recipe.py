@@ -13,7 +13,7 @@ from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.layers import parse_layers_arg
 
 GIVEN = "given"
-"""Features named by hand: nobody knows which rows chose them."""
+"""Features named by hand: which rows chose them is not known."""
 
 
 class Feature(NamedTuple):

@@ -75,10 +75,10 @@ class ProbeConfig(CommonOptions):
         if on_dumps and self.split is not None:
             raise ConfigError(
                 "--split names sentences, which dumps do not have",
-                hint="leave it away: the test set is drawn by prompt from --test-size and --seed",
+                hint="omit it: the test set is drawn by prompt from --test-size and --seed",
             )
         if not on_dumps and self.layers.strip() != "all":
             raise ConfigError(
                 "--layers is for dumps; a dataset's layers are chosen when it is made",
-                hint="leave it away, or give --positive and --negative",
+                hint="omit it, or give --positive and --negative",
             )

@@ -94,7 +94,13 @@ def _choice(samples: Samples, chosen_from: Sequence[Chosen]) -> Results:
         }
         for one in chosen_from
     ]
-    return {"chosen": samples.about["dataset_path"], "chosen_by": "cv_mean", "chosen_from": tried}
+    place = [one["dataset_hash"] for one in tried].index(samples.about["dataset_hash"])  # of equal ones the first
+    return {
+        "chosen": samples.about["dataset_path"],
+        "chosen_index": place,
+        "chosen_by": "cv_mean",
+        "chosen_from": tried,
+    }
 
 
 def best_layer(by_layer: Mapping[int | None, Results]) -> int | None:

@@ -21,7 +21,8 @@ class SplitConfig(CommonOptions):
     seed: int = 0
     """Which of the possible divisions to take."""
     near_duplicates: float = 0.8
-    """Keep sentences together whose sets of 5-character pieces overlap (Jaccard) this much; 0 or above 1: never."""
+    """Keep sentences together whose sets of 5-character pieces overlap (Jaccard) this much; 0 or above 1: never.
+    The groups that a classifier dataset itself records always hold."""
     text_column: str = "sentence"
     """A CSV's column with the sentences."""
     label_column: str = "concept_strength_label"
@@ -52,6 +53,11 @@ class SplitConfig(CommonOptions):
             )
         if (self.by_column is None) != (self.test_values is None):
             raise ConfigError("--by-column and --test-values belong together", hint="give both, or neither")
+        if self.by_column is not None and self.group_column is not None:
+            raise ConfigError(
+                "--by-column does not go with --group-column: its values choose the test, whatever the groups",
+                hint="give one of them",
+            )
 
     @property
     def test_value_names(self) -> tuple[str, ...]:

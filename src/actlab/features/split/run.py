@@ -112,7 +112,7 @@ def _groups(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:
 
 def _near_duplicates(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:
     if items.texts is None:
-        if 0 < config.near_duplicates <= 1:
+        if 0 < config.near_duplicates <= 1 and not items.has_text_groups:
             log.info("the input has no texts: near-duplicates cannot be kept together")
         return np.arange(len(items.indices))
     texts = _texts(items)

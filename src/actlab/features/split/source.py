@@ -41,13 +41,15 @@ class Items:
     """Files or lines that were left out."""
     input: dict[str, Any]
     """Name of the input, and what says that it is the same one."""
+    has_text_groups: bool = False
+    """Whether `together` already holds near-equal texts."""
 
 
 def read_items(config: SplitConfig) -> Items:
     """Read what is needed of the input, by what it is.
 
     Raises:
-        ConfigError: It is not there, is none of the three, or has no such column.
+        ConfigError: It is not there, is of no kind that is divided, or has no such column.
         DataError: It is damaged.
     """
     path = Path(os.path.expanduser(config.input))
@@ -60,14 +62,18 @@ def read_items(config: SplitConfig) -> Items:
     if path.is_dir() and not is_documents:
         return _from_folder(path)
     if not path.exists():
-        raise ConfigError(f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, or a CSV")
+        raise ConfigError(
+            f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, a CSV, or a documents.jsonl"
+        )
     if is_csv:
         return _from_csv(path, config)
     if is_documents:
         return _from_documents(path, config)
     if path.suffix.lower() in (".npz", ".parquet"):
         return _from_dataset(path)
-    raise ConfigError(f"{path} is no folder, NPZ, Parquet file or CSV", hint="its name's ending says what it is")
+    raise ConfigError(
+        f"{path} is no folder, NPZ, Parquet file, CSV or documents.jsonl", hint="its name's ending says what it is"
+    )
 
 
 def _from_folder(path: Path) -> Items:
@@ -109,6 +115,7 @@ def _from_dataset(path: Path) -> Items:
         together=dataset.together[first].tolist(),
         n_dropped=0,
         input=file_entry("dataset", path),
+        has_text_groups=dataset.of_rows("text_groups") is not None,
     )
 
 

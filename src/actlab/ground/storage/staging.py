@@ -350,8 +350,11 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     assert manifest is not None
     if manifest["fingerprint"] == plan.fingerprint:
         raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
+    found = differences_to(manifest, plan)
+    is_older = all(one.startswith(("versions ", "versions.")) for one in found)
+    made = "by another version of actlab" if is_older else "with other settings or inputs"
     raise StorageError(
-        f"{output} was made with other settings or inputs: {'; '.join(differences_to(manifest, plan))}",
+        f"{output} was made {made}: {'; '.join(found)}",
         hint="choose another --output, or give --overwrite to replace it",
     )
 

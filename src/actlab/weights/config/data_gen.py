@@ -71,7 +71,7 @@ class DataGenConfig(WeightsSettings, RunOptions):
         Part.parse(self.part or "1/1")
         if self.hub.dataset_name is not None and self.part is not None:
             raise ConfigError(
-                "hub.dataset_name does not go with --part", hint="leave it away, then: actlab push DIR --repo-id NAME"
+                "hub.dataset_name does not go with --part", hint="omit it, then: actlab push DIR --repo-id NAME"
             )
 
 

@@ -32,7 +32,7 @@ Bounds = list[float]
 
 
 class Intervals(NamedTuple):
-    """The intervals by their names in results.json; all None where `missing_because` says why."""
+    """The intervals by their names in results.json; `missing_because` says why one is None."""
 
     by_name: dict[str, Bounds | None]
     missing_because: str | None
@@ -131,7 +131,12 @@ def regression_intervals(
     spread = squares - total**2 / n
     unexplained = errors / np.where(spread > _ROUNDING * centred.var(), spread, np.nan)
     r2, mae = _jackknifed(unexplained), _jackknifed(distances / n)
-    return Intervals(dict(zip(names, (None if r2 is None else [1 - r2[1], 1 - r2[0]], mae), strict=True)), None)
+    missing: str | None = None
+    if mae is None:
+        missing = "the prediction is exact on the test rows, or on all but one group of them: no interval"
+    elif r2 is None:
+        missing = "the target does not vary on the test rows, or on all but one group of them: no interval of R²"
+    return Intervals(dict(zip(names, (None if r2 is None else [1 - r2[1], 1 - r2[0]], mae), strict=True)), missing)
 
 
 def newcombe_variance(theta: float, n_positive: float, n_negative: float) -> float:

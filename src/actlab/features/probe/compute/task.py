@@ -125,7 +125,7 @@ def _check_sides(
 ) -> None:
     if not len(test) or not len(train):
         side = "to test on" if not len(test) else "to fit on"
-        raise DataError(f"the split leaves no rows {side}", hint="make another: actlab split, or leave --split away")
+        raise DataError(f"the split leaves no rows {side}", hint="make another: actlab split, or omit --split")
     if len(np.unique(y[train])) < 2:
         what = "one class" if model_type != "ridge" else "one value"
         raise DataError(f"the training rows have only {what}", hint="give more rows, or another --split or --seed")

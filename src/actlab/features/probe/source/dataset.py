@@ -106,10 +106,11 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
 def _confounds(data: ClassifierDataset) -> dict[str, Int[np.ndarray, " n"]]:
     """Return each row's length and last token, the token as a number, where the dataset says them."""
     found = {}
-    if np.asarray(data.metadata.get("n_tokens", "")).dtype.kind in "iu":
-        found["n_tokens"] = np.asarray(data.metadata["n_tokens"])
-    if "last_token" in data.metadata:
-        found["last_token"] = group_numbers(data.metadata["last_token"])
+    n_tokens, last_token = data.of_rows("n_tokens"), data.of_rows("last_token")
+    if n_tokens is not None and n_tokens.dtype.kind in "iu":
+        found["n_tokens"] = n_tokens
+    if last_token is not None:
+        found["last_token"] = group_numbers(last_token)
     return found
 
 
@@ -128,10 +129,10 @@ def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> list[st
             f"the dataset does not say each row's {' and '.join(lacking)}: "
             "whether that alone does as well as the probe was not checked"
         )
-    if "text_groups" not in data.metadata:
-        notes.append("the dataset does not say which texts are nearly equal: only equal rows of X were kept together")
+    if data.of_rows("text_groups") is None:
+        notes.append("the dataset does not say which texts are nearly equal: rows of such texts may be on both sides")
     if notes and "manifest" in data.metadata:
-        notes.append("an earlier actlab made the dataset: remove it and run generate-datasets again to have that said")
+        notes.append("an earlier actlab made the dataset: remove it and run generate-datasets again to add it")
     return notes
 
 
@@ -174,16 +175,15 @@ def _sentences(data: ClassifierDataset) -> Int[np.ndarray, " n"]:
     if sentences.shape != (len(data.X),) or sentences.dtype.kind not in "iu":
         raise DataError(
             "the dataset does not say which sentence each row comes from, so --split cannot be applied",
-            hint="make it anew with generate-datasets, or leave --split away",
+            hint="make it anew with generate-datasets, or omit --split",
         )
     return sentences
 
 
 def _group_notes(data: ClassifierDataset) -> list[str]:
-    recorded = data.metadata.get("groups", data.metadata.get("sentence_indices"))
-    if recorded is not None and np.shape(recorded) == (len(data.X),):
+    if data.of_rows("groups") is not None or data.of_rows("sentence_indices") is not None:
         return []
-    return ["the dataset does not say which rows belong together: each was taken for its own group"]
+    return ["the dataset does not say which sentence each row comes from: each was taken for a sentence of its own"]
 
 
 def _scaling(data: ClassifierDataset, n_features: int) -> tuple[Affine | None, str, list[str]]:

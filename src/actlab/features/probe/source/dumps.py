@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples, group_numbers
@@ -116,15 +116,20 @@ def _rows(
             raise DataError(
                 f"{dump.folder} has {len(dump)} rows and {len(dump.examples)} examples", hint="run actlab verify DIR"
             )
-    return (
-        group_numbers(_column(dumps, "prompt_id").astype(str)),
-        {name: _column(dumps, name) for name in ("n_tokens", "last_token_id")},
-        (),
-    )
-
-
-def _column(dumps: tuple[Activations, Activations], name: str) -> Shaped[np.ndarray, " n"]:
-    return np.concatenate([dump.examples[name].to_numpy() for dump in dumps])
+        if dump.examples["prompt_id"].isna().any():
+            raise DataError(
+                f"{dump.folder / EXAMPLES} has rows without a prompt_id, so which prompts are equal is not known",
+                hint="extract again, or remove the table: rows of the same number are then one prompt",
+            )
+    confounds, notes = {}, []
+    for name, word in (("n_tokens", "length"), ("last_token_id", "last token")):
+        columns = [dump.examples[name] for dump in dumps]
+        if any(column.isna().any() for column in columns):
+            notes.append(f"{EXAMPLES} does not say each row's {word}: what that alone tells was not checked")
+        else:
+            confounds[name] = np.concatenate([column.to_numpy() for column in columns])
+    prompts = np.concatenate([dump.examples["prompt_id"].to_numpy().astype(str) for dump in dumps])
+    return group_numbers(prompts), confounds, tuple(notes)
 
 
 def _read(negative: Activations, positive: Activations, layer: int | None) -> Float[np.ndarray, "n f"]:

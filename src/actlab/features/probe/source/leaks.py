@@ -15,7 +15,7 @@ class Standing(NamedTuple):
     """What a test on these rows is worth."""
 
     held_out: bool | None
-    """None where nobody knows which rows chose the features."""
+    """None where it is not known which rows chose the features."""
     notes: tuple[str, ...]
 
 
@@ -28,16 +28,18 @@ def judge(metadata: Mapping[str, Any], fingerprint: str | None, straddling: int,
         DataError: They are not, and `allow_leak` is not given.
     """
     leaks = _choice_leaks(metadata, fingerprint)
+    way_out = "rank, generate and train with one --split (actlab split)"
     if straddling:
+        way_out = way_out if leaks else "draw the split from this dataset: actlab split --input DATASET"
         what = "of one sentence or prompt, of near-equal texts, or equal"
         leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them: {what})")
     if leaks and not allow_leak:
         raise DataError(
             f"the test rows are not held out: {leaks[0]}",
-            hint="rank, generate and train with one --split (actlab split), or give --allow-leak to go on",
+            hint=f"{way_out}; or give --allow-leak to go on",
         )
     notes = [f"not held out: {leak}" for leak in leaks] + _mild_notes(metadata, fingerprint)
-    unknown = _has_chosen_features(metadata) and not _chosen_on(metadata).startswith(("all", "train:"))
+    unknown = _has_chosen_features(metadata) and _chosen_on(metadata) is None
     return Standing(False if leaks else None if unknown else True, tuple(notes))
 
 
@@ -52,7 +54,7 @@ def _choice_leaks(metadata: Mapping[str, Any], fingerprint: str | None) -> list[
     chosen_on = _chosen_on(metadata)
     if chosen_on == "all":
         return ["its features were chosen by a ranking on all rows, the test rows among them"]
-    if chosen_on.startswith("train:") and chosen_on.removeprefix("train:") != fingerprint:
+    if chosen_on is not None and chosen_on.removeprefix("train:") != fingerprint:
         used = "one drawn here" if fingerprint is None else f"the split {fingerprint}"
         return [f"its features were chosen on the split {chosen_on.removeprefix('train:')}, and this test is on {used}"]
     return []
@@ -60,11 +62,10 @@ def _choice_leaks(metadata: Mapping[str, Any], fingerprint: str | None) -> list[
 
 def _mild_notes(metadata: Mapping[str, Any], fingerprint: str | None) -> list[str]:
     notes = []
-    chosen_on = _chosen_on(metadata)
-    if _has_chosen_features(metadata) and chosen_on != "all" and not chosen_on.startswith("train:"):
+    if _has_chosen_features(metadata) and _chosen_on(metadata) is None:
         notes.append(
             "its features were chosen by hand or without record: whether on the test rows too is not known, "
-            "so nobody can call them held out"
+            "so held_out is null"
         )
     if _is_normalised(metadata):
         fitted_on = str(metadata.get("fit_norm", ""))
@@ -77,8 +78,10 @@ def _mild_notes(metadata: Mapping[str, Any], fingerprint: str | None) -> list[st
     return notes
 
 
-def _chosen_on(metadata: Mapping[str, Any]) -> str:
-    return str(metadata.get("features_chosen_on", "given"))
+def _chosen_on(metadata: Mapping[str, Any]) -> str | None:
+    """Return the rows that chose the features, "all" or "train:<split>"; None where that is not known."""
+    found = str(metadata.get("features_chosen_on", "given"))
+    return found if found == "all" or found.startswith("train:") else None
 
 
 def _has_chosen_features(metadata: Mapping[str, Any]) -> bool:

@@ -44,7 +44,7 @@ class Samples:
     split_fingerprint: str | None = None
     """Which split settled it."""
     held_out: bool | None = True
-    """Whether the test rows had no say in how the input was made; None where nobody knows."""
+    """Whether the test rows had no say in how the input was made; None where that is not known."""
     notes: tuple[str, ...] = ()
     """What a reader of the results has to know about the input."""
     scaled: Affine | None = None

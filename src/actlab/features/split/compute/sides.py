@@ -39,8 +39,9 @@ def divide(
     """Return each item's side, so that sides have their shares of the items and of each class.
 
     Sizes are met to the item where groups are single items, else as nearly as the groups allow: they are
-    placed one by one, the largest first, each where it brings the counts nearest to those wanted. Which of
-    equals comes first is decided by the seed and the groups' numbers alone, whatever the libraries' versions.
+    placed one by one, the largest first, each where it brings the counts nearest to those wanted. A side that
+    then lacks a class it should have gets a group of it, if there are groups enough. Which of equals comes
+    first is decided by the seed and the groups' numbers alone, whatever the libraries' versions.
 
     Raises:
         DataError: There are fewer groups than sides, or a side would be empty.
@@ -68,6 +69,7 @@ def divide(
         side_g[g] = int(np.argmax(missing_zc[:, count_gc[g] > 0] @ count_gc[g][count_gc[g] > 0]))
         missing_zc[side_g[g]] -= count_gc[g]
     _fill_empty(side_g, count_gc.sum(axis=1), np.flatnonzero(is_used_z))
+    _spread_classes(side_g, count_gc, wanted_zc, np.flatnonzero(is_used_z), order)
     return np.asarray(side_g[group_i])
 
 
@@ -108,6 +110,28 @@ def _give_each_class(
             giver, commonest = int(used_z[quota_zc[used_z, c].argmax()]), int(quota_zc[z].argmax())
             if quota_zc[z, commonest] > 1:
                 quota_zc[[giver, z, giver, z], [c, c, commonest, commonest]] += [-1, 1, 1, -1]
+
+
+def _spread_classes(
+    side_g: Int[np.ndarray, " g"],
+    count_gc: Int[np.ndarray, "g c"],
+    wanted_zc: Int[np.ndarray, "z c"],
+    used_z: Int[np.ndarray, " z"],
+    order: Int[np.ndarray, " g"],
+) -> None:
+    """Give a side that lacks a wanted class its smallest group that another side can spare.
+
+    Only classes with a group for each side are spread. No side gives away the last group it has of a class.
+    """
+    has_gc = count_gc > 0
+    for c in np.flatnonzero(has_gc.sum(axis=0) >= len(used_z)).tolist():
+        for z in used_z[wanted_zc[used_z, c] > 0].tolist():
+            if has_gc[side_g == z, c].any():
+                continue
+            for g in order[has_gc[order, c]][::-1].tolist():  # the smallest first
+                if (has_gc[side_g == side_g[g]][:, has_gc[g]].sum(axis=0) > 1).all():
+                    side_g[g] = z
+                    break
 
 
 def _fill_empty(side_g: Int[np.ndarray, " g"], size_g: Int[np.ndarray, " g"], used_z: Int[np.ndarray, " z"]) -> None:
