@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from actlab.weights.score.run import score_interpreter
     from actlab.weights.sequence_sets import create_benchmark_dataset, create_sig_dataset
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Activations": "actlab.formats.activations",
