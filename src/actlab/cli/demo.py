@@ -23,7 +23,7 @@ _COUNTS = {
     "n_tokens": "tokens",
     "n_parameters": "parameters",
     "n_sentences": "sentences",
-    "n_passing": "features pass",
+    "n_passing": "features listed",
     "n_examples": "examples",
 }
 """What metadata counts, and how the table calls it."""
