@@ -40,6 +40,8 @@ from actlab.ground.units import Part
 log = logging.getLogger("actlab")
 
 _LOCK_WAIT_S = 20.0
+_VERSIONS = ("versions", "acceptance ", "sae_lens_version ")
+"""Keys of an identity by which one version of actlab tells its results from another's."""
 
 
 class NewFile(NamedTuple):
@@ -351,7 +353,7 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     if manifest["fingerprint"] == plan.fingerprint:
         raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
     found = differences_to(manifest, plan)
-    is_older = all(one.startswith(("versions ", "versions.")) for one in found)
+    is_older = any(one.startswith(_VERSIONS) for one in found)
     made = "by another version of actlab" if is_older else "with other settings or inputs"
     raise StorageError(
         f"{output} was made {made}: {'; '.join(found)}",
