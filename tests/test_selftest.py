@@ -11,6 +11,7 @@ import torch
 import transformers
 
 import actlab
+from actlab.activations.run import plan_extraction
 from actlab.activations.verify.recompute import _by_length
 from actlab.backends import capture
 from actlab.backends import proof as proof_module
@@ -147,10 +148,8 @@ def test_a_model_that_puts_tokens_in_front_is_refused(models, monkeypatch):
 
 def test_padding_stays_within_a_limit_by_any_of_its_names(tmp_path):
     config = transformers.MptConfig(vocab_size=tiny.VOCAB_SIZE, d_model=32, n_heads=4, n_layers=4, max_seq_len=64)
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    assert sum(parameter.numel() for parameter in model.parameters()) < tiny.MOST_PARAMETERS
-    model.save_pretrained(tmp_path / "mpt")
-    assert reader_of(tmp_path / "mpt", texts_of([10, 30, 64])).padding == "right, no mask"
+    folder = tiny.save_random(tmp_path / "mpt", config)
+    assert reader_of(folder, texts_of([10, 30, 64])).padding == "right, no mask"
 
 
 def test_texts_at_the_limit_of_a_model_that_counts_positions_from_its_pad_token_are_read(tmp_path):
@@ -164,11 +163,9 @@ def test_texts_at_the_limit_of_a_model_that_counts_positions_from_its_pad_token_
         attention_window=[16] * 4,
         pad_token_id=1,
     )
-    model = transformers.AutoModelForMaskedLM.from_config(config)
-    assert sum(parameter.numel() for parameter in model.parameters()) < tiny.MOST_PARAMETERS
-    model.save_pretrained(tmp_path / "longformer")
-    assert read_facts(find_model(str(tmp_path / "longformer"))).max_positions == 64
-    assert reader_of(tmp_path / "longformer", texts_of([5, 30, 64])).padding == "right, masked"
+    folder = tiny.save_random(tmp_path / "longformer", config, transformers.AutoModelForMaskedLM)
+    assert read_facts(find_model(str(folder))).max_positions == 64
+    assert reader_of(folder, texts_of([5, 30, 64])).padding == "right, masked"
 
 
 def test_the_float32_cut_has_a_block_of_every_kind(tmp_path):
@@ -184,6 +181,14 @@ def test_the_float32_cut_has_a_block_of_every_kind(tmp_path):
     assert n_unlike_blocks(dataclasses.replace(backbone, blocks=blocks)) == 8
     blocks[9].extra = torch.nn.Dropout()
     assert n_unlike_blocks(dataclasses.replace(backbone, blocks=blocks)) == 10
+
+
+def test_the_plan_counts_the_float32_copy_of_a_model_in_half_precision(models, write_rows, tmp_path):
+    data = write_rows([{"text": "it rains"}])
+    settings = {"model": models("llama"), "dataset": data, "output": tmp_path / "out"}
+    plans = [plan_extraction(**settings, model_dtype=dtype)[0] for dtype in ("float32", "bfloat16")]
+    weights = (models("llama") / "model.safetensors").stat().st_size
+    assert plans[1].bytes_of_memory - plans[0].bytes_of_memory > 1.9 * weights, "all four blocks, twice as large"
 
 
 def test_a_device_that_has_little_memory_gets_a_smaller_float32_cut(models, monkeypatch, caplog):

@@ -222,6 +222,16 @@ def make_model(folder: Path, family: str = "llama", *, seed: int = 0, bos: bool 
     return folder
 
 
+def save_random(folder: Path, config: Any, auto: Any = transformers.AutoModelForCausalLM) -> Path:
+    """Save a random model of a config that no family here has, and the tokenizer."""
+    model = auto.from_config(config)
+    n_parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert n_parameters < MOST_PARAMETERS, f"{folder.name} is not tiny: {n_parameters} parameters"
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def block_list(model: torch.nn.Module, family: str) -> torch.nn.ModuleList:
     return model.get_submodule(FAMILIES[family].blocks)
 

@@ -28,6 +28,7 @@ from actlab.backends.models import (
     read_facts,
     token_limit,
 )
+from actlab.backends.proof import BLOCKS_IN_FLOAT32
 from actlab.backends.reader import Reader, read_states
 from actlab.backends.selftest import load_reader
 from actlab.formats.activations import DTYPES, KIND
@@ -93,10 +94,18 @@ class Extraction:
         return len(self.layers) * self.facts.hidden_dim * self.saved_dtype.itemsize
 
     def bytes_of_memory(self, source: Source) -> int:
-        """Return about how much memory a run takes: the weights, one unit's states, one batch."""
+        """Return about what memory a run takes: the weights, the self-test or one unit's states, and one batch."""
         unit = max(unit.n_lines for unit in source.units) * len(source.splits) * self.bytes_per_example
         batch = self.config.batch_tokens * self.facts.hidden_dim * 4 * 16
-        return weights_bytes(self.model) + unit + batch
+        weights = weights_bytes(self.model)
+        return weights + max(unit, self._bytes_of_self_test(weights)) + batch
+
+    def _bytes_of_self_test(self, weights: int) -> int:
+        """Return the size of the float32 copy of the first blocks that a model in half precision is tested on."""
+        dtype = str(self.facts.config.dtype if self.config.model_dtype == "auto" else self.config.model_dtype)
+        if self.config.load_in_4bit or not dtype.endswith("float16"):
+            return 0
+        return int(2 * weights * min(1.0, BLOCKS_IN_FLOAT32 / self.facts.n_layers))
 
     def output(self, source: Source) -> Path:
         """Return the folder of this model's dump of a dataset."""

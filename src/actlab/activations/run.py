@@ -51,7 +51,7 @@ class Planned(NamedTuple):
     bytes_to_write: int
     bytes_free: int
     bytes_of_memory: int
-    """A rough sum: the weights, one unit's states, one batch."""
+    """A rough sum: the weights, the self-test or one unit's states, and one batch."""
 
 
 @takes(ExtractConfig)

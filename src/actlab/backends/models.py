@@ -321,10 +321,10 @@ def _four_bit(device: torch.device, dtype: str) -> Any:
     if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
         raise ModelError(
             "--load-in-4bit needs bitsandbytes, which is not installed",
-            hint="pip install 'actlab[bnb]', or leave the flag away",
+            hint="pip install 'actlab[bnb]', or omit the flag",
         )
     if device.type == "mps":
-        raise ModelError("--load-in-4bit does not run on mps", hint="use --device cuda, or leave the flag away")
+        raise ModelError("--load-in-4bit does not run on mps", hint="use --device cuda, or omit the flag")
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(

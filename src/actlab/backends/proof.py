@@ -32,7 +32,7 @@ BUDGET = 8
 """A proof, and the tests after it, run at most so many times the tokens of the run's longest text."""
 _PLACES = 64
 """Tokens of a text that are compared, evenly spaced, the first and last among them."""
-_BLOCKS_IN_FLOAT32 = 8
+BLOCKS_IN_FLOAT32 = 8
 """The fewest blocks in which the padding of a model in half precision is decided, where it has so many."""
 _FEW = 8
 """Tokens, and as many behind them, that tell whether a model looks ahead."""
@@ -254,7 +254,7 @@ def n_unlike_blocks(backbone: Backbone) -> int:
         (tuple(type(module) for module in block.modules()), types[place] if place < len(types) else None)
         for place, block in enumerate(backbone.blocks)
     ]
-    return min(len(kinds), max(_BLOCKS_IN_FLOAT32, *(kinds.index(kind) + 1 for kind in kinds)))
+    return min(len(kinds), max(BLOCKS_IN_FLOAT32, *(kinds.index(kind) + 1 for kind in kinds)))
 
 
 def _cut(backbone: Backbone, n_blocks: int) -> Backbone:
