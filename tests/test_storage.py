@@ -16,6 +16,7 @@ from actlab.ground.storage import (
     NewFile,
     Plan,
     Staging,
+    aside,
     files,
     is_complete,
     lock,
@@ -23,6 +24,7 @@ from actlab.ground.storage import (
     reopen,
     safe_name,
     stage,
+    staging,
     write_dropped,
 )
 from actlab.ground.units import Part
@@ -33,7 +35,7 @@ class Killed(BaseException):
     """What an injected exit raises: nothing in the code may catch it."""
 
 
-STEPS = ("replace", "fsync", "rename", "open")
+STEPS = ("replace", "fsync", "rename", "open", "link")
 
 
 @pytest.fixture
@@ -57,19 +59,19 @@ def exit_at(monkeypatch):
 
         class FakeOs:
             def __getattr__(self, name):
-                return counted(getattr(os, name)) if name in STEPS else getattr(os, name)
+                call = (lambda descriptor: None) if name == "fsync" else getattr(os, name)  # no power is cut here
+                return counted(call) if name in STEPS else call
 
         class FakeShutil:
             rmtree = staticmethod(counted(shutil.rmtree))
 
-        for module in (files, lock, publish):
+        for module in (aside, files, lock, publish, staging):
             monkeypatch.setattr(module, "os", FakeOs())
-        for module in (files, publish):
-            monkeypatch.setattr(module, "shutil", FakeShutil)
-        monkeypatch.setattr(Path, "unlink", counted(unlink))
-        monkeypatch.setattr(Path, "rmdir", counted(rmdir))
+        monkeypatch.setattr(files, "shutil", FakeShutil)
+        for name, call in methods.items():
+            monkeypatch.setattr(Path, name, counted(call))
 
-    unlink, rmdir = Path.unlink, Path.rmdir
+    methods = {name: getattr(Path, name) for name in ("unlink", "rmdir", "mkdir", "touch")}
     yield arm
     monkeypatch.undo()
 

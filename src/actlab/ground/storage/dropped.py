@@ -4,7 +4,8 @@ import json
 from typing import BinaryIO
 
 from actlab.ground.manifest import DROPPED, Stored
-from actlab.ground.storage.staging import NewFile, Staging
+from actlab.ground.storage.aside import NewFile
+from actlab.ground.storage.staging import Staging
 
 
 def write_dropped(staging: Staging) -> list[Stored]:

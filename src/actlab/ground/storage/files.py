@@ -1,5 +1,6 @@
 """Names, errors and files: the system's own calls, and what they can refuse."""
 
+import contextlib
 import errno
 import os
 import secrets
@@ -13,6 +14,12 @@ from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.manifest import MANIFEST
 
 TEMPORARY = ".tmp-"
+_GONE = (errno.ENOENT, errno.ESTALE)
+"""What a system says of a file whose folder was renamed or removed; the second where the folder lies on a server."""
+
+
+class GoneError(StorageError):
+    """A folder or file is no longer there: somebody else finished with it, or removed it."""
 
 
 def safe_name(name: str, what: str) -> str:
@@ -50,7 +57,19 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.EEXIST: "a file stands where a folder is needed; choose another --output",
         }
         hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
-        raise StorageError(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
+        kind = GoneError if is_gone(error) else StorageError
+        raise kind(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
+
+
+def is_gone(error: OSError) -> bool:
+    """Whether the system refused something because the place for it has gone."""
+    return error.errno in _GONE
+
+
+def make_folders(root: Path, folder: Path) -> None:
+    """Make the folders from `root`, which has to be there and is never made, down to `folder`."""
+    for name in reversed([folder, *folder.parents][: len(folder.relative_to(root).parts)]):
+        name.mkdir(exist_ok=True)
 
 
 def refuse_inside_dataset(path: Path) -> None:
@@ -64,11 +83,21 @@ def refuse_inside_dataset(path: Path) -> None:
             raise StorageError(f"{path} lies inside the dataset {folder}", hint="choose a place outside it")
 
 
-def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write a file so that its name never stands on half of it; `data` may be what writes it."""
+def write_file(path: Path, data: bytes | Callable[[BinaryIO], None], *, inside: Path | None = None) -> None:
+    """Write a file so that its name never stands on half of it; `data` may be what writes it.
+
+    Folders above it are made, or those below `inside` alone, which has to be there.
+
+    Raises:
+        GoneError: The folder has gone.
+        StorageError: The system refuses it.
+    """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if inside is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            make_folders(inside, path.parent)
         try:
             with open(temporary, "wb") as file:
                 if callable(data):
@@ -93,11 +122,19 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_tree(folder: Path, *, last: str) -> None:
-    """Remove a folder so that the file which says what it is goes last."""
-    for path in list(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != last:
-            path.unlink()
-    (folder / last).unlink(missing_ok=True)
-    folder.rmdir()
+    """Remove a folder so that the file which says what it is goes last; others may be removing it too."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in list(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                remove_folder(path)
+            elif path.name != last:
+                path.unlink(missing_ok=True)
+        (folder / last).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that it holds; others may be removing it too."""
+    while folder.is_dir():
+        with contextlib.suppress(FileNotFoundError):  # somebody was faster with one of its files
+            shutil.rmtree(folder)

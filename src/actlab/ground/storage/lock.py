@@ -1,7 +1,12 @@
-"""Advisory locks on files."""
+"""Advisory locks on files: they spare work, and nothing rests on them.
+
+What several runs write into one folder is created exclusively and compared, so file systems without locks, and
+those on which a lock is seen by one machine alone, cost work that is done twice and nothing else.
+"""
 
 import errno
 import fcntl
+import functools
 import logging
 import os
 from pathlib import Path
@@ -18,6 +23,8 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_real = False
+        """Whether it keeps others out: False before it is taken, and where there are no file locks."""
         self._descriptor: int | None = None
 
     def try_acquire(self, *, shared: bool = False) -> bool:
@@ -34,9 +41,10 @@ class Lock:
                 except OSError as error:
                     if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                         raise
-                    log.warning("no file locks here (%s): see to it that no two runs write here", self.path.parent)
+                    _say_that_there_are_none(self.path.parent)
                     return True
                 if self._is_the_file_by_that_name():
+                    self.is_real = True
                     return True
                 self.release()  # its last holder removed it between our open and our lock
 
@@ -49,13 +57,15 @@ class Lock:
 
     def release(self) -> None:
         """Give the lock back."""
+        self.is_real = False
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def remove(self) -> None:
-        """Remove the file while the lock is held, and give the lock back."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file if the lock is held, and give the lock back."""
+        if self._descriptor is not None:
+            self.path.unlink(missing_ok=True)
         self.release()
 
     def __enter__(self) -> Self:
@@ -63,3 +73,12 @@ class Lock:
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.release()
+
+
+@functools.cache
+def _say_that_there_are_none(folder: Path) -> None:
+    log.warning(
+        "no file locks in %s: two runs at once may do the same work twice. Their results are compared and never mixed; "
+        "do not give --overwrite to more than one run at a time",
+        folder,
+    )

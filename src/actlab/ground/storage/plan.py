@@ -7,7 +7,7 @@ from typing import Any
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import MANIFEST, METADATA
 
 FORMAT_VERSION = 1
 PLAN = "plan.json"
@@ -44,11 +44,27 @@ class Plan:
 
 def is_complete(folder: Path) -> bool:
     """Whether a folder holds a sealed dataset, or one whose sealing lacks only the cleaning up."""
-    manifest = manifests.read_manifest(folder)
+    return _complete_manifest(folder) is not None
+
+
+def holds(folder: Path, plan: Plan) -> bool:
+    """Whether a folder is complete, and by this plan."""
+    manifest = _complete_manifest(folder)
+    return manifest is not None and bool(manifest["fingerprint"] == plan.fingerprint)
+
+
+def _complete_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a complete folder; None also where it is renamed in this moment."""
+    try:
+        manifest = manifests.read_manifest(folder)
+    except StorageError:
+        if (folder / MANIFEST).exists():
+            raise
+        return None
     if manifest is None:
-        return False
+        return None
     metadata = [file.path for file in manifests.stored_files(manifest) if Path(file.path).name == METADATA]
-    return bool(metadata) and all((folder / path).is_file() for path in metadata)
+    return manifest if metadata and all((folder / path).is_file() for path in metadata) else None
 
 
 def partial_of(output: Path) -> Path:
@@ -77,7 +93,12 @@ def read_plan(folder: Path) -> Plan | None:
     """
     if not (folder / PLAN).is_file():
         return None
-    content = manifests.read_json(folder / PLAN)
+    try:
+        content = manifests.read_json(folder / PLAN)
+    except StorageError:
+        if (folder / PLAN).exists():
+            raise
+        return None  # the folder is sealed or renamed in this moment
     try:
         plan = Plan(content["kind"], content["identity"], content["inputs"], content["units"])
         if plan.fingerprint == content["fingerprint"] and all(isinstance(unit["unit"], int) for unit in plan.units):
@@ -91,11 +112,8 @@ def read_plan(folder: Path) -> Plan | None:
 
 def plan_of_manifest(folder: Path) -> Plan | None:
     """Return the plan of a folder that was stopped while its sealing cleaned up."""
-    if not is_complete(folder):
-        return None
-    content = manifests.read_manifest(folder)
-    assert content is not None
-    return Plan(content["kind"], content["identity"], content["inputs"])
+    manifest = _complete_manifest(folder)
+    return Plan(manifest["kind"], manifest["identity"], manifest["inputs"]) if manifest is not None else None
 
 
 def differences_to(there: dict[str, Any], plan: Plan, *, most: int = 3) -> list[str]:

@@ -1,39 +1,70 @@
-"""Give a complete `.partial` the dataset's name, an old dataset aside until then."""
+"""Give a complete `.partial` the dataset's name, an old dataset aside until then.
 
+Several processes may do so at once, each stopped or delayed at any step: what another did already is passed over.
+"""
+
+import contextlib
+import errno
 import os
-import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from actlab.ground.errors import StorageError
-from actlab.ground.storage.files import TEMPORARY, remove_tree, storage_errors, sync_folder
+from actlab.ground.storage.files import TEMPORARY, remove_folder, remove_tree, storage_errors, sync_folder
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
 
 _REPLACED = ".replaced"
 """A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""
+_IS_THERE = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
+"""What a rename says when another process did it."""
 
 
 def publish(output: Path, *, overwrite: bool) -> None:
-    """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then."""
+    """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then.
+
+    Raises:
+        GoneError: It has gone: another process published it.
+        StorageError: Something else is in the way.
+    """
     folder, old = partial_of(output), old_of(output)
     with storage_errors(output):
-        is_taken = output.exists() and any(output.iterdir())
+        is_taken = folder.is_dir() and output.exists() and any(output.iterdir())
         if is_taken and not overwrite:
             raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
-        if is_taken and old.exists():
+        if is_taken and old.exists() and not is_replaced(old):
             raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
-        for path in list(folder.rglob(TEMPORARY + "*")) + list(folder.glob("*.lock")):
-            path.unlink()
-        if (folder / UNITS).is_dir():
-            shutil.rmtree(folder / UNITS)
-        (folder / PLAN).unlink(missing_ok=True)
+        _clean(folder)
         sync_folder(folder)
-        if is_taken:
-            (output / _REPLACED).touch()
-            os.rename(output, old)
+        if is_taken and not old.exists():
+            _move_away(output, folder, old)
         os.rename(folder, output)
+        _clean(output)  # of what a late process put there since
         sync_folder(output.parent)
         if is_replaced(old):
             remove_tree(old, last=_REPLACED)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what the making left: the plan, the records, temporary files, locks."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(TEMPORARY) or (name.endswith(".lock") and Path(parent) == folder):
+                (Path(parent) / name).unlink(missing_ok=True)
+    remove_folder(folder / UNITS)
+    (folder / PLAN).unlink(missing_ok=True)
+
+
+def _move_away(output: Path, folder: Path, old: Path) -> None:
+    """Move an old dataset away, and put it back where it turns out to be what another process published."""
+    judged = os.stat(output)
+    (output / _REPLACED).touch()
+    if not folder.is_dir():
+        (output / _REPLACED).unlink(missing_ok=True)
+        return
+    with _passed_over():
+        os.rename(output, old)
+        if not os.path.samestat(judged, os.stat(old)):
+            os.rename(old, output)
 
 
 def recover(output: Path) -> None:
@@ -43,15 +74,28 @@ def recover(output: Path) -> None:
         return
     with storage_errors(output):
         if not output.exists():
-            os.rename(folder if is_complete(folder) else old, output)
+            with _passed_over():
+                os.rename(folder if is_complete(folder) else old, output)
             (output / _REPLACED).unlink(missing_ok=True)
         if old.exists():
             remove_tree(old, last=_REPLACED)
 
 
+@contextlib.contextmanager
+def _passed_over() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _IS_THERE:
+            raise
+
+
 def is_replaced(old: Path) -> bool:
     """Whether a folder is an old dataset that is being replaced, and so may be deleted."""
-    return old.is_dir() and ((old / _REPLACED).exists() or not any(old.iterdir()))
+    try:
+        return old.is_dir() and ((old / _REPLACED).exists() or not any(old.iterdir()))
+    except FileNotFoundError:
+        return False
 
 
 def old_of(output: Path) -> Path:

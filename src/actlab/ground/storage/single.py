@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.manifest import METADATA
+from actlab.ground.storage.aside import NewFile
 from actlab.ground.storage.plan import Plan
-from actlab.ground.storage.staging import Finish, NewFile, Staging, stage
+from actlab.ground.storage.staging import Finish, Staging, stage
 from actlab.ground.units import Part
 
 SINGLE = [{"unit": 0}]

@@ -4,18 +4,24 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
+from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import DROPPED, MANIFEST, Stored
+from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back, token_of
 from actlab.ground.storage.files import (
     TEMPORARY,
+    GoneError,
+    make_folders,
     refuse_inside_dataset,
     remove_tree,
     storage_errors,
@@ -28,6 +34,7 @@ from actlab.ground.storage.plan import (
     UNITS,
     Plan,
     differences_to,
+    holds,
     is_complete,
     output_of,
     partial_of,
@@ -40,17 +47,12 @@ from actlab.ground.units import Part
 log = logging.getLogger("actlab")
 
 _LOCK_WAIT_S = 20.0
+_TRIES = 10
+"""How often something is tried again that another process changed under it."""
+_MAY_DIFFER = ("environment", "made_on", "plan")
+"""Keys of a record that say where a unit was made, not what came of it."""
 _VERSIONS = ("versions", "acceptance ", "sae_lens_version ")
 """Keys of an identity by which one version of actlab tells its results from another's."""
-
-
-class NewFile(NamedTuple):
-    """A file that a unit or a seal writes."""
-
-    path: str
-    data: bytes | Callable[[BinaryIO], None]
-    """Its bytes, or a function that writes them."""
-    rows: int | None = None
 
 
 class Finish(NamedTuple):
@@ -66,8 +68,16 @@ class Finish(NamedTuple):
     """What helps where every record was dropped, by reason."""
 
 
+class _PublishedError(Exception):
+    """Ends a run whose dataset another run has finished and published meanwhile; `stage` catches it."""
+
+
 class Staging:
-    """A dataset in the making, or one that was found sealed."""
+    """A dataset in the making, or one that was found sealed.
+
+    Any number of processes may work on it, each stopped or delayed at any moment: units and the manifest are
+    created exclusively and compared with what is there, by `Aside`. Nothing is made above a unit's folders.
+    """
 
     def __init__(self, output: Path, plan: Plan, part: Part, lock: Lock, *, overwrite: bool) -> None:
         self.output = output
@@ -78,56 +88,188 @@ class Staging:
         """Whether the dataset is complete and published."""
         self._lock = lock
         self._overwrite = overwrite
+        self._sealing: Aside | None = None
+        self._plan_seen: tuple[int, int, int] | None = None
 
     def missing(self) -> list[dict[str, Any]]:
-        """Return the units of this task's part that have no completion record."""
-        return [unit for unit in self.left() if self.part.has(unit["unit"])]
+        """Return the units of this task's part that have no completion record, or files other than it says."""
+        return self._without_record(self.part, discard=True)
 
     def left(self) -> list[dict[str, Any]]:
-        """Return the units of any part that have no completion record."""
-        if self.sealed or is_complete(self.folder):
-            return []
-        return [unit for unit in self.plan.units if not self._has(unit["unit"])]
+        """Return the units of any part that have no completion record, or files other than it says."""
+        return self._without_record(Part(), discard=False)
 
-    def _has(self, unit: int) -> bool:
+    def _without_record(self, part: Part, *, discard: bool) -> list[dict[str, Any]]:
+        if self.sealed or holds(self.folder, self.plan):
+            return []
+        names = self._names()
+        found = []
+        for unit in self.plan.units:
+            if part.has(unit["unit"]) and not self._has(unit["unit"], names):
+                found.append(unit)
+                if discard and self._record_path(unit["unit"]).name in names:
+                    self._discard(unit["unit"])
+        if found and (holds(self.folder, self.plan) or self._is_published()):
+            return []  # another process sealed it meanwhile
+        if found and not self.folder.is_dir():
+            raise self._gone()
+        return found
+
+    def _names(self) -> set[str]:
+        """Return the names in the records' folder: a look at it, without reading."""
+        try:
+            return {path.name for path in (self.folder / UNITS).iterdir()}
+        except FileNotFoundError:
+            return set()
+
+    def _has(self, unit: int, names: set[str]) -> bool:
         """Whether a unit has its record, and the files that the record names, whole."""
         path = self._record_path(unit)
-        if not path.is_file():
+        if path.name not in names:
             return False
         try:
-            files = list(manifests.stored_files(manifests.read_json(path)))
+            files = list(manifests.stored_files(self._read_record(path)))
         except (StorageError, KeyError, TypeError):
             return False
-        damaged = manifests.damaged_files(self.folder, files)
-        if damaged:
-            log.warning("unit %d is done again: %s", unit, damaged[0])
-        return not damaged
+        marks = [path.with_name(name) for name in names if is_aside(name) and name.endswith("-" + path.name)]
+        finish_naming(self.folder, path, files, marks)
+        return not manifests.damaged_files(self.folder, files)
+
+    def _read_record(self, path: Path) -> dict[str, Any]:
+        """Return a record of this plan.
+
+        Raises:
+            GoneError: There is none.
+            StorageError: It is cut, or of a late worker of another plan.
+        """
+        try:
+            record: dict[str, Any] = manifests.read_json(path)
+        except StorageError:
+            if not path.exists():
+                raise GoneError(f"{path} is not there", hint="run the same command again") from None
+            raise
+        if not isinstance(record, dict) or record.get("plan", self.plan.fingerprint) != self.plan.fingerprint:
+            raise StorageError(f"{path} is of another plan", hint="run the same command again")
+        return record
+
+    def _discard(self, unit: int) -> None:
+        """Take away a record that is cut or whose files are damaged, unless another process put it right."""
+        path = self._record_path(unit)
+        taken = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+        with storage_errors(path), contextlib.suppress(FileNotFoundError):
+            os.rename(path, taken)
+            if self._is_whole(taken):
+                put_back(taken, path)
+            else:
+                log.warning("unit %d is done again: its record or its files are damaged", unit)
+            taken.unlink()
+
+    def _is_whole(self, record: Path) -> bool:
+        try:
+            return not manifests.damaged_files(self.folder, manifests.stored_files(self._read_record(record)))
+        except (StorageError, KeyError, TypeError):
+            return False
 
     def write(self, new: NewFile) -> Stored:
-        """Write one file of the dataset and return its entry for the manifest."""
-        path = self.folder / new.path
-        write_file(path, new.data)
-        if isinstance(new.data, bytes):
-            return Stored(new.path, len(new.data), hashlib.sha256(new.data).hexdigest(), new.rows)
-        return Stored(new.path, path.stat().st_size, manifests.sha256_of(path), new.rows)
+        """Write one more file of the dataset, inside `finish`, and return its entry for the manifest."""
+        assert self._sealing is not None, "a unit's files are given to commit"
+        return self._sealing.write(new)
 
     def commit(
         self, unit: dict[str, Any], files: Iterable[NewFile], record: dict[str, Any] | Callable[[], dict[str, Any]]
     ) -> None:
-        """Write a unit's files, then the record that says that they are all there.
+        """Write a unit's files, and the record that says that they are all there.
 
         `record` may be a function, called when the files are written: it can tell what came of making them.
+        Where another run did the unit meanwhile, its results are compared with these, and stand. Where all is
+        published, this run ends as done if the files are the same.
+
+        Raises:
+            StorageError: Other results for the unit are there already, or the `.partial` has gone.
         """
-        stored = [self.write(new) for new in files]
-        with storage_errors(self.folder):
-            for parent in {(self.folder / file.path).parent for file in stored}:
-                sync_folder(parent)
-        path = self._record_path(unit["unit"])
-        content = {"unit": unit["unit"], "files": [file.as_json() for file in stored]}
-        content |= record() if callable(record) else record
-        write_file(path, manifests.to_json(content))
-        with storage_errors(path):
-            sync_folder(path.parent)
+        with Aside(self.folder) as aside:
+            stored = [aside.write(new) for new in files]
+            content = {
+                "unit": unit["unit"],
+                "plan": self.plan.fingerprint,
+                "files": [file.as_json() for file in stored],
+            }
+            content |= record() if callable(record) else record
+            try:
+                self._settle(aside, self._record_path(unit["unit"]), content)
+            except GoneError:
+                aside.drop()
+                self._end_if_published(stored)
+
+    def _settle(self, aside: Aside, path: Path, content: dict[str, Any]) -> None:
+        """Make a unit's record, or find that it is there already with the same results."""
+        data = manifests.to_json(content)
+        what = f"unit {content['unit']} of {self.output}"
+        for _ in range(_TRIES):
+            if aside.is_lost or not self._is_its_folder():
+                break
+            with storage_errors(path):
+                make_folders(self.folder, path.parent)
+            if aside.settle(path, data):
+                sealed = manifests.read_manifest(self.folder)  # then this record came too late, in a new folder
+                if sealed is not None and (unlike := _unlike_files(manifests.stored_files(sealed), content)):
+                    path.unlink(missing_ok=True)
+                    _refuse_unlike(what, unlike)
+                aside.name()
+                return
+            try:
+                there = self._read_record(path)
+            except GoneError:
+                continue
+            except StorageError:
+                self._discard(content["unit"])
+                continue
+            _compare(what, there, json.loads(data))
+            aside.name()
+            return
+        raise self._gone()
+
+    def _gone(self) -> GoneError:
+        return GoneError(
+            f"{self.folder} is no longer there, and {self.output} is not what this run makes",
+            hint="did another run discard it, or somebody remove it? run the same command again",
+        )
+
+    def _is_its_folder(self) -> bool:
+        """Whether the `.partial` is still that of this plan, and not yet being cleaned up for publication."""
+        try:
+            now = os.stat(self.folder / PLAN)
+        except FileNotFoundError:
+            return False
+        seen = (now.st_ino, now.st_size, now.st_mtime_ns)
+        if seen != self._plan_seen:
+            plan = read_plan(self.folder)
+            if plan is None or plan.fingerprint != self.plan.fingerprint:
+                return False
+            self._plan_seen = seen
+        return True
+
+    def _end_if_published(self, files: list[Stored]) -> NoReturn:
+        """End this run as done: its `.partial` went since the dataset was published, with the same files.
+
+        Raises:
+            StorageError: It was not, or other files were.
+        """
+        for place in (self.folder, self.output):
+            if holds(place, self.plan):
+                manifest = manifests.read_manifest(place) or {"files": []}
+                unlike = _unlike_files(manifests.stored_files(manifest), {"files": [file.as_json() for file in files]})
+                if unlike:
+                    _refuse_unlike(str(self.output), unlike)
+                with contextlib.suppress(GoneError):
+                    if place == self.folder:
+                        publish(self.output, overwrite=self._overwrite)
+                raise _PublishedError
+        raise self._gone()
+
+    def _is_published(self) -> bool:
+        """Whether the dataset is complete under its name and nothing of its making is left."""
+        return holds(self.output, self.plan) and not self.folder.exists()
 
     def log(self, event: dict[str, Any]) -> None:
         """Append a line to `<output>.log.jsonl`, where times and places may stand."""
@@ -139,7 +281,7 @@ class Staging:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the units' completion records, in the units' order."""
         for unit in self.plan.units:
-            yield manifests.read_json(self._record_path(unit["unit"]))
+            yield self._read_record(self._record_path(unit["unit"]))
 
     def seal(self, finish: "Callable[[Staging], Finish]") -> bool:
         """Publish the dataset if every unit is there and nobody else is at work on it.
@@ -154,19 +296,42 @@ class Staging:
             self._lock.release()
             if not self._lock.try_acquire():
                 return False  # another part is still at work, and the last one seals
-            self.sealed = is_complete(self.output) and not self.folder.exists()
-        if self.sealed:
-            return True
-        if self.left():
-            return False
-        if not is_complete(self.folder):
+        for tries_left in reversed(range(_TRIES)):
+            if self.sealed or self._is_published():
+                self._end()
+                return True
+            try:
+                if not holds(self.folder, self.plan):
+                    if not self._all_recorded() or self.left():
+                        return False
+                    self._complete(finish)
+                publish(self.output, overwrite=self._overwrite)
+                self._end()
+            except GoneError:  # another process is a step ahead
+                if not tries_left:
+                    raise
+        return self.sealed
+
+    def _all_recorded(self) -> bool:
+        """Whether no unit lacks its record, by their names alone; also where another process sealed it by now."""
+        names = self._names()
+        return (
+            all(self._record_path(unit["unit"]).name in names for unit in self.plan.units)
+            or holds(self.folder, self.plan)
+            or self._is_published()
+        )
+
+    def _complete(self, finish: "Callable[[Staging], Finish]") -> None:
+        """Write what a dataset holds besides its units' files."""
+        with Aside(self.folder) as self._sealing:
             finished = finish(self)
             self._refuse_empty(finished.hints)
-            self._write_manifest(finished)
-        publish(self.output, overwrite=self._overwrite)
-        self._lock.remove()
+            self._write_manifest(finished, self._sealing)
+
+    def _end(self) -> None:
+        """Note that the dataset is published, and leave no lock behind."""
         self.sealed = True
-        return True
+        self._lock.remove()
 
     def _refuse_empty(self, hints: Mapping[str, str]) -> None:
         """Refuse to seal what holds nothing because of what was dropped; that nothing was found is a result."""
@@ -179,11 +344,13 @@ class Staging:
             return
         why = "; ".join(f"{reason}: {count}" for reason, count in counts.most_common())
         helps = hints.get(counts.most_common(1)[0][0], "fix the input or the settings")
+        if self._sealing is not None:
+            self._sealing.name()
         listed = f"; {self.folder / DROPPED} lists them" if (self.folder / DROPPED).is_file() else ""
         self._lock.release()
         raise EmptyDatasetError(f"{self.output} would be empty: every record was dropped ({why})", hint=helps + listed)
 
-    def _write_manifest(self, finish: Finish) -> None:
+    def _write_manifest(self, finish: Finish, aside: Aside) -> None:
         dropped: Counter[str] = Counter()
         files: list[Stored] = []
         for record in self.records():
@@ -200,15 +367,61 @@ class Staging:
             **finish.manifest,
             "files": [file.as_json() for file in sorted(files, key=lambda file: file.path)],
         }
-        write_file(self.folder / MANIFEST, manifests.to_json(manifest))
+        self._settle_manifest(manifests.to_json(manifest), aside)
         for path, data in metadata.items():
-            write_file(self.folder / path, data)
+            write_file(self.folder / path, data, inside=self.folder)
         with storage_errors(self.folder):
             for folder in {self.folder, *((self.folder / path).parent for path in metadata)}:
                 sync_folder(folder)
 
+    def _settle_manifest(self, data: bytes, aside: Aside) -> None:
+        """Make the manifest, or find that another process made the same one."""
+        path = self.folder / MANIFEST
+        if not aside.settle(path, data):
+            with storage_errors(path):
+                there = path.read_bytes()
+            if there != data and self._lock.is_real:
+                aside.replace(path)  # of a sealing that was stopped, by another version
+            elif there != data:
+                found = manifests.differences(manifests.read_json(path), json.loads(data))
+                raise StorageError(
+                    f"two runs sealed {self.output} with different results: {'; '.join(found[:3])}",
+                    hint=f"if no other run is at work on it, remove {path} and run the same command again",
+                )
+        aside.name()
+
     def _record_path(self, unit: int) -> Path:
         return self.folder / UNITS / f"{unit:06d}.json"
+
+
+def _unlike_files(there: Iterable[Stored], record: dict[str, Any]) -> list[str]:
+    """Name the files of a record that are not the same there."""
+    known = {file.path: file for file in there}
+    return [file.path for file in manifests.stored_files(record) if known.get(file.path) != file]
+
+
+def _compare(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Compare two records of one unit, apart from where it was made.
+
+    Raises:
+        StorageError: They tell of different results.
+    """
+    machines = [one.get("environment") for one in (there, here)]
+    if unlike := _unlike_files(manifests.stored_files(there), here):
+        _refuse_unlike(what, unlike, [one for one in machines if isinstance(one, dict)])
+    results = [{key: value for key, value in one.items() if key not in _MAY_DIFFER} for one in (there, here)]
+    if found := manifests.differences(results[0], results[1]):
+        _refuse_unlike(what, found, [one for one in machines if isinstance(one, dict)])
+
+
+def _refuse_unlike(what: str, unlike: list[str], machines: list[dict[str, Any]] | None = None) -> NoReturn:
+    reasons = "; ".join(unlike_parts(machines or []))
+    because = f"; they ran under {reasons}" if reasons else ""
+    raise StorageError(
+        f"two runs gave different results for {what}: {unlike[0]}"
+        + (f" and {len(unlike) - 1} more" * (len(unlike) > 1)),
+        hint=f"the first result stands; run the same command again to go on{because}",
+    )
 
 
 @contextmanager
@@ -220,37 +433,90 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False, agai
     Raises:
         StorageError: There is one made with other settings, or another run is at work on it.
     """
-    folder = partial_of(output)
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(_output_lock(output))
         staging = Staging(output, plan, part, lock, overwrite=overwrite)
-        in_the_making = again or folder.exists() or is_replaced(old_of(output))
-        if not in_the_making and _is_done(output, plan, overwrite=overwrite):
-            staging.sealed = True
+        for tries_left in reversed(range(_TRIES)):
+            before = _inode(output)
+            try:
+                with storage_errors(output):
+                    _open(staging, stack, lock, again=again)
+                break
+            except StorageError as error:  # another process published, replaced or discarded it meanwhile
+                if not tries_left or not (isinstance(error, GoneError) or _inode(output) != before):
+                    raise
+        with contextlib.suppress(_PublishedError):
             yield staging
             return
-        if _join(lock, folder, part):
-            _refuse_other_plan(folder, plan)
-        else:
-            recover(output)
-            if not again and not _is_begun(folder) and _is_done(output, plan, overwrite=overwrite):
-                if folder.exists():
-                    with storage_errors(folder):
-                        remove_tree(folder, last=PLAN)
-                lock.remove()
-                staging.sealed = True
-                yield staging
-                return
-            _prepare(output, plan, overwrite=overwrite)
-        if not part.is_whole:
-            _share(lock, output)
-            own = Lock(folder / f"part-{part.number}-of-{part.of}.lock")
-            stack.enter_context(own)
-            if not own.try_acquire():
-                raise _busy(f"part {part} of {output} is at work already")
-        yield staging
+        staging.sealed = True
+        if not lock.is_real:
+            lock.remove()
+
+
+def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: bool) -> None:
+    """Make the `.partial` ready for work, or find the dataset sealed."""
+    output, plan, part, overwrite = staging.output, staging.plan, staging.part, staging._overwrite
+    folder = staging.folder
+    in_the_making = again or folder.exists() or is_replaced(old_of(output))
+    if not in_the_making and _is_done(output, plan, overwrite=overwrite):
+        staging.sealed = True
+        return
+    if _join(lock, folder, part):
+        _refuse_other_plan(folder, plan)
+    else:
+        recover(output)
+        _forget_discarded(folder)
+        # while no dataset is there, nothing has to be known about the units, whose records are many
+        if not again and output.exists() and not _is_begun(folder) and _is_done(output, plan, overwrite=overwrite):
+            if folder.exists():
+                with storage_errors(folder):
+                    remove_tree(folder, last=PLAN)
+            staging._end()
+            return
+        if _prepare(output, plan, overwrite=overwrite) and not again and _is_done(output, plan, overwrite=overwrite):
+            _withdraw(folder)  # it was published just before
+            staging._end()
+            return
+        if lock.is_real:
+            _remove_leftovers(folder, files_too=part.is_whole)
+    if not part.is_whole:
+        _share(lock, output)
+        own = Lock(folder / f"part-{part.number}-of-{part.of}.lock")
+        stack.enter_context(own)
+        if not own.try_acquire():
+            raise _busy(f"part {part} of {output} is at work already")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _withdraw(folder: Path) -> None:
+    """Remove a `.partial` that was just made, unless somebody works in it."""
+    with contextlib.suppress(OSError):  # it is not empty, or somebody else withdrew it too
+        (folder / PLAN).unlink()
+        folder.rmdir()
+
+
+def _remove_leftovers(folder: Path, *, files_too: bool) -> None:
+    """Remove what stopped runs left that nothing names, while no other is at work: half a sealing, temporary files.
+
+    Temporary files whose record has its mark stay: they only lack their names.
+    """
+    with storage_errors(folder):
+        if not is_complete(folder):
+            (folder / MANIFEST).unlink(missing_ok=True)
+        walked = os.walk(folder) if files_too else ()
+        found = [Path(parent) / name for parent, _, names in walked for name in names if is_aside(name)]
+        marked = {token_of(path) for path in found if path.parent == folder / UNITS}
+        for path in found:
+            if token_of(path) not in marked:
+                path.unlink(missing_ok=True)
 
 
 def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
@@ -268,16 +534,31 @@ def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
             return None
         raise StorageError(f"{path} is no dataset in the making", hint="name a dataset's folder or its .partial")
     lock = _output_lock(output)
-    if not lock.try_acquire():
-        raise _busy(f"a run is at work on {output}")
+    _wait_for_sealer(lock, output)
     recover(output)
+    plan = read_plan(folder) or plan_of_manifest(folder)
     if not folder.is_dir():
         lock.remove()
         return None
-    plan = read_plan(folder) or plan_of_manifest(folder)
     if plan is None:
         raise StorageError(f"{folder} has no plan", hint="run the command that made it again")
     return Staging(output, plan, Part(), lock, overwrite=overwrite)
+
+
+def _wait_for_sealer(lock: Lock, output: Path) -> None:
+    """Take the lock; where all units are done, who has it is sealing, and will soon let go of it.
+
+    Raises:
+        StorageError: Somebody is at work on a unit.
+    """
+    folder, deadline = partial_of(output), time.monotonic() + _LOCK_WAIT_S
+    while not lock.try_acquire():
+        plan = read_plan(folder)
+        n_done = len(list((folder / UNITS).glob("[0-9]*.json")))
+        is_at_work = plan is not None and n_done < len(plan.units) and (folder / PLAN).exists()
+        if is_at_work or time.monotonic() >= deadline:
+            raise _busy(f"a run is at work on {output}")
+        time.sleep(0.05)
 
 
 def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
@@ -287,8 +568,11 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
         StorageError: There is one, finished or begun.
     """
     _is_done(output, plan, overwrite=overwrite)
-    if not overwrite and _has_units(partial_of(output)):
+    try:
         _refuse_other_plan(partial_of(output), plan)
+    except StorageError:
+        if not overwrite and _has_units(partial_of(output)):
+            raise
 
 
 def _join(lock: Lock, folder: Path, part: Part) -> bool:
@@ -361,8 +645,8 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     )
 
 
-def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
-    """Make sure that `.partial` holds this plan."""
+def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> bool:
+    """Make sure that `.partial` holds this plan, and say whether its plan is new."""
     folder = partial_of(output)
     if folder.exists():
         try:
@@ -370,15 +654,52 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         except StorageError:
             if not overwrite and _has_units(folder):
                 raise
-            with storage_errors(folder):
-                remove_tree(folder, last=PLAN)
+            _remove_other_plan(folder, plan)
     _is_done(output, plan, overwrite=overwrite)
-    if not (folder / PLAN).exists() and not is_complete(folder):
-        described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
-        write_file(folder / PLAN, manifests.to_json(described))
-        with storage_errors(folder):
-            sync_folder(folder)
-            sync_folder(folder.parent)
+    if (folder / PLAN).exists() or is_complete(folder):
+        return False
+    described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
+    with storage_errors(folder), Aside(folder) as aside:
+        folder.mkdir(exist_ok=True)
+        is_new = aside.settle(folder / PLAN, manifests.to_json(described))
+        sync_folder(folder.parent)
+        aside.name()
+    _refuse_other_plan(folder, plan)
+    return is_new
+
+
+def _remove_other_plan(folder: Path, plan: Plan) -> None:
+    """Discard a `.partial`: taken away first, so that nobody finds half of it, or loses a new one begun in its place.
+
+    Raises:
+        StorageError: A folder that is not actlab's is where it would go.
+    """
+    aside = _discarded_of(folder)
+    with storage_errors(folder):
+        if not (folder / PLAN).is_file():
+            remove_tree(folder, last=PLAN)  # nothing would say what it is
+            return
+        _forget_discarded(folder)
+        if aside.exists():
+            raise StorageError(f"{aside} is in the way", hint="move it: what is discarded would go there")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, aside)
+            there = read_plan(aside)
+            if there is not None and there.fingerprint == plan.fingerprint:
+                os.rename(aside, folder)  # another process began this plan meanwhile
+        _forget_discarded(folder)
+
+
+def _discarded_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".old")
+
+
+def _forget_discarded(folder: Path) -> None:
+    """Remove a discarded `.partial`, told by its plan, which goes last."""
+    aside = _discarded_of(folder)
+    with contextlib.suppress(FileNotFoundError):
+        if aside.is_dir() and ((aside / PLAN).is_file() or not any(aside.iterdir())):
+            remove_tree(aside, last=PLAN)
 
 
 def _is_begun(folder: Path) -> bool:
@@ -388,7 +709,7 @@ def _is_begun(folder: Path) -> bool:
 
 def _has_units(folder: Path) -> bool:
     """Whether work would be lost with a `.partial`: of units whose records were all dropped, nothing would be."""
-    has_any = any(map(_is_work, sorted((folder / UNITS).glob("*.json"))))
+    has_any = any(map(_is_work, sorted((folder / UNITS).glob("[0-9]*.json"))))
     return has_any or (folder.is_dir() and not (folder / PLAN).exists())
 
 

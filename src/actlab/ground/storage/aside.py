@@ -1,0 +1,194 @@
+"""Files that get their names together, when a record that names them stands: exclusive without a lock.
+
+Several processes may make the same files at once, each delayed or killed at any moment. Each writes its own under
+temporary names and then tries to create the record, which one of them alone can do. Only files that a record names
+ever get a dataset's names, so a file under its name is the one whose hash is in the record. The mark, a temporary
+name of the record itself, stays until the files have their names: whoever finds one finishes the renaming.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from actlab.ground.errors import ActlabError
+from actlab.ground.manifest import Stored
+from actlab.ground.storage.files import TEMPORARY, is_gone, make_folders, storage_errors, sync_folder
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+class NewFile(NamedTuple):
+    """A file that a unit or a seal writes."""
+
+    path: str
+    data: bytes | Callable[[BinaryIO], None]
+    """Its bytes, or a function that writes them."""
+    rows: int | None = None
+
+
+class Aside:
+    """Files of one unit or one sealing, under temporary names until `name`; an error in a `with` block removes them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.is_lost = False
+        """Whether the folder has gone: files are only measured then."""
+        self._token = secrets.token_hex(4)
+        self._paths: list[str] = []
+        self._mark: Path | None = None
+
+    def write(self, new: NewFile) -> Stored:
+        """Write one file and return its entry for the manifest."""
+        with storage_errors(self.folder / new.path), self._new_file(new.path) as file:
+            return _fill(file, new)
+
+    def _new_file(self, path: str) -> BinaryIO:
+        temporary = _aside(self.folder / path, self._token)
+        if not self.is_lost:
+            try:
+                make_folders(self.folder, temporary.parent)
+                self._paths.append(path)
+                return open(temporary, "wb", opener=_open_to_read_too)
+            except OSError as error:
+                if not is_gone(error):
+                    raise
+                self.is_lost = True
+        return tempfile.TemporaryFile("wb", dir=self.folder.parent)
+
+    def settle(self, record: Path, data: bytes) -> bool:
+        """Create the record unless there is one, and say whether the one that is there now is this one."""
+        self._mark = _aside(record, self._token)
+        with storage_errors(record):
+            for parent in self._parents():
+                sync_folder(parent)
+            with open(self._mark, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            is_new = _link_new(self._mark, record)
+            sync_folder(record.parent)
+        return is_new
+
+    def replace(self, record: Path) -> None:
+        """Put the record of `settle` in the place of another, where nobody else can be at work."""
+        assert self._mark is not None
+        with storage_errors(record):
+            os.replace(self._mark, record)
+            sync_folder(record.parent)
+
+    def name(self) -> None:
+        """Give the files their names: for who created the record, or found one with the same hashes."""
+        with storage_errors(self.folder):
+            _name_files(self.folder, self._token, self._paths)
+            for parent in self._parents():
+                sync_folder(parent)
+            if self._mark is not None:
+                self._mark.unlink(missing_ok=True)
+
+    def _parents(self) -> list[Path]:
+        return sorted({(self.folder / path).parent for path in self._paths})
+
+    def __enter__(self) -> "Aside":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | ActlabError):  # else it was killed or has a bug: a later run removes them
+            self.drop()
+
+    def drop(self) -> None:
+        """Remove the files that have no names yet."""
+        for path in [_aside(self.folder / path, self._token) for path in self._paths] + [self._mark]:
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
+def finish_naming(folder: Path, record: Path, files: Iterable[Stored], marks: Iterable[Path]) -> None:
+    """Give a record's files the names that its maker, stopped or slow, did not give them yet."""
+    for mark in marks:
+        with storage_errors(record), contextlib.suppress(FileNotFoundError):
+            if mark.read_bytes() == record.read_bytes():
+                paths = [file.path for file in files]
+                _name_files(folder, token_of(mark), paths)
+                for parent in {(folder / path).parent for path in paths}:
+                    sync_folder(parent)
+                mark.unlink()
+
+
+def token_of(temporary: Path) -> str:
+    """Return what the temporary names of one maker's files share."""
+    return temporary.name.removeprefix(TEMPORARY).split("-")[0]
+
+
+def is_aside(name: str) -> bool:
+    """Whether a name is a temporary one."""
+    return name.startswith(TEMPORARY)
+
+
+def put_back(temporary: Path, record: Path) -> None:
+    """Give a record that was taken away its name again, unless there is a new one."""
+    _link_new(temporary, record)
+
+
+def _aside(path: Path, token: str) -> Path:
+    return path.with_name(f"{TEMPORARY}{token}-{path.name}")
+
+
+def _name_files(folder: Path, token: str, paths: Iterable[str]) -> None:
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # it has its name already
+            os.replace(_aside(folder / path, token), folder / path)
+
+
+def _open_to_read_too(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_WRONLY | os.O_RDWR, 0o666)
+
+
+def _fill(file: BinaryIO, new: NewFile) -> Stored:
+    """Write a file's bytes and hash them, by the open file: its name may be taken away meanwhile."""
+    if callable(new.data):
+        new.data(file)
+    else:
+        file.write(new.data)
+    file.flush()
+    os.fsync(file.fileno())
+    if isinstance(new.data, bytes):
+        return Stored(new.path, len(new.data), hashlib.sha256(new.data).hexdigest(), new.rows)
+    with open(os.dup(file.fileno()), "rb") as again:
+        again.seek(0)
+        sha256 = hashlib.file_digest(again, "sha256").hexdigest()
+        return Stored(new.path, os.fstat(again.fileno()).st_size, sha256, new.rows)
+
+
+def _link_new(source: Path, target: Path) -> bool:
+    """Give a whole file a second name that nothing has yet, in one step, and say whether it has it now."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        # a server whose answer was lost is asked again and says this of its own success
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.stat(source), os.stat(target))
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        return _copy_new(source, target)
+    return True
+
+
+def _copy_new(source: Path, target: Path) -> bool:
+    """Do what `_link_new` does where there are no hard links: a stop may leave half a record, which counts as none."""
+    try:
+        with open(target, "xb") as file:
+            file.write(source.read_bytes())
+            file.flush()
+            os.fsync(file.fileno())
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(target))
+    except FileExistsError:
+        return False
