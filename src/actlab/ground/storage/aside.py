@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 from actlab.ground.errors import ActlabError
 from actlab.ground.manifest import Stored
 from actlab.ground.storage.files import TEMPORARY, is_gone, make_folders, storage_errors, sync_folder
+from actlab.ground.storage.plan import output_of
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -88,8 +89,7 @@ class Aside:
             _name_files(self.folder, self._token, self._paths)
             for parent in self._parents():
                 sync_folder(parent)
-            if self._mark is not None:
-                self._mark.unlink(missing_ok=True)
+        self.drop()
 
     def _parents(self) -> list[Path]:
         return sorted({(self.folder / path).parent for path in self._paths})
@@ -102,11 +102,16 @@ class Aside:
             self.drop()
 
     def drop(self) -> None:
-        """Remove the files that have no names yet."""
-        for path in [_aside(self.folder / path, self._token) for path in self._paths] + [self._mark]:
-            if path is not None:
+        """Remove what still has a temporary name, wherever it is now.
+
+        A file that is being created while its folder is published may come to lie in the dataset.
+        """
+        temporary = [_aside(self.folder / path, self._token) for path in self._paths]
+        temporary += [self._mark] if self._mark is not None else []
+        for place in (self.folder, output_of(self.folder)):
+            for path in temporary if place.is_dir() else ():
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    (place / path.relative_to(self.folder)).unlink()
 
 
 def finish_naming(folder: Path, record: Path, files: Iterable[Stored], marks: Iterable[Path]) -> None:

@@ -68,8 +68,13 @@ def is_gone(error: OSError) -> bool:
 
 def make_folders(root: Path, folder: Path) -> None:
     """Make the folders from `root`, which has to be there and is never made, down to `folder`."""
-    for name in reversed([folder, *folder.parents][: len(folder.relative_to(root).parts)]):
-        name.mkdir(exist_ok=True)
+    for one in reversed([folder, *folder.parents][: len(folder.relative_to(root).parts)]):
+        try:
+            one.mkdir()
+        except FileExistsError:
+            if not one.is_dir():
+                kind = errno.EEXIST if one.exists() else errno.ENOENT  # the second: renamed since
+                raise OSError(kind, os.strerror(kind), str(one)) from None
 
 
 def refuse_inside_dataset(path: Path) -> None:
@@ -83,21 +88,11 @@ def refuse_inside_dataset(path: Path) -> None:
             raise StorageError(f"{path} lies inside the dataset {folder}", hint="choose a place outside it")
 
 
-def write_file(path: Path, data: bytes | Callable[[BinaryIO], None], *, inside: Path | None = None) -> None:
-    """Write a file so that its name never stands on half of it; `data` may be what writes it.
-
-    Folders above it are made, or those below `inside` alone, which has to be there.
-
-    Raises:
-        GoneError: The folder has gone.
-        StorageError: The system refuses it.
-    """
+def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write a file so that its name never stands on half of it; `data` may be what writes it."""
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     with storage_errors(path):
-        if inside is None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        else:
-            make_folders(inside, path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
                 if callable(data):

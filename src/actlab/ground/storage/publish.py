@@ -50,21 +50,25 @@ def _clean(folder: Path) -> None:
         for name in names:
             if name.startswith(TEMPORARY) or (name.endswith(".lock") and Path(parent) == folder):
                 (Path(parent) / name).unlink(missing_ok=True)
-    remove_folder(folder / UNITS)
     (folder / PLAN).unlink(missing_ok=True)
+    remove_folder(folder / UNITS)
 
 
 def _move_away(output: Path, folder: Path, old: Path) -> None:
-    """Move an old dataset away, and put it back where it turns out to be what another process published."""
-    judged = os.stat(output)
-    (output / _REPLACED).touch()
-    if not folder.is_dir():
-        (output / _REPLACED).unlink(missing_ok=True)
-        return
+    """Mark an old dataset and move it away, never what another process published in its place meanwhile."""
     with _passed_over():
-        os.rename(output, old)
-        if not os.path.samestat(judged, os.stat(old)):
-            os.rename(old, output)
+        descriptor = os.open(output, os.O_RDONLY)
+        try:
+            if not folder.is_dir():
+                return  # it is the new one
+            os.close(os.open(_REPLACED, os.O_WRONLY | os.O_CREAT, 0o666, dir_fd=descriptor))
+            judged = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if os.path.samestat(judged, output.stat()):
+            os.rename(output, old)
+            if not os.path.samestat(judged, old.stat()):
+                os.rename(old, output)
 
 
 def recover(output: Path) -> None:

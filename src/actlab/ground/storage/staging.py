@@ -26,7 +26,6 @@ from actlab.ground.storage.files import (
     remove_tree,
     storage_errors,
     sync_folder,
-    write_file,
 )
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.plan import (
@@ -255,16 +254,19 @@ class Staging:
         Raises:
             StorageError: It was not, or other files were.
         """
-        for place in (self.folder, self.output):
+        for place in (self.folder, self.output) * _TRIES:
             if holds(place, self.plan):
                 manifest = manifests.read_manifest(place) or {"files": []}
                 unlike = _unlike_files(manifests.stored_files(manifest), {"files": [file.as_json() for file in files]})
                 if unlike:
                     _refuse_unlike(str(self.output), unlike)
+                with contextlib.suppress(OSError):
+                    (self.output / UNITS).rmdir()  # made while the folder was being renamed
                 with contextlib.suppress(GoneError):
                     if place == self.folder:
                         publish(self.output, overwrite=self._overwrite)
                 raise _PublishedError
+            time.sleep(0.01)  # a replacement has a moment in which there is neither
         raise self._gone()
 
     def _is_published(self) -> bool:
@@ -368,11 +370,10 @@ class Staging:
             "files": [file.as_json() for file in sorted(files, key=lambda file: file.path)],
         }
         self._settle_manifest(manifests.to_json(manifest), aside)
-        for path, data in metadata.items():
-            write_file(self.folder / path, data, inside=self.folder)
-        with storage_errors(self.folder):
-            for folder in {self.folder, *((self.folder / path).parent for path in metadata)}:
-                sync_folder(folder)
+        with Aside(self.folder) as last:
+            for path, data in metadata.items():
+                last.write(NewFile(path, data))
+            last.name()
 
     def _settle_manifest(self, data: bytes, aside: Aside) -> None:
         """Make the manifest, or find that another process made the same one."""
@@ -461,6 +462,8 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
     folder = staging.folder
     in_the_making = again or folder.exists() or is_replaced(old_of(output))
     if not in_the_making and _is_done(output, plan, overwrite=overwrite):
+        if lock.path.exists() and lock.try_acquire():
+            lock.remove()  # of a run that was stopped just before its end
         staging.sealed = True
         return
     if _join(lock, folder, part):
@@ -483,6 +486,7 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
             _remove_leftovers(folder, files_too=part.is_whole)
     if not part.is_whole:
         _share(lock, output)
+    if not part.is_whole and lock.is_real:
         own = Lock(folder / f"part-{part.number}-of-{part.of}.lock")
         stack.enter_context(own)
         if not own.try_acquire():
@@ -555,7 +559,7 @@ def _wait_for_sealer(lock: Lock, output: Path) -> None:
     while not lock.try_acquire():
         plan = read_plan(folder)
         n_done = len(list((folder / UNITS).glob("[0-9]*.json")))
-        is_at_work = plan is not None and n_done < len(plan.units) and (folder / PLAN).exists()
+        is_at_work = plan is not None and n_done < len(plan.units) and not is_complete(folder)
         if is_at_work or time.monotonic() >= deadline:
             raise _busy(f"a run is at work on {output}")
         time.sleep(0.05)
@@ -660,7 +664,7 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> bool:
         return False
     described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
     with storage_errors(folder), Aside(folder) as aside:
-        folder.mkdir(exist_ok=True)
+        make_folders(folder.parent, folder)
         is_new = aside.settle(folder / PLAN, manifests.to_json(described))
         sync_folder(folder.parent)
         aside.name()

@@ -1,0 +1,328 @@
+"""Several runs at once, each stopped or delayed anywhere, with and without file locks: one dataset comes of it."""
+
+import errno
+import fcntl
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from actlab.ground import storage
+from actlab.ground.errors import ActlabError, StorageError
+from actlab.ground.manifest import read_manifest
+from actlab.ground.storage import NewFile, is_complete, reopen, stage
+from actlab.ground.storage.plan import UNITS
+from actlab.ground.units import Part
+from tests.folders import hashes
+from tests.toy import Killed, finish, make_plan, run, stepping
+
+NEVER = 10**9
+
+
+def no_lock(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+@pytest.fixture
+def exit_at(monkeypatch):
+    return stepping(monkeypatch)
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    run(tmp_path / "undisturbed", make_plan())
+    return hashes(tmp_path / "undisturbed")
+
+
+@pytest.fixture
+def lockless(monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+
+
+@pytest.fixture(params=["locks", "lockless"])
+def either(request, monkeypatch):
+    if request.param == "lockless":
+        monkeypatch.setattr(fcntl, "flock", no_lock)
+
+
+def of_unit(number: int, setting: int = 1) -> list[NewFile]:
+    return [NewFile(f"a/{number}.bin", bytes([number, setting]) * 10, 10), NewFile(f"b/{number}", b"x")]
+
+
+def record_of(number: int) -> dict:
+    return {"rows": 10, "dropped": {"bad": 1} if number == 1 else {}}
+
+
+def is_sound(output: Path) -> bool:
+    """Whether every file is there with the hash that the manifest names, and no other."""
+    manifest = read_manifest(output)
+    found = hashes(output)
+    del found["manifest.json"]
+    return found == {file["path"]: file["sha256"] for file in manifest["files"]}
+
+
+def test_a_commit_that_comes_after_publication_makes_nothing_and_ends_as_done(tmp_path, undisturbed, lockless):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part(1, 2)) as late:
+        run(output, make_plan())
+        late.commit({"unit": 0}, of_unit(0), record_of(0))
+        raise AssertionError("there is no more work, and the block ends")
+    assert late.sealed
+    assert hashes(output) == undisturbed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "undisturbed"], "no .partial, no lock"
+    assert run(output, make_plan()).sealed
+
+
+def test_a_late_commit_of_other_results_is_refused_and_names_the_file(tmp_path, undisturbed, lockless):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part(1, 2)) as late:
+        run(output, make_plan())
+        with pytest.raises(StorageError) as caught:
+            late.commit({"unit": 0}, of_unit(0, setting=7), record_of(0))
+    assert str(caught.value) == f"two runs gave different results for {output}: a/0.bin"
+    assert caught.value.hint
+    assert hashes(output) == undisturbed
+    assert not storage.partial_of(output).exists()
+
+
+def test_two_results_for_one_unit_are_never_mixed(tmp_path, undisturbed, lockless):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part(1, 2)) as one, stage(output, make_plan(), part=Part(1, 2)) as two:
+        one.commit({"unit": 0}, of_unit(0), record_of(0) | {"environment": {"torch": "1"}})
+        two.commit({"unit": 0}, of_unit(0), record_of(0) | {"environment": {"torch": "2"}})
+        with pytest.raises(StorageError, match=r"different results for unit 0 of .*: a/0\.bin") as caught:
+            two.commit({"unit": 0}, of_unit(0, setting=7), record_of(0) | {"environment": {"torch": "2"}})
+        assert "torch 1 / 2" in caught.value.hint
+        with pytest.raises(StorageError, match="rows is 10 there and 11 here"):
+            two.commit({"unit": 0}, of_unit(0), record_of(0) | {"rows": 11})
+        assert not list(one.folder.rglob(".tmp-*"))
+    run(output, make_plan())
+    assert hashes(output) == undisturbed
+
+
+def test_a_late_worker_leaves_the_partial_of_another_plan_alone(tmp_path, lockless):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part(1, 2)) as late:
+        run(output, make_plan(setting=2), "1/2", overwrite=True)
+        before = hashes(late.folder)
+        with pytest.raises(StorageError, match="no longer there"):
+            late.commit({"unit": 1}, of_unit(1), record_of(1))
+        assert hashes(late.folder) == before
+    assert not (tmp_path / "out.partial.old").exists()
+    run(output, make_plan(setting=2))
+    assert is_sound(output)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("kind", ["same", "sealed", "replaced", "unlike"])
+def test_a_run_delayed_at_any_step_finds_what_another_did_meanwhile(tmp_path, lockless, exit_at, kind, after):
+    n_unlike = 0
+    for step in range(500):
+        output = tmp_path / f"run-{step}"
+        exit_at(NEVER, after=after)
+        if kind == "sealed":  # both have only the sealing left
+            run(output, make_plan(), "1/2")
+            with stage(output, make_plan(), part=Part(2, 2)) as staging:
+                staging.commit({"unit": 1}, of_unit(1), record_of(1))
+        elif kind == "replaced":
+            run(output, make_plan(setting=2))
+        happened = []
+
+        def meanwhile(output=output, happened=happened):
+            happened.append(run(output, make_plan(), overwrite=kind == "replaced"))
+
+        exit_at(step, after=after, do=meanwhile)
+        if kind == "unlike":
+            said = run_unlike(output)
+            n_unlike += "two runs gave different results" in said
+            assert not said or "two runs gave different results" in said
+        else:
+            assert run(output, make_plan(), overwrite=kind == "replaced").sealed
+        if happened:
+            assert happened[0].sealed
+        run(output, make_plan())
+        assert is_sound(output)
+        assert kind == "unlike" or read_manifest(output)["identity"]["setting"] == 1
+        assert not list(tmp_path.glob(f"run-{step}.*")), "no .partial, lock or old one is left"
+        if not happened:
+            assert step > 15
+            assert kind != "unlike" or n_unlike > 15
+            return
+    raise AssertionError("the protocol has no end")
+
+
+def run_unlike(output: Path) -> str:
+    """Do what `run` does, with other bytes, as on a machine that rounds otherwise; return what is said about it."""
+    try:
+        with stage(output, make_plan(), part=Part()) as staging:
+            for unit in staging.missing():
+                staging.commit(unit, of_unit(unit["unit"], setting=9), record_of(unit["unit"]))
+            staging.seal(finish)
+    except StorageError as error:
+        return str(error)
+    return ""
+
+
+def test_a_unit_whose_maker_was_stopped_before_its_files_had_names_is_not_done_again(tmp_path, undisturbed, exit_at):
+    for step in range(200):
+        output = tmp_path / f"run-{step}"
+        exit_at(NEVER, after=True)
+        with stage(output, make_plan(n_units=1), part=Part()) as staging:
+            exit_at(step, after=True)
+            with pytest.raises(Killed):
+                staging.commit({"unit": 0}, of_unit(0), record_of(0))
+            exit_at(NEVER, after=True)
+            if not (staging.folder / UNITS / "000000.json").exists():
+                assert staging.missing() == [{"unit": 0}]
+                continue
+            assert staging.missing() == []
+            assert set(hashes(staging.folder)) >= {"a/0.bin", "b/0"}
+            return
+    raise AssertionError("no step lay between the record and the names")
+
+
+def test_a_record_whose_file_changed_its_size_is_taken_away_and_the_unit_done_again(tmp_path, undisturbed, either):
+    output = tmp_path / "out"
+    run(output, make_plan(), "1/2")
+    folder = storage.partial_of(output)
+    (folder / "a" / "0.bin").write_bytes(b"cut")
+    (folder / UNITS / "000002.json").write_text('{"unit": 2, "fi')
+    staging = run(output, make_plan(), "1/2")
+    assert not staging.sealed
+    assert [unit["unit"] for unit in staging.left()] == [1]
+    run(output, make_plan())
+    assert hashes(output) == undisturbed
+
+
+def test_records_without_hard_links_are_exclusive_too(tmp_path, undisturbed, lockless, monkeypatch):
+    def no_link(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    test_two_results_for_one_unit_are_never_mixed(tmp_path, undisturbed, None)
+
+
+def test_a_partial_begun_by_the_version_before_is_finished_to_the_same_bytes(tmp_path, undisturbed, either):
+    import json
+
+    output = tmp_path / "out"
+    run(output, make_plan(), "1/3")
+    record = storage.partial_of(output) / UNITS / "000000.json"
+    content = json.loads(record.read_text())
+    del content["plan"]  # which the version before did not write
+    record.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    (storage.partial_of(output) / "b" / "1").write_bytes(b"y")  # a file of a unit that was stopped
+    run(output, make_plan())
+    assert hashes(output) == undisturbed
+
+
+OPENED: list[str] = []
+WATCHED: list[str] = []
+
+
+def _note(event: str, arguments: tuple) -> None:
+    if event == "open" and WATCHED and str(arguments[0]).startswith(WATCHED[0]):
+        OPENED.append(str(arguments[0]))
+
+
+def test_a_part_reads_the_records_of_its_own_units_alone(tmp_path, either):
+    output, plan = tmp_path / "out", make_plan(n_units=10_000)
+    with stage(output, plan, part=Part(1, 1000)) as staging:
+        staging.commit({"unit": 0}, [NewFile("shared", b"x", 1)], {"rows": 1})
+    units = storage.partial_of(output) / UNITS
+    for number in range(1, 10_000):
+        if number % 1000 != 3:
+            os.link(units / "000000.json", units / f"{number:06d}.json")
+    sys.addaudithook(_note)
+    WATCHED.append(str(tmp_path))
+    OPENED.clear()
+    try:
+        with stage(output, plan, part=Part(3, 1000)) as staging:
+            assert staging.missing() == []
+        n_opened = len(OPENED)
+        with stage(output, plan, part=Part(4, 1000)) as staging:
+            assert len(staging.missing()) == 10
+            assert not staging.seal(finish)
+        n_opened_for_sealing = len(OPENED) - n_opened
+    finally:
+        WATCHED.clear()
+    assert n_opened <= 20, OPENED
+    assert n_opened_for_sealing <= 20, "that units are left is seen by the names"
+
+
+def at_once(work, n: int) -> list[int]:
+    """Run `work(k)` in n processes that start together, and return their exit statuses."""
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(n)
+
+    def child(k: int) -> None:
+        barrier.wait()
+        try:
+            work(k)
+        except ActlabError as error:
+            os.write(2, f"{error}\n".encode())
+            os._exit(1)
+        os._exit(0)
+
+    processes = [context.Process(target=child, args=(k,)) for k in range(n)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+@pytest.mark.parametrize("n", [2, 6])
+def test_sealers_at_once_all_end_well(tmp_path, undisturbed, either, monkeypatch, n):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    for number in range(6):
+        output = tmp_path / f"run-{number}"
+        run(output, make_plan(), "1/2")
+        with stage(output, make_plan(), part=Part(2, 2)) as staging:
+            staging.commit({"unit": 1}, of_unit(1), record_of(1))
+
+        def seal(_, output=output):
+            staging = reopen(output)
+            assert staging is None or (not staging.left() and staging.seal(finish))
+
+        assert at_once(seal, n) == [0] * n
+        assert hashes(output) == undisturbed
+        assert not storage.partial_of(output).exists()
+
+
+@pytest.mark.parametrize("kind", ["new", "replaced"])
+def test_whole_runs_at_once_without_locks_all_end_well(tmp_path, undisturbed, lockless, monkeypatch, kind):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    for number in range(8):
+        output = tmp_path / f"run-{number}"
+        if kind == "replaced":
+            run(output, make_plan(setting=2))
+
+        def whole(_, output=output):
+            assert run(output, make_plan(), overwrite=kind == "replaced").sealed
+
+        assert at_once(whole, 4) == [0] * 4
+        assert hashes(output) == undisturbed
+        assert not list(tmp_path.glob(f"run-{number}.*"))
+
+
+def test_runs_killed_at_once_anywhere_leave_what_the_next_one_finishes(tmp_path, undisturbed, either, exit_at):
+    draw = random.Random(0)
+    for number in range(8):
+        output = tmp_path / f"run-{number}"
+        steps = [draw.randrange(90) for _ in range(3)]
+
+        def killed(k, output=output, steps=steps):
+            exit_at(steps[k], after=bool(k % 2), do=lambda: os.kill(os.getpid(), signal.SIGKILL))
+            run(output, make_plan(), f"{k + 1}/3")
+
+        at_once(killed, 3)
+        exit_at(NEVER, after=False)
+        assert not output.exists() or is_complete(output)
+        run(output, make_plan())
+        assert hashes(output) == undisturbed
+        assert not list(tmp_path.glob(f"run-{number}.*"))
