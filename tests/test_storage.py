@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,13 @@ from actlab.ground.storage import (
 )
 from actlab.ground.units import Part
 from tests.folders import hashes
-from tests.toy import Killed, finish, make_plan, run, stepping
+from tests.toy import Killed, finish, make_plan, memory, run, stepping
+
+
+@pytest.fixture
+def tmp_path():
+    with tempfile.TemporaryDirectory(dir=memory()) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def publish(output: Path, *, overwrite: bool) -> None:
     """
     folder, old = partial_of(output), old_of(output)
     with storage_errors(output):
-        is_taken = folder.is_dir() and output.exists() and any(output.iterdir())
+        is_taken = output.exists() and any(output.iterdir()) and folder.is_dir()  # last: else it is the new one
         if is_taken and not overwrite:
             raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
         if is_taken and old.exists() and not is_replaced(old):

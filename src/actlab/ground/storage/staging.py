@@ -48,6 +48,7 @@ log = logging.getLogger("actlab")
 _LOCK_WAIT_S = 20.0
 _TRIES = 10
 """How often something is tried again that another process changed under it."""
+_LOOKS = 50
 _MAY_DIFFER = ("environment", "made_on", "plan")
 """Keys of a record that say where a unit was made, not what came of it."""
 _VERSIONS = ("versions", "acceptance ", "sae_lens_version ")
@@ -88,6 +89,8 @@ class Staging:
         self._lock = lock
         self._overwrite = overwrite
         self._sealing: Aside | None = None
+        self._found = _inode(output)
+        """What had the dataset's name before, by its inode."""
         self._plan_seen: tuple[int, int, int] | None = None
 
     def missing(self) -> list[dict[str, Any]]:
@@ -101,25 +104,32 @@ class Staging:
     def _without_record(self, part: Part, *, discard: bool) -> list[dict[str, Any]]:
         if self.sealed or holds(self.folder, self.plan):
             return []
-        names = self._names()
+        names = _unit_names(self.folder)
         found = []
         for unit in self.plan.units:
             if part.has(unit["unit"]) and not self._has(unit["unit"], names):
                 found.append(unit)
                 if discard and self._record_path(unit["unit"]).name in names:
                     self._discard(unit["unit"])
-        if found and (holds(self.folder, self.plan) or self._is_published()):
+        if found and self._place_of_whole(is_sure=self.folder.is_dir()) is not None:
             return []  # another process sealed it meanwhile
         if found and not self.folder.is_dir():
             raise self._gone()
         return found
 
-    def _names(self) -> set[str]:
-        """Return the names in the records' folder: a look at it, without reading."""
-        try:
-            return {path.name for path in (self.folder / UNITS).iterdir()}
-        except FileNotFoundError:
-            return set()
+    def _place_of_whole(self, *, is_sure: bool = False) -> Path | None:
+        """Return where the dataset lies that another process has sealed, before or after its publication.
+
+        A replacement has a moment in which it is seen in neither place; `is_sure` looks once.
+        """
+        for _ in range(1 if is_sure else _LOOKS):
+            if holds(self.folder, self.plan):
+                return self.folder
+            if self._is_published():
+                return self.output
+            if not is_sure:
+                time.sleep(0.02)
+        return None
 
     def _has(self, unit: int, names: set[str]) -> bool:
         """Whether a unit has its record, and the files that the record names, whole."""
@@ -254,24 +264,24 @@ class Staging:
         Raises:
             StorageError: It was not, or other files were.
         """
-        for place in (self.folder, self.output) * _TRIES:
-            if holds(place, self.plan):
-                manifest = manifests.read_manifest(place) or {"files": []}
-                unlike = _unlike_files(manifests.stored_files(manifest), {"files": [file.as_json() for file in files]})
-                if unlike:
-                    _refuse_unlike(str(self.output), unlike)
-                with contextlib.suppress(OSError):
-                    (self.output / UNITS).rmdir()  # made while the folder was being renamed
-                with contextlib.suppress(GoneError):
-                    if place == self.folder:
-                        publish(self.output, overwrite=self._overwrite)
-                raise _PublishedError
-            time.sleep(0.01)  # a replacement has a moment in which there is neither
-        raise self._gone()
+        place = self._place_of_whole()
+        while place == self.folder:
+            with contextlib.suppress(GoneError):
+                publish(self.output, overwrite=self._overwrite)
+            place = self._place_of_whole()
+        manifest = place and manifests.read_manifest(place)
+        if not manifest:
+            raise self._gone()
+        unlike = _unlike_files(manifests.stored_files(manifest), {"files": [file.as_json() for file in files]})
+        if unlike:
+            _refuse_unlike(str(self.output), unlike)
+        with contextlib.suppress(OSError):
+            (self.output / UNITS).rmdir()  # made while the folder was being renamed
+        raise _PublishedError
 
     def _is_published(self) -> bool:
-        """Whether the dataset is complete under its name and nothing of its making is left."""
-        return holds(self.output, self.plan) and not self.folder.exists()
+        """Whether the dataset is complete under its name since this run was begun."""
+        return holds(self.output, self.plan) and _inode(self.output) != self._found
 
     def log(self, event: dict[str, Any]) -> None:
         """Append a line to `<output>.log.jsonl`, where times and places may stand."""
@@ -316,7 +326,7 @@ class Staging:
 
     def _all_recorded(self) -> bool:
         """Whether no unit lacks its record, by their names alone; also where another process sealed it by now."""
-        names = self._names()
+        names = _unit_names(self.folder)
         return (
             all(self._record_path(unit["unit"]).name in names for unit in self.plan.units)
             or holds(self.folder, self.plan)
@@ -471,15 +481,14 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
     else:
         recover(output)
         _forget_discarded(folder)
-        # while no dataset is there, nothing has to be known about the units, whose records are many
-        if not again and output.exists() and not _is_begun(folder) and _is_done(output, plan, overwrite=overwrite):
-            if folder.exists():
-                with storage_errors(folder):
-                    remove_tree(folder, last=PLAN)
-            staging._end()
-            return
-        if _prepare(output, plan, overwrite=overwrite) and not again and _is_done(output, plan, overwrite=overwrite):
-            _withdraw(folder)  # it was published just before
+        is_done = not again and _is_done_and_not_begun(output, plan, overwrite=overwrite)
+        if not is_done:
+            _prepare(output, plan, overwrite=overwrite)
+            # asked again: it may have been published just before, and its `.partial` made anew
+            is_done = not again and _is_done_and_not_begun(output, plan, overwrite=overwrite)
+        if is_done:
+            with storage_errors(folder):
+                remove_tree(folder, last=PLAN)
             staging._end()
             return
         if lock.is_real:
@@ -498,13 +507,6 @@ def _inode(path: Path) -> int | None:
         return path.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-def _withdraw(folder: Path) -> None:
-    """Remove a `.partial` that was just made, unless somebody works in it."""
-    with contextlib.suppress(OSError):  # it is not empty, or somebody else withdrew it too
-        (folder / PLAN).unlink()
-        folder.rmdir()
 
 
 def _remove_leftovers(folder: Path, *, files_too: bool) -> None:
@@ -540,13 +542,16 @@ def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
     lock = _output_lock(output)
     _wait_for_sealer(lock, output)
     recover(output)
+    found = _inode(output)
     plan = read_plan(folder) or plan_of_manifest(folder)
     if not folder.is_dir():
         lock.remove()
         return None
     if plan is None:
         raise StorageError(f"{folder} has no plan", hint="run the command that made it again")
-    return Staging(output, plan, Part(), lock, overwrite=overwrite)
+    staging = Staging(output, plan, Part(), lock, overwrite=overwrite)
+    staging._found = found  # by now another process may have published it
+    return staging
 
 
 def _wait_for_sealer(lock: Lock, output: Path) -> None:
@@ -558,8 +563,8 @@ def _wait_for_sealer(lock: Lock, output: Path) -> None:
     folder, deadline = partial_of(output), time.monotonic() + _LOCK_WAIT_S
     while not lock.try_acquire():
         plan = read_plan(folder)
-        n_done = len(list((folder / UNITS).glob("[0-9]*.json")))
-        is_at_work = plan is not None and n_done < len(plan.units) and not is_complete(folder)
+        n_done = len([name for name in _unit_names(folder) if not is_aside(name)])
+        is_at_work = plan is not None and n_done < len(plan.units) and (folder / PLAN).exists()
         if is_at_work or time.monotonic() >= deadline:
             raise _busy(f"a run is at work on {output}")
         time.sleep(0.05)
@@ -649,8 +654,8 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     )
 
 
-def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> bool:
-    """Make sure that `.partial` holds this plan, and say whether its plan is new."""
+def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
+    """Make sure that `.partial` holds this plan."""
     folder = partial_of(output)
     if folder.exists():
         try:
@@ -661,15 +666,14 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> bool:
             _remove_other_plan(folder, plan)
     _is_done(output, plan, overwrite=overwrite)
     if (folder / PLAN).exists() or is_complete(folder):
-        return False
+        return
     described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
     with storage_errors(folder), Aside(folder) as aside:
         make_folders(folder.parent, folder)
-        is_new = aside.settle(folder / PLAN, manifests.to_json(described))
+        aside.settle(folder / PLAN, manifests.to_json(described))
         sync_folder(folder.parent)
         aside.name()
     _refuse_other_plan(folder, plan)
-    return is_new
 
 
 def _remove_other_plan(folder: Path, plan: Plan) -> None:
@@ -706,6 +710,12 @@ def _forget_discarded(folder: Path) -> None:
             remove_tree(aside, last=PLAN)
 
 
+def _is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
+    """Whether the dataset is there, and nothing in a `.partial` that it lacks."""
+    # while no dataset is there, nothing has to be known about the units, whose records are many
+    return output.exists() and not _is_begun(partial_of(output)) and _is_done(output, plan, overwrite=overwrite)
+
+
 def _is_begun(folder: Path) -> bool:
     """Whether a `.partial` has something that a dataset which is there lacks."""
     return _has_units(folder) or is_complete(folder)
@@ -713,8 +723,25 @@ def _is_begun(folder: Path) -> bool:
 
 def _has_units(folder: Path) -> bool:
     """Whether work would be lost with a `.partial`: of units whose records were all dropped, nothing would be."""
-    has_any = any(map(_is_work, sorted((folder / UNITS).glob("[0-9]*.json"))))
-    return has_any or (folder.is_dir() and not (folder / PLAN).exists())
+    names = sorted(name for name in _unit_names(folder) if not is_aside(name))
+    has_any = any(_is_work(folder / UNITS / name) for name in names)
+    return has_any or (folder.is_dir() and not (folder / PLAN).exists() and not _is_empty(folder))
+
+
+def _unit_names(folder: Path) -> set[str]:
+    """Return the names in the records' folder: a look at it, without reading."""
+    try:
+        return {path.name for path in (folder / UNITS).iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a `.partial` was stopped before its plan was written, or is just being made or renamed."""
+    try:
+        return all(is_aside(path.name) for path in folder.iterdir())
+    except FileNotFoundError:
+        return True
 
 
 def _is_work(path: Path) -> bool:
@@ -733,8 +760,8 @@ def holds_rows(files: Iterable[Stored]) -> bool:
 def _refuse_other_plan(folder: Path, plan: Plan) -> None:
     there = read_plan(folder) or plan_of_manifest(folder)
     if there is None and folder.is_dir():
-        if all(path.name.startswith(TEMPORARY) for path in folder.iterdir()):
-            return  # stopped before its plan was written
+        if _is_empty(folder):
+            return
         raise StorageError(f"{folder} has no plan", hint="move it away, or give --overwrite to discard it")
     if there is not None and there.fingerprint != plan.fingerprint:
         found = "; ".join(differences_to(there.described(), plan))
