@@ -517,6 +517,21 @@ def test_a_journal_keeps_every_text_as_it_was_and_refuses_what_is_none(tmp_path)
         Journal(path)
 
 
+def test_a_journal_that_another_run_goes_on_writing_is_not_cut(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_bytes(b'{"key": "cut')
+    one, two, three = (Reply(k=k, text=str(k), done_reason="stop", timings=Timings(total_s=1.0)) for k in (1, 2, 3))
+    late, torn = Journal(path), Journal(path)
+    with torn as journal:
+        assert path.read_bytes() == b"", "a torn line is cut off"
+        journal.append("key", one)
+        journal.append("key", two)
+        with late as other:
+            other.append("key", three)
+    with Journal(path) as journal:
+        assert [journal.get(k, "key") for k in (1, 2, 3)] == [one, two, three]
+
+
 def test_failures_are_replayed_unless_the_server_was_mended(tmp_path):
     path = tmp_path / "j.jsonl"
     with serve(always=Fault("status", status=500)) as there:

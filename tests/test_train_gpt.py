@@ -295,6 +295,15 @@ def test_a_disk_that_takes_no_more_is_said_with_a_hint_and_leaves_nothing_half_w
     assert list(checkpoints.folder.iterdir()) == []
 
 
+def test_a_training_that_another_run_has_finished_meanwhile_makes_no_checkpoints_anew(tmp_path, caplog):
+    late = Checkpoints(tmp_path / "m", "f" * 64)
+    assert late.load(overwrite=False) is None
+    Checkpoints(tmp_path / "m", "f" * 64).remove()  # as after publication
+    late.save({"step": 3})
+    assert not late.folder.exists()
+    assert "no checkpoint is kept of step 3" in caplog.text
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_others_keep_in_the_folder_of_checkpoints_stays(tokens, tmp_path, overwrite):
     kept = tmp_path / "model.checkpoints" / "sub" / "notes.txt"

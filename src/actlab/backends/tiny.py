@@ -8,6 +8,7 @@ import importlib.resources
 import json
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
         if (folder / "config.json").is_file():
             return folder
         log.info("training %s once (about a minute), to be kept in %s", TINY, folder)
-        temporary = folder.with_name(f".tmp-{name}")
+        temporary = folder.with_name(f".tmp-{name}" if lock.is_real else f".tmp-{secrets.token_hex(4)}-{name}")
         shutil.rmtree(temporary, ignore_errors=True)
         with storage_errors(folder):
             _train_folder([json.loads(line) for line in text.splitlines()], recipe, temporary)

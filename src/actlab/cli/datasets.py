@@ -204,7 +204,7 @@ def _as_line(one: dict[str, Any]) -> str:
 def _show_partial(folder: Path, *, as_json: bool) -> None:
     plan = storage.read_plan(folder)
     assert plan is not None
-    done = len(list((folder / "units").glob("*.json")))
+    done = len(list((folder / "units").glob("[0-9]*.json")))
     state = {"kind": plan.kind, "path": str(folder), "units_done": done, "units": len(plan.units)}
     text = f"{folder}: {plan.kind} in the making, {done} of {len(plan.units)} units done"
     click.echo(json.dumps(state, indent=2) if as_json else text)

@@ -26,7 +26,7 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
-        self._replies, self._n_whole_bytes = _read(path)
+        self._replies, self._n_whole_bytes, self._n_torn_bytes = _read(path)
         if forget_failures:
             self._replies = {key: reply for key, reply in self._replies.items() if not reply.failed}
 
@@ -37,7 +37,8 @@ class Journal:
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
-            os.truncate(self.path, self._n_whole_bytes)
+            if self._n_torn_bytes and self._file.tell() == self._n_whole_bytes + self._n_torn_bytes:
+                os.truncate(self.path, self._n_whole_bytes)  # else another run has written since: nothing is cut
         return self
 
     def __exit__(
@@ -60,16 +61,16 @@ class Journal:
             self._replies[reply.k, key] = reply
 
 
-def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int]:
-    """Return the replies, the latest of each, and the length of the whole lines."""
+def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int, int]:
+    """Return the replies, the latest of each, the length of the whole lines, and of a torn one after them."""
     replies: dict[tuple[int, str], Reply] = {}
     n_bytes = 0
     if not path.exists():
-        return replies, n_bytes
+        return replies, 0, 0
     with storage_errors(path), path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
-                break
+                return replies, n_bytes, len(line)
             try:
                 fields = json.loads(line.decode("utf-8", "surrogatepass"))
                 key = fields.pop("key")
@@ -81,4 +82,4 @@ def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int]:
                     hint="was it edited by hand? remove that line and its text is asked for again",
                 ) from error
             n_bytes += len(line)
-    return replies, n_bytes
+    return replies, n_bytes, 0

@@ -88,11 +88,17 @@ def refuse_inside_dataset(path: Path) -> None:
             raise StorageError(f"{path} lies inside the dataset {folder}", hint="choose a place outside it")
 
 
-def write_file(path: Path, data: bytes | Callable[[BinaryIO], None]) -> None:
-    """Write a file so that its name never stands on half of it; `data` may be what writes it."""
+def write_file(path: Path, data: bytes | Callable[[BinaryIO], None], *, makes_folder: bool = True) -> None:
+    """Write a file so that its name never stands on half of it; `data` may be what writes it.
+
+    Raises:
+        GoneError: The folder is not there, and `makes_folder` is False.
+        StorageError: The system refuses it.
+    """
     temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if makes_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
                 if callable(data):

@@ -18,7 +18,7 @@ import torch
 
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import sha256_of
-from actlab.ground.storage import storage_errors, write_file
+from actlab.ground.storage import GoneError, storage_errors, write_file
 from actlab.ground.storage.files import TEMPORARY
 
 log = logging.getLogger("actlab")
@@ -36,6 +36,7 @@ class Checkpoints:
     def __init__(self, output: Path, fingerprint: str) -> None:
         self.folder = output.with_name(output.name + ".checkpoints")
         self._run = fingerprint[:12]
+        self._is_open = False
 
     def load(self, *, overwrite: bool) -> dict[str, Any] | None:
         """Return the newest state that is as it was saved, or None where there is none.
@@ -54,30 +55,40 @@ class Checkpoints:
             )
         with storage_errors(self.folder):
             for path in [*others, *self._named(_HALF)]:
-                path.unlink()
+                path.unlink(missing_ok=True)
             while own and not _is_whole(own[-1]):
                 log.warning("%s is damaged: going on from the one before it, or from the start", own[-1])
-                own.pop().unlink()
+                own.pop().unlink(missing_ok=True)
+            self.folder.mkdir(exist_ok=True)
+            self._is_open = True
         if not own:
             return None
         state: dict[str, Any] = torch.load(own[-1], map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keep a state, and forget the older ones."""
+        """Keep a state, and forget the older ones.
+
+        The folder is made before the training, and not again: it goes when another run has published the model.
+        """
         buffer = io.BytesIO()  # torch tells what a disk refuses in words of its own
         torch.save(state, buffer)
         digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        write_file(self.folder / f"{self._run}-step_{state['step']:010d}-{digest[:16]}.pt", buffer.getvalue())
+        path = self.folder / f"{self._run}-step_{state['step']:010d}-{digest[:16]}.pt"
+        try:
+            write_file(path, buffer.getvalue(), makes_folder=not self._is_open)
+        except GoneError:
+            log.warning("%s has gone: no checkpoint is kept of step %d", self.folder, state["step"])
+            return
         with storage_errors(self.folder):
             for old in self._own()[:-_KEPT]:
-                old.unlink()
+                old.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove this run's checkpoints, and the folder where it holds nothing else."""
         with storage_errors(self.folder):
             for path in self._own():
-                path.unlink()
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it is not empty, not there, or a link
             self.folder.rmdir()
 

@@ -126,7 +126,7 @@ def train_gpt(config: TrainGptConfig) -> TrainedGpt:
             record = {"metadata": metadata, "made_on": run.made_on}
             dataset.commit(unit, gpt_files(run.model, job.source.tokenizer), record)
         dataset.seal(finish)
-        checkpoints.remove()
+    checkpoints.remove()
     made = read_json(job.output / METADATA)
     total = made["n_parameters"]["total"]
     return TrainedGpt(job.output, total, made["n_steps"], made["val_loss"], made["val_perplexity"])
