@@ -6,8 +6,9 @@ While it is made, everything lies in `<output>.partial`:
     units/000017.json    the completion record of unit 17: its files, what it dropped
     …                    the units' files, under temporary names until their record is there
 
-Any number of processes may do so at once, with file locks or without: `aside` says how. Sealing writes `manifest.json`, then every `metadata.json`, then removes plan, records and temporary files
-and renames the folder. A folder whose manifest names a metadata file that is there is complete.
+Any number of processes may do so at once, with file locks or without: `aside` says how. Sealing writes
+`manifest.json`, then every `metadata.json`, then removes plan, records and temporary files and renames the folder.
+A folder whose manifest names a metadata file that is there is complete.
 """
 
 from actlab.ground.storage.aside import NewFile
