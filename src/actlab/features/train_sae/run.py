@@ -125,8 +125,8 @@ def train_sae(config: TrainSaeConfig) -> TrainedSaes:
                     files, record = _train_layer(job, unit["layer"], more)
                 dataset.commit(unit, files, record)
                 dataset.log({"layer": unit["layer"], "train_s": round(time.monotonic() - start, 3)})
-        is_sealed = dataset.seal(finish)
-    return TrainedSaes(job.output, is_sealed, list(job.layers))
+        dataset.seal(finish)
+    return TrainedSaes(job.output, dataset.sealed, list(job.layers))
 
 
 @takes(TrainSaeConfig)

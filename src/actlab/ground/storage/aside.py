@@ -131,6 +131,11 @@ def token_of(temporary: Path) -> str:
     return temporary.name.removeprefix(TEMPORARY).split("-")[0]
 
 
+def record_of(mark: Path) -> Path:
+    """Return the record of which a path is the mark."""
+    return mark.with_name(mark.name.removeprefix(TEMPORARY).split("-", 1)[1])
+
+
 def is_aside(name: str) -> bool:
     """Whether a name is a temporary one."""
     return name.startswith(TEMPORARY)

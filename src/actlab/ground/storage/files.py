@@ -17,6 +17,9 @@ TEMPORARY = ".tmp-"
 _GONE = (errno.ENOENT, errno.ESTALE)
 """What a system says of a file whose folder was renamed or removed; the second where the folder lies on a server."""
 
+_TRIES = 100
+"""How often a folder is removed in which others, who find out at their next step, still write."""
+
 
 class GoneError(StorageError):
     """A folder or file is no longer there: somebody else finished with it, or removed it."""
@@ -123,8 +126,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_tree(folder: Path, *, last: str) -> None:
-    """Remove a folder so that the file which says what it is goes last; others may be removing it too."""
-    with contextlib.suppress(FileNotFoundError):
+    """Remove a folder so that the file which says what it is goes last; others may write or remove in it too."""
+
+    def remove() -> None:
         for path in list(folder.iterdir()):
             if path.is_dir() and not path.is_symlink():
                 remove_folder(path)
@@ -133,9 +137,20 @@ def remove_tree(folder: Path, *, last: str) -> None:
         (folder / last).unlink(missing_ok=True)
         folder.rmdir()
 
+    _until_gone(folder, remove)
+
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that it holds; others may be removing it too."""
-    while folder.is_dir():
-        with contextlib.suppress(FileNotFoundError):  # somebody was faster with one of its files
-            shutil.rmtree(folder)
+    """Remove a folder with all that it holds; others may write or remove in it too."""
+    _until_gone(folder, lambda: shutil.rmtree(folder))
+
+
+def _until_gone(folder: Path, remove: Callable[[], None]) -> None:
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            if not folder.is_dir():
+                return
+            remove()
+        except OSError as error:  # somebody was faster with one of its files, or has just written one
+            if not tries_left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise

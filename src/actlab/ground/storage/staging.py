@@ -17,7 +17,7 @@ from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import DROPPED, MANIFEST, Stored
-from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back, token_of
+from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back, record_of, token_of
 from actlab.ground.storage.files import (
     TEMPORARY,
     GoneError,
@@ -105,9 +105,10 @@ class Staging:
         if self.sealed or holds(self.folder, self.plan):
             return []
         names = _unit_names(self.folder)
+        marks = {name for name in names if is_aside(name)}
         found = []
         for unit in self.plan.units:
-            if part.has(unit["unit"]) and not self._has(unit["unit"], names):
+            if part.has(unit["unit"]) and not self._has(unit["unit"], names, marks):
                 found.append(unit)
                 if discard and self._record_path(unit["unit"]).name in names:
                     self._discard(unit["unit"])
@@ -131,7 +132,7 @@ class Staging:
                 time.sleep(0.02)
         return None
 
-    def _has(self, unit: int, names: set[str]) -> bool:
+    def _has(self, unit: int, names: set[str], marks: set[str]) -> bool:
         """Whether a unit has its record, and the files that the record names, whole."""
         path = self._record_path(unit)
         if path.name not in names:
@@ -140,8 +141,8 @@ class Staging:
             files = list(manifests.stored_files(self._read_record(path)))
         except (StorageError, KeyError, TypeError):
             return False
-        marks = [path.with_name(name) for name in names if is_aside(name) and name.endswith("-" + path.name)]
-        finish_naming(self.folder, path, files, marks)
+        own = [path.with_name(name) for name in marks if name.endswith("-" + path.name)]
+        finish_naming(self.folder, path, files, own)
         return not manifests.damaged_files(self.folder, files)
 
     def _read_record(self, path: Path) -> dict[str, Any]:
@@ -167,17 +168,20 @@ class Staging:
         taken = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
         with storage_errors(path), contextlib.suppress(FileNotFoundError):
             os.rename(path, taken)
-            if self._is_whole(taken):
+            problem = self._problem(taken)
+            if problem is None:
                 put_back(taken, path)
             else:
-                log.warning("unit %d is done again: its record or its files are damaged", unit)
+                log.warning("unit %d is done again: %s", unit, problem)
             taken.unlink()
 
-    def _is_whole(self, record: Path) -> bool:
+    def _problem(self, record: Path) -> str | None:
+        """Name what is wrong with a record or its files."""
         try:
-            return not manifests.damaged_files(self.folder, manifests.stored_files(self._read_record(record)))
+            damaged = manifests.damaged_files(self.folder, manifests.stored_files(self._read_record(record)))
         except (StorageError, KeyError, TypeError):
-            return False
+            return "its record is not whole"
+        return damaged[0] if damaged else None
 
     def write(self, new: NewFile) -> Stored:
         """Write one more file of the dataset, inside `finish`, and return its entry for the manifest."""
@@ -519,7 +523,8 @@ def _remove_leftovers(folder: Path, *, files_too: bool) -> None:
             (folder / MANIFEST).unlink(missing_ok=True)
         walked = os.walk(folder) if files_too else ()
         found = [Path(parent) / name for parent, _, names in walked for name in names if is_aside(name)]
-        marked = {token_of(path) for path in found if path.parent == folder / UNITS}
+        marks = [path for path in found if path.parent == folder / UNITS]
+        marked = {token_of(mark) for mark in marks if record_of(mark).exists()}
         for path in found:
             if token_of(path) not in marked:
                 path.unlink(missing_ok=True)
