@@ -5,15 +5,17 @@ import shutil
 from pathlib import Path
 
 from actlab.ground.errors import StorageError
-from actlab.ground.storage.files import TEMPORARY, remove_tree, storage_errors, sync_folder
+from actlab.ground.storage.files import TEMPORARY, storage_errors, sync_folder
+from actlab.ground.storage.own_files import NOTES, REPLACED, refuse_foreign, remove_replaced
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
-
-_REPLACED = ".replaced"
-"""A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""
 
 
 def publish(output: Path, *, overwrite: bool) -> None:
-    """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then."""
+    """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then.
+
+    Raises:
+        StorageError: Something is in the way, or lies in the old dataset's folder and is not actlab's.
+    """
     folder, old = partial_of(output), old_of(output)
     with storage_errors(output):
         is_taken = output.exists() and any(output.iterdir())
@@ -21,19 +23,21 @@ def publish(output: Path, *, overwrite: bool) -> None:
             raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
         if is_taken and old.exists():
             raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
-        for path in list(folder.rglob(TEMPORARY + "*")) + list(folder.glob("*.lock")):
+        if is_taken:
+            refuse_foreign(output)
+        for path in [*folder.rglob(TEMPORARY + "*"), *folder.glob("*.lock"), *folder.glob(NOTES + "*")]:
             path.unlink()
         if (folder / UNITS).is_dir():
             shutil.rmtree(folder / UNITS)
         (folder / PLAN).unlink(missing_ok=True)
         sync_folder(folder)
         if is_taken:
-            (output / _REPLACED).touch()
+            (output / REPLACED).touch()
             os.rename(output, old)
         os.rename(folder, output)
         sync_folder(output.parent)
         if is_replaced(old):
-            remove_tree(old, last=_REPLACED)
+            remove_replaced(old)
 
 
 def recover(output: Path) -> None:
@@ -44,14 +48,14 @@ def recover(output: Path) -> None:
     with storage_errors(output):
         if not output.exists():
             os.rename(folder if is_complete(folder) else old, output)
-            (output / _REPLACED).unlink(missing_ok=True)
+            (output / REPLACED).unlink(missing_ok=True)
         if old.exists():
-            remove_tree(old, last=_REPLACED)
+            remove_replaced(old)
 
 
 def is_replaced(old: Path) -> bool:
     """Whether a folder is an old dataset that is being replaced, and so may be deleted."""
-    return old.is_dir() and ((old / _REPLACED).exists() or not any(old.iterdir()))
+    return old.is_dir() and ((old / REPLACED).exists() or not any(old.iterdir()))
 
 
 def old_of(output: Path) -> Path:

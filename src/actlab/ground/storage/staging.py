@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ from actlab.ground.storage.files import (
     write_file,
 )
 from actlab.ground.storage.lock import Lock
+from actlab.ground.storage.own_files import note_written, refuse_foreign, refuse_foreign_partial
 from actlab.ground.storage.plan import (
     PLAN,
     UNITS,
@@ -76,6 +78,8 @@ class Staging:
         self.part = part
         self.sealed = False
         """Whether the dataset is complete and published."""
+        self._token = secrets.token_hex(4)
+        """By which this run's notes are told from another part's."""
         self._lock = lock
         self._overwrite = overwrite
 
@@ -106,6 +110,7 @@ class Staging:
     def write(self, new: NewFile) -> Stored:
         """Write one file of the dataset and return its entry for the manifest."""
         path = self.folder / new.path
+        note_written(self.folder, self._token, new.path)
         write_file(path, new.data)
         if isinstance(new.data, bytes):
             return Stored(new.path, len(new.data), hashlib.sha256(new.data).hexdigest(), new.rows)
@@ -226,6 +231,8 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False, agai
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(_output_lock(output))
         staging = Staging(output, plan, part, lock, overwrite=overwrite)
+        if again:
+            refuse_foreign(output)
         in_the_making = again or folder.exists() or is_replaced(old_of(output))
         if not in_the_making and _is_done(output, plan, overwrite=overwrite):
             staging.sealed = True
@@ -237,8 +244,7 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False, agai
             recover(output)
             if not again and not _is_begun(folder) and _is_done(output, plan, overwrite=overwrite):
                 if folder.exists():
-                    with storage_errors(folder):
-                        remove_tree(folder, last=PLAN)
+                    _discard(folder)
                 lock.remove()
                 staging.sealed = True
                 yield staging
@@ -284,11 +290,16 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
     """Refuse early what `stage` would refuse later: a dataset made with other settings or inputs.
 
     Raises:
-        StorageError: There is one, finished or begun.
+        StorageError: There is one, finished or begun; or what is not actlab's lies in one that is to be replaced.
     """
     _is_done(output, plan, overwrite=overwrite)
-    if not overwrite and _has_units(partial_of(output)):
-        _refuse_other_plan(partial_of(output), plan)
+    folder = partial_of(output)
+    try:
+        _refuse_other_plan(folder, plan)
+    except StorageError:
+        if not overwrite and _has_units(folder):
+            raise
+        refuse_foreign_partial(folder)
 
 
 def _join(lock: Lock, folder: Path, part: Part) -> bool:
@@ -346,8 +357,11 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
             raise StorageError(
                 f"{output} is damaged: {damaged[0]}", hint="actlab verify tells all; give --overwrite to make it again"
             )
+        if damaged:
+            refuse_foreign(output)
         return not damaged
     if overwrite:
+        refuse_foreign(output)
         return False
     assert manifest is not None
     if manifest["fingerprint"] == plan.fingerprint:
@@ -370,8 +384,7 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         except StorageError:
             if not overwrite and _has_units(folder):
                 raise
-            with storage_errors(folder):
-                remove_tree(folder, last=PLAN)
+            _discard(folder)
     _is_done(output, plan, overwrite=overwrite)
     if not (folder / PLAN).exists() and not is_complete(folder):
         described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
@@ -379,6 +392,12 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         with storage_errors(folder):
             sync_folder(folder)
             sync_folder(folder.parent)
+
+
+def _discard(folder: Path) -> None:
+    refuse_foreign_partial(folder)
+    with storage_errors(folder):
+        remove_tree(folder, last=PLAN)
 
 
 def _is_begun(folder: Path) -> bool:
