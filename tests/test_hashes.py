@@ -417,3 +417,12 @@ def test_while_another_run_trains_the_model_again_a_run_says_so(kept):
         assert lock.try_acquire()
         with pytest.raises(ActlabError, match="another run is training actlab/tiny"):
             kept.use()
+
+
+def test_a_damaged_model_in_a_cache_that_cannot_be_written_is_not_used(kept, monkeypatch):
+    assert kept.use() == kept.folder
+    flip(kept.folder / "model.safetensors")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(StorageError, match=r"model\.safetensors is not as it was made, and cannot be made") as told:
+        kept.use()
+    assert "ACTLAB_CACHE" in told.value.hint

@@ -67,10 +67,15 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
     text = importlib.resources.files("actlab.backends").joinpath(_TEXT).read_bytes()
     name = "tiny-" + fingerprint([dataclasses.asdict(recipe), hashlib.sha256(text).hexdigest()])[:12]
     folder = (cache or cache_folder()) / name
-    if _wrong(folder) is None:
+    wrong = _wrong(folder)
+    if wrong is None:
         return folder
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder.parent, os.W_OK):
+        raise StorageError(
+            f"{folder} {wrong}, and cannot be made there", hint="set ACTLAB_CACHE to a folder that you may write to"
+        )
     with Lock(folder.with_name(name + ".lock")) as lock:
         if not lock.try_acquire():
             raise StorageError(f"another run is training {TINY} in {folder}", hint="wait a minute and run again")
