@@ -188,6 +188,24 @@ def test_what_is_put_there_at_the_very_last_moment_stays_in_the_old_folder(tmp_p
     assert (old / "a" / "annotated.csv").read_text() == "mine"
 
 
+def test_what_took_the_place_of_a_file_or_a_folder_of_the_dataset_stays_too(tmp_path):
+    output = tmp_path / "out"
+    run(output, make_plan(setting=2))
+    (output / "table.txt").unlink()
+    (output / "table.txt").mkdir()
+    notes(output / "table.txt")
+    shutil.rmtree(output / "b")
+    (output / "b").write_text("mine")
+    with pytest.raises(StorageError, match=r"did not write there: b, table\.txt/"):
+        run(output, make_plan(), overwrite=True)
+    assert (output / "b").read_text() == (output / "table.txt" / "notes.txt").read_text() == "mine"
+    output.rename(tmp_path / "out.old")
+    run(output, make_plan())
+    (tmp_path / "out.old" / ".replaced").touch()  # as after a stop between the renames and the removal
+    run(output, make_plan())
+    assert everything(tmp_path / "out.old")[0] == ["b", "table.txt", "table.txt/notes.txt"]
+
+
 def test_a_card_from_the_hub_and_the_systems_own_files_are_in_nobodys_way(tmp_path):
     from actlab.backends.card import make_card
     from actlab.ground.manifest import read_manifest

@@ -72,7 +72,7 @@ def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
             is_own = path == whole or (path in parents and not (folder / path).is_symlink())
             if path == whole or not is_own:
                 folders.remove(name)
-            if not is_own and path not in own:
+            if not is_own:
                 yield path + "/"
         for name in files:
             path = (inside / name).as_posix()
@@ -130,7 +130,7 @@ def remove_replaced(old: Path) -> None:
     own = _named_by_manifest(old)
     parents = {str(parent) for path in own for parent in PurePosixPath(path).parents if parent.parts}
     for path in sorted(own):
-        with contextlib.suppress(NotADirectoryError):  # somebody put a file where a folder was
+        with contextlib.suppress(NotADirectoryError, IsADirectoryError):  # somebody put one in the place of the other
             (old / path).unlink(missing_ok=True)
     for path in sorted(parents, reverse=True):
         with contextlib.suppress(OSError):
