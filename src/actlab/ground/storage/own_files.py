@@ -125,7 +125,7 @@ def _written(folder: Path) -> set[str]:
 def remove_replaced(old: Path) -> None:
     """Remove an old dataset that carries the mark; what is not actlab's stays, and is named.
 
-    The mark goes last, so that a removal which was stopped goes on.
+    The mark goes last, so that a removal which was stopped goes on. Others may be removing it too.
     """
     own = _named_by_manifest(old)
     parents = {str(parent) for path in own for parent in PurePosixPath(path).parents if parent.parts}
@@ -135,12 +135,13 @@ def remove_replaced(old: Path) -> None:
     for path in sorted(parents, reverse=True):
         with contextlib.suppress(OSError):
             (old / path).rmdir()
-    for one in list(old.iterdir()):
-        if one.is_file() and one.name not in (MANIFEST, REPLACED) and _is_aside(one, is_top=True):
-            one.unlink()
-    (old / MANIFEST).unlink(missing_ok=True)
-    (old / REPLACED).unlink(missing_ok=True)
-    try:
+    with contextlib.suppress(FileNotFoundError):
+        for one in list(old.iterdir()):
+            if one.is_file() and one.name not in (MANIFEST, REPLACED) and _is_aside(one, is_top=True):
+                one.unlink(missing_ok=True)
+    for name in (MANIFEST, REPLACED):
+        (old / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
         old.rmdir()
-    except OSError:
+    if old.exists():
         log.warning("%s stays: it holds what actlab did not write there", old)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from actlab.ground.errors import StorageError
 from actlab.ground.storage.files import TEMPORARY, storage_errors, sync_folder
-from actlab.ground.storage.own_files import NOTES, REPLACED, refuse_foreign, remove_replaced
+from actlab.ground.storage.own_files import NOTES, refuse_foreign, remove_replaced
+from actlab.ground.storage.own_files import REPLACED as _REPLACED
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
 
 
@@ -32,7 +33,7 @@ def publish(output: Path, *, overwrite: bool) -> None:
         (folder / PLAN).unlink(missing_ok=True)
         sync_folder(folder)
         if is_taken:
-            (output / REPLACED).touch()
+            (output / _REPLACED).touch()
             os.rename(output, old)
         os.rename(folder, output)
         sync_folder(output.parent)
@@ -48,14 +49,14 @@ def recover(output: Path) -> None:
     with storage_errors(output):
         if not output.exists():
             os.rename(folder if is_complete(folder) else old, output)
-            (output / REPLACED).unlink(missing_ok=True)
+            (output / _REPLACED).unlink(missing_ok=True)
         if old.exists():
             remove_replaced(old)
 
 
 def is_replaced(old: Path) -> bool:
     """Whether a folder is an old dataset that is being replaced, and so may be deleted."""
-    return old.is_dir() and ((old / REPLACED).exists() or not any(old.iterdir()))
+    return old.is_dir() and ((old / _REPLACED).exists() or not any(old.iterdir()))
 
 
 def old_of(output: Path) -> Path:

@@ -244,7 +244,7 @@ def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False, agai
             recover(output)
             if not again and not _is_begun(folder) and _is_done(output, plan, overwrite=overwrite):
                 if folder.exists():
-                    _discard(folder)
+                    _discard_partial(folder)
                 lock.remove()
                 staging.sealed = True
                 yield staging
@@ -384,7 +384,7 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         except StorageError:
             if not overwrite and _has_units(folder):
                 raise
-            _discard(folder)
+            _discard_partial(folder)
     _is_done(output, plan, overwrite=overwrite)
     if not (folder / PLAN).exists() and not is_complete(folder):
         described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
@@ -394,7 +394,7 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
             sync_folder(folder.parent)
 
 
-def _discard(folder: Path) -> None:
+def _discard_partial(folder: Path) -> None:
     refuse_foreign_partial(folder)
     with storage_errors(folder):
         remove_tree(folder, last=PLAN)
