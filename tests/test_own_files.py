@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from actlab.ground.errors import StorageError
+from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.storage import NewFile, is_complete, partial_of, publish, refuse_others, reopen, stage
 from actlab.ground.storage.own_files import refuse_foreign_partial
 from actlab.ground.units import Part
 from tests.command_line import fails_in_two_lines
 from tests.command_line import run as command
 from tests.folders import hashes
-from tests.test_storage import finish, make_plan, run
+from tests.test_storage import Killed, finish, make_plan, run
 
 
 @pytest.fixture(autouse=True)
@@ -220,12 +220,16 @@ def test_a_card_from_the_hub_and_the_systems_own_files_are_in_nobodys_way(tmp_pa
     assert not (tmp_path / "out.old").exists()
 
 
+def killed(*_):
+    raise Killed
+
+
 def begun(output, setting=5):
-    """A `.partial` with one unit done, and another one stopped between its file and its record."""
+    """A `.partial` with one unit done, and another one stopped between its files and its record."""
     with stage(output, make_plan(setting=setting), part=Part()) as staging:
         staging.commit({"unit": 0}, [NewFile("a/0", b"x", 1)], {"rows": 1})
-        staging.write(NewFile("a/1", b"torn"))
-        staging.write(NewFile("c/deep/1", b"torn"))
+        with pytest.raises(Killed):
+            staging.commit({"unit": 1}, [NewFile("a/1", b"torn", 1), NewFile("c/deep/1", b"torn")], killed)
     return partial_of(output)
 
 
@@ -256,9 +260,20 @@ def test_a_partial_that_was_stopped_while_it_sealed_is_discarded(tmp_path):
     output = tmp_path / "out"
     with stage(output, make_plan(setting=5, n_units=1), part=Part()) as staging:
         staging.commit({"unit": 0}, [NewFile("a/0", b"x", 1)], {"rows": 1})
-        staging._write_manifest(finish(staging))
+        with pytest.raises(Killed):
+            staging.seal(lambda staging: finish(staging) and killed())
     refuse_foreign_partial(partial_of(output))
     run(output, make_plan(), overwrite=True)
+    assert "a/0" not in hashes(output)
+
+
+def test_a_partial_whose_records_were_all_dropped_is_discarded(tmp_path):
+    output = tmp_path / "out"
+    with stage(output, make_plan(setting=5, n_units=1), part=Part()) as staging:
+        staging.commit({"unit": 0}, [NewFile("a/0", b"", 0)], {"rows": 0, "dropped": {"bad": 1}})
+        with pytest.raises(EmptyDatasetError):
+            staging.seal(finish)
+    run(output, make_plan())
     assert "a/0" not in hashes(output)
 
 
