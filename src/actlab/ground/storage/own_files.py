@@ -62,7 +62,8 @@ def _refuse(folder: Path, foreign: Iterator[str], then: str) -> None:
 def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
     """Yield what lies in a folder and is not actlab's; a folder without anything of actlab's as one, with a slash.
 
-    Links are not followed. `whole` is a folder in it that is actlab's with all it holds.
+    Links are not followed. In a `.partial`, `whole` is a folder that is actlab's with all it holds, and folders that
+    hold nothing but temporary files are a killed run's.
     """
     parents = {str(parent) for path in own for parent in PurePosixPath(path).parents}
     for place, folders, files in os.walk(folder):
@@ -70,6 +71,7 @@ def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
         for name in list(folders):
             path = (inside / name).as_posix()
             is_own = path == whole or (path in parents and not (folder / path).is_symlink())
+            is_own = is_own or bool(whole and _is_without_files(folder / path))
             if path == whole or not is_own:
                 folders.remove(name)
             if not is_own:
@@ -78,6 +80,12 @@ def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
             path = (inside / name).as_posix()
             if path not in own and not _is_aside(folder / path, is_top=inside == Path()):
                 yield path
+
+
+def _is_without_files(folder: Path) -> bool:
+    return not folder.is_symlink() and all(
+        (path.is_dir() and not path.is_symlink()) or _TEMPORARY.fullmatch(path.name) for path in folder.rglob("*")
+    )
 
 
 def _is_aside(path: Path, *, is_top: bool) -> bool:
