@@ -1,6 +1,7 @@
 """What is broken goes with its reason, what is good and new stays, and neither order nor copies change the choice."""
 
 import hashlib
+import itertools
 import json
 import logging
 import math
@@ -758,9 +759,9 @@ def test_an_export_goes_where_nothing_else_is(write, tmp_path):
     common = {"input": folder, "output": tmp_path / "out", "min_score": 0.0, "plots": False, "export": "text2gpt"}
     exported.mkdir()
     (exported / "dataset.json").write_text('{"mine": true}')
-    for run in (plan_refinement, refine_text):
+    for run, overwrite in itertools.product((plan_refinement, refine_text), (False, True)):
         with pytest.raises(StorageError, match=r"dataset\.json is no file of an export"):
-            run(**common)
+            run(**common, overwrite=overwrite)
     assert not (tmp_path / "out").exists()
     assert (exported / "dataset.json").read_text() == '{"mine": true}'
     (exported / "dataset.json").rename(exported / "notes.txt")

@@ -324,8 +324,12 @@ def test_the_output_replaces_nothing_unasked_and_goes_into_no_dataset(made, writ
         score_interpreter(dir=made, predictions=path, output=made / "rows.jsonl")
     with pytest.raises(ConfigError, match="the file of the predictions"):
         score_interpreter(dir=made, predictions=path, output=path, overwrite=True)
+    with pytest.raises(StorageError, match="holds no scores"):
+        score_interpreter(dir=made, predictions=path, output=output, overwrite=True)
     assert output.read_text() == "mine"
-    score_interpreter(dir=made, predictions=path, output=output, overwrite=True)
+    output.unlink()
+    for overwrite in (False, True):
+        score_interpreter(dir=made, predictions=path, output=output, overwrite=overwrite)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [(row["example_id"], row["exact"], row["jaccard"]) for row in rows] == [(k, True, 1.0) for k in range(N)]
 

@@ -315,8 +315,15 @@ def test_overwrite_replaces_sequences_and_nothing_else(tmp_path):
     with pytest.raises(ActlabError, match="holds no sequences"):
         actlab.create_sig_dataset(config_path=config, filename=config, overwrite=True)
     assert config.read_text() == before
-    made = actlab.create_sig_dataset(config_path=config, filename=tmp_path / "sig.json", size=30, overwrite=True)
-    assert made.n_examples == 30
+    own = tmp_path / "questions.json"
+    for content in ('{"examples": [{"question": "mine"}]}', '{"examples": 3}', '[{"examples": []}]', "[" * 100_000):
+        own.write_text(content)
+        with pytest.raises(ActlabError, match="holds no sequences"):
+            actlab.create_sig_dataset(config_path=config, filename=own, overwrite=True)
+        assert own.read_text() == content
+    for size in (20, 30):
+        made = actlab.create_sig_dataset(config_path=config, filename=tmp_path / "sig.json", size=size, overwrite=True)
+        assert made.n_examples == size
 
 
 def test_a_pattern_that_is_too_small_is_left_out_or_refused_with_strict(tmp_path, capsys, caplog):

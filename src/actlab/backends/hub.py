@@ -1,14 +1,16 @@
 """Where models come from: actlab's own, local folders, the hub through its own client and login."""
 
+import hashlib
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from actlab.backends import tiny
 from actlab.ground.errors import ActlabError, ConfigError, ModelError, scrubbed
-from actlab.ground.manifest import sha256_of
+from actlab.ground.hashes import Hashed, is_unchanged, measured_hash, remembered_hash
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken"]
 _ADAPTER = "adapter_config.json"
@@ -26,6 +28,8 @@ class ModelFolder:
     path: Path
     revision: str | None = None
     """The hub's commit."""
+    hashed: dict[Path, Hashed] = field(default_factory=dict, compare=False, repr=False)
+    """The files that `model_files` hashed, as they were then."""
 
     @property
     def folder_name(self) -> str:
@@ -73,8 +77,14 @@ def refuse_adapter(name: str, folder: Path) -> None:
     raise ModelError(f"{name} is an adapter ({_ADAPTER}), not a whole model", hint=hint)
 
 
-def model_files(model: ModelFolder) -> list[dict[str, Any]]:
-    """Return name, bytes and sha256 of every file that decides what the model computes."""
+def model_files(model: ModelFolder, *, remembered: bool = True) -> list[dict[str, Any]]:
+    """Return name, bytes and sha256 of every file that decides what the model computes.
+
+    A plan may take remembered hashes; what asks whether the files are whole may not.
+
+    Raises:
+        ModelError: One in the hub's cache is damaged.
+    """
     paths = [
         path
         for path in sorted(model.path.iterdir())
@@ -82,15 +92,72 @@ def model_files(model: ModelFolder) -> list[dict[str, Any]]:
     ]
     if any(path.suffix == ".safetensors" for path in paths):
         paths = [path for path in paths if path.suffix != ".bin"]
-    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)} for path in paths]
+    model.hashed.update(hashed_whole(paths, remembered=remembered))
+    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": model.hashed[path].sha256} for path in paths]
 
 
-def _sha256(path: Path) -> str:
-    """Return a file's sha256; the hub's cache names its large files by it."""
-    blob = path.resolve()
-    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        return blob.name
-    return sha256_of(path)
+def hashed_whole(paths: Iterable[Path], *, remembered: bool = True) -> dict[Path, Hashed]:
+    """Return the hashes of files, each compared with its name where it lies in the hub's cache.
+
+    Raises:
+        ModelError: One is damaged.
+    """
+    found = {path: remembered_hash(path) if remembered else measured_hash(path) for path in paths}
+    for path, hashed in found.items():
+        _refuse_damaged(path, hashed.sha256)
+    return found
+
+
+def _refuse_damaged(path: Path, sha256: str) -> None:
+    """Refuse a file in the hub's cache whose bytes are not those that the hub names.
+
+    Source: huggingface_hub names a blob by its etag, which is the sha256 of a file in LFS or Xet, and git's own
+    hash of any other; https://huggingface.co/docs/hub/local-cache. Other names, as of a mirror, say nothing.
+    """
+    etag = _etag(path)
+    if etag is None or etag == (sha256 if len(etag) == 64 else _git_sha1(path)):
+        return
+    raise ModelError(
+        f"{path.resolve()}, which is {path.name}, is damaged: its bytes are not those that the hub names {etag[:12]}",
+        hint="delete that file, then rerun the command: it is downloaded again",
+    )
+
+
+def _etag(path: Path) -> str | None:
+    """Return the hash by which the hub's cache names a file's bytes; None for a file elsewhere.
+
+    A snapshot's file is a link to blobs/ETAG, which newer versions link on to bytes that several models share.
+    """
+    for _ in range(8):
+        if path.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", path.name):
+            return path.name
+        if not path.is_symlink():
+            return None
+        path = path.parent / path.readlink()
+    return None
+
+
+def _git_sha1(path: Path) -> str:
+    """Return the hash that git gives a file's content."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def refuse_changed(hashed: Mapping[Path, Hashed]) -> None:
+    """Refuse files that were loaded and are not those that were hashed for the plan.
+
+    Raises:
+        ModelError: One has changed since.
+    """
+    for path, then in hashed.items():
+        if not is_unchanged(path, then):
+            raise ModelError(
+                f"{path} changed after it was hashed for the plan",
+                hint="rerun the command when nothing else writes to that folder",
+            )
 
 
 def weights_bytes(model: ModelFolder) -> int:
@@ -104,12 +171,14 @@ def fetch(name: str, revision: str | None, *, weights: bool = True, code: bool =
     Safetensors where there are any, `.bin` files otherwise; nothing from subfolders.
 
     Raises:
-        ModelError: No such model or revision, no access, or no network and nothing in the cache.
+        ModelError: No such model or revision, no access, no network and nothing in the cache, or a damaged file
+            there, weights not looked at.
     """
     small = [pattern for pattern in _SMALL if code or pattern != "*.py"]
     folder = _download(name, revision, [*small, *(["*.safetensors"] if weights else [])])
     if weights and not any(folder.glob("*.safetensors")):
         folder = _download(name, revision, [*small, "*.bin"])
+    hashed_whole(path for pattern in small for path in folder.glob(pattern) if path.is_file())
     return folder
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from actlab.backends.devices import device_errors
-from actlab.backends.hub import ModelFolder
+from actlab.backends.hub import ModelFolder, refuse_changed
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.state import LoadedState
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
@@ -205,7 +205,8 @@ def load_backbone(loading: Loading) -> Backbone:
     the deepest block's output (its last entry comes after the final norm).
 
     Raises:
-        ModelError: The weights are missing, incomplete or do not fit; or the blocks cannot be told apart.
+        ModelError: The weights are missing, incomplete or do not fit, or are not those that were hashed for the
+            plan; or the blocks cannot be told apart.
     """
     from transformers import AutoModel
 
@@ -224,6 +225,7 @@ def load_backbone(loading: Loading) -> Backbone:
             ignore_mismatched_sizes=True,  # they are refused below, by name
             **extra,
         )
+    refuse_changed(model.hashed)
     decoder = whole.get_decoder() if hasattr(whole, "get_decoder") else whole
     blocks = _find_blocks(model, decoder, facts)
     without_weights = _refuse_incomplete(model, report, whole, [*blocks, decoder.get_input_embeddings()])

@@ -23,11 +23,12 @@ from actlab.backends.bpe import VOCAB_SIZE, train_tokenizer
 from actlab.backends.gpt_trainer import SHAPES, Schedule, Shape, Vocabulary, new_gpt, new_optimizer, train_step
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.threads import one_thread
+from actlab.ground.cache import cache_folder
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import fingerprint
+from actlab.ground.manifest import fingerprint, sha256_of
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
-from actlab.ground.storage import Lock, storage_errors
+from actlab.ground.storage import Lock, storage_errors, write_file
 
 log = logging.getLogger("actlab")
 
@@ -54,10 +55,11 @@ class Recipe:
 
 
 def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path:
-    """Return the folder of `actlab/tiny`, trained now if it is not in the cache.
+    """Return the folder of `actlab/tiny`, trained now if it is not in the cache, or not as it was made.
 
     The model is a Llama of about a million parameters with a byte-level BPE tokenizer, trained from a fixed
     seed on the text that ships with actlab, which `actlab generate-text` made (`scripts/tiny_text.py`).
+    The hashes of its files lie beside its folder, in NAME.sha256, and are compared each time.
 
     Raises:
         StorageError: The cache folder cannot be written.
@@ -66,31 +68,59 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
     text = importlib.resources.files("actlab.backends").joinpath(_TEXT).read_bytes()
     name = "tiny-" + fingerprint([dataclasses.asdict(recipe), hashlib.sha256(text).hexdigest()])[:12]
     folder = (cache or cache_folder()) / name
-    if (folder / "config.json").is_file():
+    wrong = _wrong(folder)
+    if wrong is None:
         return folder
     with storage_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder.parent, os.W_OK):
+        raise StorageError(
+            f"{folder} {wrong}, and cannot be made there", hint="set ACTLAB_CACHE to a folder that you may write to"
+        )
     with Lock(folder.with_name(name + ".lock")) as lock:
         if not lock.try_acquire():
             raise StorageError(f"another run is training {TINY} in {folder}", hint="wait a minute and run again")
-        if (folder / "config.json").is_file():
+        wrong = _wrong(folder)
+        if wrong is None:
             return folder
+        if folder.exists():
+            log.warning("%s %s: it is trained again", folder, wrong)
         log.info("training %s once (about a minute), to be kept in %s", TINY, folder)
         temporary = folder.with_name(f".tmp-{name}" if lock.is_real else f".tmp-{secrets.token_hex(4)}-{name}")
         shutil.rmtree(temporary, ignore_errors=True)
         with storage_errors(folder):
             _train_folder([json.loads(line) for line in text.splitlines()], recipe, temporary)
+            if folder.exists():
+                shutil.rmtree(folder)
+            write_file(_sums_of(folder), _sums(temporary))
             os.rename(temporary, folder)
         lock.remove()
     return folder
 
 
-def cache_folder() -> Path:
-    """Return actlab's folder for what can be made again: `$ACTLAB_CACHE`, or one in the user's cache."""
-    chosen = os.environ.get("ACTLAB_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "actlab"
+def _sums_of(folder: Path) -> Path:
+    return folder.with_name(folder.name + ".sha256")
+
+
+def _sums(folder: Path) -> bytes:
+    """Return the hashes of a folder's files, as sha256sum writes and checks them from inside it."""
+    return "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.iterdir())).encode()
+
+
+def _wrong(folder: Path) -> str | None:
+    """Return what is wrong with a model in the cache; None where its files are those that were made."""
+    if not (folder / "config.json").is_file():
+        return "is not there, or not whole"
+    try:
+        lines = _sums_of(folder).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):  # as an earlier version of actlab left it
+        return "has no record of its files' hashes"
+    written = {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
+    for name, sha256 in written.items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != sha256:
+            return f"is damaged: {name} is not as it was made"
+    return None if "config.json" in written else "has no record of its files' hashes"
 
 
 def _train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> None:

@@ -39,19 +39,23 @@ def export_folder(output: Path, *, overwrite: bool) -> Path:
     """Return where the files of a dataset go: `<output>-text2gpt`, which is free, or holds an earlier export.
 
     Raises:
-        StorageError: It holds something else and `overwrite` is not given, or it is a dataset, or no folder.
+        StorageError: It holds something else and `overwrite` is not given, or something else by the name of an
+            export's file; or it is a dataset, or no folder.
     """
     folder = output.with_name(output.name + "-text2gpt")
     refuse_inside_dataset(folder / JSON_NAME)
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file, where an export's folder goes", hint="move it away")
-    if overwrite or not folder.exists():
+    if not folder.exists():
         return folder
     with storage_errors(folder):
         foreign = [path.name for path in sorted(folder.iterdir()) if not _is_exported(path)]
-    if foreign:
+    refused = [name for name in foreign if name in _BEGINNINGS or not overwrite]
+    if refused:
+        is_replaced = refused[0] in _BEGINNINGS  # which --overwrite does with actlab's own files alone
         raise StorageError(
-            f"{folder / foreign[0]} is no file of an export", hint="move it away, or give --overwrite to write there"
+            f"{folder / refused[0]} is no file of an export",
+            hint="move it away" + ("" if is_replaced else ", or give --overwrite to write there"),
         )
     return folder
 

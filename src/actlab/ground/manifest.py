@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import StorageError
+from actlab.ground.hashes import remembered_sha256
+from actlab.ground.hashes import sha256_of as sha256_of
 
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
@@ -42,27 +44,36 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file, read in bounded pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def file_entry(role: str, path: Path) -> dict[str, Any]:
-    """Return a manifest's entry for a file that is read: its last path component, size and hash."""
-    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    """Return a plan's entry for a file that is read: its last path component, size and hash, which may be remembered.
+
+    It says what the plan is about; whether the bytes are whole is for who reads them.
+    """
+    return _entry(role, path, remembered_sha256(path))
+
+
+def measured_entry(role: str, path: Path) -> dict[str, Any]:
+    """Return a `file_entry` whose hash is taken from the bytes now."""
+    return _entry(role, path, sha256_of(path))
+
+
+def _entry(role: str, path: Path, sha256: str) -> dict[str, Any]:
+    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
 
 def input_entry(role: str, path: Path) -> dict[str, Any]:
-    """Return a `file_entry`; a file that its dataset's manifest names has to be as it was written.
+    """Return a `file_entry`; a file that its dataset's manifest names has to be as it was written, and is read.
 
     Raises:
         StorageError: It is not.
     """
-    entry, folder = file_entry(role, path), path.parent
+    folder = path.parent
     manifest = read_manifest(folder)
     written = {one.path: one.sha256 for one in stored_files(manifest)} if manifest is not None else {}
-    if written.get(path.name, entry["sha256"]) != entry["sha256"]:
+    if path.name not in written:
+        return file_entry(role, path)
+    entry = measured_entry(role, path)
+    if written[path.name] != entry["sha256"]:
         raise StorageError(
             f"{folder} is damaged: {path.name}: its bytes are not the ones that were written",
             hint=f"actlab verify {folder} tells all; make it again with --overwrite",

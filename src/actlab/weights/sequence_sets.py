@@ -82,9 +82,10 @@ def _is_sequence_set(path: Path) -> bool:
     """Whether a file is one that these commands made, and so may be replaced."""
     try:
         content = json.loads(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and "examples" in content
+    examples = content.get("examples") if isinstance(content, dict) else None
+    return isinstance(examples, list) and all(isinstance(one, dict) and "sequence" in one for one in examples)
 
 
 def _at_most(n_per_pattern: int, drawn: Sequences) -> Sequences:

@@ -11,7 +11,7 @@ import torch
 from actlab.activations.config import ExtractConfig
 from actlab.activations.extraction import Extraction
 from actlab.activations.source import scan
-from actlab.backends.hub import find_model
+from actlab.backends.hub import find_model, model_files
 from actlab.backends.proof import TOLERANCE, relative_error
 from actlab.backends.reader import Reader, read_states
 from actlab.formats.activations import (
@@ -105,7 +105,8 @@ def _original(
             hint="omit --recompute, or make the dump again",
         )
     source = scan(path, splits=config.split_names, shard_size=config.shard_size, limit=config.limit)
-    for entry in [source.as_input(), *extraction.input_files]:
+    files = [{"role": "model", **file} for file in model_files(folder, remembered=False)]
+    for entry in [source.as_input(), *files]:
         there = inputs.pop((entry["role"], entry["name"]), None)
         if entry["role"] == "dataset" and there is None:
             there = inputs.pop(("dataset", dataset_name))

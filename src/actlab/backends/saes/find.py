@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from actlab.backends.devices import device_errors
-from actlab.backends.hub import fetch_folder
+from actlab.backends.hub import fetch_folder, refuse_changed
 from actlab.backends.saes import gemma_scope, saelens
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
 from actlab.ground.errors import ConfigError, ModelError
@@ -122,13 +122,15 @@ class Encoders:
         """Return an SAE's encoder, loaded now if it is not there.
 
         Raises:
-            ModelError: Its weights are damaged or do not fit together.
+            ModelError: Its weights are damaged, do not fit together, or changed after they were hashed for the plan.
         """
         if sae.path not in self._loaded:
             if not self._keep:
                 self._loaded.clear()
             with device_errors(self._device, if_out_of_memory="choose fewer SAEs with --layers, or use --device cpu"):
-                self._loaded[sae.path] = make_encoder(sae, weights_of(sae), self._device)
+                encoder = make_encoder(sae, weights_of(sae), self._device)
+            refuse_changed(sae.hashed)
+            self._loaded[sae.path] = encoder
         return self._loaded[sae.path]
 
 

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from actlab.backends.hub import hashed_whole
 from actlab.ground.errors import ModelError
-from actlab.ground.manifest import sha256_of
+from actlab.ground.hashes import Hashed
 
 Architecture = Literal["standard", "jumprelu", "topk", "batchtopk", "gated"]
 InputNorm = Literal["none", "constant_norm_rescale", "layer_norm", "expected_average_only_in"]
@@ -45,6 +46,8 @@ class SaeFacts:
     """Where Neuronpedia hosts this very SAE."""
     declared: Mapping[str, Any] = field(default_factory=dict)
     """What the folder says of model and training: `model_name`, `prepend_bos`, `is_centred`, `explained_variance`."""
+    hashed: dict[Path, Hashed] = field(default_factory=dict, compare=False, repr=False)
+    """Its files as `as_inputs` hashed them."""
 
     @property
     def bytes_of_encoder(self) -> int:
@@ -68,17 +71,21 @@ class SaeFacts:
         }
 
     def as_inputs(self) -> list[dict[str, Any]]:
-        """Return the manifest's entries for its files."""
-        paths = [self.path, self.path.with_name("cfg.json")]
+        """Return the manifest's entries for its files.
+
+        Raises:
+            ModelError: One in the hub's cache is damaged.
+        """
+        paths = [path for path in (self.path, self.path.with_name("cfg.json")) if path.is_file()]
+        self.hashed.update(hashed_whole(paths))
         return [
             {
                 "role": f"sae of layer {self.layer}, average_l0 {self.average_l0}",
                 "name": path.name,
                 "bytes": path.stat().st_size,
-                "sha256": sha256_of(path),
+                "sha256": self.hashed[path].sha256,
             }
             for path in paths
-            if path.is_file()
         ]
 
 

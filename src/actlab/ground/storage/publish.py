@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from actlab.ground.errors import StorageError
-from actlab.ground.storage.files import TEMPORARY, remove_folder, remove_tree, storage_errors, sync_folder
+from actlab.ground.storage.files import TEMPORARY, remove_folder, storage_errors, sync_folder
+from actlab.ground.storage.own_files import NOTES, REPLACED, refuse_foreign, remove_replaced
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
 
-_REPLACED = ".replaced"
-"""A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""
 _IS_THERE = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
 """What a rename says when another process did it."""
 
@@ -24,7 +23,7 @@ def publish(output: Path, *, overwrite: bool) -> None:
 
     Raises:
         GoneError: It has gone: another process published it.
-        StorageError: Something else is in the way.
+        StorageError: Something else is in the way, or lies in the old dataset's folder and is not actlab's.
     """
     folder, old = partial_of(output), old_of(output)
     with storage_errors(output):
@@ -33,6 +32,8 @@ def publish(output: Path, *, overwrite: bool) -> None:
             raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
         if is_taken and old.exists() and not is_replaced(old):
             raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
+        if is_taken:
+            refuse_foreign(output)
         _clean(folder)
         sync_folder(folder)
         if is_taken and not old.exists():
@@ -41,14 +42,15 @@ def publish(output: Path, *, overwrite: bool) -> None:
         _clean(output)  # of what a late process put there since
         sync_folder(output.parent)
         if is_replaced(old):
-            remove_tree(old, last=_REPLACED)
+            remove_replaced(old)
 
 
 def _clean(folder: Path) -> None:
     """Remove what the making left: the plan, the records, temporary files, locks."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            if name.startswith(TEMPORARY) or (name.endswith(".lock") and Path(parent) == folder):
+            is_top = Path(parent) == folder
+            if name.startswith(TEMPORARY) or (is_top and (name.endswith(".lock") or name.startswith(NOTES))):
                 (Path(parent) / name).unlink(missing_ok=True)
     (folder / PLAN).unlink(missing_ok=True)
     remove_folder(folder / UNITS)
@@ -61,7 +63,7 @@ def _move_away(output: Path, folder: Path, old: Path) -> None:
         try:
             if not folder.is_dir():
                 return  # it is the new one
-            os.close(os.open(_REPLACED, os.O_WRONLY | os.O_CREAT, 0o666, dir_fd=descriptor))
+            os.close(os.open(REPLACED, os.O_WRONLY | os.O_CREAT, 0o666, dir_fd=descriptor))
             judged = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -80,9 +82,9 @@ def recover(output: Path) -> None:
         if not output.exists():
             with _passed_over():
                 os.rename(folder if is_complete(folder) else old, output)
-            (output / _REPLACED).unlink(missing_ok=True)
+            (output / REPLACED).unlink(missing_ok=True)
         if old.exists():
-            remove_tree(old, last=_REPLACED)
+            remove_replaced(old)
 
 
 @contextlib.contextmanager
@@ -97,7 +99,7 @@ def _passed_over() -> Iterator[None]:
 def is_replaced(old: Path) -> bool:
     """Whether a folder is an old dataset that is being replaced, and so may be deleted."""
     try:
-        return old.is_dir() and ((old / _REPLACED).exists() or not any(old.iterdir()))
+        return old.is_dir() and ((old / REPLACED).exists() or not any(old.iterdir()))
     except FileNotFoundError:
         return False
 

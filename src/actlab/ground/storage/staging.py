@@ -28,6 +28,7 @@ from actlab.ground.storage.files import (
     sync_folder,
 )
 from actlab.ground.storage.lock import Lock
+from actlab.ground.storage.own_files import note_written, refuse_foreign, refuse_foreign_partial
 from actlab.ground.storage.plan import (
     PLAN,
     UNITS,
@@ -86,6 +87,8 @@ class Staging:
         self.part = part
         self.sealed = False
         """Whether the dataset is complete and published."""
+        self._token = secrets.token_hex(4)
+        """By which this run's notes are told from another part's."""
         self._lock = lock
         self._overwrite = overwrite
         self._sealing: Aside | None = None
@@ -186,6 +189,7 @@ class Staging:
     def write(self, new: NewFile) -> Stored:
         """Write one more file of the dataset, inside `finish`, and return its entry for the manifest."""
         assert self._sealing is not None, "a unit's files are given to commit"
+        note_written(self.folder, self._token, new.path)
         return self._sealing.write(new)
 
     def commit(
@@ -474,6 +478,8 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
     """Make the `.partial` ready for work, or find the dataset sealed."""
     output, plan, part, overwrite = staging.output, staging.plan, staging.part, staging._overwrite
     folder = staging.folder
+    if again:
+        refuse_foreign(output)
     in_the_making = again or folder.exists() or is_replaced(old_of(output))
     if not in_the_making and _is_done(output, plan, overwrite=overwrite):
         if lock.path.exists() and lock.try_acquire():
@@ -491,6 +497,7 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
             # asked again: it may have been published just before, and its `.partial` made anew
             is_done = not again and _is_done_and_not_begun(output, plan, overwrite=overwrite)
         if is_done:
+            refuse_foreign_partial(folder)
             with storage_errors(folder):
                 remove_tree(folder, last=PLAN)
             staging._end()
@@ -579,7 +586,7 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
     """Refuse early what `stage` would refuse later: a dataset made with other settings or inputs.
 
     Raises:
-        StorageError: There is one, finished or begun.
+        StorageError: There is one, finished or begun; or what is not actlab's lies in one that is to be replaced.
     """
     _is_done(output, plan, overwrite=overwrite)
     try:
@@ -587,6 +594,7 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
     except StorageError:
         if not overwrite and _has_units(partial_of(output)):
             raise
+        refuse_foreign_partial(partial_of(output))
 
 
 def _join(lock: Lock, folder: Path, part: Part) -> bool:
@@ -644,8 +652,11 @@ def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
             raise StorageError(
                 f"{output} is damaged: {damaged[0]}", hint="actlab verify tells all; give --overwrite to make it again"
             )
+        if damaged:
+            refuse_foreign(output)
         return not damaged
     if overwrite:
+        refuse_foreign(output)
         return False
     assert manifest is not None
     if manifest["fingerprint"] == plan.fingerprint:
@@ -668,6 +679,7 @@ def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
         except StorageError:
             if not overwrite and _has_units(folder):
                 raise
+            refuse_foreign_partial(folder)
             _remove_other_plan(folder, plan)
     _is_done(output, plan, overwrite=overwrite)
     if (folder / PLAN).exists() or is_complete(folder):

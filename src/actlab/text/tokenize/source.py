@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from actlab.formats.documents import read_documents
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import file_entry
+from actlab.ground.manifest import measured_entry
 from actlab.text.near_duplicates import mixed, near_duplicate_clusters
 from actlab.text.words import text_hash
 
@@ -40,7 +40,7 @@ def refuse_changed(path: Path, entry: dict[str, Any]) -> None:
     Raises:
         DataError: It is no longer what it was.
     """
-    if not path.is_file() or file_entry(ROLE, path) != entry:
+    if not path.is_file() or measured_entry(ROLE, path) != entry:
         raise DataError(
             f"{path} changed while it was read", hint="run the same command again when nothing else writes to it"
         )

@@ -80,4 +80,18 @@ def _output(config: ScoreConfig, predictions: Path) -> Path | None:
         raise StorageError(f"{output} is a folder", hint="give --output a file's name, such as scores.jsonl")
     if output.exists() and not config.overwrite:
         raise StorageError(f"{output} is there already", hint="choose another --output, or give --overwrite")
+    if output.exists() and not _is_scores(output):
+        raise StorageError(
+            f"{output} holds no scores", hint="choose another --output: --overwrite replaces actlab's own files alone"
+        )
     return output
+
+
+def _is_scores(path: Path) -> bool:
+    """Whether a file is one that this command wrote, and so may be replaced."""
+    try:
+        with path.open("rb") as file:
+            row = json.loads(file.readline(1 << 20) or b"null")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and {"example_id", "task", "split", "failure"} <= row.keys()

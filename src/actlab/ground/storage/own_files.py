@@ -1,0 +1,155 @@
+"""Whose files lie in a dataset's folder: actlab deletes what its manifest or its records name, and nothing else."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from actlab.ground import manifest as manifests
+from actlab.ground.errors import StorageError
+from actlab.ground.manifest import MANIFEST
+from actlab.ground.storage.files import TEMPORARY
+from actlab.ground.storage.plan import PLAN, UNITS
+
+log = logging.getLogger("actlab")
+
+REPLACED = ".replaced"
+"""A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""
+NOTES = ".written-"
+"""How the names of a `.partial`'s notes of what was written into it begin."""
+_TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-.+")
+_OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
+"""What NFS keeps of a deleted file that is open somewhere, and what macOS keeps of a folder's looks."""
+_CARD, _CARDS_SIGN = "README.md", b"\n- card made by actlab "
+_MOST_NAMED = 3
+
+
+def refuse_foreign(output: Path) -> None:
+    """Refuse to replace a dataset in whose folder lies what its manifest does not name.
+
+    Raises:
+        StorageError: Something does: files, hidden ones too, folders, links.
+    """
+    if output.is_dir():
+        _refuse(output, _foreign(output, _named_by_manifest(output)), "run the same command again")
+
+
+def refuse_foreign_partial(folder: Path) -> None:
+    """Refuse to discard a `.partial` in which lies what no run wrote, as far as its records and notes tell.
+
+    Raises:
+        StorageError: Something does.
+    """
+    if folder.is_dir():
+        own = _named_by_manifest(folder) | _written(folder) | {PLAN} | {lock.name for lock in folder.glob("*.lock")}
+        _refuse(folder, _foreign(folder, own, whole=UNITS), "run the same command again, or remove the folder yourself")
+
+
+def _refuse(folder: Path, foreign: Iterator[str], then: str) -> None:
+    found = sorted(foreign)
+    if found:
+        named = ", ".join(found[:_MOST_NAMED])
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        raise StorageError(
+            f"{folder} holds what actlab did not write there: {named}{more}",
+            hint=f"move it away, then {then}: --overwrite deletes actlab's own files alone",
+        )
+
+
+def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
+    """Yield what lies in a folder and is not actlab's; a folder without anything of actlab's as one, with a slash.
+
+    Links are not followed. In a `.partial`, `whole` is a folder that is actlab's with all it holds, and folders that
+    hold nothing but temporary files are a killed run's.
+    """
+    parents = {str(parent) for path in own for parent in PurePosixPath(path).parents}
+    for place, folders, files in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        for name in list(folders):
+            path = (inside / name).as_posix()
+            is_own = path == whole or (path in parents and not (folder / path).is_symlink())
+            is_own = is_own or bool(whole and _is_without_files(folder / path))
+            if path == whole or not is_own:
+                folders.remove(name)
+            if not is_own:
+                yield path + "/"
+        for name in files:
+            path = (inside / name).as_posix()
+            if path not in own and not _is_aside(folder / path, is_top=inside == Path()):
+                yield path
+
+
+def _is_without_files(folder: Path) -> bool:
+    return not folder.is_symlink() and all(
+        (path.is_dir() and not path.is_symlink()) or _TEMPORARY.fullmatch(path.name) for path in folder.rglob("*")
+    )
+
+
+def _is_aside(path: Path, *, is_top: bool) -> bool:
+    """Whether a file that no manifest names is nobody's work: left by a stop, the system's, or a push's card."""
+    if _TEMPORARY.fullmatch(path.name) or _OF_THE_SYSTEM.fullmatch(path.name):
+        return True
+    if not is_top:
+        return False
+    if path.name == _CARD and path.is_file():
+        return _CARDS_SIGN in path.read_bytes()
+    return path.name in (MANIFEST, REPLACED)
+
+
+def _named_by_manifest(folder: Path) -> set[str]:
+    try:
+        manifest = manifests.read_manifest(folder)
+        return set() if manifest is None else {stored.path for stored in manifests.stored_files(manifest)}
+    except StorageError:
+        return set()
+
+
+def note_written(folder: Path, token: str, path: str) -> None:
+    """Note in a `.partial` that a file is about to be written there, in a file that each run has for itself.
+
+    A run that is killed leaves files that no record names; by the notes they are told from the user's.
+    """
+    with contextlib.suppress(OSError), open(folder / f"{NOTES}{token}", "a", encoding="utf-8") as file:
+        file.write(json.dumps(path) + "\n")
+
+
+def _written(folder: Path) -> set[str]:
+    """Return the files that the units' records and the runs' notes name."""
+    found: set[str] = set()
+    for record in (folder / UNITS).glob("*.json"):
+        with contextlib.suppress(StorageError, KeyError, TypeError):
+            found |= {stored.path for stored in manifests.stored_files(manifests.read_json(record))}
+    for notes in folder.glob(NOTES + "*"):
+        found.add(notes.name)
+        for line in notes.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # cut by a kill
+                found.add(str(json.loads(line)))
+    return found
+
+
+def remove_replaced(old: Path) -> None:
+    """Remove an old dataset that carries the mark; what is not actlab's stays, and is named.
+
+    The mark goes last, so that a removal which was stopped goes on. Others may be removing it too.
+    """
+    own = _named_by_manifest(old)
+    parents = {str(parent) for path in own for parent in PurePosixPath(path).parents if parent.parts}
+    for path in sorted(own):
+        with contextlib.suppress(NotADirectoryError, IsADirectoryError):  # somebody put one in the place of the other
+            (old / path).unlink(missing_ok=True)
+    for path in sorted(parents, reverse=True):
+        with contextlib.suppress(OSError):
+            (old / path).rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        for one in list(old.iterdir()):
+            if one.is_file() and one.name not in (MANIFEST, REPLACED) and _is_aside(one, is_top=True):
+                one.unlink(missing_ok=True)
+    for name in (MANIFEST, REPLACED):
+        (old / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        old.rmdir()
+    if old.exists():
+        log.warning("%s stays: it holds what actlab did not write there", old)
