@@ -10,8 +10,9 @@ from actlab.ground.errors import ActlabError
 STOP, LENGTH = "stop", "length"
 """How a reply ends whose end was seen."""
 TIMEOUT, CUT, ERROR, REFUSED, UNREACHABLE, EMPTY = "timeout", "cut", "error", "refused", "unreachable", "empty"
+THOUGHT = "thought"
 """How one fails: a limit passed; ended without its end marker; the server said that it failed; it would not take
-the request; no connection, or a lost one; an end marker and no text."""
+the request; no connection, or a lost one; an end marker and no text; a thought and no text."""
 
 
 class ServerError(ActlabError):
@@ -113,7 +114,7 @@ class Piece(NamedTuple):
 
     text: str = ""
     thought: bool = False
-    """Whether the model is at work on something that is no part of the text."""
+    """Whether it has some of a thought, which is no part of the text."""
     done_reason: str = ""
     """Set once the end marker was seen."""
     n_tokens: int | None = None

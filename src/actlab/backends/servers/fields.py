@@ -1,12 +1,13 @@
 """What a server sends, read with suspicion: any JSON may come, and none of it may break more than its own reply."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.client import responses
 from typing import Any
 
 from actlab.backends.servers.calls import CUT, CallError
 
+LONGEST_ANSWER = 1 << 22  # a line of a stream is a token; an object of megabytes is no reply
 _MOST = 1e18  # a count or a time over this is none
 
 
@@ -28,6 +29,32 @@ def fields_of(line: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise CallError(CUT, f"a torn line, or none of this API: {shown(line[:60].decode(errors='replace'))}")
     return fields
+
+
+def lines_of(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield an answer's lines; where it is one JSON object over several lines, that object as one line.
+
+    So it is when a server answers a request for a stream with the whole. A byte order mark is taken off.
+
+    Raises:
+        CallError: The object is of megabytes.
+    """
+    rest = iter(lines)
+    for line in rest:
+        start = line.removeprefix(b"\xef\xbb\xbf").strip()
+        if start.startswith(b"{") and json_of(start) is None:
+            whole = bytearray(start)
+            for more in rest:
+                whole += b"\n" + more
+                if len(whole) > LONGEST_ANSWER:
+                    raise CallError(CUT, "an object without end")
+            content = json_of(bytes(whole))
+            yield start if content is None else json.dumps(content).encode()
+            return
+        yield start
+        if start:
+            yield from rest
+            return
 
 
 def as_fields(value: Any) -> dict[str, Any]:
