@@ -16,6 +16,7 @@ from requests.adapters import HTTPAdapter
 from actlab.backends.servers.calls import CUT, TIMEOUT, UNREACHABLE, CallError, Endpoint
 from actlab.backends.servers.fields import LONGEST_ANSWER, shown
 from actlab.backends.servers.limits import TimeoutLimits
+from actlab.ground.errors import scrubbed
 
 # A header that is none harms nothing, and the library would print a traceback for it.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "Failed to parse headers" not in str(record.msg))
@@ -199,8 +200,8 @@ def answer_to(
         calls.enter(one)
 
     headers = {"Accept-Encoding": "identity"}
-    if endpoint.api_key:
-        headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    if endpoint.authorization:
+        headers["Authorization"] = endpoint.authorization
     with _broken(watch, calls):
         try:
             with requests.Session() as session:
@@ -257,7 +258,7 @@ def _reason(error: BaseException) -> str:
     seen: BaseException = error
     while (inner := seen.__cause__ or seen.__context__) is not None:
         seen = inner
-    return shown(str(seen), 200) or type(seen).__name__
+    return shown(scrubbed(str(seen)), 200) or type(seen).__name__
 
 
 class _Adapter(HTTPAdapter):
