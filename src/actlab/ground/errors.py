@@ -89,8 +89,11 @@ _SECRETS = (
     (r"hf_[A-Za-z0-9]{8,}", "hf_…"),
     (r"\bsk-[A-Za-z0-9_-]{16,}", "sk-…"),
     (r"\b(bearer|authorization\W+basic)\s+(?=\S*[\d=+/])\S+", r"\1 …"),
-    (r"://(?:[^\s'\"/@]*|[^\s'\"@]*:[^\s'\"]*)@", "://…@"),
-    (r"([?&][\w.-]*(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]*)=[^&\s'\"#]+", r"\1=…"),
+    (r"://(?:[^\s'\"/@]{0,400}|[^\s'\"@]{0,400}:[^\s'\"]{0,400})@", "://…@"),
+    (
+        r"([?&][\w.-]{0,40}(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]{0,40})=[^&\s'\"#]+",
+        r"\1=…",
+    ),
 )
 """What stands for a secret, and what for it: tokens of the hub and of OpenAI, headers, and addresses' names, passwords
 and keys. Of an address whose password has a slash in it, all up to the host."""
