@@ -90,7 +90,7 @@ class DataGenerator:
 
         Raises:
             ConfigError: A setting is wrong, or the grammar cannot supply so much.
-            ServerError: The model repeats itself, refuses, or only thinks.
+            ServerError: The model repeats itself.
             DataError: The grammar repeats itself before there are tokens enough.
         """
         if num_tokens is None:

@@ -22,12 +22,6 @@ from actlab.text.templates.plan import documents_needed
 
 log = logging.getLogger("actlab")
 
-_SPARE = 2
-"""Template documents are looked at up to so many times as often as are expected to be needed."""
-
-STALLED = "almost nothing new came any more"
-"""The problem of a model that repeats itself or refuses, which asking again does not mend."""
-
 _NO_THOUGHTS = {
     "ollama": "give it room for thought and text (generate-text has --max-tokens), or choose another model",
     "openai": "turn thinking off at the server (vLLM: --default-chat-template-kwargs '{\"enable_thinking\": false}'; "
@@ -35,6 +29,12 @@ _NO_THOUGHTS = {
     "(generate-text has --max-tokens)",
 }
 """What to do about a model that thinks until its reply is full; Ollama was told not to, where the model can."""
+
+_SPARE = 2
+"""Template documents are looked at up to so many times as often as are expected to be needed."""
+
+STALLED = "almost nothing new came any more"
+"""The problem of a model that repeats itself, which asking again does not mend."""
 
 
 class ReplyFiles(NamedTuple):
@@ -66,8 +66,7 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
 
     Raises:
         ConfigError: The server's address, or a time in the environment, is none.
-        ServerError: The server fails and --fallback is never, or it repeats itself, refuses or only thinks and
-            --fallback is not always.
+        ServerError: The server fails and --fallback is never, or repeats itself and --fallback is not always.
         DataError: All that the grammar has does not meet the target.
     """
     asked = Asked()
@@ -165,7 +164,6 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
         ServerError: It may not.
     """
     fallback = source.config.fallback
-    thinks = False
     so_far = f"{collected.n_tokens} of {collected.target} tokens"
     if summary.ended == EXHAUSTED:
         assert gone is not None, "requests without end end only where the server is gone"
@@ -173,14 +171,14 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
     elif summary.ended == BROKEN:
         problem = summary.problem
         hint = "mend the server and run again with --retry-failed: what was written is kept in the journal"
-        if thinks := summary.reason == THOUGHT:
-            hint = _NO_THOUGHTS[source.config.method]
         error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
     else:
         problem = STALLED
         hint = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
         error = ServerError(f"{model}: {summary.problem}; {so_far}", hint=hint)
-    if fallback == "never" or (fallback == "auto" and (thinks or problem == STALLED)):
+    if summary.reason == THOUGHT and fallback != "always":
+        raise ServerError(str(error), hint=_NO_THOUGHTS[source.config.method])
+    if fallback == "never" or (fallback == "auto" and problem == STALLED):
         raise error
     why = f"{error} ({error.hint})" if error is gone else str(error)
     log.warning("%s; the remaining text comes from the grammar of %s", why, source.domain)
