@@ -88,7 +88,7 @@ def test_a_login_is_sent_and_stands_in_no_file_and_no_line(api, tmp_path, monkey
         flags = ["generate-text", "simple recipes", "--method", api, "--model", "tiny", "--tokens", "150"]
         flags += ["--output", tmp_path / "text", "--tokenizer", "actlab/tiny", *address]
         judge = ["refine-text", tmp_path / "text", "--output", tmp_path / "refined", "--judge", "tiny", "--no-plots"]
-        judge += ["--min-score", "0", "--base-url", with_login(there.url), "--judge-api", api]
+        judge += ["--min-score", "0", "--base-url", with_login(there.url)]
         lines = []
         for command in ([*flags, "--dry-run", "--json"], [*flags, "--json"], judge, ["show", tmp_path / "text"]):
             done = run(*command)
