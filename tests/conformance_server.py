@@ -40,7 +40,7 @@ class Fault:
     after: int = 0
     delay_s: float = 0.0
     status: int = 500
-    message: str = "it failed"
+    message: str | bytes = "it failed"
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -424,7 +424,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.state.n_turned_away += 1
             self.send_json(fault.status, wrap(fault.message), fault.headers)
         elif fault.kind == "page":
-            self.send(fault.status, fault.message.encode(), "text/html", fault.headers)
+            page = fault.message if isinstance(fault.message, bytes) else fault.message.encode()
+            self.send(fault.status, page, "text/html", fault.headers)
         return fault.kind in ("drop", "status", "page")
 
     def broken_off(self, fault: Fault, form: str, streaming: bool) -> bool:

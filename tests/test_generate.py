@@ -629,11 +629,99 @@ def test_the_warnings_of_a_generator_name_no_flags(tokenizer, warnings_of):
     assert "--" not in warnings_of()
 
 
-@pytest.mark.parametrize("api", ["ollama", "openai"])
-def test_a_server_that_only_thinks_is_given_up(api, tmp_path, tokenizer):
+@pytest.mark.parametrize("max_tokens", [8, 150], ids=["cut by length", "whole"])
+@pytest.mark.parametrize(("api", "setting"), [("ollama", "--max-tokens"), ("openai", "enable_thinking")])
+def test_a_model_that_only_thinks_is_given_up_after_three_with_the_setting_to_change(
+    api, setting, max_tokens, tmp_path, tokenizer
+):
     with serve(always=Fault("thinking")) as there:
-        path = ask(there, tmp_path / "out", tokenizer, api)
-    assert metadata_of(path)["left_out"] == {"reply: empty": 3}
+        with pytest.raises(ServerError, match="thought: a thought") as refusal:
+            ask(there, tmp_path / "out", tokenizer, api, max_tokens=max_tokens)
+        assert setting in refusal.value.hint
+        assert len(there.asked) - (api == "openai") == 3, "the first of OpenAI's loads the model"
+        path = ask(there, tmp_path / "out", tokenizer, api, max_tokens=max_tokens, fallback="always")
+    assert metadata_of(path)["left_out"]["reply: thought"] == 3
+    assert set(metadata_of(path)["sources"]) == {"template"}
+
+
+THOUGHTS = {
+    "closed": "<think>The user wants rice. Rice is {n}.</think>\n\nRice number {n} is good.",
+    "opened by the prompt": "The user wants rice. Rice is {n}.\n</think>\n\nRice number {n} is good.",
+}
+
+
+def thinker(form: str):
+    """Return a stand-in for the server's text: a thought, and a sentence that is new each time."""
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        return [form.format(n=seed)], "stop"
+
+    return tokens_of
+
+
+@pytest.mark.parametrize("form", THOUGHTS)
+def test_thoughts_are_no_text_even_where_an_earlier_version_kept_them_in_the_journal(
+    form, tmp_path, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(conformance_server, "tokens_of", thinker(THOUGHTS[form]))
+    output = tmp_path / "out"
+    with serve() as there:
+        first = ask(there, output, tokenizer, tokens=200)
+        n_asked = sum(there.asked.values())
+        kept = contents(first)["documents.jsonl"]
+        assert all(re.fullmatch(r"Rice number \d+ is good\.", one.text) for one in read_documents(first))
+        lines = [json.loads(line) for line in journal_of(output).read_text().splitlines()]
+        for line in lines:  # as 0.2.0 wrote it
+            number = re.search(r"\d+", line["text"])
+            line["text"] = THOUGHTS[form].format(n=number[0])
+        journal_of(output).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        shutil.rmtree(output)
+        again = ask(there, output, tokenizer, tokens=200)
+        assert sum(there.asked.values()) == n_asked
+    assert contents(again)["documents.jsonl"] == kept
+
+
+def test_a_thought_without_end_is_dropped_by_name_and_three_in_a_row_end_the_run(tmp_path, tokenizer, monkeypatch):
+    real = conformance_server.tokens_of
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        tokens, reason = real(prompt, seed, at_most)
+        return (["<think>", *tokens], "length") if seed % 3 else (tokens, reason)
+
+    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
+    with serve() as there, pytest.raises(ServerError, match="a thought that does not end") as refusal:
+        ask(there, tmp_path / "out", tokenizer)
+    assert "--max-tokens" in refusal.value.hint
+    replies = [json.loads(line) for line in journal_of(tmp_path / "out").read_text().splitlines()]
+    assert [one["done_reason"] for one in replies[-3:]] == ["thought"] * 3
+    monkeypatch.setattr(conformance_server, "tokens_of", lambda *asked: (["<think>", *real(*asked)[0]], "stop"))
+    with serve() as there, pytest.raises(ServerError, match="0 of 1500 tokens"):
+        ask(there, tmp_path / "only", tokenizer, "openai")
+
+
+REFUSALS = [
+    "I'm sorry, but I can't help with that.",
+    "As an AI language model, I don't cook.",
+    "I cannot fulfill this request.",
+]
+
+
+def test_a_model_that_refuses_ten_times_in_a_row_is_given_up_and_no_refusal_is_a_document(
+    tmp_path, tokenizer, monkeypatch
+):
+    real = conformance_server.tokens_of
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        return [f"{REFUSALS[seed % 3]} {''.join(real(prompt, seed, 40)[0])}"], "stop"
+
+    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
+    with serve() as there:
+        with pytest.raises(ServerError, match="the last 10 replies refuse") as refusal:
+            ask(there, tmp_path / "out", tokenizer)
+        assert sum(there.asked.values()) == 10
+        assert "another model" in refusal.value.hint
+        path = ask(there, tmp_path / "out", tokenizer, fallback="always")
+    assert metadata_of(path)["left_out"]["refusal"] == 10
     assert set(metadata_of(path)["sources"]) == {"template"}
 
 
@@ -649,19 +737,20 @@ def parrot(monkeypatch):
         yield there
 
 
-def test_a_server_that_repeats_itself_is_given_up_with_a_hint(parrot, tmp_path, tokenizer):
-    with pytest.raises(ServerError, match="almost nothing new") as refusal:
-        ask(parrot, tmp_path / "out", tokenizer, concurrency=4)
+def test_a_server_that_repeats_itself_is_given_up_after_ten_with_a_hint(parrot, tmp_path, tokenizer):
+    with pytest.raises(ServerError, match="the last 10 replies are alike") as refusal:
+        ask(parrot, tmp_path / "out", tokenizer)
+    assert sum(parrot.asked.values()) == 10
     assert "--fallback always" in refusal.value.hint
-    with pytest.raises(ServerError, match="almost nothing new"):
+    with pytest.raises(ServerError, match="the last 10 replies are alike"):
         ask(parrot, tmp_path / "out", tokenizer, concurrency=4, fallback="never")
 
 
 def test_a_model_that_repeats_itself_is_given_up_as_well_when_its_server_is_gone(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(conformance_server, "tokens_of", lambda prompt, seed, at_most: (["One", " bird", "."], "stop"))
-    with serve() as there, pytest.raises(ServerError, match="almost nothing new"):
+    with serve() as there, pytest.raises(ServerError, match=r"the last 10 replies are alike, as 'One bird\.'"):
         ask(there, tmp_path / "out", tokenizer)
-    with pytest.raises(ServerError, match="almost nothing new"):
+    with pytest.raises(ServerError, match="the last 10 replies are alike"):
         ask(there, tmp_path / "out", tokenizer)
     assert not (tmp_path / "out").exists()
 
@@ -673,7 +762,7 @@ def test_a_server_that_repeats_itself_is_filled_from_the_grammar_where_that_is_a
     assert {one.source for one in documents[3:]} == {"template"}
     metadata = metadata_of(path)
     assert metadata["sources"]["ollama"] == 3
-    assert metadata["left_out"]["exact duplicate"] >= 190
+    assert metadata["left_out"]["exact duplicate"] == 7
     assert metadata["n_tokens"] >= 1500
 
 
@@ -689,8 +778,31 @@ def test_short_replies_are_no_stall_as_long_as_they_are_new():
         replies.take(Reply(k=k, text=f"word{k}", done_reason="stop", timings=Timings(total_s=0.1)))
     assert collected.is_met
     for k in range(200):
-        replies.take(Reply(k=k, text="word1", done_reason="stop", timings=Timings(total_s=0.1)))
-    assert replies.stalled
+        replies.take(Reply(k=k, text=f"word{k % 20}", done_reason="stop", timings=Timings(total_s=0.1)))
+    assert "almost nothing new" in replies.stalled
+
+
+@pytest.mark.parametrize(
+    ("texts", "ended"),
+    [
+        ([f"Rice, rice{mark}" for mark in ".!?.,:;-.…"], "alike"),
+        (["RICE", "rice", "  rice\n", "Rice", "rIce", "*rice*", '"rice"', "rice", "ｒｉｃｅ", "rice."], "alike"),
+        (["rice", "peas", "rice", "soup"] * 3, "alike"),
+        (["rice"] * 9, ""),
+        (["rice"] * 9 + ["peas", "soup", "tea"], ""),
+        (["I'm sorry, but I can't help with that. " + word for word in "abcdefghij"], "refuse"),
+        (["I can't help it.", "I'm sorry that the soup is cold.", "As an AI researcher, Ann cooked."] * 2, ""),
+    ],
+)
+def test_ten_like_texts_or_refusals_are_seen_whatever_their_case_and_marks(texts, ended):
+    class Words:
+        def count(self, text: str) -> int:
+            return len(text.split())
+
+    replies = Replies(Collected(1000), Words(), "ollama", MODEL)  # type: ignore[arg-type]
+    for k, text in enumerate(texts):
+        replies.take(Reply(k=k, text=text, done_reason="stop", timings=Timings(total_s=0.1)))
+    assert (ended in replies.stalled) if ended else not replies.stalled
 
 
 def test_what_is_collected_is_the_shortest_prefix_without_repeats():

@@ -101,6 +101,32 @@ def test_what_is_no_score_is_asked_again_in_the_next_run(tmp_path):
         assert sum(server.asked.values()) == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "score"),
+    [
+        ('<think>It is {"score": 1} or so.</think>{"score": 4}', 4 / 5),
+        ('Perhaps {"score": 1}.\n</think>\n{"score": 4}', 4 / 5),
+        ('{"score": 1}</think>{"score": 4}', 4 / 5),
+        ('{"score": 4}<think>', None),
+        ('<think>{"score": 1}', None),
+        ('<think>{"score": 1}</think>', None),
+    ],
+)
+def test_a_judges_thoughts_neither_hide_nor_are_its_score(said, score, tmp_path):
+    for end in ("stop", "length"):
+        line = json.dumps({"response": said, "done": True, "done_reason": end})
+        with serve(always=Fault("page", status=200, message=line)) as server, asked_of(server, tmp_path / end) as judge:
+            assert judge("Boil the rice.") == (score if end == "stop" else None)
+
+
+def test_a_judge_that_only_thinks_is_given_up_with_the_setting_to_change(tmp_path):
+    with serve(always=Fault("thinking")) as server, asked_of(server, tmp_path) as judge:
+        assert (judge("a b c"), judge("a b")) == (None, None)
+        with pytest.raises(ServerError, match="a thought and no text") as refusal:
+            judge("a")
+    assert "thinking off" in refusal.value.hint
+
+
 @pytest.mark.parametrize(("longest", "context"), [(100, 2048), (5000, 3200), (500_000, 3700)])
 def test_a_judges_context_is_for_the_longest_text_and_of_a_very_long_one_for_its_beginning(tmp_path, longest, context):
     with serve() as server:

@@ -1,9 +1,11 @@
 """A model server fails in many ways: no text is lost or taken twice, and each failure is named."""
 
+import gzip
 import itertools
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -34,6 +36,7 @@ from actlab.backends.servers.pauses import retry_after_s
 from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
 from actlab.backends.servers.sentences import trim_to_sentence
 from actlab.backends.servers.server import Server, ollama_server, openai_server
+from actlab.backends.servers.thoughts import spoken
 from actlab.backends.servers.wire import Answer, OpenCalls, Watch
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from tests.conformance_server import DIGEST, MODEL, RUNNER_STOPPED, Conformance, Fault, busy, serve, tokens_of
@@ -186,11 +189,11 @@ def test_the_nearest_limit_comes_first_by_a_fake_clock():
     assert watch.next_limit() == (7.0, "silent for 10 s")
 
 
-@pytest.mark.parametrize("kind", ["thinking", "empty"])
-def test_an_end_marker_without_text_is_a_failure(api, kind):
+@pytest.mark.parametrize(("kind", "reason"), [("thinking", "thought"), ("empty", "empty")])
+def test_an_end_marker_without_text_is_a_failure(api, kind, reason):
     with serve(always=Fault(kind)) as there:
         reply = ask(server_at(there, api), request())
-    assert (reply.text, reply.done_reason, reply.failed, reply.attempts) == ("", "empty", True, 1)
+    assert (reply.text, reply.done_reason, reply.failed, reply.attempts) == ("", reason, True, 1)
 
 
 def test_what_passes_by_itself_is_tried_again_with_growing_pauses_or_as_the_server_says(api):
@@ -729,6 +732,173 @@ def test_the_text_parts_of_a_list_are_the_text():
     line = json.dumps({"choices": [{"delta": {"content": parts}, "finish_reason": "stop"}]})
     with serve(always=Fault("page", status=200, message=f"data: {line}\n\n")) as there:
         assert ask(server_at(there, "openai"), request()).text == "It rains."
+
+
+THOUGHT_AND_TEXT = {
+    "DeepSeek-R1, Qwen3": "<think>\nA fish? Hm.\n</think>\n\nIt rains.",
+    "without a thought": "<think>\n\n</think>\n\nIt rains.",
+    "begun in the prompt": "A fish? Hm.\n</think>\n\nIt rains.",
+    "in capitals": "<THINK>A fish? Hm.</Think>It rains.",
+    "tuned for it": "<thinking>A fish? Hm.</thinking><answer>It rains.</answer>",
+    "another": "<reasoning effort='low'>A fish? Hm.</reasoning> It rains.",
+    "two": "<think>A fish?</think><think>Hm.</think>It rains.",
+    "one in another": "<think>A fish? <think>Hm.</think> Yes.</think>It rains.",
+    "Seed-OSS": "<seed:think>A fish? Hm.</seed:think>It rains.",
+    "Magistral": "[THINK]A fish? Hm.[/THINK]It rains.",
+    "Kimi-VL": "◁think▷A fish? Hm.◁/think▷It rains.",
+    "Command A": "<|START_THINKING|>A fish? Hm.<|END_THINKING|><|START_RESPONSE|>It rains.<|END_RESPONSE|>",
+    "Gemma 4": "<|channel>thought\nA fish? Hm.<channel|>It rains.",
+    "gpt-oss": "<|channel|>analysis<|message|>A fish? Hm.<|end|><|start|>assistant<|channel|>final<|message|>It rains.",
+    "gpt-oss without its tokens": "analysisA fish? Hm.assistantfinalIt rains.",
+    "Granite 3.2": "Here is my thought process: A fish? Hm. Here is my response: It rains.",
+}
+
+
+def whole_of(api: str, text: str, **more: Any) -> dict[str, Any]:
+    """The answer to a request for no stream."""
+    if api == "ollama":
+        return {"model": MODEL, "response": text, "done": True, "done_reason": "stop", "eval_count": 3, **more}
+    choice = {"index": 0, "message": {"role": "assistant", "content": text, **more}, "finish_reason": "stop"}
+    return {"object": "chat.completion", "choices": [choice], "usage": {"completion_tokens": 3}}
+
+
+@pytest.mark.parametrize("whose", THOUGHT_AND_TEXT)
+def test_a_thought_is_cut_from_the_text_by_every_mark_in_use(whose, api):
+    page = Fault("page", status=200, message=json.dumps(whole_of(api, THOUGHT_AND_TEXT[whose])))
+    with serve(always=page) as there:
+        reply = ask(server_at(there, api), request())
+    assert (reply.text, reply.done_reason, reply.problem) == ("It rains.", "stop", "")
+
+
+@pytest.mark.parametrize(
+    "whose", [one for one in THOUGHT_AND_TEXT if one not in ("without a thought", "begun in the prompt")]
+)
+def test_a_thought_that_does_not_end_is_no_text_and_says_so(whose):
+    torn = THOUGHT_AND_TEXT[whose].partition("Hm.")[0]
+    with serve(always=Fault("page", status=200, message=json.dumps(whole_of("ollama", torn)))) as there:
+        reply = ask(server_at(there), request())
+    assert (reply.text, reply.done_reason, reply.failed) == ("", "thought", True)
+    assert reply.problem == "a thought that does not end"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I think, therefore I am.",
+        "The <b>user</b> thinks.",
+        "The user opens the menu.",
+        "Okay, said Ann, the soup is ready.",
+        "Analysis of the soup: it is good.",
+        "analysis of soup. An assistant finally came.",
+        "x < y, and y > z.",
+    ],
+)
+def test_what_only_looks_like_a_thought_stays(text):
+    assert spoken(text) == (text, False, False)
+
+
+def test_a_thought_that_was_begun_in_the_prompt_and_never_ends_is_known_by_how_it_begins():
+    for start in (
+        "Okay, the user wants a poem. ",
+        "Alright, so I need to write three sentences. ",
+        "Hmm, the user is ",
+    ):
+        assert spoken(start + "Let me see.").unclosed
+
+
+PARTS = ["<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "final<|message|>", "<answer>", "</answer>",
+         "analysis", "A", "assistantfinal", "Okay, the user", " It rains. ", "\n"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
+def test_what_is_left_of_a_reply_holds_no_thought_and_no_mark(text):
+    said = spoken(text)
+    assert spoken(said.text) == (said.text, False, False)
+    left = iter(text)
+    assert all(character in left for character in said.text), "nothing is added or moved"
+    assert not re.search(r"</?think>|\[/?THINK\]|<\|channel\|>", said.text)
+
+
+def test_a_thought_is_cut_before_the_last_sentence_is_looked_for(api):
+    whole = whole_of(api, "A fish. Hm.</think> It rains. Then the")
+    if api == "ollama":
+        whole["done_reason"] = "length"
+    else:
+        whole["choices"][0]["finish_reason"] = "length"
+    with serve(always=Fault("page", status=200, message=json.dumps(whole))) as there:
+        assert ask(server_at(there, api), request()).text == "It rains."
+
+
+@pytest.mark.parametrize("names", ["reasoning_content", "reasoning", "thinking", "reasoning_details"])
+def test_a_reply_of_reasoning_alone_is_a_thought_under_any_name(names):
+    delta = {"choices": [{"delta": {"content": "", names: ["hm"] if "details" in names else "hm"}}]}
+    end = {"choices": [{"delta": {}, "finish_reason": "length"}]}
+    page = "".join(f"data: {json.dumps(one)}\n\n" for one in (delta, end))
+    with serve(always=Fault("page", status=200, message=page)) as there:
+        reply = ask(server_at(there, "openai"), request())
+    assert (reply.text, reply.done_reason, reply.failed, reply.attempts) == ("", "thought", True, 1)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", "\r\n\n"], ids=["plain", "BOM", "empty lines"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_whole_object_in_answer_to_a_request_for_a_stream_is_read(api, indent, start):
+    page = start + json.dumps(whole_of(api, "It rains."), indent=indent)
+    with serve(always=Fault("page", status=200, message=page, headers={"Content-Type": "application/json"})) as there:
+        reply = ask(server_at(there, api), request())
+    assert (reply.text, reply.done_reason, reply.problem, reply.n_tokens_teacher) == ("It rains.", "stop", "", 3)
+
+
+def test_a_whole_object_may_be_compressed_or_an_error_or_a_thought(api):
+    gzipped = gzip.compress(json.dumps(whole_of(api, "It rains. " * 500)).encode())
+    with serve(always=Fault("page", status=200, message=gzipped, headers={"Content-Encoding": "gzip"})) as there:
+        assert ask(server_at(there, api), request()).text == ("It rains. " * 500).strip()
+        for error in ({"error": "no memory"}, {"error": {"message": "no memory"}}):
+            there.always = Fault("page", status=200, message=json.dumps(error, indent=1))
+            reply = ask(server_at(there, api), request())
+            assert (reply.text, reply.done_reason, reply.problem) == ("", "error", "no memory")
+        name = "thinking" if api == "ollama" else "reasoning_content"
+        there.always = Fault("page", status=200, message=json.dumps(whole_of(api, "", **{name: "hm"}), indent=1))
+        assert ask(server_at(there, api), request()).done_reason == "thought"
+        there.always = Fault("page", status=200, message="{\n" + " " * 5_000_000)
+        assert ask(server_at(there, api), request()).done_reason == "cut"
+
+
+STREAMS = {
+    "no space": "data:{0}\n\ndata:{1}\n\ndata:{2}\n\ndata:[DONE]\n\n",
+    "CRLF": "data: {0}\r\n\r\ndata: {1}\r\n\r\ndata: {2}\r\n\r\ndata: [DONE]\r\n\r\n",
+    "comments and names": ": ping\n\nevent: message\nid: 1\ndata: {0}\n\n:\n\nretry: 5\ndata: {1}\n\ndata: {2}\n\n",
+    "no empty lines": "data: {0}\ndata: {1}\n: ping\ndata: {2}\ndata: [DONE]\n",
+    "bare objects": "{0}\n{1}\n{2}\n",
+    "byte order mark": "\ufeffdata: {0}\n\ndata: {1}\n\ndata: {2}\n\n",
+}
+
+
+@pytest.mark.parametrize("key", ["delta", "message"])
+@pytest.mark.parametrize("form", STREAMS)
+def test_events_are_read_in_every_form_that_servers_send(form, key):
+    texts = [
+        {"content": "It "},
+        {"content": [{"type": "text", "text": "rains."}, {"type": "thinking", "thinking": []}]},
+    ]
+    chunks = [{"choices": [{key: one}]} for one in texts] + [{"choices": [{key: {}, "finish_reason": "stop"}]}]
+    page = STREAMS[form].format(*map(json.dumps, chunks))
+    with serve(always=Fault("page", status=200, message=page)) as there:
+        reply = ask(server_at(there, "openai"), request())
+    assert (reply.text, reply.done_reason, reply.problem) == ("It rains.", "stop", "")
+
+
+def test_a_message_that_repeats_what_the_deltas_said_is_not_taken_twice():
+    chunks = [{"choices": [{"delta": {"content": "It rains."}}]}, whole_of("openai", "It rains.")]
+    page = "".join(f"data: {json.dumps(one)}\n\n" for one in chunks)
+    with serve(always=Fault("page", status=200, message=page)) as there:
+        assert ask(server_at(there, "openai"), request()).text == "It rains."
+
+
+@pytest.mark.parametrize("error", [{"object": "error", "message": "no memory", "code": 5}, {"detail": "no memory"}])
+def test_an_error_that_is_no_error_field_is_one_too(error):
+    with serve(always=Fault("page", status=200, message=f"event: error\ndata: {json.dumps(error)}\n\n")) as there:
+        reply = ask(server_at(there, "openai"), request())
+    assert (reply.text, reply.done_reason, reply.problem) == ("", "error", "no memory")
 
 
 def test_a_bare_line_in_a_stream_of_events_is_the_error_that_it_says():

@@ -4,10 +4,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from actlab.activations.config import ExtractConfig
-from actlab.cli.common import EXIT_DROPPED, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.ground.errors import ActlabError, DataError
 from actlab.ground.options import command
 
@@ -33,7 +31,7 @@ def extract(config: ExtractConfig) -> None:
     if config.preview is not None:
         texts = list(preview_texts(config))
         for text in texts:
-            click.echo(text)
+            echo(text)
         if not texts:
             raise DataError("no record of the first dataset makes an example", hint="--dry-run counts what is dropped")
     elif config.dry_run:
@@ -57,7 +55,7 @@ def _report(extracted: "Sequence[Extracted]", *, as_json: bool) -> None:
         if not one.is_sealed:
             log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
         elif not as_json:
-            click.echo(str(one.path))
+            echo(str(one.path))
         if one.is_sealed and not one.n_examples:  # an earlier version sealed it
             log.warning("%s: it is empty, every record was dropped", one.path)
         if one.n_truncated:

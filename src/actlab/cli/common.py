@@ -8,6 +8,9 @@ from typing import Any
 
 import click
 
+from actlab.ground.errors import scrubbed
+from actlab.ground.printing import printable
+
 EXIT_DROPPED = 3
 EXIT_INTERRUPTED = 130
 
@@ -21,10 +24,18 @@ def set_loudness(quiet: bool) -> None:
         os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 
 
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a text on stdout, or stderr: everything that a command prints goes through here.
+
+    A model, a file or a server may have written it: what would act on a terminal is escaped (in JSON, as JSON has it).
+    """
+    click.echo(printable(scrubbed(text) if err else text), err=err)
+
+
 def print_json(result: Any) -> None:
     """Print a named tuple, or a list of them, as JSON; paths as text."""
     content = [one._asdict() for one in result] if isinstance(result, list) else result._asdict()
-    click.echo(json.dumps(content, indent=2, default=str))
+    echo(json.dumps(content, indent=2, default=str))
 
 
 def print_plan(plan: Any, as_text: Callable[[Any], str], *, as_json: bool) -> None:
@@ -32,7 +43,7 @@ def print_plan(plan: Any, as_text: Callable[[Any], str], *, as_json: bool) -> No
     if as_json:
         print_json(plan)
     else:
-        click.echo("\n".join(map(as_text, plan)) if isinstance(plan, list) else as_text(plan))
+        echo("\n".join(map(as_text, plan)) if isinstance(plan, list) else as_text(plan))
 
 
 def format_bytes(count: float) -> str:

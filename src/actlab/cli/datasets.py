@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import click
-
-from actlab.cli.common import EXIT_DROPPED, format_bytes
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import argument, command, execution
+from actlab.ground.printing import printable_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +157,7 @@ def show(config: ShowConfig) -> None:
     """
     if _is_grammar(config.dir):
         described = _load("actlab.text.inspect:show_grammar")(config.dir)
-        click.echo(json.dumps(described, indent=2) if config.json else _as_list(described))
+        echo(json.dumps(described, indent=2) if config.json else _as_list(described))
         return
     folder = _existing(config.dir)
     if (folder / "plan.json").is_file():
@@ -167,11 +166,11 @@ def show(config: ShowConfig) -> None:
     inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/manifest.json"))
     if inside and read_manifest(folder) is None:
         described = [_described(path) for path in inside]
-        click.echo(json.dumps(described, indent=2) if config.json else "\n".join(map(_as_line, described)))
+        echo(json.dumps(described, indent=2) if config.json else "\n".join(map(_as_line, described)))
         return
     described = _load(_kind_of(folder).show)(folder)
     as_text = _as_text if described["kind"] == "activations" else _as_list
-    click.echo(json.dumps(described, indent=2) if config.json else as_text(described))
+    echo(json.dumps(described, indent=2) if config.json else as_text(described))
 
 
 def _is_grammar(name: str) -> bool:
@@ -207,7 +206,7 @@ def _show_partial(folder: Path, *, as_json: bool) -> None:
     done = len(list((folder / "units").glob("[0-9]*.json")))
     state = {"kind": plan.kind, "path": str(folder), "units_done": done, "units": len(plan.units)}
     text = f"{folder}: {plan.kind} in the making, {done} of {len(plan.units)} units done"
-    click.echo(json.dumps(state, indent=2) if as_json else text)
+    echo(json.dumps(state, indent=2) if as_json else text)
 
 
 def _as_list(one: dict[str, Any]) -> str:
@@ -274,20 +273,20 @@ def verify(config: VerifyConfig) -> None:
     if config.json:
         recomputed = found.recomputed and found.recomputed._asdict()
         content = {**found._asdict(), "path": str(found.path), "recomputed": recomputed}
-        click.echo(json.dumps(content, indent=2))
+        echo(json.dumps(content, indent=2))
     else:
         if not found.has_manifest:
-            click.echo("no manifest: hashes were not checked", err=True)
+            echo("no manifest: hashes were not checked", err=True)
         for problem in found.problems:
-            click.echo(f"WRONG {problem}")
+            echo(f"WRONG {printable_line(problem)}")
         if found.recomputed:
             worst = max(found.recomputed.error_by_layer.values(), default=0.0)
-            click.echo(
+            echo(
                 f"recomputed {found.recomputed.n_rows} rows, one at a time: largest relative error {worst:.1e} "
                 f"(allowed {found.recomputed.tolerance:.0e})"
             )
         verdict = f"{len(found.problems)} problems" if found.problems else "all as it should be"
-        click.echo(f"{found.path}: {found.n_files} files, {format_bytes(found.n_bytes)}: {verdict}")
+        echo(f"{found.path}: {found.n_files} files, {format_bytes(found.n_bytes)}: {verdict}")
     if found.problems:
         sys.exit(1)
 
@@ -307,7 +306,7 @@ def seal(config: SealConfig) -> None:
                 hint="run the command that makes it again, then it seals itself",
             )
         staging.seal(_load(_KINDS[staging.plan.kind].finish))
-    click.echo(str(output))
+    echo(str(output))
     manifest = read_manifest(output)
     if manifest and n_dropped(manifest):
         sys.exit(EXIT_DROPPED)

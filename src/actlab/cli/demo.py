@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import click
-
-from actlab.cli.common import EXIT_DROPPED, EXIT_INTERRUPTED
+from actlab.cli.common import EXIT_DROPPED, EXIT_INTERRUPTED, echo
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.options import command, execution
 
@@ -70,8 +68,8 @@ def demo(config: DemoConfig) -> None:
     if lacking := [name for name in _SAMPLES if not Path(name).is_file()]:
         raise StorageError(f"there is no {lacking[0]}", hint="run the demo in the folder of actlab's repository")
     done = [_run(step) for step in _steps(Path(config.output), config.tokens, config.steps)]
-    click.echo(_table(done))
-    click.echo(_probe_found(Path(config.output) / "probe"))
+    echo(_table(done))
+    echo(_probe_found(Path(config.output) / "probe"))
 
 
 def _steps(root: Path, tokens: int, steps: int) -> list[Step]:
@@ -148,7 +146,7 @@ def _run(step: Step) -> Done:
 
 
 def _type(arguments: list[str]) -> None:
-    click.echo(f"$ actlab {shlex.join(arguments)}", err=True)
+    echo(f"$ actlab {shlex.join(arguments)}", err=True)
     ended = subprocess.run([sys.executable, "-m", "actlab", *arguments], stdout=sys.stderr, check=False)
     if ended.returncode in (EXIT_INTERRUPTED, -signal.SIGINT):
         raise KeyboardInterrupt

@@ -3,9 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from actlab.cli.common import EXIT_DROPPED, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.features.datasets.config import DatasetConfig
 from actlab.features.encode.config import EncodeConfig
 from actlab.features.sweep.config import SweepConfig
@@ -39,7 +37,7 @@ def compute(config: EncodeConfig) -> None:
     if config.json:
         print_json(done)
     elif done.is_sealed:
-        click.echo(str(done.path))
+        echo(str(done.path))
     if not done.is_sealed:
         log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
     elif not done.n_sentences:  # an earlier version sealed it
@@ -79,7 +77,7 @@ def train(config: TrainSaeConfig) -> None:
     if config.json:
         print_json(done)
     elif done.is_sealed:
-        click.echo(str(done.path))
+        echo(str(done.path))
     if not done.is_sealed:
         log.info("%s: this part is done; the last part to finish seals", done.path)
 
@@ -135,7 +133,7 @@ def _report(generated: "list[Generated]", *, as_json: bool, dry_run: bool) -> No
         print_json(generated)
     for one in generated if not as_json else ():
         sizes = f": {one.n_samples} samples, {one.n_columns} columns"
-        click.echo(f"{one.path}{sizes}" if dry_run else str(one.path))
+        echo(f"{one.path}{sizes}" if dry_run else str(one.path))
     n_dropped = max((one.n_dropped for one in generated), default=0)
     if n_dropped and not dry_run:
         log.warning("%d sentence files left out, listed in meta_manifest", n_dropped)

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from actlab.cli.common import format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.ground.options import command
 from actlab.text.generate.config import GenerateTextConfig
 
@@ -34,7 +32,7 @@ def generate(config: GenerateTextConfig) -> None:
     if config.json:
         print_json(made)
     else:
-        click.echo(str(made.path))
+        echo(str(made.path))
     sources = ", ".join(f"{name} {n}" for name, n in made.sources.items())
     log.info("%d documents, %d tokens, domain %s; by source: %s", made.n_documents, made.n_tokens, made.domain, sources)
 

@@ -4,9 +4,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from actlab.cli.common import log, print_json, set_loudness
+from actlab.cli.common import echo, log, print_json, set_loudness
 from actlab.ground.options import command
 from actlab.weights.config.examples import ReproduceConfig, ScoreConfig
 
@@ -56,7 +54,7 @@ def score(config: ScoreConfig) -> None:
 
     set_loudness(config.quiet)
     report = score_interpreter(config)
-    click.echo(json.dumps(report.as_json(), indent=2) if config.json else _report_as_text(report))
+    echo(json.dumps(report.as_json(), indent=2) if config.json else _report_as_text(report))
     for task, done in report.tasks.items():
         for note in done.notes:
             log.warning("%s: %s", task, note)
@@ -112,7 +110,7 @@ def reproduce(config: ReproduceConfig) -> None:
     if config.json:
         print_json(done)
     else:
-        click.echo(_comparison_as_text(done))
+        echo(_comparison_as_text(done))
     if not done.same_decisions:
         sys.exit(1)
 

@@ -25,8 +25,9 @@ from actlab.cli import (
     tokens,
     weights,
 )
-from actlab.cli.common import EXIT_INTERRUPTED
-from actlab.ground.errors import ActlabError, did_you_mean, scrubbed
+from actlab.cli.common import EXIT_INTERRUPTED, echo
+from actlab.ground.errors import ActlabError, did_you_mean
+from actlab.ground.printing import LineFormatter
 
 EXIT_USAGE = 2
 
@@ -84,7 +85,9 @@ for one in COMMANDS:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("actlab").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
@@ -95,7 +98,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        echo(error.format_message(), err=True)
         sys.exit(EXIT_USAGE)
     except click.UsageError as error:
         _fail(error.format_message().split(" (Did you mean")[0].rstrip("."), _usage_hint(error), EXIT_USAGE)
@@ -133,8 +136,8 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _fail(message: str, hint: str, status: int) -> NoReturn:
-    click.echo(scrubbed(f"Error: {' '.join(message.split())}"), err=True)
-    click.echo(scrubbed(f"Hint: {' '.join(hint.split())}"), err=True)
+    echo(f"Error: {' '.join(message.split())}", err=True)
+    echo(f"Hint: {' '.join(hint.split())}", err=True)
     sys.exit(status)
 
 

@@ -3,9 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from actlab.cli.common import format_bytes, log, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, log, print_plan, set_loudness
 from actlab.features.probe.config import ProbeConfig
 from actlab.ground.options import command
 
@@ -36,9 +34,9 @@ def train(config: ProbeConfig) -> None:
         return
     trained = train_probe(config)
     if config.json:
-        click.echo(json.dumps({"path": str(trained.path), "results": trained.results}, indent=2))
+        echo(json.dumps({"path": str(trained.path), "results": trained.results}, indent=2))
     else:
-        click.echo(str(trained.path))
+        echo(str(trained.path))
     log.info("%s", _summary(trained.results))
 
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from actlab.cli.common import format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.ground.options import argument, command, execution
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def push(config: PushConfig) -> None:
     if config.json:
         print_json(pushed)
     else:
-        click.echo(pushed.url)
+        echo(pushed.url)
     log.info(
         "%d files sent (%s), %d were there",
         pushed.n_files_sent,

@@ -5,9 +5,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from actlab.cli.common import EXIT_DROPPED, log, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, log, print_plan, set_loudness
 from actlab.features.rank.config import RankConfig
 from actlab.ground.options import command
 
@@ -34,7 +32,7 @@ def rank(config: RankConfig) -> None:
         print_plan(plan_ranking(config), _as_text, as_json=config.json)
         return
     ranked = rank_features(config)
-    click.echo(_as_json(ranked) if config.json else str(ranked.path))
+    echo(_as_json(ranked) if config.json else str(ranked.path))
     if ranked.features:
         best = ranked.features[0]
         said = (best.layer, best.feature_id, best.interpretability_score)

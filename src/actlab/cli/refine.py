@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from actlab.cli.common import log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, log, print_json, print_plan, set_loudness
 from actlab.ground.options import command
 from actlab.text.refine.config import RefineConfig
 
@@ -33,7 +31,7 @@ def refine(config: RefineConfig) -> None:
     if config.json:
         print_json(refined)
     else:
-        click.echo(str(refined.path))
+        echo(str(refined.path))
     rejected = ", ".join(f"{reason} {count}" for reason, count in refined.n_rejects.items())
     said = (refined.n_documents, refined.n_tokens, refined.mean_score, rejected or "none")
     log.info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)

@@ -3,9 +3,7 @@
 import json
 import sys
 
-import click
-
-from actlab.cli.common import EXIT_DROPPED, log, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, log, set_loudness
 from actlab.features.split.config import SplitConfig
 from actlab.ground.options import command
 
@@ -31,11 +29,11 @@ def split(config: SplitConfig) -> None:
     sizes = {side: len(made.splits.indices(side)) for side in SIDES}
     if config.json:
         described = {"path": str(made.path), "fingerprint": made.splits.fingerprint, **sizes}
-        click.echo(json.dumps({**described, "n_dropped": made.n_dropped}, indent=2))
+        echo(json.dumps({**described, "n_dropped": made.n_dropped}, indent=2))
     elif config.dry_run:
-        click.echo(f"{made.path}: " + ", ".join(f"{side} {size}" for side, size in sizes.items()))
+        echo(f"{made.path}: " + ", ".join(f"{side} {size}" for side, size in sizes.items()))
     else:
-        click.echo(str(made.path))
+        echo(str(made.path))
     if made.n_dropped:
         log.warning("%d files or rows of the input are on no side", made.n_dropped)
         sys.exit(EXIT_DROPPED)

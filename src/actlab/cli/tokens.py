@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
-from actlab.cli.common import format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.ground.options import command
 from actlab.text.tokenize.config import TokenizeConfig
 from actlab.text.train_gpt.config import TrainGptConfig
@@ -35,7 +33,7 @@ def tokenize(config: TokenizeConfig) -> None:
     if config.json:
         print_json(done)
     else:
-        click.echo(str(done.path))
+        echo(str(done.path))
 
 
 def _tokens_as_text(plan: "PlannedTokens") -> str:
@@ -69,7 +67,7 @@ def train(config: TrainGptConfig) -> None:
         return
     if done.val_perplexity is not None:
         log.info("validation loss %.3f nats a token, perplexity %.2f", done.val_loss, done.val_perplexity)
-    click.echo(str(done.path))
+    echo(str(done.path))
 
 
 def _gpt_as_text(plan: "PlannedGpt") -> str:

@@ -4,9 +4,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-import click
-
-from actlab.cli.common import EXIT_DROPPED, format_bytes, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, print_json, print_plan, set_loudness
 from actlab.ground.options import command
 from actlab.weights.config.data_gen import DataGenConfig
 from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
@@ -50,10 +48,10 @@ def _report(made: "MadeSequences", config: SigDatasetConfig | BenchmarkConfig) -
     if config.json:
         print_json(made)
         return
-    click.echo(str(made.path))
+    echo(str(made.path))
     counts = ", ".join(f"{name} {n}" for name, n in made.by_pattern.items())
     if config.dry_run:
-        click.echo(f"  {made.n_examples} sequences: {counts}")
+        echo(f"  {made.n_examples} sequences: {counts}")
     else:
         log.info("%d sequences: %s", made.n_examples, counts)
 
@@ -81,7 +79,7 @@ def run(config: DataGenConfig) -> None:
     if config.json:
         print_json(done)
     elif done.is_sealed:
-        click.echo(str(done.path))
+        echo(str(done.path))
     if not done.is_sealed:
         log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
         return

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.serialization import get_default_mmap_options
 from torch.utils.data import Dataset
 
-from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.errors import ConfigError, StorageError, reason_of
 from actlab.ground.manifest import METADATA, read_json, read_manifest, stored_files
 
 log = logging.getLogger("actlab")
@@ -105,8 +105,7 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="actlab verify DIR tells what is missing") from None
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StorageError(f"cannot read {path}: {reason}", hint=hint) from error
+        raise StorageError(f"cannot read {path}: {reason_of(error)}", hint=hint) from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in DTYPES:
         raise StorageError(f"{path} does not hold a 2-D float tensor", hint=hint)
     return tensor

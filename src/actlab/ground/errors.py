@@ -58,8 +58,22 @@ def foreign_errors(what: str, *, hint: str, kind: type[ActlabError] = ModelError
     except (ActlabError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = reason_of(error)
         raise kind(f"{what}: {reason}", hint=_better_hint(error, reason) or hint) from error
+
+
+_OF_PICKLES = re.compile(r"weights[_ ]only|allow_pickle|as a pickle|\bpickled|\bunpickl", re.IGNORECASE)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what a library says went wrong, in one line of at most 300 characters.
+
+    What torch and numpy say of pickles ends in advice to run them, which is not passed on.
+    """
+    reason = " ".join(str(error).split())
+    if _OF_PICKLES.search(reason):
+        return "it is damaged, or holds pickled objects, which could run code and are never loaded"
+    return reason[:300] or type(error).__name__
 
 
 def _better_hint(error: Exception, reason: str) -> str | None:
@@ -71,13 +85,29 @@ def _better_hint(error: Exception, reason: str) -> str | None:
     return None
 
 
-def scrubbed(text: str) -> str:
-    """Return a text without the hub's tokens.
+_SECRETS = (
+    (r"hf_[A-Za-z0-9]{8,}", "hf_…"),
+    (r"\bsk-[A-Za-z0-9_-]{16,}", "sk-…"),
+    (r"\b(bearer|authorization\W+basic)\s+(?=\S*[\d=+/])\S+", r"\1 …"),
+    (r"://(?:[^\s'\"/@]{0,400}|[^\s'\"@]{0,400}:[^\s'\"]{0,400})@", "://…@"),
+    (
+        r"([?&][\w.-]{0,40}(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]{0,40})=[^&\s'\"#]+",
+        r"\1=…",
+    ),
+)
+"""What stands for a secret, and what for it: tokens of the hub and of OpenAI, headers, and addresses' names, passwords
+and keys. Of an address whose password has a slash in it, all up to the host."""
 
-    >>> scrubbed("hub.token is hf_abcdefgh1234")
-    'hub.token is hf_…'
+
+def scrubbed(text: str) -> str:
+    """Return a text without tokens and passwords.
+
+    >>> scrubbed("hub.token is hf_abcdefgh1234"), scrubbed("http://ann:secret@box/v1?api_key=secret")
+    ('hub.token is hf_…', 'http://…@box/v1?api_key=…')
     """
-    return re.sub(r"hf_[A-Za-z0-9]{8,}", "hf_…", text)
+    for secret, shown in _SECRETS:
+        text = re.sub(secret, shown, text, flags=re.IGNORECASE)
+    return text
 
 
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:

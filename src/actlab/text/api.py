@@ -13,7 +13,7 @@ from typing import Any, Literal
 from actlab.backends.servers.calls import ServerError
 from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
-from actlab.ground.errors import ConfigError
+from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
 from actlab.text.generate.collect import collect, reply_files
 from actlab.text.generate.compute import Collected
@@ -209,7 +209,7 @@ class DataRefiner:
 def _text(name: str, value: object) -> str:
     """Return a text; settings would take a number for one, as YAML writes them."""
     if not isinstance(value, str):
-        raise ConfigError(f"{name} takes text, not {value!r}", hint="put it in quotes")
+        raise ConfigError(f"{name} takes text, not {scrubbed(repr(value))}", hint="put it in quotes")
     return value
 
 

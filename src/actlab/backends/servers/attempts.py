@@ -13,6 +13,7 @@ from actlab.backends.servers.calls import (
     LENGTH,
     REFUSED,
     STOP,
+    THOUGHT,
     TIMEOUT,
     UNREACHABLE,
     CallError,
@@ -23,9 +24,10 @@ from actlab.backends.servers.calls import (
     Timings,
 )
 from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.fields import refusal_text
+from actlab.backends.servers.fields import lines_of, refusal_text, shown
 from actlab.backends.servers.pauses import AGAIN, BUSY, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
 from actlab.backends.servers.sentences import trim_to_sentence
+from actlab.backends.servers.thoughts import ALONE, UNCLOSED, spoken
 from actlab.backends.servers.wire import Answer, OpenCalls, Watch, answer_to
 from actlab.ground.seeds import derive_seed
 
@@ -102,29 +104,33 @@ def attempt(
     watch = Watch(endpoint.limits, clock)
     most = _CHARACTERS_A_TOKEN * request.max_tokens + _CHARACTERS_MORE
     texts: list[str] = []
-    n_characters = 0
+    n_characters, thought = 0, False
     last, reason, problem = Piece(), CUT, "ended without its end marker"
     try:
         with answer_to(endpoint, dialect.path, dialect.payload(endpoint, request), watch=watch, calls=calls) as answer:
             if answer.status != 200:
-                return _refusal(answer, watch, secret=endpoint.api_key)
-            for piece in dialect.pieces(answer.lines()):
+                return _refusal(answer, watch, endpoint)
+            for piece in dialect.pieces(lines_of(answer.lines())):
                 if piece.text or piece.thought:
                     watch.saw_token()
                     texts.append(piece.text[: most - n_characters])
                     n_characters += len(piece.text)
+                    thought |= piece.thought
                 if n_characters > most:
                     reason, problem = LENGTH, f"more than {most} characters for {request.max_tokens} tokens"
                     break
                 if piece.error:
-                    reason, problem = ERROR, piece.error
+                    reason, problem = ERROR, shown(endpoint.hidden(piece.error))
                 elif piece.done_reason:
                     last, reason, problem = piece, piece.done_reason, ""
                     break
     except CallError as error:
-        reason, problem = error.reason, str(error)
-    text = usable("".join(texts), reason, prose=request.schema is None)
-    if reason == STOP and not text:
+        reason, problem = error.reason, endpoint.hidden(str(error))
+    said = spoken("".join(texts))
+    text = usable(said.text, reason, prose=request.schema is None)
+    if (thought or said.thought) and not said.text.strip() and reason in (STOP, LENGTH):
+        reason, problem = THOUGHT, UNCLOSED if said.unclosed or reason == LENGTH else ALONE
+    elif reason == STOP and not text:
         reason, problem = EMPTY, "an end marker and no text"
     return Attempt(
         text,
@@ -148,9 +154,9 @@ def usable(text: str, done_reason: str, *, prose: bool) -> str:
     return trim_to_sentence(text) if prose else ""
 
 
-def _refusal(answer: Answer, watch: Watch, *, secret: str) -> Attempt:
+def _refusal(answer: Answer, watch: Watch, endpoint: Endpoint) -> Attempt:
     status = answer.status
-    problem = refusal_text(status, answer.body(), answer.headers, secret=secret)
+    problem = refusal_text(status, answer.body(), answer.headers, hidden=endpoint.hidden)
     return Attempt(
         "",
         ERROR if status >= 500 or status in AGAIN else REFUSED,

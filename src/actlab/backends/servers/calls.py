@@ -1,5 +1,7 @@
 """What is asked of a model server and what comes back, whichever API it speaks."""
 
+import base64
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, get_type_hints
@@ -10,8 +12,9 @@ from actlab.ground.errors import ActlabError
 STOP, LENGTH = "stop", "length"
 """How a reply ends whose end was seen."""
 TIMEOUT, CUT, ERROR, REFUSED, UNREACHABLE, EMPTY = "timeout", "cut", "error", "refused", "unreachable", "empty"
+THOUGHT = "thought"
 """How one fails: a limit passed; ended without its end marker; the server said that it failed; it would not take
-the request; no connection, or a lost one; an end marker and no text."""
+the request; no connection, or a lost one; an end marker and no text; a thought and no text."""
 
 
 class ServerError(ActlabError):
@@ -113,7 +116,7 @@ class Piece(NamedTuple):
 
     text: str = ""
     thought: bool = False
-    """Whether the model is at work on something that is no part of the text."""
+    """Whether it has some of a thought, which is no part of the text."""
     done_reason: str = ""
     """Set once the end marker was seen."""
     n_tokens: int | None = None
@@ -133,4 +136,23 @@ class Endpoint:
     options: Mapping[str, int] = field(default_factory=dict)
     """Ollama's runner options, such as num_ctx: a change between two requests would load the model anew."""
     api_key: str = field(default="", repr=False)
+    login: str = field(default="", repr=False)
+    """A name and a password, joined by a colon: sent in place of the key where the address has them."""
     digest: str = ""
+
+    @property
+    def authorization(self) -> str:
+        """The header of that name; "" where there is none."""
+        if self.login:
+            return f"Basic {base64.b64encode(self.login.encode()).decode()}"
+        return f"Bearer {self.api_key}" if self.api_key else ""
+
+    def hidden(self, text: str) -> str:
+        """Return what a server says without the key and the login, which it may repeat."""
+        name, _, password = self.login.partition(":")
+        for secret in (self.authorization.partition(" ")[2], self.api_key, self.login, password, name):
+            if secret:
+                text = re.sub(
+                    rf"(?<!\w){re.escape(secret)}(?!\w)" if len(secret) < 8 else re.escape(secret), "***", text
+                )
+        return text

@@ -1,12 +1,14 @@
 """What a server sends, read with suspicion: any JSON may come, and none of it may break more than its own reply."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import responses
 from typing import Any
 
 from actlab.backends.servers.calls import CUT, CallError
+from actlab.ground.errors import scrubbed
 
+LONGEST_ANSWER = 1 << 22  # a line of a stream is a token; an object of megabytes is no reply
 _MOST = 1e18  # a count or a time over this is none
 
 
@@ -28,6 +30,32 @@ def fields_of(line: bytes) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise CallError(CUT, f"a torn line, or none of this API: {shown(line[:60].decode(errors='replace'))}")
     return fields
+
+
+def lines_of(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield an answer's lines; where it is one JSON object over several lines, that object as one line.
+
+    So it is when a server answers a request for a stream with the whole. A byte order mark is taken off.
+
+    Raises:
+        CallError: The object is of megabytes.
+    """
+    rest = iter(lines)
+    for line in rest:
+        start = line.removeprefix(b"\xef\xbb\xbf").strip()
+        if start.startswith(b"{") and json_of(start) is None:
+            whole = bytearray(start)
+            for more in rest:
+                whole += b"\n" + more
+                if len(whole) > LONGEST_ANSWER:
+                    raise CallError(CUT, "an object without end")
+            content = json_of(bytes(whole))
+            yield start if content is None else json.dumps(content).encode()
+            return
+        yield start
+        if start:
+            yield from rest
+            return
 
 
 def as_fields(value: Any) -> dict[str, Any]:
@@ -73,25 +101,26 @@ def shown(text: str, at_most: int = 300) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
-def error_text(body: Any, *, secret: str = "") -> str:
-    """Return what an error's body says, in one line and without the key; "" where it says nothing."""
+def error_text(body: Any) -> str:
+    """Return what an error's body says; "" where it says nothing."""
     name: str | None = ""
     while name is not None:
         name = next((one for one in ("error", "message", "detail") if isinstance(body, dict) and one in body), None)
         body = body if name is None else body[name]
-    text = body if isinstance(body, str) else json.dumps(body) if body else ""
-    return shown(text.replace(secret, "***") if secret else text)
+    return body if isinstance(body, str) else json.dumps(body) if body else ""
 
 
-def refusal_text(status: int, content: bytes, headers: Mapping[str, str], *, secret: str = "") -> str:
+def refusal_text(status: int, content: bytes, headers: Mapping[str, str], *, hidden: Callable[[str], str] = str) -> str:
     """Return what a refusal says, in one line: its status, and the body's words or else what the status means.
+
+    `hidden` takes out what the server may know and nobody else.
 
     >>> refusal_text(404, b"<html>...", {}), refusal_text(500, b'{"error": "no memory"}', {})
     ('404 Not Found', '500 no memory')
     """
     body = json_of(content)
     is_page = content.lstrip().startswith(b"<")
-    said = error_text(content.decode(errors="replace") if body is None and not is_page else body, secret=secret)
+    said = error_text(content.decode(errors="replace") if body is None and not is_page else body)
     if 300 <= status < 400:
-        said = f"{responses.get(status, '')}: it points to {shown(headers.get('Location', 'nowhere'))}"
-    return f"{status} {said or responses.get(status, '')}".strip()
+        said = f"{responses.get(status, '')}: it points to {headers.get('Location', 'nowhere')}"
+    return f"{status} {shown(scrubbed(hidden(said))) or responses.get(status, '')}".strip()

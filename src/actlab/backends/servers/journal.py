@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from actlab.backends.servers.calls import Reply
+from actlab.backends.servers.thoughts import without_thoughts
 from actlab.ground.errors import DataError
 from actlab.ground.storage.files import storage_errors
 
@@ -74,7 +75,7 @@ def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int, int]:
             try:
                 fields = json.loads(line.decode("utf-8", "surrogatepass"))
                 key = fields.pop("key")
-                reply = Reply.from_json(fields)
+                reply = without_thoughts(Reply.from_json(fields))
                 replies[reply.k, key] = reply
             except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
                 raise DataError(

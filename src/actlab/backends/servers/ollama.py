@@ -63,7 +63,7 @@ def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
 
 
 def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
-    """Read a stream of JSON lines.
+    """Read a stream of JSON lines, or the one object that stands for it.
 
     Raises:
         CallError: A line is no JSON object, or its text no text.
@@ -77,10 +77,11 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
             return
         done = fields.get("done") is True
         text = as_text(fields.get("response"))
+        thought = bool(fields.get("thinking"))
         if not done:
-            yield Piece(text, thought=bool(fields.get("thinking")))
+            yield Piece(text, thought=thought)
             continue
-        yield _last(fields, text)
+        yield _last(fields, text)._replace(thought=thought)
         return
 
 

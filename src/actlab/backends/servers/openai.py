@@ -15,13 +15,27 @@ from actlab.backends.servers.calls import (
     Warmth,
 )
 from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.fields import as_count, as_fields, as_objects, as_text, error_text, fields_of, shown
+from actlab.backends.servers.fields import (
+    as_count,
+    as_fields,
+    as_objects,
+    as_text,
+    error_text,
+    fields_of,
+    json_of,
+    shown,
+)
 from actlab.backends.servers.questions import ask, ask_once
 from actlab.backends.servers.wire import OpenCalls
 
 _START = "start it, or say where it is: --base-url http://host:port/v1"
 _LET_IN = "set OPENAI_API_KEY to a key of this server"
 _CLOSED = (401, 403)
+_DONE = b"[DONE]"
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
+"""Of DeepSeek, llama.cpp and SGLang; vLLM and Ollama's /v1; OpenRouter; and LiteLLM."""
+_TEXTS = ("text", "output_text")
+"""The types of a content's parts that are text; Mistral's reasoning models send thoughts as others."""
 
 
 def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -44,43 +58,51 @@ def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
 
 
 def events(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the data of each server-sent event; comments and other fields are passed over."""
+    """Yield the data of each server-sent event; comments and other fields are passed over.
+
+    Some servers leave out the empty line between two events, or send an error, or the whole answer, without "data:".
+    """
     data: list[bytes] = []
     for line in lines:
-        if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" "))
-        elif line.startswith(b"{"):
-            data.append(line)  # an error in mid-stream as some servers send it: bare
-        elif not line and data:
+        is_data = line.startswith((b"data:", b"{"))
+        if data and (not line or (is_data and _is_whole(data))):
             yield b"\n".join(data)
             data = []
+        if is_data:
+            data.append(line.removeprefix(b"data:").removeprefix(b" "))
     if data:
         yield b"\n".join(data)
 
 
+def _is_whole(data: list[bytes]) -> bool:
+    whole = b"\n".join(data)
+    return whole.strip() == _DONE or json_of(whole) is not None
+
+
 def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
-    """Read a stream of events; the reason to stop is the end marker, the count of tokens comes after it.
+    """Read a stream of events, or the one object that some servers answer in its place.
+
+    The reason to stop is the end marker, the count of tokens comes after it.
 
     Raises:
         CallError: An event is no JSON object, or its text no text.
     """
     end: str | None = None
     n_tokens: int | None = None
+    in_deltas = False
     try:
         for data in events(lines):
-            if data.strip() == b"[DONE]":
+            if data.strip() == _DONE:
                 break
             fields = fields_of(data)
-            if fields.get("error") is not None:
-                yield Piece(error=error_text(fields) or "an error without words")
+            if error := _error_of(fields):
+                yield Piece(error=error)
                 return
             n_tokens = as_count(as_fields(fields.get("usage")).get("completion_tokens")) or n_tokens
             for choice in as_objects(fields.get("choices"))[:1]:
-                delta = as_fields(choice.get("delta"))
-                content = delta.get("content")
-                thought = bool(delta.get("reasoning_content") or delta.get("reasoning") or content)
+                in_deltas |= bool(choice.get("delta"))
                 end = shown(as_text(choice.get("finish_reason"))) or end
-                yield Piece(_text(content), thought=thought)
+                yield _piece(as_fields(choice.get("delta" if in_deltas else "message")))
             if end and n_tokens is not None:
                 break
     except CallError:
@@ -90,15 +112,27 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
         yield Piece(done_reason=end, n_tokens=n_tokens)
 
 
-def _text(content: Any) -> str:
-    """Return a text, or the texts of a list of parts, which Mistral's reasoning models send: the others are thoughts.
+def _error_of(fields: dict[str, Any]) -> str:
+    """Return what an event says that went wrong; "" where nothing did."""
+    said = fields.get("error") is not None or fields.get("object") == "error"
+    if said or ("choices" not in fields and any(fields.get(name) for name in ("message", "detail"))):
+        return error_text(fields) or "an error without words"
+    return ""
+
+
+def _piece(message: dict[str, Any]) -> Piece:
+    """Return a message's text, or what it has of a thought, under any of the names that are in use.
+
+    A refusal is a text too: what it is worth is for the reader to say.
 
     Raises:
-        CallError: It is neither.
+        CallError: The text is none.
     """
-    if isinstance(content, list):
-        return "".join(as_text(part.get("text")) for part in as_objects(content))
-    return as_text(content)
+    content = message.get("content") or message.get("refusal")
+    parts = as_objects(content) if isinstance(content, list) else [{"text": content}]
+    texts = [as_text(part.get("text")) for part in parts if part.get("type", "text") in _TEXTS]
+    thought = len(texts) < len(parts) or any(message.get(name) for name in _THOUGHTS)
+    return Piece("".join(texts), thought=thought)
 
 
 def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:

@@ -61,5 +61,5 @@ def ask_once(
     limits = replace(endpoint.limits, first_token_s=within_s, idle_s=within_s, total_s=within_s)
     with answer_to(endpoint, path, body, watch=Watch(limits), calls=calls) as answer:
         content = answer.body()
-    problem = refusal_text(answer.status, content, answer.headers, secret=endpoint.api_key)
+    problem = refusal_text(answer.status, content, answer.headers, hidden=endpoint.hidden)
     return Answered(answer.status, json_of(content), problem, retry_after_s(answer.headers, now=time.time()))

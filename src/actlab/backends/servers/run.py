@@ -27,6 +27,8 @@ class RunSummary(NamedTuple):
     ended: str
     problem: str = ""
     """The last failure, where the run broke."""
+    reason: str = ""
+    """How that reply failed."""
 
 
 @dataclass
@@ -158,7 +160,7 @@ def run_requests(
                     on_reply(reply)
                     failures = failures + 1 if reply.failed else 0
                     if failures == MOST_FAILURES:
-                        return RunSummary(BROKEN, f"{reply.done_reason}: {reply.problem}")
+                        return RunSummary(BROKEN, f"{reply.done_reason}: {reply.problem}", reply.done_reason)
                     if stop():
                         return RunSummary(DONE)
             return RunSummary(DONE)

@@ -8,7 +8,7 @@ from typing import Protocol, Self
 from actlab.backends.servers import attempts
 from actlab.backends.servers.calls import Endpoint, Reply, Request, ServerFacts, Warmth
 from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.environment import ServerEnvironment, ollama_url, openai_url
+from actlab.backends.servers.environment import ServerEnvironment, login_of, ollama_url, openai_url
 from actlab.backends.servers.limits import TimeoutLimits, limits_for
 from actlab.backends.servers.ollama import DEFAULT_CONTEXT, OLLAMA
 from actlab.backends.servers.openai import OPENAI
@@ -85,10 +85,11 @@ def ollama_server(
     """Return a model at Ollama, with a context of so many tokens for a prompt and its reply; no request is made.
 
     Raises:
-        ConfigError: There is no such preset.
+        ConfigError: There is no such preset, or the address is none.
     """
     endpoint = Endpoint(
-        base_url=base_url or environment.ollama_url,
+        base_url=environment.ollama_url if base_url is None else ollama_url(base_url),
+        login=environment.ollama_login if base_url is None else login_of(base_url),
         model=model,
         limits=limits_for(preset, environment),
         options={"num_ctx": context},
@@ -104,6 +105,7 @@ def openai_server(model: str, *, environment: ServerEnvironment, base_url: str, 
     """
     endpoint = Endpoint(
         base_url=openai_url(base_url),
+        login=login_of(base_url),
         model=model,
         limits=limits_for(preset, environment),
         api_key=environment.api_key,
@@ -131,5 +133,4 @@ def server_of(
         if base_url is None:
             raise ConfigError("an OpenAI-compatible server needs an address", hint="give --base-url")
         return openai_server(model, environment=environment, base_url=base_url, preset=preset)
-    url = None if base_url is None else ollama_url(base_url)
-    return ollama_server(model, environment=environment, base_url=url, preset=preset, context=context)
+    return ollama_server(model, environment=environment, base_url=base_url, preset=preset, context=context)

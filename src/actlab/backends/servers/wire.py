@@ -14,10 +14,9 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from actlab.backends.servers.calls import CUT, TIMEOUT, UNREACHABLE, CallError, Endpoint
-from actlab.backends.servers.fields import shown
+from actlab.backends.servers.fields import LONGEST_ANSWER, shown
 from actlab.backends.servers.limits import TimeoutLimits
-
-_LONGEST_LINE = 1 << 22  # a reply's line is a token; one of megabytes is no reply
+from actlab.ground.errors import scrubbed
 
 # A header that is none harms nothing, and the library would print a traceback for it.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "Failed to parse headers" not in str(record.msg))
@@ -155,7 +154,7 @@ class Answer:
         while chunk := self._read():
             *whole, rest = (rest + chunk).split(b"\n")
             yield from (line.rstrip(b"\r") for line in whole)
-            if len(rest) > _LONGEST_LINE:
+            if len(rest) > LONGEST_ANSWER:
                 raise CallError(CUT, "a line without end")
         if rest.strip():
             yield rest
@@ -167,7 +166,7 @@ class Answer:
             CallError: A limit was passed, or the connection lost.
         """
         whole = b""
-        while (chunk := self._read()) and len(whole) < _LONGEST_LINE:
+        while (chunk := self._read()) and len(whole) < LONGEST_ANSWER:
             whole += chunk
         return whole
 
@@ -201,8 +200,8 @@ def answer_to(
         calls.enter(one)
 
     headers = {"Accept-Encoding": "identity"}
-    if endpoint.api_key:
-        headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    if endpoint.authorization:
+        headers["Authorization"] = endpoint.authorization
     with _broken(watch, calls):
         try:
             with requests.Session() as session:
@@ -259,7 +258,7 @@ def _reason(error: BaseException) -> str:
     seen: BaseException = error
     while (inner := seen.__cause__ or seen.__context__) is not None:
         seen = inner
-    return shown(str(seen), 200) or type(seen).__name__
+    return shown(scrubbed(str(seen)), 200) or type(seen).__name__
 
 
 class _Adapter(HTTPAdapter):

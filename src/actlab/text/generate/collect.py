@@ -5,7 +5,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import Reply, Request, ServerError, ServerFacts
+from actlab.backends.servers.calls import THOUGHT, Reply, Request, ServerError, ServerFacts
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import limits_for
 from actlab.backends.servers.run import BROKEN, EXHAUSTED, RunSummary, run_requests
@@ -21,6 +21,14 @@ from actlab.text.generate.source import Source
 from actlab.text.templates.plan import documents_needed
 
 log = logging.getLogger("actlab")
+
+_NO_THOUGHTS = {
+    "ollama": "give it room for thought and text (generate-text has --max-tokens), or choose another model",
+    "openai": "turn thinking off at the server (vLLM: --default-chat-template-kwargs '{\"enable_thinking\": false}'; "
+    "llama.cpp: --reasoning-budget 0) and run again with --retry-failed, or give it room for thought and text "
+    "(generate-text has --max-tokens)",
+}
+"""What to do about a model that thinks until its reply is full; Ollama was told not to, where the model can."""
 
 _SPARE = 2
 """Template documents are looked at up to so many times as often as are expected to be needed."""
@@ -100,9 +108,11 @@ def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Aske
             limit=config.concurrency,
             journal=journal,
             on_reply=on_reply,
-            stop=lambda: collected.is_met or replies.stalled,
+            stop=lambda: collected.is_met or bool(replies.stalled),
             interval_s=source.environment.request_interval_s,
         )
+    if not summary.problem:
+        summary = summary._replace(problem=replies.stalled)
     problem = None if collected.is_met else _allowed(source, collected, server.endpoint.model, summary, gone)
     return Asked(server.endpoint.model, server.endpoint.digest, problem)
 
@@ -165,7 +175,9 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
     else:
         problem = STALLED
         hint = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
-        error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
+        error = ServerError(f"{model}: {summary.problem}; {so_far}", hint=hint)
+    if summary.reason == THOUGHT and fallback != "always":
+        raise ServerError(str(error), hint=_NO_THOUGHTS[source.config.method])
     if fallback == "never" or (fallback == "auto" and problem == STALLED):
         raise error
     why = f"{error} ({error.hint})" if error is gone else str(error)

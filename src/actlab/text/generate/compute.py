@@ -1,17 +1,24 @@
 """Collect documents until a target is met: each text once, in the order in which they were asked for."""
 
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from actlab.backends.servers.calls import Reply
+from actlab.backends.servers.fields import shown
 from actlab.backends.token_count import TokenCounter
 from actlab.formats.documents import Document
+from actlab.text.generate.refusals import is_refusal
 from actlab.text.words import text_hash
 
 _WINDOW = 200
 _LEAST_ACCEPTED = 0.02
 """Of the last replies; below that the server repeats itself, and asking on would never end."""
+_IN_A_ROW = 10
+"""Texts by which a model is seen that says the same, or no, to everything."""
+_MOST_ALIKE = 3
+"""Different texts among those of a model that says the same: each was asked for in other words."""
 
 
 @dataclass
@@ -61,6 +68,10 @@ class Replies:
     model: str
     n_offered: int = 0
     _last: deque[bool] = field(default_factory=lambda: deque(maxlen=_WINDOW))
+    _alike: deque[str] = field(default_factory=lambda: deque(maxlen=_IN_A_ROW))
+    _text: str = ""
+    _n_refusals: int = 0
+    """In a row."""
 
     def take(self, reply: Reply) -> None:
         """Offer a reply's text."""
@@ -70,11 +81,30 @@ class Replies:
             self.collected.left_out[f"reply: {reply.done_reason}"] += 1
             self._last.append(False)
             return
+        self._text = text
+        self._alike.append(_letters(text))
+        self._n_refusals = self._n_refusals + 1 if is_refusal(text) else 0
+        if self._n_refusals:
+            self.collected.left_out["refusal"] += 1
+            self._last.append(False)
+            return
         labels = {"model": self.model, "request": reply.k, "done_reason": reply.done_reason}
         document = Document(f"{self.source}-{reply.k:07d}", text, self.counter.count(text), self.source, labels)
         self._last.append(self.collected.offer(document))
 
     @property
-    def stalled(self) -> bool:
-        """Whether almost nothing new comes any more."""
-        return len(self._last) == _WINDOW and sum(self._last) < _LEAST_ACCEPTED * _WINDOW
+    def stalled(self) -> str:
+        """Why asking on would give almost nothing new; "" where it would."""
+        if self._n_refusals >= _IN_A_ROW:
+            return f"the last {self._n_refusals} replies refuse, as {shown(self._text, 60)!r}"
+        if len(self._alike) == _IN_A_ROW and len(set(self._alike)) <= _MOST_ALIKE:
+            return f"the last {_IN_A_ROW} replies are alike, as {shown(self._text, 60)!r}"
+        if len(self._last) == _WINDOW and sum(self._last) < _LEAST_ACCEPTED * _WINDOW:
+            return f"of the last {_WINDOW} replies almost nothing new came"
+        return ""
+
+
+def _letters(text: str) -> str:
+    """Return what is left of a text without case, punctuation and white space."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return "".join(one for one in folded if unicodedata.category(one)[0] not in "PZSC")

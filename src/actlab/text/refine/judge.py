@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actlab.backends.servers.calls import Reply, Request, ServerError
+from actlab.backends.servers.calls import THOUGHT, Reply, Request, ServerError
 from actlab.backends.servers.environment import ServerEnvironment, read_environment
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import limits_for
@@ -70,9 +70,11 @@ class ServerJudge:
         score = _score(reply)
         self.n_failures = 0 if score is not None else self.n_failures + 1
         if self.n_failures == _MOST_FAILURES:
+            hint = "see that its server works, and run again: scores are kept; or choose another --judge"
+            if reply.done_reason == THOUGHT:
+                hint = "turn its thinking off at the server, or choose a --judge that does not think"
             raise ServerError(
-                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}",
-                hint="see that its server works, and run again: scores are kept; or choose another --judge",
+                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}", hint=hint
             )
         return score
 

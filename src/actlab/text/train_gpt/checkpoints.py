@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from actlab.ground.errors import StorageError
+from actlab.ground.errors import StorageError, foreign_errors
 from actlab.ground.manifest import sha256_of
 from actlab.ground.storage import GoneError, storage_errors, write_file
 from actlab.ground.storage.files import TEMPORARY
@@ -63,7 +63,9 @@ class Checkpoints:
             self._is_open = True
         if not own:
             return None
-        state: dict[str, Any] = torch.load(own[-1], map_location="cpu", weights_only=True)
+        hint = "remove it to go on from the one before it, or from the start"
+        with foreign_errors(f"cannot read {own[-1]}", hint=hint, kind=StorageError):
+            state: dict[str, Any] = torch.load(own[-1], map_location="cpu", weights_only=True)
         return state
 
     def save(self, state: dict[str, Any]) -> None:

@@ -1,0 +1,36 @@
+"""What goes to a terminal: a model, a file or a server may have written a part of it."""
+
+import logging
+import re
+
+from actlab.ground.errors import scrubbed
+
+_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and line feed, other ends of lines, what turns the direction of writing around, and
+halves of surrogate pairs, which no stream takes. Joiners, which scripts need, are none of them."""
+
+
+def printable(text: str) -> str:
+    r"""Return a text that a terminal shows as it is: characters that would act on it are escaped, as JSON has them.
+
+    >>> print(printable("a \x1b[31mred\u202e word\n"), end="")
+    a \u001b[31mred\u202e word
+    """
+    return _HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def printable_line(text: str) -> str:
+    r"""Return a text in one line that a terminal shows as it is.
+
+    >>> print(printable_line("one\nWRONG two"))
+    one\u000aWRONG two
+    """
+    return printable(text).replace("\n", "\\u000a")
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line, without secrets, that a terminal shows as it is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Return the record's message."""
+        return printable_line(scrubbed(super().formatMessage(record)))
