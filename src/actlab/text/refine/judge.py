@@ -15,6 +15,7 @@ from actlab.backends.servers.limits import limits_for
 from actlab.backends.servers.ollama import context_for
 from actlab.backends.servers.server import Server, server_of
 from actlab.backends.servers.wire import OpenCalls
+from actlab.text.refine.compute.verdicts import Refined
 from actlab.text.refine.config import RefineConfig
 from actlab.text.words import text_hash
 
@@ -75,6 +76,18 @@ class ServerJudge:
                 hint="see that its server works, and run again: scores are kept; or choose another --judge",
             )
         return score
+
+    def refuse_silence(self, refined: Refined) -> None:
+        """Refuse what it was to judge, and scored nothing of.
+
+        Raises:
+            ServerError: It was asked, and never gave a score.
+        """
+        if refined.n_unanswered and not refined.n_judged:
+            raise ServerError(
+                f"the judge {self.model} scored none of the {refined.n_unanswered} texts that it was asked about",
+                hint="see that its server works, and run again; or choose another --judge, or none",
+            )
 
     def _reply(self, text: str) -> Reply:
         prompt = _prompt(self.subject, text)

@@ -51,6 +51,10 @@ class RefinedText(NamedTuple):
     mean_score: float
     n_rejects: dict[str, int]
     """Documents that were not chosen, by reason."""
+    n_judged: int
+    """Texts that a judge gave a score."""
+    n_unanswered: int
+    """Texts about which it was asked and gave none."""
 
 
 class _Ready(NamedTuple):
@@ -180,8 +184,11 @@ def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJu
     """Refuse a choice of nothing; tell what a judge was asked; warn of too small a choice, and of no answer.
 
     Raises:
+        ServerError: A judge was asked and scored no text.
         DataError: No document passes.
     """
+    if judge is not None:
+        judge.refuse_silence(refined)
     counts = ", ".join(f"{reason}: {count}" for reason, count in refined.n_rejects.items() if reason != NOT_NEEDED)
     if not refined.chosen:
         raise DataError(
