@@ -99,6 +99,7 @@ def test_the_measure_is_in_the_metadata_and_in_json_and_what_is_not_measured_is_
             assert said["subject_words"] == words
             assert said["subject_share"] == (share and pytest.approx(share, abs=1e-6))
             assert (said["subject_unmeasured"] or "").endswith(f"{unmeasured} and nothing in it" if unmeasured else "")
+        assert "versions" not in json.loads((tmp_path / prompt / "manifest.json").read_text())["identity"]
     assert "not measured: the prompt names the domain cooking" in done.stderr
 
 
@@ -109,18 +110,28 @@ def test_a_grammar_of_ones_own_is_measured_in_its_own_script(tmp_path):
     assert found.subject_share == pytest.approx(sum("борщ" in text for text in texts) / len(texts), abs=1e-6)
 
 
-def test_below_a_half_the_share_is_a_warning_and_from_there_on_a_line_each_time(tmp_path, tokenizer):
-    flags = ["--tokens", 600, "--tokenizer", tokenizer, "--output", tmp_path / "pasta"]
+@pytest.fixture
+def lunch(tmp_path) -> list[str]:
+    """Flags for a grammar in which every second text is about pasta."""
+    grammar = tmp_path / "lunch.yaml"
+    grammar.write_text(
+        "domain: lunch\nskeletons: {one: '#who# eats #what#.'}\nsymbols: {who: [Ann, Bea], what: [pasta, soup]}"
+    )
+    return ["--grammar", str(grammar)]
+
+
+def test_below_a_half_the_share_is_a_warning_and_from_there_on_a_line_each_time(tmp_path, tokenizer, lunch):
+    flags = ["--tokens", 9, "--tokenizer", tokenizer, "--output", tmp_path / "bread", *lunch, "--quiet"]
     for _ in range(2):
-        done = run_command("generate-text", "how to make pasta", *flags, "--quiet")
+        done = run_command("generate-text", "how to bake bread", *flags)
         assert done.returncode == 0
-        assert re.fullmatch(r"only 0 of \d+ documents hold a word of the prompt's subject \(pasta\).*\n", done.stderr)
-    grammar = tmp_path / "half.yaml"
-    grammar.write_text("domain: half\nskeletons: {one: 'Ann eats #what#.'}\nsymbols: {what: [pasta, pasta salad]}")
-    flags = ["--tokens", 10, "--tokenizer", tokenizer, "--output", tmp_path / "half", "--grammar", grammar]
-    done = run_command("generate-text", "how to make pasta", *flags)
-    assert re.search(r"^\d of \d documents hold a word of the prompt's subject \(pasta\)$", done.stderr, re.M)
-    assert run_command("generate-text", "how to make pasta", *flags, "--quiet").stderr == ""
+        assert re.fullmatch(
+            r"only 0 of \d documents hold .*subject \(bake, bread\): the grammar of lunch.*\n", done.stderr
+        )
+    flags = ["--tokens", 9, "--tokenizer", tokenizer, "--output", tmp_path / "half", *lunch]
+    done = run_command("generate-text", "how to make pasta or soup", *flags)
+    assert re.search(r"^(\d) of \1 documents hold a word of the prompt's subject \(pasta, soup\)$", done.stderr, re.M)
+    assert run_command("generate-text", "how to make pasta or soup", *flags, "--quiet").stderr == ""
 
 
 def test_a_plan_measures_a_sample_of_the_grammar_and_leaves_a_servers_text_open(tmp_path, tokenizer):
@@ -152,15 +163,13 @@ def test_a_models_text_is_measured_and_the_generators_samples_too(tmp_path, toke
     assert "grammar" not in warning
 
 
-def test_a_dataset_from_before_the_measure_is_the_same_dataset(tmp_path, tokenizer, monkeypatch):
+def test_a_dataset_from_before_the_measure_is_the_same_dataset(tmp_path, tokenizer, monkeypatch, lunch):
+    settings = {"prompt": "pasta", "tokens": 9, "tokenizer": tokenizer, "output": tmp_path / "a", "grammar": lunch[1]}
     with monkeypatch.context() as patched:
         patched.setattr(run, "measure", lambda *_: type("Nothing", (), {"_asdict": dict})())
-        before = run_command(
-            *("generate-text", "pasta", "--tokens", 300, "--tokenizer", tokenizer, "--output", tmp_path / "a")
-        )
-    assert before.returncode == 0
+        generate_text(**settings)
     assert "subject_share" not in (tmp_path / "a" / "metadata.json").read_text()
-    made = generate_text(prompt="pasta", tokens=300, tokenizer=tokenizer, output=tmp_path / "a")
+    made = generate_text(**settings)
     assert (made.subject_share, made.subject_words) == (None, [])
     assert "before this was measured" in made.subject_unmeasured
     assert run_command("verify", tmp_path / "a").returncode == 0
@@ -235,8 +244,3 @@ def test_text_that_was_asked_for_in_other_words_is_not_taken_for_the_same(tmp_pa
                 before = (output / "documents.jsonl").stat().st_mtime_ns
                 make(tmp_path, tokenizer, prompt, output=output, **server)
                 assert (output / "documents.jsonl").stat().st_mtime_ns == before
-
-
-def test_template_text_has_no_version_of_servers_prompts(tmp_path, tokenizer):
-    made = make(tmp_path, tokenizer, "dragons", tokens=100)
-    assert "versions" not in json.loads((made.path / "manifest.json").read_text())["identity"]

@@ -47,7 +47,7 @@ def generate(config: GenerateTextConfig) -> None:
 
 def _subject(plan: "PlannedText") -> str:
     if plan.subject_share is None:
-        return f"the prompt's subject is not measured: {plan.subject_unmeasured}"
+        return f"subject not measured: {plan.subject_unmeasured}"
     words = ", ".join(plan.subject_words)
     return f"about {plan.subject_share:.0%} of the documents would hold a word of the prompt's subject ({words})"
 

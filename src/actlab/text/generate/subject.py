@@ -97,7 +97,7 @@ def measure(subject: PromptSubject, documents: Iterable[Document]) -> SubjectSha
 def describe(found: SubjectShare, n_documents: int) -> str:
     """Return the share in words, for one line."""
     if found.subject_share is None:
-        return f"the prompt's subject was not measured: {found.subject_unmeasured}"
+        return f"subject not measured: {found.subject_unmeasured}"
     words, n = ", ".join(found.subject_words), round(found.subject_share * n_documents)
     return f"{n} of {n_documents} documents hold a word of the prompt's subject ({words})"
 
