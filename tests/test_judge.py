@@ -205,3 +205,17 @@ def test_a_judge_that_was_not_needed_has_failed_nobody(tmp_path):
     source.write_bytes(b"".join(lines[:6]))
     with serve(fault_of=lambda prompt, nth: NO if prompt else None) as server:
         assert run(*flags_for(source, server, tmp_path / "out")).returncode == 0
+
+
+def test_a_judge_is_told_of_no_subject_that_nobody_named(tmp_path):
+    source = with_two_open(tmp_path)
+    for prompt, n_versions in ((None, 1), ("rice dishes", 0)):
+        with serve() as server:
+            settings = {"input": source, "prompt": prompt, "judge": "tiny", "base_url": server.url, "plots": False}
+            out = refine_text(**settings, min_score=0.0, near_duplicates=0.0, output=tmp_path / f"out-{prompt}").path
+            asked_for = [one for one in server.asked if one]
+        assert asked_for
+        said = "as reading matter about: rice dishes." if prompt else "as reading matter. Start"
+        assert all(said in one and "everyday" not in one for one in asked_for)
+        identity = json.loads((out / "manifest.json").read_text())["identity"]
+        assert len(identity.get("versions", {})) == n_versions, "what is asked as before is the same dataset"

@@ -28,12 +28,14 @@ _SCHEMA = {
     "required": ["score"],
 }
 _RUBRIC = """\
-Judge the text below as reading matter about: {subject}. Start with 0 points and add one for each that holds:
-it is about the subject; its sentences are whole and correct; it says something specific; its parts belong together;
+Judge the text below as reading matter{about}. Start with 0 points and add one for each that holds:
+it is about {subject}; its sentences are whole and correct; it says something specific; its parts belong together;
 a careful editor would keep it as it is. Answer with JSON alone, as {{"score": 3}}.
 
 Text:
 {text}"""
+RUBRIC_VERSION = 2
+"""Of the rubric where no subject is known; with one it is still the first."""
 _MAX_TOKENS = 32
 _MOST_FAILURES = 3
 _MOST_BYTES = 6000
@@ -45,7 +47,7 @@ class ServerJudge:
     """A model that judges texts; each answer is a line of the journal, so that a text is never judged twice."""
 
     server: Server
-    subject: str
+    subject: str | None
     journal: Journal
     calls: OpenCalls
     n_failures: int = 0
@@ -103,7 +105,7 @@ class ServerJudge:
 
 
 @contextmanager
-def asked(config: RefineConfig, subject: str, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
+def asked(config: RefineConfig, subject: str | None, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
     """Lend a judge of some texts, its model loaded with a context for the longest.
 
     Raises:
@@ -117,9 +119,11 @@ def asked(config: RefineConfig, subject: str, texts: Iterable[str], journal_path
         yield ServerJudge(server, subject, journal, calls)
 
 
-def _prompt(subject: str, text: str) -> str:
+def _prompt(subject: str | None, text: str) -> str:
     head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
-    return _RUBRIC.format(subject=subject, text=head)
+    if subject is None:
+        return _RUBRIC.format(about="", subject="one subject", text=head)
+    return _RUBRIC.format(about=f" about: {subject}", subject="the subject", text=head)
 
 
 def _score(reply: Reply) -> float | None:

@@ -128,6 +128,10 @@ def _ready(config: RefineConfig) -> _Ready:
         "domain": subject.domain,
         "tokenizer_sha256": counting and counting.sha256,
     }
+    if config.judge is not None and subject.prompt is None:
+        from actlab.text.refine.judge import RUBRIC_VERSION
+
+        identity["versions"] = {"rubric": RUBRIC_VERSION}
     plan = Plan(KIND, identity, source.entries, SINGLE)
     refuse_others(output, plan, overwrite=config.overwrite)
     exported = None if config.export is None else export_folder(output, overwrite=config.overwrite)
@@ -177,7 +181,7 @@ def _judge(config: RefineConfig, ready: _Ready, texts: Iterable[str]) -> "Abstra
     from actlab.text.refine.judge import asked
 
     journal = ready.output.with_name(ready.output.name + ".judge.jsonl")
-    return asked(config, ready.subject.prompt or "everyday life", texts, journal)
+    return asked(config, ready.subject.prompt, texts, journal)
 
 
 def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJudge | None") -> None:
