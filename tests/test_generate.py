@@ -34,6 +34,7 @@ from actlab.text.generate.run import generate_text, plan_text
 from actlab.text.generate.source import Source
 from actlab.text.refine.compute import verdicts
 from tests import conformance_server
+from tests.command_line import fails_in_two_lines
 from tests.command_line import run as run_command
 from tests.conformance_server import DIGEST, MODEL, Conformance, Fault, serve
 
@@ -463,10 +464,10 @@ def test_requests_keep_the_interval_of_the_environment(tmp_path, tokenizer, monk
 # When the server fails
 
 
-def test_with_no_server_the_grammar_writes_it_and_says_so(tmp_path, tokenizer, warnings_of):
+def test_with_no_server_the_grammar_writes_it_where_that_was_asked_for_and_says_so(tmp_path, tokenizer, warnings_of):
     with serve() as gone:
         pass
-    path = ask(gone, tmp_path / "out", tokenizer)
+    path = ask(gone, tmp_path / "out", tokenizer, fallback="always")
     metadata = metadata_of(path)
     assert metadata["n_tokens"] >= 1500
     assert set(metadata["sources"]) == {"template"}
@@ -482,7 +483,7 @@ def test_a_model_that_is_not_there_is_named_with_a_way_out(tmp_path, tokenizer):
         with pytest.raises(ServerError, match="huge") as refusal:
             ask(there, tmp_path / "out", tokenizer, model="huge", fallback="never")
         assert "huge" in refusal.value.hint or MODEL in refusal.value.hint
-        path = ask(there, tmp_path / "auto", tokenizer, model="huge")
+        path = ask(there, tmp_path / "always", tokenizer, model="huge", fallback="always")
     assert set(metadata_of(path)["sources"]) == {"template"}
     assert "huge" in metadata_of(path)["server_problem"]
 
@@ -551,9 +552,9 @@ def test_another_model_never_gets_the_text_that_the_journal_has_of_the_first(is_
     with serve() as there:
         ask(there, output, tokenizer)
         if is_up:
-            ask(there, output, tokenizer, model="huge", overwrite=True)
+            ask(there, output, tokenizer, model="huge", overwrite=True, fallback="always")
     if not is_up:
-        ask(there, output, tokenizer, model="huge", overwrite=True)
+        ask(there, output, tokenizer, model="huge", overwrite=True, fallback="always")
     metadata = metadata_of(output)
     assert set(metadata["sources"]) == {"template"}
     assert (metadata["model"], metadata["model_digest"]) == ("huge", "")
@@ -567,7 +568,9 @@ def test_a_model_that_nobody_knows_any_more_gets_no_text_either(content, tmp_pat
         with pytest.raises(ServerError):
             ask(there, output, tokenizer, fallback="never")
     output.with_name("out.journal-server.json").write_text(content)
-    assert set(metadata_of(ask(there, output, tokenizer))["sources"]) == {"template"}
+    with pytest.raises(ServerError, match="no text came from the model"):
+        ask(there, output, tokenizer)
+    assert set(metadata_of(ask(there, output, tokenizer, fallback="always"))["sources"]) == {"template"}
 
 
 def test_a_broken_run_goes_on_to_the_same_bytes_whether_or_not_the_server_is_still_there(tmp_path, tokenizer):
@@ -626,6 +629,8 @@ def test_the_warnings_of_a_generator_name_no_flags(tokenizer, warnings_of):
         samples = DataGenerator(PROMPT, tokenizer, ollama_host=there.url).generate_samples(600, Ollama("tiny"))
     assert {one.source for one in samples} == {"ollama", "template"}
     assert "the grammar of cooking" in warnings_of()
+    n = sum(one.source == "template" for one in samples)
+    assert f"3 of {len(samples)} documents from the model, {n} from templates" in warnings_of()
     assert "--" not in warnings_of()
 
 
@@ -722,7 +727,98 @@ def test_a_model_that_refuses_ten_times_in_a_row_is_given_up_and_no_refusal_is_a
         assert "another model" in refusal.value.hint
         path = ask(there, tmp_path / "out", tokenizer, fallback="always")
     assert metadata_of(path)["left_out"]["refusal"] == 10
-    assert set(metadata_of(path)["sources"]) == {"template"}
+
+
+REFUSED = "Unsupported value: 'temperature' does not support 0.8 with this model"
+
+
+def flags_for(there: Conformance, output: Path, tokenizer: str, *more: str, api: str = "ollama") -> list[str]:
+    settings = {"method": api, "model": "tiny", "base-url": there.url, "tokens": 600, "concurrency": 1}
+    settings |= {"tokenizer": tokenizer, "output": output}
+    flags = [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
+    return ["generate-text", PROMPT, *flags, *more]
+
+
+@pytest.mark.parametrize("api", ["ollama", "openai"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        Fault("status", status=502, message="bad gateway", headers={"Retry-After": "9000"}),
+        Fault("status", status=400, message=REFUSED),
+        Fault("empty"),
+    ],
+    ids=["gone", "502", "refused", "empty"],
+)
+def test_where_no_text_came_from_the_model_nothing_is_sealed_and_the_ways_out_are_named(
+    api, fault, tmp_path, tokenizer
+):
+    output = tmp_path / "out"
+    with serve(always=fault) as there:
+        if fault is not None:
+            done = run_command(*flags_for(there, output, tokenizer, "--quiet", api=api))
+    if fault is None:
+        done = run_command(*flags_for(there, output, tokenizer, "--quiet", api=api))
+    fails_in_two_lines(done, 1, "no text came from the model", "--fallback always")
+    assert "--method template" in done.stderr
+    assert not output.exists()
+    asked = run_command(*flags_for(there, output, tokenizer, "--quiet", "--fallback", "always", api=api))
+    assert (asked.returncode, asked.stdout) == (0, f"{output}\n")
+    assert set(metadata_of(output)["sources"]) == {"template"}
+
+
+def test_a_run_without_any_text_goes_on_when_the_server_is_mended(tmp_path, tokenizer):
+    with serve() as there:
+        whole = ask(there, tmp_path / "whole", tokenizer, tokens=600)
+    with serve(always=Fault("status", status=500)) as there:
+        done = run_command(*flags_for(there, tmp_path / "out", tokenizer, "--quiet"))
+        fails_in_two_lines(done, 1, "no text came from the model", "--retry-failed")
+        assert known_requests(tmp_path / "out") == [0, 1, 2]
+        there.always = None
+        assert run_command(*flags_for(there, tmp_path / "out", tokenizer, "--quiet")).returncode == 0
+        assert contents(tmp_path / "out") == contents(whole)
+        prompts = prompts_of(there)
+        assert [there.asked[prompt] for prompt in prompts[:4]] == [2, 2, 2, 1]
+
+
+def test_text_that_is_partly_a_grammars_is_sealed_with_status_3_and_the_shares_in_the_last_line(tmp_path, tokenizer):
+    output = tmp_path / "out"
+    with serve() as there:
+        failing_from(4, there, Fault("status", status=500))
+        first = run_command(*flags_for(there, output, tokenizer))
+    n = metadata_of(output)["n_documents"]
+    assert metadata_of(output)["sources"] == {"ollama": 4, "template": n - 4}
+    shares = f"4 of {n} documents from the model, {n - 4} from templates"
+    again = run_command(*flags_for(there, output, tokenizer, "--quiet"))
+    as_json = run_command(*flags_for(there, output, tokenizer, "--quiet", "--json"))
+    for done in (first, again, as_json):
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1] == f"{output}: {shares}"
+    assert first.stdout == again.stdout == f"{output}\n"
+    assert json.loads(as_json.stdout)["sources"] == {"ollama": 4, "template": n - 4}
+    with serve() as there:
+        failing_from(4, there, Fault("status", status=500))
+        asked = run_command(*flags_for(there, tmp_path / "asked", tokenizer, "--fallback", "always"))
+    assert asked.returncode == 0
+    assert (tmp_path / "asked" / "documents.jsonl").read_bytes() == (output / "documents.jsonl").read_bytes()
+
+
+def test_a_dataset_that_an_earlier_version_filled_from_a_grammar_alone_is_told_when_it_is_asked_for_again(
+    tmp_path, tokenizer, monkeypatch
+):
+    def as_earlier(source: Source, collected: Collected, files: collect.ReplyFiles) -> collect.Asked:
+        collected.fill(source.templates(), most=1000)
+        return collect.Asked("tiny", "", "does not answer")
+
+    with serve() as gone:
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr("actlab.text.generate.run.collect", as_earlier)
+        ask(gone, tmp_path / "out", tokenizer, tokens=600)
+    n = metadata_of(tmp_path / "out")["n_documents"]
+    done = run_command(*flags_for(gone, tmp_path / "out", tokenizer, "--quiet"))
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].endswith(f"0 of {n} documents from the model, {n} from templates")
 
 
 @pytest.fixture
@@ -850,7 +946,10 @@ def test_a_generator_asks_ollama_and_looks_whether_a_model_is_there(tokenizer, t
     assert [one.text for one in samples] == [one.text for one in read_documents(path)]
     assert {one.source for one in samples} == {"ollama"}
     assert not generator.check_ollama("tiny"), "it is gone"
-    assert {one.source for one in generator.generate_samples(100, Ollama("tiny"))} == {"template"}
+    with pytest.raises(ServerError, match="no text came from the model"):
+        generator.generate_samples(100, Ollama("tiny"))
+    samples = generator.generate_samples(100, Ollama("tiny", fallback="always"))
+    assert {one.source for one in samples} == {"template"}
 
 
 def test_wrong_settings_of_a_generator_are_the_users_to_mend():

@@ -9,10 +9,12 @@ import pytest
 from actlab.backends.servers.calls import ServerError
 from actlab.formats.documents import Document, document_line
 from actlab.ground.errors import ActlabError
+from actlab.text import DataRefiner
 from actlab.text.refine.config import RefineConfig
 from actlab.text.refine.judge import asked
 from actlab.text.refine.run import refine_text
 from tests import conformance_server
+from tests.command_line import fails_in_two_lines, run
 from tests.conformance_server import DIGEST, MODEL, Fault, serve
 
 GOOD = (
@@ -171,3 +173,75 @@ def test_a_judge_that_is_not_there_or_gives_no_scores_is_told(tmp_path):
         with pytest.raises(ActlabError):
             refine_text(**settings, base_url=server.url)
     assert not (tmp_path / "out").exists()
+
+
+def with_two_open(folder):
+    """Documents of which a judge is asked about two."""
+    path = corpus(folder)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:8]))
+    return path
+
+
+def flags_for(source, server, output, *more):
+    settings = {"prompt": "rice dishes", "near-duplicates": 0, "min-score": 0, "judge": "tiny", "base-url": server.url}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", value)]
+    return ["refine-text", source, *flags, "--no-plots", "--output", output, "--quiet", *more]
+
+
+NO = Fault("status", status=400, message="no")
+
+
+def test_a_judge_that_scored_nothing_of_what_it_was_asked_about_seals_nothing(tmp_path):
+    source = with_two_open(tmp_path)
+    with serve(fault_of=lambda prompt, nth: NO if prompt else None) as server:
+        done = run(*flags_for(source, server, tmp_path / "out"))
+        assert sum(n for prompt, n in server.asked.items() if prompt) == 2, "less than would end the run"
+        fails_in_two_lines(done, 1, "scored none of the 2 texts", "another --judge")
+        assert not (tmp_path / "out").exists()
+        server.fault_of = lambda prompt, nth: None
+        assert run(*flags_for(source, server, tmp_path / "out")).returncode == 0
+        samples = [json.loads(line)["text"] for line in source.read_text().splitlines()]
+        server.fault_of = lambda prompt, nth: NO if prompt else None
+        with pytest.raises(ServerError, match="scored none of the 2 texts"):
+            DataRefiner("rice dishes", ollama_host=server.url).refine_samples(samples, None, True, "tiny")
+
+
+def test_a_judge_that_scored_a_part_is_told_in_the_last_line_with_status_3_and_again(tmp_path, caplog):
+    source = with_two_open(tmp_path)
+    with serve(fault_of=lambda prompt, nth: NO if "and 2 pots" in prompt else None) as server:
+        first = run(*flags_for(source, server, tmp_path / "out"))
+        samples = [json.loads(line)["text"] for line in source.read_text().splitlines()]
+        DataRefiner("rice dishes", ollama_host=server.url).refine_samples(samples, None, True, "tiny")
+    assert "no score for 1 texts" in caplog.text
+    again = run(*flags_for(source, server, tmp_path / "out"))
+    as_json = run(*flags_for(source, server, tmp_path / "out", "--json"))
+    for done in (first, again, as_json):
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1] == (
+            f"{tmp_path / 'out'}: 1 of 2 texts scored by the judge, 1 by their own score alone"
+        )
+    said = json.loads(as_json.stdout)
+    assert (said["n_judged"], said["n_unanswered"]) == (1, 1)
+
+
+def test_a_judge_that_was_not_needed_has_failed_nobody(tmp_path):
+    source = corpus(tmp_path)
+    lines = source.read_bytes().splitlines(keepends=True)
+    source.write_bytes(b"".join(lines[:6]))
+    with serve(fault_of=lambda prompt, nth: NO if prompt else None) as server:
+        assert run(*flags_for(source, server, tmp_path / "out")).returncode == 0
+
+
+def test_a_judge_is_told_of_no_subject_that_nobody_named(tmp_path):
+    source = with_two_open(tmp_path)
+    for prompt, n_versions in ((None, 1), ("rice dishes", 0)):
+        with serve() as server:
+            settings = {"input": source, "prompt": prompt, "judge": "tiny", "base_url": server.url, "plots": False}
+            out = refine_text(**settings, min_score=0.0, near_duplicates=0.0, output=tmp_path / f"out-{prompt}").path
+            asked_for = [one for one in server.asked if one]
+        assert asked_for
+        said = "as reading matter about: rice dishes." if prompt else "as reading matter. Start"
+        assert all(said in one and "everyday" not in one for one in asked_for)
+        identity = json.loads((out / "manifest.json").read_text())["identity"]
+        assert len(identity.get("versions", {})) == n_versions, "what is asked as before is the same dataset"

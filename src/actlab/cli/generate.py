@@ -1,8 +1,9 @@
 """`actlab generate-text` on the command line."""
 
+import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
 from actlab.ground.options import command
 from actlab.text.generate.config import GenerateTextConfig
 
@@ -15,13 +16,15 @@ def generate(config: GenerateTextConfig) -> None:
     """Write text for training small GPTs, until it has the tokens asked for.
 
     From grammars, offline and in seconds, with labels on every document; or from a local model, with varied
-    prompts, time-outs that lose nothing, and grammars to fall back on.
+    prompts and time-outs that lose nothing. When the model fails half-way a grammar writes the rest (exit
+    status 3, unless --fallback says always); when no text came from it, nothing is written (1).
 
     \b
     actlab generate-text "simple recipes" --tokens 100000 --output Text/recipes
     actlab generate-text "simple recipes" --method ollama --model llama3.1:8b --output Text/recipes
     actlab refine-text Text/recipes --output Text/refined --tokens 50000
     """
+    from actlab.text.generate.collect import shares_not_asked
     from actlab.text.generate.run import generate_text, plan_text
 
     set_loudness(config.quiet)
@@ -35,11 +38,22 @@ def generate(config: GenerateTextConfig) -> None:
         echo(str(made.path))
     sources = ", ".join(f"{name} {n}" for name, n in made.sources.items())
     log.info("%d documents, %d tokens, domain %s; by source: %s", made.n_documents, made.n_tokens, made.domain, sources)
+    if (shares := shares_not_asked(config, made.sources)) is not None:
+        log.warning("%s: %s", made.path, shares)
+        sys.exit(EXIT_DROPPED)
+
+
+def _subject(plan: "PlannedText") -> str:
+    if plan.subject_share is None:
+        return f"subject not measured: {plan.subject_unmeasured}"
+    words = ", ".join(plan.subject_words)
+    return f"about {plan.subject_share:.0%} of the documents would hold a word of the prompt's subject ({words})"
 
 
 def _as_text(plan: "PlannedText") -> str:
     return (
         f"{plan.path}\n"
         f"  {plan.target} tokens of {plan.domain}: about {plan.n_documents} documents, {format_bytes(plan.n_bytes)}\n"
-        f"  repeats expected of the grammar: {plan.expected_duplicates:g}"
+        f"  repeats expected of the grammar: {plan.expected_duplicates:g}\n"
+        f"  {_subject(plan)}"
     )

@@ -51,7 +51,8 @@ def actlab() -> None:
     """Turn language models into datasets that interpretability researchers can trust.
 
     Paths of finished datasets go to stdout, all else to stderr. Exit status: 0 done; 1 failed, can be
-    mended; 2 wrong usage; 3 done, but some records were dropped; 130 interrupted, run again to resume.
+    mended; 2 wrong usage; 3 done, but some records were dropped, or not made or judged by the model that
+    was named; 130 interrupted, run again to resume.
     """
 
 

@@ -1,8 +1,9 @@
 """`actlab refine-text` on the command line."""
 
+import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, log, print_json, print_plan, set_loudness
 from actlab.ground.options import command
 from actlab.text.refine.config import RefineConfig
 
@@ -16,6 +17,7 @@ def refine(config: RefineConfig) -> None:
 
     Rejects copies, near-duplicates and broken text with the reason, scores the rest by parts that can be seen,
     and takes what is good and says something new until --tokens are there. A report shows before and after.
+    Where a --judge scored only a part of what it was asked about, the exit status is 3.
 
     \b
     actlab refine-text Text/recipes --output Text/refined --tokens 50000
@@ -35,6 +37,13 @@ def refine(config: RefineConfig) -> None:
     rejected = ", ".join(f"{reason} {count}" for reason, count in refined.n_rejects.items())
     said = (refined.n_documents, refined.n_tokens, refined.mean_score, rejected or "none")
     log.info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)
+    if refined.n_unanswered:
+        n_open = refined.n_judged + refined.n_unanswered
+        log.warning(
+            *("%s: %d of %d texts scored by the judge, %d by their own score alone", refined.path),
+            *(refined.n_judged, n_open, refined.n_unanswered),
+        )
+        sys.exit(EXIT_DROPPED)
 
 
 def _as_text(plan: "PlannedRefinement") -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,13 +16,14 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
-from actlab.text.generate.collect import collect, reply_files
+from actlab.text.generate.collect import collect, reply_files, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
-from actlab.text.refine.compute.verdicts import Judge, Settings, refine_documents
+from actlab.text.generate.subject import measure, say
+from actlab.text.refine.compute.verdicts import Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
-from actlab.text.refine.judge import asked
+from actlab.text.refine.judge import ServerJudge, asked
 from actlab.text.refine.subject import subject_of
 from actlab.text.templates.plan import refuse_target
 from actlab.text.words import words_of
@@ -38,11 +40,13 @@ class Template:
 
 @dataclass(frozen=True)
 class Ollama:
-    """Text from a model at Ollama; a grammar writes what it leaves open."""
+    """Text from a model at Ollama; where it fails after some text, a grammar writes the rest."""
 
     gen_model: str
     refine_model: str | None = None
     """For `DataRefiner.refine_samples(model=…)`; generation does not ask it."""
+    fallback: Literal["auto", "never", "always"] = "auto"
+    """As in `generate_text`: when a grammar writes the rest."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,12 @@ class DataGenerator:
     def generate_samples(self, num_tokens: int, method: Template | Ollama | None = None) -> list[Sample]:
         """Return samples until they have the tokens asked for, at most one more; by default from a grammar.
 
-        Where the model fails three times in a row, or is not there, the grammar writes the rest.
+        Where the model fails three times in a row after some text, the grammar writes the rest, and a warning has the
+        shares; each sample has its source.
 
         Raises:
             ConfigError: A setting is wrong, or the grammar cannot supply so much.
-            ServerError: The model repeats itself.
+            ServerError: No text came from the model, or it repeats itself (`Ollama.fallback` asks otherwise).
             DataError: The grammar repeats itself before there are tokens enough.
         """
         if num_tokens is None:
@@ -101,6 +106,10 @@ class DataGenerator:
         collected = Collected(num_tokens)
         with tempfile.TemporaryDirectory() as temporary:
             collect(source, collected, reply_files(Path(temporary) / "samples"))
+        sources = Counter(document.source for document in collected.documents)
+        say(measure(source.subject, collected.documents), sources, source.domain)
+        if (shares := shares_not_asked(source.config, sources)) is not None:
+            log.warning("%s", shares)
         return [_sample(document) for document in collected.documents]
 
     def check_ollama(self, model: str) -> bool:
@@ -122,6 +131,7 @@ class DataGenerator:
         settings |= {"timeout_preset": self._timeouts, "quiet": True}
         if isinstance(method, Ollama):
             settings |= {"method": "ollama", "model": _text("a model", method.gen_model), "base_url": self._host}
+            settings["fallback"] = method.fallback
         elif not (method is None or isinstance(method, Template)):
             raise ConfigError(f"{method!r} writes no text", hint='give Template(), or Ollama("llama3.1:8b")')
         return Source(from_settings(GenerateTextConfig, settings), self._tokenizer)
@@ -162,7 +172,7 @@ class DataRefiner:
 
         Raises:
             ConfigError: A judge is wanted, and no model named; or the target is no number from 1 on.
-            ServerError: The judge is not there, or three answers in a row are no verdict.
+            ServerError: The judge is not there, or three answers in a row are no verdict, or it gives none at all.
             TypeError: A sample is neither a Sample nor a text.
         """
         if use_ollama and model is None:
@@ -187,12 +197,16 @@ class DataRefiner:
         texts = [document.text for document in documents]
         with self._judge(model if use_ollama else None, texts) as judge:
             refined = refine_documents(documents, settings, judge)
+            if judge is not None:
+                judge.refuse_silence(refined)
+        if refined.n_unanswered:
+            log.warning("the judge gave no score for %d texts: their own stands", refined.n_unanswered)
         if documents and not refined.chosen:
             log.warning("no sample passes: %s", ", ".join(f"{why} {n}" for why, n in refined.n_rejects.items()))
         return [_sample(one.document) for one in refined.chosen]
 
     @contextmanager
-    def _judge(self, model: str | None, texts: list[str]) -> Iterator[Judge | None]:
+    def _judge(self, model: str | None, texts: list[str]) -> Iterator[ServerJudge | None]:
         """Lend refine-text's own judge, whose journal is forgotten."""
         if model is None:
             yield None

@@ -12,6 +12,24 @@ FALLBACK = "general"
 MIN_MARGIN = 0.25
 """Between the shares of the first and the second domain. One word of weight 1 alone gives 0.30 among four domains."""
 
+COMMON = frozenset(
+    """a about an and any are as at be by do for from give have how i in into is it its kind make me my of off on or
+    our out over please simple short some text texts than that the their them these they this to tell up what with
+    write you your sentence sentences""".split()  # noqa: SIM905
+)
+"""Words that say nothing about a subject."""
+
+THINGS = {
+    "cooking": """soup stew salad sauce curry pasta bread cake pie dessert snack vegetable garlic onion tomato potato
+    cheese chicken egg flour butter spice herb""",
+    "general": "family travel history nature animal school town sport weather journey neighbour holiday",
+    "poetry": "dream moon heart love sorrow longing nostalgia beauty soul autumn spring",
+    "technical": """api server database network algorithm bug deploy deployment install configuration cache compiler
+    kernel linux python rust javascript hardware backend frontend cloud query thread devops security""",
+}
+"""Keywords of a domain that name something in it, which a text of the domain may be about or not: a prompt with
+"pasta" asks for more than cooking, one with "recipes" does not."""
+
 
 class Evidence(NamedTuple):
     """A word of the prompt that speaks for a domain."""

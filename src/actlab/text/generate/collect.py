@@ -1,6 +1,7 @@
 """Where the documents come from: a grammar, or a model server and a grammar for what it leaves open."""
 
 import logging
+from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,7 @@ _SPARE = 2
 
 STALLED = "almost nothing new came any more"
 """The problem of a model that repeats itself, which asking again does not mend."""
+_WAYS_OUT = "or let the grammar write it: --fallback always, or --method template"
 
 
 class ReplyFiles(NamedTuple):
@@ -66,7 +68,8 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
 
     Raises:
         ConfigError: The server's address, or a time in the environment, is none.
-        ServerError: The server fails and --fallback is never, or repeats itself and --fallback is not always.
+        ServerError: The server fails and --fallback is never, or it fails before any text came or repeats itself, and
+            --fallback is not always.
         DataError: All that the grammar has does not meet the target.
     """
     asked = Asked()
@@ -83,13 +86,26 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
     return asked
 
 
+def shares_not_asked(config: GenerateTextConfig, sources: Mapping[str, int]) -> str | None:
+    """Say how much came from the model and how much from templates, where nobody asked for templates.
+
+    >>> config = GenerateTextConfig(prompt="tea", output="x", method="ollama", model="tiny")
+    >>> shares_not_asked(config, {"ollama": 37, "template": 63})
+    '37 of 100 documents from the model, 63 from templates'
+    """
+    n_template, n = sources.get("template", 0), sum(sources.values())
+    if config.method == "template" or config.fallback == "always" or not n_template:
+        return None
+    return f"{n - n_template} of {n} documents from the model, {n_template} from templates"
+
+
 def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
     """Take the server's replies; where it is not there, those of an earlier run, up to the first that is missing."""
     config = source.config
     server, gone = _find_server(source, files)
     replies = Replies(collected, source.counter, config.method, server.endpoint.model)
     with (
-        Journal(files.replies, forget_failures=config.retry_failed) as journal,
+        Journal(files.replies, forget_failures=config.retry_failed, forget_fruitless=True) as journal,
         progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
     ):
 
@@ -164,13 +180,15 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
         ServerError: It may not.
     """
     fallback = source.config.fallback
+    nothing = not collected.documents
     so_far = f"{collected.n_tokens} of {collected.target} tokens"
     if summary.ended == EXHAUSTED:
         assert gone is not None, "requests without end end only where the server is gone"
         problem, error = str(gone), gone
     elif summary.ended == BROKEN:
         problem = summary.problem
-        hint = "mend the server and run again with --retry-failed: what was written is kept in the journal"
+        kept = "" if nothing else ": what was written is kept in the journal"
+        hint = f"mend the server and run again with --retry-failed{kept}"
         error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
     else:
         problem = STALLED
@@ -180,6 +198,8 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
         raise ServerError(str(error), hint=_NO_THOUGHTS[source.config.method])
     if fallback == "never" or (fallback == "auto" and problem == STALLED):
         raise error
+    if fallback == "auto" and nothing:
+        raise ServerError(f"no text came from the model: {error}", hint=f"{error.hint}; {_WAYS_OUT}")
     why = f"{error} ({error.hint})" if error is gone else str(error)
     log.warning("%s; the remaining text comes from the grammar of %s", why, source.domain)
     return problem

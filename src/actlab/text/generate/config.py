@@ -46,7 +46,8 @@ class GenerateTextConfig(CommonOptions):
     concurrency: int = execution(4)
     """The most requests at a time; it starts with one and grows while that helps."""
     fallback: Literal["auto", "never", "always"] = "auto"
-    """Write the remaining text from a grammar: auto when the server fails, always also when it repeats itself."""
+    """Let a grammar write the rest: auto when the server fails after some text (exit status 3), always also when no
+    text came or the model repeats itself (0)."""
     temperature: float = 0.8
     """Of the model's draws."""
     max_tokens: int = 150

@@ -11,7 +11,12 @@ from itertools import count
 from actlab.backends.servers.calls import Request
 from actlab.ground.seeds import derive_seed
 from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.subject import is_foreign
 from actlab.text.templates.engine import Compiled
+from actlab.text.templates.grammar import Grammar
+
+VERSION = 2
+"""Of the prompts that name an angle; those that name a grammar's words are still the first."""
 
 _STYLES = (
     "plain and practical",
@@ -35,40 +40,70 @@ _AUDIENCES = (
     "anyone",
 )
 _LENGTHS = ("two or three sentences", "three or four sentences", "four to six sentences")
+_ANGLES = (
+    "one small detail",
+    "a common mistake",
+    "how it begins",
+    "how it ends",
+    "a reason for it",
+    "what can go wrong",
+    "somebody's first time",
+    "what has changed over the years",
+    "a question and its answer",
+    "one person and what they do",
+    "a place and what is there",
+    "an example",
+    "a surprise",
+    "a piece of advice",
+    "a memory",
+    "what one would not expect",
+)
 _OPENINGS = ("Sure", "Here is", "Once upon", "In this", "There are", "To make", "When it comes", "Have you ever", "The")
 
 
 def requests(config: GenerateTextConfig, compiled: Compiled) -> Iterator[Request]:
     """Yield the requests of a run, without end."""
+    with_words = names_words(config, compiled.grammar)
     for k in count():
         rng = random.Random(derive_seed(config.seed, "request", k))
+        more = _words(compiled, config.seed, k, rng) if with_words else _angle(rng)
         yield Request(
             k=k,
-            prompt=_prompt(config.prompt, rng, _words(compiled, config.seed, k, rng)),
+            prompt=_prompt(config.prompt, rng, more),
             seed=derive_seed(config.seed, "server", k) & 0x7FFFFFFF,
             max_tokens=config.max_tokens,
             temperature=config.temperature,
         )
 
 
-def _prompt(subject: str, rng: random.Random, words: list[str]) -> str:
+def names_words(config: GenerateTextConfig, grammar: Grammar) -> bool:
+    """Whether prompts ask for words of the grammar, which they do where those are what the user's prompt is about."""
+    return not is_foreign(config.prompt, grammar, is_own=config.grammar is not None)
+
+
+def _prompt(subject: str, rng: random.Random, more: str) -> str:
     style, audience, length = rng.choice(_STYLES), rng.choice(_AUDIENCES), rng.choice(_LENGTHS)
     asked = [
         f"Write {length} of text following: {subject}.",
         f"The style is {style}; the reader is {audience}.",
     ]
-    if words:
-        asked.append(f"Use these words: {', '.join(words)}.")
+    if more:
+        asked.append(more)
     openings = ", ".join(f'"{opening}"' for opening in rng.sample(_OPENINGS, 4))
     asked.append(f"Do not begin with {openings}. Write the text alone: no title, no comment, no list.")
     return "\n".join(asked)
 
 
-def _words(compiled: Compiled, seed: int, k: int, rng: random.Random) -> list[str]:
-    """Take up to three of the values that the grammar's own document k has in its slots."""
+def _angle(rng: random.Random) -> str:
+    return f"Look at one side of it: {rng.choice(_ANGLES)}."
+
+
+def _words(compiled: Compiled, seed: int, k: int, rng: random.Random) -> str:
+    """Ask for up to three of the values that the grammar's own document k has in its slots, if it has any."""
     slots = compiled.generate(seed, k).labels.get("slots", {})
     values = sorted({value for value in _texts(slots) if value and len(value.split()) <= 3})
-    return rng.sample(values, min(3, len(values)))
+    words = rng.sample(values, min(3, len(values)))
+    return f"Use these words: {', '.join(words)}." if words else ""
 
 
 def _texts(value: object) -> Iterator[str]:

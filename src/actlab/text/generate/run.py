@@ -27,7 +27,9 @@ from actlab.ground.storage import (
 from actlab.text.generate.collect import STALLED, collect, reply_files
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.prompts import VERSION, names_words
 from actlab.text.generate.source import Source
+from actlab.text.generate.subject import TOO_OLD, SubjectShare, measure, say
 from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
 
 log = logging.getLogger("actlab")
@@ -47,6 +49,12 @@ class GeneratedText(NamedTuple):
     domain: str
     sources: dict[str, int]
     """Documents by what made them."""
+    subject_words: list[str]
+    """What the prompt asks for beyond the domain."""
+    subject_share: float | None
+    """Of the documents: those that hold such a word; None where that is not measured."""
+    subject_unmeasured: str | None
+    """Why not."""
 
 
 class PlannedText(NamedTuple):
@@ -61,6 +69,10 @@ class PlannedText(NamedTuple):
     """Of template documents; they are left out."""
     n_bytes: int
     """About."""
+    subject_words: list[str]
+    subject_share: float | None
+    """Of the grammar's documents, about; None where it is not measured, or a server would write them."""
+    subject_unmeasured: str | None
 
 
 @takes(GenerateTextConfig)
@@ -69,7 +81,8 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
 
     Raises:
         ConfigError: A setting is wrong, or the grammar cannot supply so much.
-        ServerError: The server fails and --fallback is never, or repeats itself and --fallback is not always.
+        ServerError: The server fails and --fallback is never, or it fails before any text came or repeats itself, and
+            --fallback is not always.
         DataError: The grammar repeats itself before the target is met. As after a ServerError, what a server wrote
             is kept in the journal.
         StorageError: Another dataset is in the way.
@@ -85,7 +98,10 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
     metadata = read_json(output / METADATA)
     if exported is not None:
         _export(config, output, metadata, exported)
-    return GeneratedText(output, *(metadata[key] for key in GeneratedText._fields[1:]))
+    found = _subject_share(metadata)
+    say(found, metadata["sources"], metadata["domain"])
+    made = {key: metadata[key] for key in ("n_documents", "n_tokens", "domain", "sources")}
+    return GeneratedText(path=output, **made, **found._asdict())
 
 
 @takes(GenerateTextConfig)
@@ -100,7 +116,11 @@ def plan_text(config: GenerateTextConfig) -> PlannedText:
     refuse_others(output, _plan(source), overwrite=config.overwrite)
     _export_folder(config, output)
     n = documents_needed(source.facts, config.target, source.tokens_per_word)
-    lines = [document_line(document) for document in islice(source.templates(), _LINES_SAMPLED)]
+    sample = list(islice(source.templates(), _LINES_SAMPLED))
+    lines = [document_line(document) for document in sample]
+    found = measure(source.subject, sample)
+    if config.method != "template" and found.subject_share is not None:
+        found = found._replace(subject_share=None, subject_unmeasured="a server's text is measured when it is there")
     return PlannedText(
         path=output,
         target=config.target,
@@ -108,6 +128,7 @@ def plan_text(config: GenerateTextConfig) -> PlannedText:
         n_documents=n,
         expected_duplicates=round(expected_duplicates(source.facts, n), 2),
         n_bytes=n * sum(map(len, lines)) // len(lines),
+        **found._asdict(),
     )
 
 
@@ -124,6 +145,8 @@ def _plan(source: Source) -> Plan:
         idle |= _OF_SERVERS
     settings = {name: value for name, value in identity_of(config).items() if name not in idle}
     identity = settings | {"prompt": config.prompt, "target": config.target, "domain": source.domain}
+    if config.method != "template" and not names_words(config, source.grammar):
+        identity["versions"] = {"server_prompts": VERSION}
     return Plan(KIND, identity, source.inputs(), SINGLE)
 
 
@@ -175,8 +198,16 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
         "sources": {name: sources.count(name) for name in sorted(set(sources))},
         "left_out": dict(sorted(collected.left_out.items())),
         "n_skeletons": len(source.grammar.skeletons),
+        **measure(source.subject, collected.documents)._asdict(),
     }
     return Made(files, metadata)
+
+
+def _subject_share(metadata: dict[str, Any]) -> SubjectShare:
+    """Return what a dataset's metadata says of its subject."""
+    if "subject_share" not in metadata:
+        return SubjectShare([], None, TOO_OLD)
+    return SubjectShare(*(metadata[key] for key in SubjectShare._fields))
 
 
 def _say_domain(source: Source) -> None:

@@ -16,6 +16,7 @@ from actlab.formats.documents import Document
 from actlab.ground.manifest import file_entry
 from actlab.text.domains import Detected, detect_domain
 from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.subject import PromptSubject, prompt_subject
 from actlab.text.templates.engine import Compiled, compile_grammar
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.plan import GrammarFacts, describe_grammar
@@ -48,6 +49,11 @@ class Source:
     def facts(self) -> GrammarFacts:
         """What the grammar can say, exactly."""
         return describe_grammar(self.grammar, self.config.prompt)
+
+    @cached_property
+    def subject(self) -> PromptSubject:
+        """What the prompt asks for beyond the domain."""
+        return prompt_subject(self.config.prompt, self.compiled)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -15,6 +15,7 @@ from actlab.backends.servers.limits import limits_for
 from actlab.backends.servers.ollama import context_for
 from actlab.backends.servers.server import Server, server_of
 from actlab.backends.servers.wire import OpenCalls
+from actlab.text.refine.compute.verdicts import Refined
 from actlab.text.refine.config import RefineConfig
 from actlab.text.words import text_hash
 
@@ -27,12 +28,14 @@ _SCHEMA = {
     "required": ["score"],
 }
 _RUBRIC = """\
-Judge the text below as reading matter about: {subject}. Start with 0 points and add one for each that holds:
-it is about the subject; its sentences are whole and correct; it says something specific; its parts belong together;
+Judge the text below as reading matter{about}. Start with 0 points and add one for each that holds:
+it is about {subject}; its sentences are whole and correct; it says something specific; its parts belong together;
 a careful editor would keep it as it is. Answer with JSON alone, as {{"score": 3}}.
 
 Text:
 {text}"""
+RUBRIC_VERSION = 2
+"""Of the rubric where no subject is known; with one it is still the first."""
 _MAX_TOKENS = 32
 _MOST_FAILURES = 3
 _MOST_BYTES = 6000
@@ -44,7 +47,7 @@ class ServerJudge:
     """A model that judges texts; each answer is a line of the journal, so that a text is never judged twice."""
 
     server: Server
-    subject: str
+    subject: str | None
     journal: Journal
     calls: OpenCalls
     n_failures: int = 0
@@ -78,6 +81,18 @@ class ServerJudge:
             )
         return score
 
+    def refuse_silence(self, refined: Refined) -> None:
+        """Refuse what it was to judge, and scored nothing of.
+
+        Raises:
+            ServerError: It was asked, and never gave a score.
+        """
+        if refined.n_unanswered and not refined.n_judged:
+            raise ServerError(
+                f"the judge {self.model} scored none of the {refined.n_unanswered} texts that it was asked about",
+                hint="see that its server works, and run again; or choose another --judge, or none",
+            )
+
     def _reply(self, text: str) -> Reply:
         prompt = _prompt(self.subject, text)
         number = int(text_hash(text)[:8], 16)
@@ -92,7 +107,7 @@ class ServerJudge:
 
 
 @contextmanager
-def asked(config: RefineConfig, subject: str, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
+def asked(config: RefineConfig, subject: str | None, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
     """Lend a judge of some texts, its model loaded with a context for the longest.
 
     Raises:
@@ -106,9 +121,11 @@ def asked(config: RefineConfig, subject: str, texts: Iterable[str], journal_path
         yield ServerJudge(server, subject, journal, calls)
 
 
-def _prompt(subject: str, text: str) -> str:
+def _prompt(subject: str | None, text: str) -> str:
     head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
-    return _RUBRIC.format(subject=subject, text=head)
+    if subject is None:
+        return _RUBRIC.format(about="", subject="one subject", text=head)
+    return _RUBRIC.format(about=f" about: {subject}", subject="the subject", text=head)
 
 
 def _score(reply: Reply) -> float | None:

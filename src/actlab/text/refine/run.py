@@ -51,6 +51,10 @@ class RefinedText(NamedTuple):
     mean_score: float
     n_rejects: dict[str, int]
     """Documents that were not chosen, by reason."""
+    n_judged: int
+    """Texts that a judge gave a score."""
+    n_unanswered: int
+    """Texts about which it was asked and gave none."""
 
 
 class _Ready(NamedTuple):
@@ -124,6 +128,10 @@ def _ready(config: RefineConfig) -> _Ready:
         "domain": subject.domain,
         "tokenizer_sha256": counting and counting.sha256,
     }
+    if config.judge is not None and subject.prompt is None:
+        from actlab.text.refine.judge import RUBRIC_VERSION
+
+        identity["versions"] = {"rubric": RUBRIC_VERSION}
     plan = Plan(KIND, identity, source.entries, SINGLE)
     refuse_others(output, plan, overwrite=config.overwrite)
     exported = None if config.export is None else export_folder(output, overwrite=config.overwrite)
@@ -173,15 +181,18 @@ def _judge(config: RefineConfig, ready: _Ready, texts: Iterable[str]) -> "Abstra
     from actlab.text.refine.judge import asked
 
     journal = ready.output.with_name(ready.output.name + ".judge.jsonl")
-    return asked(config, ready.subject.prompt or "everyday life", texts, journal)
+    return asked(config, ready.subject.prompt, texts, journal)
 
 
 def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJudge | None") -> None:
     """Refuse a choice of nothing; tell what a judge was asked; warn of too small a choice, and of no answer.
 
     Raises:
+        ServerError: A judge was asked and scored no text.
         DataError: No document passes.
     """
+    if judge is not None:
+        judge.refuse_silence(refined)
     counts = ", ".join(f"{reason}: {count}" for reason, count in refined.n_rejects.items() if reason != NOT_NEEDED)
     if not refined.chosen:
         raise DataError(

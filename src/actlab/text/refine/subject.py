@@ -4,18 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from actlab.text.domains import FALLBACK, detect_domain
+from actlab.text.domains import COMMON, FALLBACK, detect_domain
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.read import domain_grammar, domains
 from actlab.text.templates.stems import stem
 from actlab.text.words import words_of
-
-_COMMON = frozenset(
-    """a about an and any are as at be by do for from give have how i in into is it its kind make me my of off on or
-    our out over please simple short some text texts than that the their them these they this to tell up what with
-    write you your sentence sentences""".split()  # noqa: SIM905
-)
-"""Words that say nothing about a subject."""
 
 
 @dataclass(frozen=True)
@@ -79,4 +72,4 @@ def _vocabulary(grammar: Grammar) -> Iterator[str]:
 
 def _stems(texts: Iterable[str]) -> frozenset[str]:
     words = (word for text in texts for word in words_of(text))
-    return frozenset(stem(word) for word in words if word not in _COMMON and not word.isdigit())
+    return frozenset(stem(word) for word in words if word not in COMMON and not word.isdigit())

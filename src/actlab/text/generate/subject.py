@@ -1,0 +1,128 @@
+"""Whether text is about its prompt: the share of documents that hold a word of the prompt's subject."""
+
+import logging
+import unicodedata
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from actlab.formats.documents import Document
+from actlab.text.domains import COMMON, FALLBACK, THINGS
+from actlab.text.templates.engine import Compiled
+from actlab.text.templates.grammar import Grammar
+from actlab.text.templates.stems import parts_of, stem
+from actlab.text.words import normal_form
+
+log = logging.getLogger("actlab")
+
+ENOUGH = 0.5
+"""Below this share the text is said not to follow its prompt."""
+
+_FORMS = """article basic best collection corpus create data dataset describe description different document easy
+    essay every example explain few generate good guide great idea instruction list little long many more most new nice
+    note old paragraph passage piece produce quick sample several small story tale thing tip top topic various word"""
+"""Words that say what form a text is to have, or how good it is to be, and not what it is about."""
+_FUNCTION_WORDS = """after again all also am because been before being between both but can could did does don't each
+    else had has he her here him his if just let may more need no nor not now one only other own she should so such
+    then there through too under until us very want was we were when where which while who whom whose why will would"""
+_SAMPLE = 50
+"""Texts of a grammar that show in which scripts it writes."""
+
+TOO_OLD = "it was sealed before this was measured"
+
+
+class PromptSubject(NamedTuple):
+    """What a prompt asks for beyond its domain."""
+
+    words: list[str]
+    """Of the prompt, in lower case, each stem once."""
+    unmeasured: str | None
+    """Why no text is measured against them; None where it is."""
+
+
+class SubjectShare(NamedTuple):
+    """How much of a text is about its prompt: a measure of what was made, which changes nothing of it."""
+
+    subject_words: list[str]
+    subject_share: float | None
+    """Of the documents; None where it is not measured."""
+    subject_unmeasured: str | None
+    """Why not."""
+
+
+def subject_words(prompt: str, grammar: Grammar) -> list[str]:
+    """Return a prompt's words without those that say nothing and those that only name the grammar's domain.
+
+    >>> from actlab.text.templates.read import domain_grammar
+    >>> [subject_words(prompt, domain_grammar("cooking")) for prompt in ("simple recipes", "how to make pasta")]
+    [[], ['pasta']]
+    """
+    idle = _stems(" ".join([*COMMON, _FORMS, _FUNCTION_WORDS])) | _names_of(grammar)
+    found: dict[str, str] = {}
+    for word in parts_of(normal_form(prompt)):
+        if not word.isdigit() and not (word.isascii() and len(word) == 1):
+            found.setdefault(stem(word), word)
+    return [word for one, word in found.items() if one not in idle]
+
+
+def is_foreign(prompt: str, grammar: Grammar, *, is_own: bool) -> bool:
+    """Whether a grammar's words have nothing to do with a prompt: it is the general one, or is not asked for alone.
+
+    A grammar of the user's own (`is_own`) was chosen for the prompt.
+    """
+    return not is_own and (grammar.domain == FALLBACK or bool(subject_words(prompt, grammar)))
+
+
+def prompt_subject(prompt: str, compiled: Compiled) -> PromptSubject:
+    """Return the subject of a prompt, as far as it is written in a script of the grammar's own text."""
+    words, domain = subject_words(prompt, compiled.grammar), compiled.grammar.domain
+    if not words:
+        return PromptSubject([], f"the prompt names the domain {domain} and nothing in it")
+    known = set().union(*(_scripts(compiled.generate(0, k).text) for k in range(_SAMPLE)))
+    readable = [word for word in words if _scripts(word) <= known]
+    if readable:
+        return PromptSubject(readable, None)
+    scripts = ", ".join(sorted(_scripts("".join(words)) - known))
+    return PromptSubject(words, f"the prompt is in a script ({scripts}) that the grammar of {domain} lacks")
+
+
+def measure(subject: PromptSubject, documents: Iterable[Document]) -> SubjectShare:
+    """Return the share of documents that hold one of the subject's words, by stems."""
+    if subject.unmeasured is not None:
+        return SubjectShare(subject.words, None, subject.unmeasured)
+    wanted = frozenset(map(stem, subject.words))
+    holds = [not wanted.isdisjoint(map(stem, parts_of(normal_form(one.text)))) for one in documents]
+    return SubjectShare(subject.words, round(sum(holds) / len(holds), 6) if holds else None, None)
+
+
+def describe(found: SubjectShare, n_documents: int) -> str:
+    """Return the share in words, for one line."""
+    if found.subject_share is None:
+        return f"subject not measured: {found.subject_unmeasured}"
+    words, n = ", ".join(found.subject_words), round(found.subject_share * n_documents)
+    return f"{n} of {n_documents} documents hold a word of the prompt's subject ({words})"
+
+
+def say(found: SubjectShare, sources: Mapping[str, int], domain: str) -> None:
+    """Log the share, as a warning where it is below a half; `sources` counts the documents by what made them."""
+    told = describe(found, sum(sources.values()))
+    if found.subject_share is None or found.subject_share >= ENOUGH:
+        log.info("%s", told)
+    elif set(sources) == {"template"}:
+        log.warning("only %s: the grammar of %s hardly follows prompts; a model would", told, domain)
+    else:
+        log.warning("only %s", told)
+
+
+def _names_of(grammar: Grammar) -> frozenset[str]:
+    """Return the stems of the keywords that name a grammar's domain as a whole."""
+    return frozenset(map(stem, grammar.keywords)) - _stems(THINGS.get(grammar.domain, ""))
+
+
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(map(stem, parts_of(text)))
+
+
+def _scripts(text: str) -> set[str]:
+    """Return the scripts of a text's letters, by the first word of their Unicode names, as "Cyrillic"."""
+    names = {unicodedata.name(one, "UNKNOWN").split()[0] for one in set(text) if one.isalpha()}
+    return {name if name == "CJK" else name.capitalize() for name in names}
