@@ -16,12 +16,14 @@ from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Made, Plan, output_of, publish_single, refuse_others
+from actlab.text.refine.compute.score import is_judged_by_script
 from actlab.text.refine.compute.verdicts import LOW_SCORE, NOT_NEEDED, Refined, Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
 from actlab.text.refine.plots import plot_file
 from actlab.text.refine.sink import make_files, report
 from actlab.text.refine.source import Counting, Input, find_counting, find_input, read_all
 from actlab.text.refine.subject import Subject, subject_of
+from actlab.text.words import versions_for, versions_of_words
 
 if TYPE_CHECKING:
     from actlab.text.refine.judge import ServerJudge
@@ -124,6 +126,10 @@ def _ready(config: RefineConfig) -> _Ready:
         "domain": subject.domain,
         "tokenizer_sha256": counting and counting.sha256,
     }
+    if is_judged_by_script(subject.prompt or ""):
+        identity |= versions_of_words()
+    else:
+        identity |= versions_for(source.file, is_judged_by_script)
     plan = Plan(KIND, identity, source.entries, SINGLE)
     refuse_others(output, plan, overwrite=config.overwrite)
     exported = None if config.export is None else export_folder(output, overwrite=config.overwrite)
