@@ -31,7 +31,8 @@ VERSION = 2
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _LETTER = rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}\uff9e\uff9f]]"
 _PART = f"{_LETTER}(?:{_LETTER}|{MARK}|{JOINER})*"
-_WORD_BY_SCRIPT = regex.compile(rf"(?P<run>(?:{UNSPACED}{MARK}*)+)|{_PART}(?:['’\-]{_PART})*", regex.V1)
+_WORD_BY_SCRIPT = regex.compile(rf"{UNSPACED}{MARK}*|{_PART}(?:['’\-]{_PART})*", regex.V1)
+_RUN = regex.compile(rf"(?P<unspaced>(?:{UNSPACED}{MARK}*)+)|{_PART}(?:['’\-]{_PART})*", regex.V1)
 _CHARACTER = regex.compile(f"{UNSPACED}{MARK}*", regex.V1)
 _WRITTEN = regex.compile(f"{UNSPACED}{MARK}*|[^{UNSPACED}]+", regex.V1 | regex.DOTALL)
 _EAST, _SOUTH_EAST = regex.compile(EAST_ASIAN, regex.V1), regex.compile(SOUTH_EAST_ASIAN, regex.V1)
@@ -73,7 +74,21 @@ def words_of(text: str) -> list[str]:
     (["don't", 're-heat', 'it', 'twice'], ['हिन्दी'], ['东', '京', '2020', '年'])
     """
     text = text.lower()
-    return list(_by_script(text, _letter_by_letter)) if is_beyond_latin(text) else _WORD.findall(text)
+    if not is_beyond_latin(text):
+        return _WORD.findall(text)
+    return _WORD_BY_SCRIPT.findall(unicodedata.normalize("NFC", text))
+
+
+def with_words(text: str, changed: Callable[[list[str]], list[str]]) -> str:
+    """Return a text with other words in the places of its own, as many; what stands between them stays.
+
+    >>> with_words("Boil it, now!", lambda words: words[::-1])
+    'now it, Boil!'
+    """
+    text = unicodedata.normalize("NFC", text) if is_beyond_latin(text) else text
+    rule: Any = _WORD_BY_SCRIPT if is_beyond_latin(text) else _WORD
+    words = iter(changed(rule.findall(text)))
+    return str(rule.sub(lambda _: next(words), text))
 
 
 def terms_of(text: str) -> list[str]:
@@ -83,7 +98,7 @@ def terms_of(text: str) -> list[str]:
     (['boil', 'it'], ['煮米', '米饭'])
     """
     text = text.lower()
-    return list(_by_script(text, _overlapping)) if is_beyond_latin(text) else _WORD.findall(text)
+    return list(_terms(unicodedata.normalize("NFC", text))) if is_beyond_latin(text) else _WORD.findall(text)
 
 
 def written_words(text: str) -> Written:
@@ -137,21 +152,14 @@ def _last_letter(text: str) -> str:
     return next(filter(str.isalpha, reversed(text)), "")
 
 
-def _by_script(text: str, parts_of_run: Callable[[list[str]], list[str]]) -> Iterator[str]:
-    for found in _WORD_BY_SCRIPT.finditer(unicodedata.normalize("NFC", text)):
-        if found["run"]:
-            yield from parts_of_run(_CHARACTER.findall(found[0]))
+def _terms(text: str) -> Iterator[str]:
+    for found in _RUN.finditer(text):
+        letters = _CHARACTER.findall(found["unspaced"] or "")
+        if letters:
+            length = _EAST_PER_WORD if _EAST.match(letters[0]) else _SOUTH_EAST_PER_WORD
+            yield from ("".join(letters[start : start + length]) for start in range(max(1, len(letters) - length + 1)))
         else:
             yield found[0]
-
-
-def _letter_by_letter(letters: list[str]) -> list[str]:
-    return letters
-
-
-def _overlapping(letters: list[str]) -> list[str]:
-    length = _EAST_PER_WORD if _EAST.match(letters[0]) else _SOUTH_EAST_PER_WORD
-    return ["".join(letters[start : start + length]) for start in range(max(1, len(letters) - length + 1))]
 
 
 def normal_form(text: str) -> str:
@@ -188,8 +196,8 @@ def versions_for(path: Path, is_by_script: Callable[[str], bool]) -> dict[str, A
     """
     try:
         with path.open(encoding="utf-8", errors="ignore") as file:
-            is_by_rule_of_latin = _is_latin_throughout(iter(lambda: file.read(_READ_AT_ONCE), ""))
-        if is_by_rule_of_latin or not any(is_by_script(one.text) for one in read_documents(path, allow_empty=True)):
+            is_latin = _is_latin_throughout(iter(lambda: file.read(_READ_AT_ONCE), ""))
+        if is_latin or not any(is_by_script(one.text) for one in read_documents(path, allow_empty=True)):
             return {}
     except (OSError, DataError):
         return {}
