@@ -311,7 +311,7 @@ def test_a_sweep_reads_each_file_once_and_makes_what_single_runs_make(folder, tm
         normalize=["standardize", "none"],
     )
     assert len(made) == 12
-    assert len(opened) == 2 * 12, "once for its facts, once for its rows, and not once a dataset"
+    assert len(opened) == 3 * 12, "once for its facts, its text and its rows, and not once a dataset"
     one = actlab.load_dataset(tmp_path / "dishonesty_100_features_h0-2_to_concept_standardize.npz")
     alone = generate(folder, tmp_path / "alone.npz", strategy="hidden-to-concept", layers="0-2")
     assert (one.X == alone.X).all()
