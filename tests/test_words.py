@@ -41,7 +41,7 @@ from actlab.text.words import (
     is_cut_by_script,
     normal_form,
     terms_of,
-    versions_for,
+    versions_of_documents,
     words_of,
     written_words,
 )
@@ -472,7 +472,7 @@ def test_where_nothing_is_compared_no_rule_is_named(tmp_path):
 def test_a_dataset_of_the_rule_before_is_known_for_another_versions(tmp_path, monkeypatch):
     source = written(tmp_path / "c.jsonl", CHINESE, escaped=False)
     with monkeypatch.context() as before:
-        before.setattr("actlab.text.tokenize.run.versions_for", lambda path, asks: {})
+        before.setattr("actlab.text.tokenize.run.versions_of_documents", lambda path, asks: {})
         made = tokenize_text(input=source, output=tmp_path / "t", vocab_size=300)
     with pytest.raises(StorageError, match="made by another version of actlab: versions"):
         tokenize_text(input=source, output=made.path, vocab_size=300)
@@ -489,15 +489,19 @@ def test_a_dataset_of_the_rule_before_is_known_for_another_versions(tmp_path, mo
 def test_a_file_says_whether_its_words_are_cut_by_script(text, is_cut, escaped, tmp_path):
     path = written(tmp_path / "d.jsonl", [*ENGLISH, text], escaped=escaped)
     assert (words_of(normal_form(text)) != LATIN_WORD.findall(normal_form(text).lower())) is is_cut
-    assert versions_for(path, is_cut_by_script) == ({"versions": {"words": 2}} if is_cut else {})
+    assert versions_of_documents(path, is_cut_by_script) == ({"words": 2} if is_cut else {})
 
 
 def test_labels_in_another_script_and_unreadable_files_name_no_rule(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps({"text": "Plain.", "labels": {"名": "猫"}}, ensure_ascii=False), "utf-8")
-    assert versions_for(path, is_cut_by_script) == {}
+    assert versions_of_documents(path, is_cut_by_script) == {}
     path.write_bytes("{猫".encode())
-    assert versions_for(path, is_cut_by_script) == versions_for(tmp_path / "none", is_cut_by_script) == {}
+    assert (
+        versions_of_documents(path, is_cut_by_script)
+        == versions_of_documents(tmp_path / "none", is_cut_by_script)
+        == {}
+    )
 
 
 def test_a_prompt_that_is_cut_by_script_is_in_the_identity_of_what_it_asks_for(tmp_path):

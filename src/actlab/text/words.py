@@ -188,8 +188,13 @@ def is_cut_by_script(text: str) -> bool:
     return is_beyond_latin(normal) and words_of(normal) != _WORD.findall(normal)
 
 
-def versions_for(path: Path, is_by_script: Callable[[str], bool]) -> dict[str, Any]:
-    """Return what the identity of a dataset made from documents says of words: nothing where all is as it was in 1.
+def versions_of_prompt(prompt: str | None) -> dict[str, int]:
+    """Return the version of the words by which a prompt is compared: nothing where they are as they were in 1."""
+    return {"words": VERSION} if is_beyond_latin((prompt or "").lower()) else {}
+
+
+def versions_of_documents(path: Path, is_by_script: Callable[[str], bool]) -> dict[str, int]:
+    """Return the version of the words that decide what is made of documents: nothing where all is as it was in 1.
 
     `is_by_script` is asked of the texts, but of none where the file is surely Latin. A file that cannot be read says
     nothing here: whoever reads it for its texts says why.
@@ -201,12 +206,7 @@ def versions_for(path: Path, is_by_script: Callable[[str], bool]) -> dict[str, A
             return {}
     except (OSError, DataError):
         return {}
-    return versions_of_words()
-
-
-def versions_of_words() -> dict[str, Any]:
-    """Return what an identity says where words or sentences' ends beyond Latin decide the data."""
-    return {"versions": {"words": VERSION}}
+    return {"words": VERSION}
 
 
 def _is_latin_throughout(pieces: Iterator[str]) -> bool:

@@ -13,7 +13,6 @@ from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gp
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
-from actlab.ground.scripts import is_beyond_latin
 from actlab.ground.storage import (
     FORMAT_VERSION,
     SINGLE,
@@ -30,7 +29,7 @@ from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
 from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
-from actlab.text.words import versions_of_words
+from actlab.text.words import versions_of_prompt
 
 log = logging.getLogger("actlab")
 
@@ -126,8 +125,8 @@ def _plan(source: Source) -> Plan:
         idle |= _OF_SERVERS
     settings = {name: value for name, value in identity_of(config).items() if name not in idle}
     identity = settings | {"prompt": config.prompt, "target": config.target, "domain": source.domain}
-    if is_beyond_latin(config.prompt):
-        identity |= versions_of_words()
+    if versions := versions_of_prompt(config.prompt):
+        identity["versions"] = versions
     return Plan(KIND, identity, source.inputs(), SINGLE)
 
 

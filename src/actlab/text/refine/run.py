@@ -24,7 +24,7 @@ from actlab.text.refine.plots import plot_file
 from actlab.text.refine.sink import REPORT_NAME, make_files, report
 from actlab.text.refine.source import Counting, Input, find_counting, find_input, read_all
 from actlab.text.refine.subject import Subject, subject_of
-from actlab.text.words import versions_for, versions_of_words
+from actlab.text.words import versions_of_documents, versions_of_prompt
 
 if TYPE_CHECKING:
     from actlab.text.refine.judge import ServerJudge
@@ -83,7 +83,7 @@ class PlannedRefinement(NamedTuple):
 
 @takes(RefineConfig)
 def refine_text(config: RefineConfig) -> RefinedText:
-    """Choose good and varied documents of a dataset, and write them with scores, rejects and a report.
+    """Choose well-formed and varied documents of a dataset, and write them with scores, rejects and a report.
 
     Raises:
         ConfigError: The input is not there.
@@ -131,10 +131,9 @@ def _ready(config: RefineConfig) -> _Ready:
         "domain": subject.domain,
         "tokenizer_sha256": counting and counting.sha256,
     }
-    if is_judged_by_script(subject.prompt or ""):
-        identity |= versions_of_words()
-    else:
-        identity |= versions_for(source.file, is_judged_by_script)
+    versions = versions_of_prompt(subject.prompt) | versions_of_documents(source.file, is_judged_by_script)
+    if versions:
+        identity["versions"] = versions
     plan = Plan(KIND, identity, source.entries, SINGLE)
     refuse_others(output, plan, overwrite=config.overwrite)
     exported = None if config.export is None else export_folder(output, overwrite=config.overwrite)

@@ -1,4 +1,7 @@
-"""How good a text is, from 0 to 1: a weighted geometric mean of parts that can each be seen."""
+"""How well-formed a text is, from 0 to 1: a weighted geometric mean of parts that can each be seen.
+
+It is a format check: of word order it knows only what repeats, see `shuffled.py`.
+"""
 
 import math
 from collections.abc import Sequence
