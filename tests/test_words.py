@@ -509,3 +509,13 @@ def test_a_prompt_that_is_cut_by_script_is_in_the_identity_of_what_it_asks_for(t
         settings = {"prompt": prompt, "output": str(tmp_path / "t"), "method": "ollama", "model": "m"}
         plan = plan_of_text(Source(from_settings(GenerateTextConfig, settings)))
         assert plan.identity.get("versions") == expected
+
+
+def test_a_split_of_the_rule_before_is_known_for_another_versions(tmp_path, monkeypatch):
+    source = written(tmp_path / "c.jsonl", CHINESE, escaped=False)
+    with monkeypatch.context() as before:
+        before.setattr("actlab.features.split.run.versions_for", lambda texts: {})
+        make_split(input=source, output=tmp_path / "s.json")
+    with pytest.raises(StorageError, match="is a split that another version of actlab drew"):
+        make_split(input=source, output=tmp_path / "s.json")
+    assert make_split(input=source, output=tmp_path / "s.json", overwrite=True).path.is_file()
