@@ -110,7 +110,7 @@ def written_words(text: str) -> Written:
     if not is_beyond_latin(text):
         return Written(text.split(), 1)
     words = [word for part in text.split() for word in _WRITTEN.findall(part)]
-    n_east, n_south_east = (sum(map(bool, map(one.match, words))) for one in (_EAST, _SOUTH_EAST))
+    n_east, n_south_east = len(_EAST.findall(text)), len(_SOUTH_EAST.findall(text))
     if 2 * (n_east + n_south_east) <= len(words):
         return Written(words, 1)
     return Written(words, _EAST_PER_WORD if n_east >= n_south_east else _SOUTH_EAST_PER_WORD)
