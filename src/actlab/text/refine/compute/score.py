@@ -99,8 +99,9 @@ def _punctuation(text: str, n_words: int) -> float:
 
 
 def _ends_line(line: str) -> bool:
-    is_by_script = is_beyond_latin(line) or not is_latin(line)
-    return line.endswith(_LINE_ENDS) or (is_by_script and ends_sentence(line))
+    if line.endswith(_LINE_ENDS):
+        return True
+    return (is_beyond_latin(line) or not is_latin(line)) and ends_sentence(line)
 
 
 def _n_marks(text: str) -> int:
@@ -140,13 +141,13 @@ def _form(text: str, words: Sequence[str]) -> float:
     symbols = sum(map(text.count, _SYMBOLS)) / n_words
     rules = [table.WORDS_WITH_LETTERS(with_letters), 1 - table.TOO_MANY_SYMBOLS(symbols)]
     if is_latin(text):
-        rules = [_word_length(words), *rules, _stop_words(words)]
+        rules = [_word_length(text, words), *rules, _stop_words(words)]
     return float(math.prod(rules) ** (1 / len(rules)))
 
 
-def _word_length(words: Sequence[str]) -> float:
-    lengths = [len(word) for word in words if not is_unspaced(word)]
-    mean_length = sum(lengths) / max(len(lengths), 1)
+def _word_length(text: str, words: Sequence[str]) -> float:
+    spaced = [word for word in words if not is_unspaced(word)] if is_beyond_latin(text) else words
+    mean_length = sum(map(len, spaced)) / max(len(spaced), 1)
     return table.WORD_LENGTH(mean_length) * (1 - table.TOO_LONG_WORDS(mean_length))
 
 
