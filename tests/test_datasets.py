@@ -18,8 +18,11 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 import actlab
 from actlab.features.sweep.config import SweepConfig
+from actlab.formats.classifier import save_dataset
 from actlab.formats.npz import NpzReader
+from actlab.ground.errors import StorageError
 from actlab.ground.options import from_settings, read_yaml
+from actlab.ground.storage import Plan
 from tests.command_line import fails_in_two_lines, run
 from tests.fabricated import arrays_of, write_folder
 
@@ -308,7 +311,7 @@ def test_a_sweep_reads_each_file_once_and_makes_what_single_runs_make(folder, tm
         normalize=["standardize", "none"],
     )
     assert len(made) == 12
-    assert len(opened) == 2 * 12, "once for its facts, once for its rows, and not once a dataset"
+    assert len(opened) == 3 * 12, "once for its facts, its text and its rows, and not once a dataset"
     one = actlab.load_dataset(tmp_path / "dishonesty_100_features_h0-2_to_concept_standardize.npz")
     alone = generate(folder, tmp_path / "alone.npz", strategy="hidden-to-concept", layers="0-2")
     assert (one.X == alone.X).all()
@@ -679,6 +682,28 @@ def test_near_equal_texts_are_one_group_also_without_a_split(tmp_path):
     made = generate(folder, tmp_path / "o.npz", strategy="feature-to-concept", target_layer=0, target_features="1,2")
     assert made.metadata["text_groups"].tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
     assert made.together.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_near_equal_texts_of_another_script_are_one_group_and_the_identity_names_their_rule(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for index in range(8):
+        arrays = arrays_of(index)
+        place = ["山上的旧庙", "城里的书店", "河边的小船", "海边的灯塔"][index // 2]
+        arrays["sentence"] = np.array(f"{place}在大雨之后显得格外安静，门口没有一个人{'说' if index % 2 else '讲'}话。")
+        np.savez(folder / f"sentence_{index + 1:06d}.npz", **arrays)
+    made = generate(folder, tmp_path / "o.npz", strategy="hidden-to-concept", layer=1)
+    assert made.metadata["text_groups"].tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
+    manifest = json.loads(made.metadata["manifest"])
+    assert manifest["identity"]["versions"] == {"near_duplicates": 2}
+    identity = {key: value for key, value in manifest["identity"].items() if key != "versions"}
+    before = Plan(manifest["kind"], identity, manifest["inputs"])  # of the version that had one rule for all
+    metadata = made.metadata | {
+        "manifest": json.dumps(manifest | {"identity": identity, "fingerprint": before.fingerprint})
+    }
+    save_dataset(made.X, made.y, metadata, tmp_path / "o.npz")
+    with pytest.raises(StorageError, match="made by another version of actlab: versions"):
+        generate(folder, tmp_path / "o.npz", strategy="hidden-to-concept", layer=1)
 
 
 def test_what_a_dataset_says_of_its_samples_adds_nothing_to_its_identity(folder, tmp_path):

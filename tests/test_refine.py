@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from actlab.cli.refine import refine as command
 from actlab.formats.documents import Document, document_line, read_documents
@@ -37,11 +38,13 @@ from actlab.text.refine.compute.repetition import repetition_fractions
 from actlab.text.refine.compute.runs import runs_of
 from actlab.text.refine.compute.score import Parts, moving_variety, parts_of, score_of, with_judge
 from actlab.text.refine.compute.select import greedy, top
+from actlab.text.refine.compute.shuffled import against_shuffled, auroc, shuffled
 from actlab.text.refine.compute.verdicts import REASONS, Settings, refine_documents
 from actlab.text.refine.run import plan_refinement, refine_text
 from actlab.text.refine.subject import Topic, subject_of, topic_of
 from actlab.text.templates.read import GRAMMARS
 from actlab.text.templates.stems import stem
+from actlab.text.words import words_of
 
 SHORT = table.PRESETS["short"]
 GOOD = "Stir the lentils into the warm broth, and let them rest until the table is set. Serve with bread and lemon."
@@ -919,3 +922,92 @@ def test_the_command_prints_the_path_the_result_or_the_plan(write, tmp_path):
     assert CliRunner().invoke(command, arguments).stdout == f"{tmp_path / 'out'}\n"
     result = json.loads(CliRunner().invoke(command, [*arguments, "--json"]).stdout)
     assert result["n_documents"] == len(list(read_documents(tmp_path / "out")))
+
+
+# Against shuffled words.
+
+some_scores = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(some_scores, some_scores)
+def test_the_auroc_is_scikit_learns_ties_counted_half(positive, negative):
+    labels = [1] * len(positive) + [0] * len(negative)
+    assert auroc(positive, negative) == pytest.approx(roc_auc_score(labels, positive + negative))
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD, "“Don’t re-heat it!” – she said (twice).\n\nIt was 5 o'clock.", "煮米饭, 别 忘了盐。"]
+)
+def test_a_shuffled_copy_has_the_words_in_another_order_and_all_else_in_its_place(text):
+    copy = shuffled(text, "a name")
+    between = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
+    is_spaced = text[0] != "煮"
+    assert between.split(copy) == between.split(text) or not is_spaced
+    assert [one for one in copy if not one.isalnum()] == [one for one in text if not one.isalnum()] or is_spaced
+    assert copy != text
+    assert Counter(words_of(copy)) == Counter(words_of(text))
+    assert copy == shuffled(text, "a name") != shuffled(text, "another name")
+
+
+def test_the_report_tells_texts_from_their_shuffled_copies_as_the_score_does(write, tmp_path):
+    documents = [document(invented(number), str(number)) for number in range(30)]
+    made = refine_text(input=write(documents), output=tmp_path / "out", min_score=0, near_duplicates=0, plots=False)
+    told = json.loads((made.path / "report.json").read_text())["against_shuffled"]
+    hashes = {one["id"]: one["hash"] for one in pq.read_table(made.path / "quality.parquet").to_pylist()}
+
+    def score(text: str, n_tokens: int) -> float:
+        return score_of(parts_of(text, n_tokens, SHORT, 256, Topic()))
+
+    kept = [one for one in documents if one.id in hashes]
+    own = [score(one.text, one.n_tokens) for one in kept]
+    copies = [score(shuffled(one.text, hashes[one.id]), one.n_tokens) for one in kept]
+    expected = roc_auc_score([1] * len(own) + [0] * len(copies), own + copies)
+    assert told == {"auroc": pytest.approx(expected, abs=1e-6), "n_documents": len(kept)}
+    assert made.auroc_against_shuffled == told["auroc"]
+
+
+def test_a_score_that_sees_word_order_would_be_told_by_it(monkeypatch):
+    """The figure is of the score that is in force: one that knows its texts by heart gets 1."""
+    documents = corpus(20)
+    refined = refine_documents(documents, Settings(min_score=0, near_duplicates=0))
+    known = {one.text for one in documents}
+    whole = Parts(*[1.0] * len(Parts._fields))
+    monkeypatch.setattr(
+        "actlab.text.refine.compute.shuffled.parts_of",
+        lambda text, *_: whole if text in known else whole._replace(form=0.0),
+    )
+    scored = [one._replace(parts=whole) for one in refined.scored]
+    assert against_shuffled(scored, Settings()) == (1.0, len(scored))
+    assert against_shuffled([], Settings()) == (None, 0)
+
+
+def test_the_sample_is_bounded_and_does_not_depend_on_the_order(monkeypatch):
+    monkeypatch.setattr("actlab.text.refine.compute.shuffled._MOST_TEXTS", 7)
+    refined = refine_documents(corpus(30), Settings(min_score=0, near_duplicates=0))
+    found = against_shuffled(refined.scored, Settings())
+    assert found.n_documents == 7
+    assert found == against_shuffled(refined.scored[::-1], Settings())
+
+
+def test_a_folder_whose_report_lacks_the_figure_is_known_and_left(write, tmp_path):
+    folder, output = write(corpus(30)), tmp_path / "out"
+    made = refine_text(input=folder, output=output, plots=False)
+    manifest = json.loads((output / "manifest.json").read_text())
+    assert "versions" not in manifest["identity"]
+    report = json.loads((output / "report.json").read_text())
+    before = json.dumps({key: value for key, value in report.items() if key != "against_shuffled"}).encode()
+    (output / "report.json").write_bytes(before)
+    (entry,) = (one for one in manifest["files"] if one["path"] == "report.json")
+    entry |= {"bytes": len(before), "sha256": hashlib.sha256(before).hexdigest()}
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    assert refine_text(input=folder, output=output, plots=False) == made._replace(auroc_against_shuffled=None)
+    assert (output / "report.json").read_bytes() == before
+
+
+def test_the_command_says_what_the_score_cannot_tell(write, tmp_path, caplog):
+    arguments = [str(write(corpus(30))), "--output", str(tmp_path / "out"), "--no-plots"]
+    with caplog.at_level(logging.INFO, logger="actlab"):
+        CliRunner().invoke(command, arguments)
+    told = json.loads((tmp_path / "out" / "report.json").read_text())["against_shuffled"]["auroc"]
+    assert f"AUROC against the same words shuffled is {told:.2f}" in caplog.text

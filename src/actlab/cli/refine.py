@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @command("refine-text", RefineConfig)
 def refine(config: RefineConfig) -> None:
-    """Choose good and varied documents of a generated dataset.
+    """Choose well-formed and varied documents of a generated dataset.
 
-    Rejects copies, near-duplicates and broken text with the reason, scores the rest by parts that can be seen,
-    and takes what is good and says something new until --tokens are there. A report shows before and after.
+    Rejects copies, near-duplicates and broken text with the reason, scores the form of the rest by parts that can be
+    seen, and takes what scores high and says something new until --tokens are there. The score is a format check: it
+    does not know word order, and the report has its AUROC against the same words shuffled. It shows before and after.
     Where a --judge scored only a part of what it was asked about, the exit status is 3.
 
     \b
@@ -37,6 +38,11 @@ def refine(config: RefineConfig) -> None:
     rejected = ", ".join(f"{reason} {count}" for reason, count in refined.n_rejects.items())
     said = (refined.n_documents, refined.n_tokens, refined.mean_score, rejected or "none")
     log.info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)
+    if refined.auroc_against_shuffled is not None:
+        log.info(
+            "the score checks form, not sense: its AUROC against the same words shuffled is %.2f (0.5 tells nothing)",
+            refined.auroc_against_shuffled,
+        )
     if refined.n_unanswered:
         n_open = refined.n_judged + refined.n_unanswered
         log.warning(

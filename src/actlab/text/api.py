@@ -138,7 +138,7 @@ class DataGenerator:
 
 
 class DataRefiner:
-    """Chooses good and varied samples on a prompt's subject.
+    """Chooses well-formed and varied samples on a prompt's subject.
 
     >>> samples = DataGenerator("simple recipes").generate_samples(2000)
     >>> refined = DataRefiner("simple recipes").refine_samples([*samples, *samples, "Stir."], 1000)

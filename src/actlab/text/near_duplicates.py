@@ -1,5 +1,7 @@
 """Texts that are nearly the same: found by MinHash, confirmed by the exact overlap of their runs of three words.
 
+A word of a script without spaces is one letter, see `words.words_of`.
+
 MinHash alone would also name texts that only look alike: every pair that it proposes is compared exactly, so a pair
 that is reported is one. What it overlooks is known: see `miss_rate`.
 """

@@ -12,7 +12,7 @@ from actlab.features.datasets.compute import inputs_of, scale_columns, targets_o
 from actlab.features.datasets.config import DatasetConfig, ReadOptions
 from actlab.features.datasets.recipe import Recipe, recipes_of
 from actlab.features.datasets.sink import KIND, is_there, metadata_of, write_dataset
-from actlab.features.datasets.source import Bank, Wanted, read_bank
+from actlab.features.datasets.source import Bank, Wanted, read_bank, text_versions
 from actlab.formats.sentences.folder import SentenceFolder, load_all_sentences
 from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
@@ -59,7 +59,8 @@ def make_datasets(config: ReadOptions, folder: SentenceFolder, recipes: Sequence
         raise DataError(folder.lost[0].reason, hint="mend it, or leave --on-bad drop to go on without it")
     if splits is not None:
         splits.check_texts({one.facts.index: one.text for one in folder if splits.text_ids})
-    plans = [_plan(config, folder, recipe, splits) for recipe in recipes]
+    versions = text_versions(folder)
+    plans = [_plan(config, folder, recipe, splits, versions) for recipe in recipes]
     there = [is_there(one.output, plan, overwrite=config.overwrite) for one, plan in zip(recipes, plans, strict=True)]
     if config.dry_run:
         return [_planned(config, folder, recipe) for recipe in recipes]
@@ -101,7 +102,9 @@ def _fitted_on(config: ReadOptions) -> str:
     return config.fit_norm or ("train" if config.split else "all")
 
 
-def _plan(config: ReadOptions, folder: SentenceFolder, recipe: Recipe, splits: Splits | None) -> Plan:
+def _plan(
+    config: ReadOptions, folder: SentenceFolder, recipe: Recipe, splits: Splits | None, versions: dict[str, int]
+) -> Plan:
     """Return what decides the dataset's bytes."""
     identity: dict[str, Any] = {
         "strategy": recipe.strategy,
@@ -114,6 +117,8 @@ def _plan(config: ReadOptions, folder: SentenceFolder, recipe: Recipe, splits: S
         "groups": config.groups,
         "format": recipe.output.suffix[1:],
     }
+    if versions:
+        identity["versions"] = versions
     inputs = [folder.as_input()]
     if splits is not None:
         assert config.split is not None

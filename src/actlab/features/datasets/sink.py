@@ -86,10 +86,11 @@ def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     if overwrite:
         return False
     here = plan.described()
-    found = differences({key: manifest.get(key) for key in here}, here)
+    found = [one.removeprefix("identity.") for one in differences({key: manifest.get(key) for key in here}, here)]
+    is_older = any(one.startswith("versions") for one in found)
+    made = "by another version of actlab" if is_older else "with other settings or inputs"
     raise StorageError(
-        f"{output} was made with other settings or inputs: "
-        + "; ".join(one.removeprefix("identity.") for one in found[:3]),
+        f"{output} was made {made}: {'; '.join(found[:3])}",
         hint="choose another --output, or give --overwrite to replace it",
     )
 

@@ -4,6 +4,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from actlab.formats.sentences.file import Endings, Sentence
 from actlab.formats.sentences.final import as_labels
 from actlab.formats.sentences.folder import Lost, SentenceFolder
 from actlab.ground.errors import DataError
+from actlab.ground.scripts import is_surely_latin
 
 log = logging.getLogger("actlab")
 
@@ -83,6 +85,19 @@ class Bank:
             group_i[told] = len(texts) + near_duplicate_groups([texts[i] for i in told], SplitConfig.near_duplicates)
         first_of, group_i = np.unique(group_i, return_index=True, return_inverse=True)[1:]
         return np.asarray(indices[first_of[group_i]][place_n])
+
+
+def text_versions(folder: SentenceFolder) -> dict[str, int]:
+    """Return what an identity says of the rules for near-equal texts; a file whose text is damaged says nothing."""
+    texts = []
+    for sentence in folder:
+        with suppress(DataError):  # who reads its rows says why
+            texts.append(sentence.text)
+    if all(map(is_surely_latin, texts)):
+        return {}
+    from actlab.features.split.compute.duplicates import versions_for
+
+    return versions_for(texts)
 
 
 def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str, more: Callable[[int], None]) -> Bank:

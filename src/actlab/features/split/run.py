@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from actlab.features.split.compute.duplicates import near_duplicate_groups
+from actlab.features.split.compute.duplicates import near_duplicate_groups, versions_for
 from actlab.features.split.compute.order import VERSION
 from actlab.features.split.compute.sides import classes_of, divide
 from actlab.features.split.config import SplitConfig
@@ -56,15 +56,15 @@ def make_split(config: SplitConfig) -> MadeSplit:
     made = plan_split(config)
     data = splits_bytes(made.splits)
     if path.is_file() and path.read_bytes() != data and not config.overwrite:
-        _refuse(path)
+        _refuse(path, made.splits.settings["versions"])
     if not path.is_file() or path.read_bytes() != data:
         write_file(path, data)
     return made
 
 
-def _refuse(path: Path) -> None:
+def _refuse(path: Path, versions: dict[str, int]) -> None:
     settings = read_json(path).get("settings")
-    if isinstance(settings, dict) and settings.get("versions") != _VERSIONS:
+    if isinstance(settings, dict) and settings.get("versions") != versions:
         raise StorageError(
             f"{path} is a split that another version of actlab drew",
             hint="it stays valid: pass it by --split; to draw anew, choose another --output, or give --overwrite",
@@ -86,7 +86,7 @@ def plan_split(config: SplitConfig) -> MadeSplit:
     _log_counts(items, class_i, group_i, side_i, config)
     settings = {
         **{name: value for name, value in identity_of(config).items() if (name, value) != ("group_column", None)},
-        "versions": _VERSIONS,
+        "versions": _versions(items, config),
         "input": items.input,
         "stratified_by": _stratified_by(items),
         "n_groups": int(group_i.max()) + 1,
@@ -99,6 +99,10 @@ def plan_split(config: SplitConfig) -> MadeSplit:
         settings=settings,
     )
     return MadeSplit(Path(os.path.expanduser(config.output)), splits, items.n_dropped)
+
+
+def _versions(items: Items, config: SplitConfig) -> dict[str, int]:
+    return _VERSIONS | (versions_for(_texts(items).values()) if 0 < config.near_duplicates <= 1 else {})
 
 
 def _groups(items: Items, config: SplitConfig) -> Int[np.ndarray, " i"]:

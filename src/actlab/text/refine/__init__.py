@@ -1,1 +1,1 @@
-"""`actlab refine-text`: reject what is broken, score the rest, choose what is good and new."""
+"""`actlab refine-text`: reject what is broken, score the rest, choose what is well-formed and new."""

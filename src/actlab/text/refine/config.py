@@ -9,7 +9,7 @@ from actlab.ground.options import CommonOptions, argument, execution
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig(CommonOptions):
-    """What counts as good text, and how much of it to choose."""
+    """What counts as well-formed text, and how much of it to choose."""
 
     input: str = argument()
     """The folder that generate-text wrote, or a JSONL of documents."""
@@ -22,7 +22,7 @@ class RefineConfig(CommonOptions):
     select: Literal["greedy", "top"] = "greedy"
     """Prefer by score and new runs of four words (greedy), or by score alone (top)."""
     min_score: float = 0.5
-    """Reject documents below this score, from 0 to 1."""
+    """Reject documents below this score, from 0 to 1: a format check, which does not know word order."""
     near_duplicates: float = 0.7
     """Reject a document that shares so many of its runs of three words (Jaccard) with a better one; 0: never."""
     prompt: str | None = None

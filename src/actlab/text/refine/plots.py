@@ -45,7 +45,9 @@ def _draw_scores(axes: Axes, report: dict[str, Any]) -> None:
     places = [(number + 0.5) * width for number in range(len(scores["scored"]))]
     axes.bar(places, scores["scored"], width, color=GREY, label="passed the gates")
     axes.bar(places, scores["chosen"], width, color=BLUE, label="chosen")
-    axes.set(xlim=(0, 1), xlabel="score", ylabel="documents", title=f"Scores (mean chosen {scores['mean_chosen']:.3f})")
+    shuffled = report["against_shuffled"]["auroc"]
+    axes.set(xlim=(0, 1), xlabel=f"score: a format check (AUROC against shuffled words {shuffled:.2f})")
+    axes.set(ylabel="documents", title=f"Scores (mean chosen {scores['mean_chosen']:.3f})")
     axes.legend(fontsize=9, loc="upper left")
 
 

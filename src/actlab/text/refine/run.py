@@ -16,12 +16,15 @@ from actlab.ground.manifest import METADATA, read_json
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Made, Plan, output_of, publish_single, refuse_others
+from actlab.text.refine.compute.score import is_judged_by_script
+from actlab.text.refine.compute.shuffled import against_shuffled
 from actlab.text.refine.compute.verdicts import LOW_SCORE, NOT_NEEDED, Refined, Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
 from actlab.text.refine.plots import plot_file
-from actlab.text.refine.sink import make_files, report
+from actlab.text.refine.sink import REPORT_NAME, make_files, report
 from actlab.text.refine.source import Counting, Input, find_counting, find_input, read_all
 from actlab.text.refine.subject import Subject, subject_of
+from actlab.text.words import versions_of_documents, versions_of_prompt
 
 if TYPE_CHECKING:
     from actlab.text.refine.judge import ServerJudge
@@ -55,6 +58,8 @@ class RefinedText(NamedTuple):
     """Texts that a judge gave a score."""
     n_unanswered: int
     """Texts about which it was asked and gave none."""
+    auroc_against_shuffled: float | None
+    """Of the score, for texts against the same words shuffled; None where an earlier version made the report."""
 
 
 class _Ready(NamedTuple):
@@ -82,7 +87,7 @@ class PlannedRefinement(NamedTuple):
 
 @takes(RefineConfig)
 def refine_text(config: RefineConfig) -> RefinedText:
-    """Choose good and varied documents of a dataset, and write them with scores, rejects and a report.
+    """Choose well-formed and varied documents of a dataset, and write them with scores, rejects and a report.
 
     Raises:
         ConfigError: The input is not there.
@@ -97,7 +102,9 @@ def refine_text(config: RefineConfig) -> RefinedText:
     metadata = read_json(output / METADATA)
     if ready.exported is not None:
         _export(config, output, metadata, ready.exported)
-    return RefinedText(output, *(metadata[key] for key in RefinedText._fields[1:]))
+    shuffled = read_json(output / REPORT_NAME).get("against_shuffled", {})
+    told = {key: metadata[key] for key in RefinedText._fields[1:-1]}
+    return RefinedText(path=output, **told, auroc_against_shuffled=shuffled.get("auroc"))
 
 
 @takes(RefineConfig)
@@ -128,10 +135,13 @@ def _ready(config: RefineConfig) -> _Ready:
         "domain": subject.domain,
         "tokenizer_sha256": counting and counting.sha256,
     }
+    versions = versions_of_prompt(subject.prompt) | versions_of_documents(source.file, is_judged_by_script)
     if config.judge is not None and subject.prompt is None:
         from actlab.text.refine.judge import RUBRIC_VERSION
 
-        identity["versions"] = {"rubric": RUBRIC_VERSION}
+        versions |= {"rubric": RUBRIC_VERSION}
+    if versions:
+        identity["versions"] = versions
     plan = Plan(KIND, identity, source.entries, SINGLE)
     refuse_others(output, plan, overwrite=config.overwrite)
     exported = None if config.export is None else export_folder(output, overwrite=config.overwrite)
@@ -169,9 +179,21 @@ def _make(config: RefineConfig, ready: _Ready) -> Made:
     }
     if counting is not None:
         about |= {"tokenizer": counting.name, "tokenizer_sha256": counting.sha256}
-    described = report(read.documents, refined, config.near_duplicates)
+    described = report(read.documents, refined, config.near_duplicates) | {
+        "against_shuffled": against_shuffled(refined.scored, settings)._asdict()
+    }
+    _tell_of_scripts(described)
     made = make_files(ready.plan, refined, described, about)
     return Made([*made.files, plot_file(described)], made.metadata) if config.plots else made
+
+
+def _tell_of_scripts(described: dict[str, Any]) -> None:
+    told = described["english_rules"]
+    if told["n_not_asked"]:
+        log.info(
+            "%d of %d texts are not in Latin script: their score takes no account of stop words and word length",
+            *(told["n_not_asked"], told["n_scored"]),
+        )
 
 
 def _judge(config: RefineConfig, ready: _Ready, texts: Iterable[str]) -> "AbstractContextManager[ServerJudge | None]":

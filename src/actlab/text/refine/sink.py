@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from actlab.formats.documents import FILE_NAME, KIND, Document, document_line
 from actlab.ground.manifest import to_json
+from actlab.ground.scripts import is_latin
 from actlab.ground.storage import FORMAT_VERSION, Made, NewFile, Plan
 from actlab.text.refine.compute.figures import figures, label_coverage, openings
 from actlab.text.refine.compute.score import Parts
@@ -79,6 +80,10 @@ def report(before: Sequence[Document], refined: Refined, near_duplicates: float)
         "most_frequent_opening_before": openings(before, before)[:1],
         "labels": label_coverage(before, after),
         "n_unanswered": refined.n_unanswered,
+        "english_rules": {
+            "n_scored": len(refined.scored),
+            "n_not_asked": sum(not is_latin(one.document.text) for one in refined.scored),
+        },
     }
 
 

@@ -8,7 +8,7 @@ from actlab.text.domains import COMMON, FALLBACK, detect_domain
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.read import domain_grammar, domains
 from actlab.text.templates.stems import stem
-from actlab.text.words import words_of
+from actlab.text.words import terms_of
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def _vocabulary(grammar: Grammar) -> Iterator[str]:
     """Yield the words that can stand in a grammar's slots."""
     for texts in grammar.pools.values():
         for text in texts:
-            yield from words_of(text)
+            yield from terms_of(text)
     for values in grammar.variables.values():
         for row in values.rows:
             for text in row:
-                yield from words_of(text)
+                yield from terms_of(text)
 
 
 def _stems(texts: Iterable[str]) -> frozenset[str]:
-    words = (word for text in texts for word in words_of(text))
+    words = (word for text in texts for word in terms_of(text))
     return frozenset(stem(word) for word in words if word not in COMMON and not word.isdigit())

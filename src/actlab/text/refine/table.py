@@ -1,4 +1,4 @@
-"""Every weight and threshold of a text's quality, with where it comes from."""
+"""Every weight and threshold of the score, a format check, with where it comes from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

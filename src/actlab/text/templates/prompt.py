@@ -7,7 +7,7 @@ from math import ceil
 from actlab.text.templates.check import MAX_COMBINATIONS
 from actlab.text.templates.grammar import Alternative, Grammar, Template, Values
 from actlab.text.templates.stems import parts_of, stem
-from actlab.text.words import normal_form
+from actlab.text.words import is_unspaced, normal_form
 
 NAMED_SHARE = 0.5
 """Of the draws of a variable, together, for the values that the prompt names."""
@@ -65,7 +65,7 @@ def _is_named(template: Template, stems: frozenset[str]) -> bool:
 
 def _names(text: str, stems: frozenset[str]) -> bool:
     found = _stems(text)
-    return any(len(one) > 2 for one in found) and found <= stems
+    return any(len(one) > 2 or (len(one) > 1 and is_unspaced(one)) for one in found) and found <= stems
 
 
 def _biased_weights(weights: tuple[float, ...], named: list[bool], *, whole: bool) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 import functools
 import re
 
-from actlab.text.words import words_of
+from actlab.text.words import terms_of
 
 _VOWEL = re.compile(r"[aeiouy]")
 
@@ -39,4 +39,4 @@ def parts_of(text: str) -> list[str]:
     >>> parts_of("A poet's recipe-book")
     ['a', "poet's", 'recipe', 'book']
     """
-    return [part for word in words_of(text) for part in word.split("-")]
+    return [part for word in terms_of(text) for part in word.split("-")]

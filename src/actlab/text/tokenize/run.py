@@ -21,6 +21,7 @@ from actlab.text.tokenize.compute import Encoder, encoder_of
 from actlab.text.tokenize.config import TokenizeConfig
 from actlab.text.tokenize.sink import TokenFiles, metadata, tokenizer_files
 from actlab.text.tokenize.source import ROLE, Source, read_source, refuse_changed
+from actlab.text.words import is_cut_by_script, versions_of_documents
 
 log = logging.getLogger("actlab")
 
@@ -103,6 +104,9 @@ def _plan(config: TokenizeConfig, documents: Path, tokenizer: Any) -> Plan:
     identity = identity_of(config) | {"tokenizer_sha256": None}
     if tokenizer is not None:
         identity |= {"vocab_size": vocab_size_of(tokenizer), "tokenizer_sha256": tokenizer_sha256(tokenizer)}
+    is_compared = bool(config.validation and config.near_duplicates)
+    if is_compared and (versions := versions_of_documents(documents, is_cut_by_script)):
+        identity["versions"] = versions
     return Plan(KIND, identity, [input_entry(ROLE, documents)], SINGLE)
 
 

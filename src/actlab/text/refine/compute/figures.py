@@ -10,6 +10,7 @@ import numpy as np
 from actlab.formats.documents import Document
 from actlab.text.near_duplicates import near_duplicate_clusters
 from actlab.text.refine.compute.runs import Runs, runs_up_to
+from actlab.text.words import written_words
 
 _OPENING_WORDS = 3
 _MOST_OPENINGS = 10
@@ -62,7 +63,12 @@ def openings(documents: Sequence[Document], before: Sequence[Document]) -> list[
 
 
 def _openings(documents: Iterable[Document]) -> Counter[str]:
-    return Counter(" ".join(one.text.lower().split()[:_OPENING_WORDS]) for one in documents)
+    return Counter(_opening(one.text.lower()) for one in documents)
+
+
+def _opening(text: str) -> str:
+    written = written_words(text)
+    return written.separator.join(written.words[: _OPENING_WORDS * written.per_word])
 
 
 def label_coverage(before: Sequence[Document], after: Sequence[Document]) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,8 @@ from typing import NamedTuple
 from actlab.formats.documents import Document
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.table import Preset
+from actlab.text.words import ends_sentence
 
-TERMINAL = (".", "!", "?", "…", "。", "！", "？", "।", "؟")
-_CLOSING = "\"'”’»›)]}」』）*_ \t\r\n"
 _BROKEN = re.compile("[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _C = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
 _TWICE_ENCODED = re.compile(f"[Â-ÅÎ-Ñ]{_C}|[âï]{_C}{{2}}|ðŸ{_C}{{2}}|(?:[à-î]{_C}{{2}}){{2,}}")
@@ -52,15 +51,6 @@ class Failed(NamedTuple):
 
 Gate = Callable[[Document, Preset], str | None]
 """Returns what is wrong with a document, or None."""
-
-
-def ends_sentence(text: str) -> bool:
-    """Return whether a text ends with a sentence's end, quotation marks and brackets after it aside.
-
-    >>> ends_sentence('She said: "Wait!"'), ends_sentence("and then he")
-    (True, False)
-    """
-    return text.rstrip(_CLOSING).endswith(TERMINAL)
 
 
 def failed_gate(document: Document, preset: Preset) -> Failed | None:

@@ -12,6 +12,7 @@ from actlab.text.refine.table import (
     DUPLICATE_PARAGRAPHS,
     TOP_NGRAM_LIMITS,
 )
+from actlab.text.words import written_words
 
 LIMITS: Final[Mapping[str, float]] = {
     **{f"top_{n}gram": limit for n, limit in TOP_NGRAM_LIMITS.items()},
@@ -27,7 +28,8 @@ LIMITS: Final[Mapping[str, float]] = {
 def repetition_fractions(text: str) -> dict[str, float]:
     """Return the fractions of a text that repeat, those that are not 0, by the names of `LIMITS`.
 
-    Words stand between white space, and a fraction of characters is of the words' characters. `top_3gram` is the
+    Words stand between white space; where a script has none, two or three of its letters stand for one
+    (`words.written_words`). A fraction of characters is of the words' characters. `top_3gram` is the
     fraction in the most frequent run of three words, of equally frequent ones the one that covers most; 0 where none
     occurs twice. `duplicate_5gram` is the fraction in runs of five words that have occurred before, their first
     occurrence not counted. A character counts once, however many runs it is in.
@@ -35,17 +37,18 @@ def repetition_fractions(text: str) -> dict[str, float]:
     >>> repetition_fractions("one two one two")
     {'top_2gram': 1.0}
     """
-    words = text.split()
+    words, per_word = written_words(text)
     lengths = [len(word) for word in words]
     found = {}
     for n in range(min(TOP_NGRAM_LIMITS), max(DUPLICATE_NGRAM_LIMITS) + 1):
-        runs = list(zip(*(words[place:] for place in range(n)), strict=False))
+        n_written = n * per_word
+        runs = list(zip(*(words[place:] for place in range(n_written)), strict=False))
         if len(set(runs)) == len(runs):  # what is longer does not repeat either
             break
         if n in TOP_NGRAM_LIMITS:
-            found[f"top_{n}gram"] = _top(runs, n, lengths) / sum(lengths)
+            found[f"top_{n}gram"] = _top(runs, n_written, lengths) / sum(lengths)
         else:
-            found[f"duplicate_{n}gram"] = _covered(_repeats(runs), n, lengths) / sum(lengths)
+            found[f"duplicate_{n}gram"] = _covered(_repeats(runs), n_written, lengths) / sum(lengths)
     if "\n" in text:
         found |= _repeated_pieces(text.split("\n"), "line")
         found |= _repeated_pieces(text.split("\n\n"), "paragraph")

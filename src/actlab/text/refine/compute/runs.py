@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from actlab.text.words import written_words
+
 
 class Runs(NamedTuple):
     """The distinct runs of n words of each text, one text after the other."""
@@ -26,7 +28,7 @@ class Runs(NamedTuple):
 
 
 def runs_of(texts: Sequence[str], n: int) -> Runs:
-    """Return the runs of n lower-case words between white space; none reaches from one text into the next."""
+    """Return the runs of n lower-case words as they are written; none reaches from one text into the next."""
     *_, longest = runs_up_to(texts, n)
     return longest
 
@@ -34,7 +36,7 @@ def runs_of(texts: Sequence[str], n: int) -> Runs:
 def runs_up_to(texts: Sequence[str], most: int) -> Iterator[Runs]:
     """Yield the runs of one word, of two, …, of `most`."""
     numbers: dict[str, int] = {}
-    split = [[numbers.setdefault(word, len(numbers)) for word in text.lower().split()] for text in texts]
+    split = [[numbers.setdefault(word, len(numbers)) for word in written_words(text.lower()).words] for text in texts]
     word_w = np.array([number for words in split for number in words], dtype=np.int64)
     text_w = np.repeat(np.arange(len(texts)), np.array([len(words) for words in split], dtype=np.int64))
     run_w = word_w

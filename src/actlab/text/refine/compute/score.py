@@ -1,17 +1,23 @@
-"""How good a text is, from 0 to 1: a weighted geometric mean of parts that can each be seen."""
+"""How well-formed a text is, from 0 to 1: a weighted geometric mean of parts that can each be seen.
+
+It is a format check: of word order it knows only what repeats, see `shuffled.py`.
+"""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import regex
+
+from actlab.ground.scripts import PUNCTUATION, is_beyond_latin, is_latin
 from actlab.text.refine import table
-from actlab.text.refine.compute.gates import TERMINAL, ends_sentence
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.subject import Topic
 from actlab.text.templates.stems import stem
-from actlab.text.words import words_of
+from actlab.text.words import TERMINAL, ends_sentence, has_no_ends, is_cut_by_script, is_unspaced, terms_of, words_of
 
 _MARKS = frozenset('.,;:!?…—–()"“”')
+_MARKS_BEYOND_LATIN = regex.compile(PUNCTUATION)
 _LINE_ENDS = (*TERMINAL, '"', "”")
 _SYMBOLS = ("#", "...", "…")  # Gopher's
 
@@ -30,14 +36,20 @@ class Parts(NamedTuple):
 def parts_of(text: str, n_tokens: int, preset: table.Preset, context: int, topic: Topic) -> Parts:
     """Return the parts of a text's score."""
     words = words_of(text)
+    terms = terms_of(text) if is_beyond_latin(text) else words
     return Parts(
         length=_length(n_tokens, preset, context),
         punctuation=_punctuation(text, len(words)),
-        relevance=_relevance(words, topic),
+        relevance=_relevance(terms, topic),
         repetition=1 - min(1.0, 0.5 * most_repeated(repetition_fractions(text))[1]),
-        variety=table.VARIETY(moving_variety(words)),
+        variety=table.VARIETY(moving_variety(terms)),
         form=_form(text, words),
     )
+
+
+def is_judged_by_script(text: str) -> bool:
+    """Return whether gates, score or near-duplicates of a text may be others than Latin's rules would give."""
+    return not is_latin(text) or is_beyond_latin(text) or is_cut_by_script(text)
 
 
 def score_of(parts: Parts) -> float:
@@ -75,23 +87,35 @@ def _length(n_tokens: int, preset: table.Preset, context: int) -> float:
 
 def _punctuation(text: str, n_words: int) -> float:
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
-    n_ended = sum(line.endswith(_LINE_ENDS) for line in lines)
-    per_word = sum(map(_MARKS.__contains__, text)) / max(n_words, 1)
+    n_ended = sum(_ends_line(line) for line in lines)
+    per_word = _n_marks(text) / max(n_words, 1)
+    enough = 1.0 if has_no_ends(text) else table.MARKS_PER_WORD(per_word)
     shares = table.PUNCTUATION_SHARES
     return (
         shares["end"] * ends_sentence(text)
         + shares["lines"] * table.LINES_WITH_END(n_ended / max(len(lines), 1))
-        + shares["density"] * table.MARKS_PER_WORD(per_word) * (1 - table.TOO_MANY_MARKS(per_word))
+        + shares["density"] * enough * (1 - table.TOO_MANY_MARKS(per_word))
     )
 
 
-def _relevance(words: Sequence[str], topic: Topic) -> float:
+def _ends_line(line: str) -> bool:
+    if line.endswith(_LINE_ENDS):
+        return True
+    return (is_beyond_latin(line) or not is_latin(line)) and ends_sentence(line)
+
+
+def _n_marks(text: str) -> int:
+    n_other = len(_MARKS_BEYOND_LATIN.findall(text)) if is_beyond_latin(text) else 0
+    return sum(map(_MARKS.__contains__, text)) + n_other
+
+
+def _relevance(terms: Sequence[str], topic: Topic) -> float:
     """Return how much of the topic a text names: half of it the prompt's own words, half the domain's.
 
     Without a topic it is 1. Where only the prompt is known, a text that names none of its words gets a half: it
     can be about them all the same.
     """
-    stems = [stem(word) for word in words]
+    stems = [stem(term) for term in terms]
     in_text = frozenset(stems)
     of_domain = topic.keyword_stems | topic.vocabulary_stems
     prompt_share = _share(topic.prompt_stems, in_text, table.PROMPT_STEMS_ENOUGH)
@@ -108,18 +132,26 @@ def _share(wanted: frozenset[str], in_text: frozenset[str], enough: int) -> floa
 
 
 def _form(text: str, words: Sequence[str]) -> float:
-    """Return how much a text's words look like running text: the geometric mean of four rules."""
+    """Return how much a text's words look like running text: the geometric mean of four rules.
+
+    The length of words and the stop words are Gopher's for English: text of another script is not asked for them.
+    """
     n_words = max(len(words), 1)
-    mean_length = sum(map(len, words)) / n_words
     with_letters = sum(any(map(str.isalpha, word)) for word in words) / n_words
     symbols = sum(map(text.count, _SYMBOLS)) / n_words
-    enough = table.STOP_WORDS_ENOUGH_IF_SHORT if len(words) < table.SHORT_WORDS else table.STOP_WORDS_ENOUGH
-    rules = (
-        table.WORD_LENGTH(mean_length) * (1 - table.TOO_LONG_WORDS(mean_length)),
-        table.WORDS_WITH_LETTERS(with_letters),
-        1 - table.TOO_MANY_SYMBOLS(symbols),
-        min(
-            1.0, (1 + len(table.GOPHER_STOP_WORDS.intersection(words))) / (1 + enough)
-        ),  # good short ones may have none
-    )
+    rules = [table.WORDS_WITH_LETTERS(with_letters), 1 - table.TOO_MANY_SYMBOLS(symbols)]
+    if is_latin(text):
+        rules = [_word_length(text, words), *rules, _stop_words(words)]
     return float(math.prod(rules) ** (1 / len(rules)))
+
+
+def _word_length(text: str, words: Sequence[str]) -> float:
+    spaced = [word for word in words if not is_unspaced(word)] if is_beyond_latin(text) else words
+    mean_length = sum(map(len, spaced)) / max(len(spaced), 1)
+    return table.WORD_LENGTH(mean_length) * (1 - table.TOO_LONG_WORDS(mean_length))
+
+
+def _stop_words(words: Sequence[str]) -> float:
+    """Return how many stop words there are of those that are enough; good short texts may have none."""
+    enough = table.STOP_WORDS_ENOUGH_IF_SHORT if len(words) < table.SHORT_WORDS else table.STOP_WORDS_ENOUGH
+    return min(1.0, (1 + len(table.GOPHER_STOP_WORDS.intersection(words))) / (1 + enough))
