@@ -518,7 +518,7 @@ def test_reproduce_refuses_what_cannot_be_made_again(copied):
     config = copied / "config.yaml"
     text = config.read_text()
     config.write_text(text.replace("random_seed: 2", "random_seed: 3"))
-    with pytest.raises(StorageError, match="is not what was written"):
+    with pytest.raises(StorageError, match="is damaged: config.yaml"):
         reproduce(dir=copied, example_id=3)
     config.write_text(text)
     manifest = json.loads((copied / "manifest.json").read_text())

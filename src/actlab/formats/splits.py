@@ -139,9 +139,12 @@ def read_splits(path: str | Path) -> Splits:
         raise DataError(f"{path} is no split", hint=hint)
     if not all(map(str.isdecimal, [*text_ids, *groups])) or not all(type(one) is int for one in groups.values()):
         raise DataError(f"{path} names sentences by something else than their indices", hint=hint)
-    return Splits(
+    splits = Splits(
         side_of,
         {int(index): str(one) for index, one in text_ids.items()},
         settings,
         {int(index): one for index, one in groups.items()},
     )
+    if content.get("fingerprint", splits.fingerprint) != splits.fingerprint:
+        raise DataError(f"{path} is damaged: its fingerprint is not that of its sides", hint=hint)
+    return splits

@@ -15,8 +15,9 @@ from actlab.features.probe.source.samples import Samples, group_numbers
 from actlab.formats.activations import EXAMPLES, Activations, open_activations
 from actlab.formats.groups import equal_rows, joined
 from actlab.ground.errors import DataError
+from actlab.ground.integrity import sealed_manifest
 from actlab.ground.layers import parse_layers
-from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, read_manifest, sha256_of, stored_files
+from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, sha256_of, stored_files
 from actlab.ground.storage import safe_name
 
 _ALIKE = ("model_name", "hidden_dim", "num_layers", "position", "load_in_4bit", "hook", "text")
@@ -157,7 +158,7 @@ def _described(role: str, dump: Activations) -> dict[str, Any]:
 
 
 def _listed(dump: Activations) -> list[Stored] | None:
-    manifest = read_manifest(dump.folder.parent)
+    manifest = sealed_manifest(dump.folder.parent)
     if manifest is None:
         return None
     return [file for file in stored_files(manifest) if file.path.startswith(f"{dump.folder.name}/")] or None
