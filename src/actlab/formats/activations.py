@@ -94,7 +94,8 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     The tensor is the caller's own: its pages are mapped privately, so what is written into it goes nowhere else.
 
     Raises:
-        StorageError: It cannot be read, or holds something else than one 2-D float tensor.
+        StorageError: It cannot be read, or holds something else than one 2-D float tensor; of a sealed shard, because
+            it is damaged.
     """
     hint = "the file is damaged or is no shard; actlab verify DIR tells"
     is_private = get_default_mmap_options() != mmap.MAP_SHARED  # which would write into the file
@@ -106,9 +107,11 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="actlab verify DIR tells what is missing") from None
     except Exception as error:
+        check_sealed(path)  # says better why, of a file that was sealed
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise StorageError(f"cannot read {path}: {reason}", hint=hint) from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in DTYPES:
+        check_sealed(path)
         raise StorageError(f"{path} does not hold a 2-D float tensor", hint=hint)
     return tensor
 

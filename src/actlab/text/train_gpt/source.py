@@ -12,7 +12,7 @@ from actlab.backends.token_count import find_tokenizer
 from actlab.formats.tokens import KIND, SPLITS, TOKENIZER
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import check_sealed, sealed_manifest
-from actlab.ground.manifest import METADATA, Stored, damaged_files, stored_files
+from actlab.ground.manifest import METADATA, Stored, stored_files
 from actlab.ground.seeds import derive_seed
 from actlab.text.dataset import Batch, EpochSampler, TextDataset
 from actlab.text.train_gpt.config import TrainGptConfig
@@ -77,7 +77,7 @@ def _whole_files(folder: Path) -> dict[str, Stored]:
     """Return what a token dataset's manifest names, by its path, compared with the files.
 
     Raises:
-        DataError: It is no token dataset, or a file is missing or of another size.
+        DataError: It is no token dataset, or a file is missing.
         StorageError: A file is not the one that was written.
     """
     manifest = sealed_manifest(folder)
@@ -85,7 +85,7 @@ def _whole_files(folder: Path) -> dict[str, Stored]:
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
     stored = {one.path: one for one in stored_files(manifest)}
     problems = [f"{name}: not in the manifest" for name in _READ if name not in stored]
-    problems += damaged_files(folder, stored.values())
+    problems += [f"{path}: missing" for path in stored if not (folder / path).is_file()]
     if problems:
         hint = f"actlab verify {folder} tells all; make it again with actlab tokenize-text --overwrite"
         raise DataError(f"{folder} is damaged: {problems[0]}", hint=hint)
