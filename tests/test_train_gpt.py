@@ -355,7 +355,7 @@ def test_metadata_that_was_changed_is_refused_before_any_training(copied, tmp_pa
     content = json.loads((copied / "metadata.json").read_text())
     assert repr(content[key]) != repr(value)
     (copied / "metadata.json").write_text(json.dumps(content | {key: value}))
-    with pytest.raises(DataError, match=r"is damaged: metadata\.json") as caught:
+    with pytest.raises(StorageError, match=r"is damaged: metadata\.json") as caught:
         train_gpt(input=copied, output=tmp_path / "m", **SETTINGS)
     assert "actlab verify" in caught.value.hint
 
