@@ -13,7 +13,9 @@ import pytest
 import torch
 
 import actlab
+from actlab.activations.source import scan
 from actlab.backends.card import make_card
+from actlab.features.train_sae.source import read_texts
 from actlab.formats.activations import Activations, load_activations, open_activations, shard_bytes
 from actlab.formats.documents import read_documents
 from actlab.formats.sentences.folder import load_all_sentences
@@ -242,7 +244,7 @@ def test_a_sealed_model_and_its_tokenizer_are_checked(llama, tmp_path, fresh, da
 
 
 @pytest.mark.parametrize("name", ["d.npz", "d.parquet"])
-def test_no_flip_of_a_classifier_dataset_changes_a_probe(name, sentences, fresh, tmp_path):
+def test_no_flip_of_a_classifier_dataset_changes_what_is_loaded(name, sentences, tmp_path):
     """Single files have no manifest beside them: NPZ members have their checksums, Parquet a hash of all in it."""
     path = tmp_path / name
     generate(sentences, path)
@@ -392,6 +394,21 @@ def test_a_csv_in_a_sealed_folder_is_checked(tmp_path):
 
     assert refused_flips(rows, [folder / "s.csv"], n=6) == 6
     assert refused_flips(lambda: rows(3), [folder / "s.csv"], n=6) == 6
+
+
+READERS = {
+    "extract-activations": lambda path: scan(path, splits=("text",), shard_size=4, limit=3),
+    "train-sae": lambda path: read_texts(str(path), text_column="sentence", limit=3),
+}
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_commands_that_read_lines_of_any_program_check_sealed_documents_too(command, documents):
+    path = documents / "documents.jsonl"
+    READERS[command](path)
+    for place, bit in places(path, 5):
+        with flipped(path, place, bit), pytest.raises(StorageError, match=r"is damaged: documents.jsonl"):
+            READERS[command](path)
 
 
 def test_reading_by_pieces_gives_the_files_bytes(tmp_path):

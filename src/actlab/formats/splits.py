@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int
 
 from actlab.ground.errors import DataError, StorageError
+from actlab.ground.integrity import read_sealed_json
 from actlab.ground.manifest import fingerprint, read_json, to_json
 
 KIND = "splits"
@@ -117,7 +118,7 @@ def read_splits(path: str | Path) -> Splits:
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise DataError(f"there is no split {path}", hint="make one: actlab split --input … --output splits.json")
-    content = read_json(path)
+    content = read_sealed_json(path)
     hint = "make it anew: actlab split --input … --output splits.json"
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{path} is no split", hint=hint)

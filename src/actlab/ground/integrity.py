@@ -155,6 +155,9 @@ class _Hashing(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def readinto(self, buffer: Any) -> int:
         n = self._file.readinto(buffer) or 0
         if n:
