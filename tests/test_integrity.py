@@ -22,6 +22,7 @@ from actlab.formats.sentences.folder import load_all_sentences
 from actlab.ground import integrity
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.integrity import check_sealed, open_sealed, read_sealed, sealed_manifest
+from actlab.ground.manifest import to_json
 from actlab.text.dataset import TextDataset
 from tests import fabricated, made_saes
 from tests.command_line import fails_in_two_lines, run
@@ -276,12 +277,37 @@ def test_a_parquet_dataset_of_an_earlier_version_opens(sentences, tmp_path):
     assert np.array_equal(actlab.load_dataset(path).X, X)
 
 
-def test_a_split_whose_sides_were_changed_is_refused(sentences, tmp_path):
+def test_no_flip_of_a_split_is_read_without_a_word(sentences, tmp_path):
     path = tmp_path / "splits.json"
     actlab.make_split(input=sentences, output=path)
-    made = json.loads(path.read_text())
-    made["train"], made["test"] = made["test"], made["train"]
-    path.write_text(json.dumps(made))
+    says = (
+        "is damaged",
+        "not JSON",
+        "is no split",
+        "is of version",
+        "knows nothing",
+        "sentence indices",
+        "has sentence",
+    )
+
+    def read():
+        splits = actlab.read_splits(path)
+        return splits.side_of, splits.text_ids, splits.group_of
+
+    assert refused_flips(read, [path], n=150, says=says) > 130
+
+
+def test_a_split_without_its_sum_is_the_same_split_and_its_sides_are_checked(sentences, tmp_path):
+    path = tmp_path / "splits.json"
+    made = actlab.make_split(input=sentences, output=path)
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_bytes(before := to_json(content))
+    assert actlab.read_splits(path).side_of == made.splits.side_of
+    actlab.make_split(input=sentences, output=path)
+    assert path.read_bytes() == before
+    content["train"], content["test"] = content["test"], content["train"]
+    path.write_bytes(to_json(content))
     with pytest.raises(actlab.ActlabError, match="is damaged: its fingerprint is not that of its sides"):
         actlab.read_splits(path)
 

@@ -19,6 +19,8 @@ from actlab.ground.manifest import fingerprint, read_json, to_json
 
 KIND = "splits"
 SIDES = ("train", "validation", "test")
+_SUM = "sha256"
+"""Over all else in the file; the fingerprint is over the sides alone."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,9 @@ def text_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def splits_bytes(splits: Splits) -> bytes:
-    """Return the bytes of `splits.json`."""
-    content = {
+def splits_bytes(splits: Splits, *, with_sum: bool = True) -> bytes:
+    """Return the bytes of `splits.json`; without its sum, those that actlab 0.2 wrote."""
+    content: dict[str, Any] = {
         "kind": KIND,
         "format_version": 1,
         "fingerprint": splits.fingerprint,
@@ -97,7 +99,7 @@ def splits_bytes(splits: Splits) -> bytes:
         "groups": {str(index): splits.group_of[index] for index in sorted(splits.group_of)},
         "text_ids": {str(index): splits.text_ids[index] for index in sorted(splits.text_ids)},
     }
-    return to_json(content)
+    return to_json(content | {_SUM: fingerprint(content)} if with_sum else content)
 
 
 def is_split(path: Path) -> bool:
@@ -124,6 +126,12 @@ def read_splits(path: str | Path) -> Splits:
         raise DataError(f"{path} is no split", hint=hint)
     if content.get("format_version", 1) != 1:
         raise DataError(f"{path} is of version {content['format_version']}", hint="a newer actlab made it: upgrade")
+    found = content.pop(_SUM, None)
+    if found is not None and found != fingerprint(content):
+        raise DataError(
+            f"{path} is damaged: it does not hold what was written (sha256 differs)",
+            hint=f"{hint}; if it was edited by hand, remove its sha256 and fingerprint",
+        )
     side_of: dict[int, str] = {}
     for side in SIDES:
         indices = content.get(side, [])
