@@ -24,6 +24,7 @@ from actlab.ground.errors import StorageError
 from actlab.ground.options import from_settings, read_yaml
 from actlab.ground.storage import Plan
 from tests.command_line import fails_in_two_lines, run
+from tests.damage import seal
 from tests.fabricated import arrays_of, write_folder
 
 ROOT = Path(__file__).parent.parent
@@ -435,10 +436,8 @@ def test_the_best_ranks_are_taken_whatever_the_order_of_the_rows(folder, tmp_pat
 
 def test_files_that_a_sealed_folder_lost_or_that_changed_are_counted(tmp_path):
     folder = write_folder(tmp_path / "in", 6)
-    files = [{"path": path.name, "bytes": path.stat().st_size, "sha256": "0" * 64} for path in folder.iterdir()]
-    manifest = {"kind": "sentence-features", "fingerprint": "f", "identity": {}, "inputs": [], "dropped": {}}
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
     (folder / "metadata.json").write_text("{}")
+    seal(folder, "sentence-features")
     assert not actlab.load_all_sentences(folder).lost
     (folder / "sentence_000002.npz").unlink()
     np.savez(folder / "sentence_000004.npz", **arrays_of(3, n_rows=9))

@@ -31,6 +31,7 @@ from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import Splits, splits_bytes, text_id
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
 from actlab.ground.seeds import derive_seed
+from tests.damage import seal
 from tests.folders import hashes
 
 LAYERS = (3, 3, 12)
@@ -420,10 +421,8 @@ def test_a_neuronpedia_link_is_written_only_for_the_sae_that_it_hosts(folder, tm
         {"layer": 12, "average_l0": 60, "neuronpedia_id": "gemma-2-2b/12-gemmascope-res-16k"},
         {"layer": 3, "average_l0": 20, "neuronpedia_id": None},
     ]
-    content = {"kind": "sentence-features", "fingerprint": "f", "identity": {"saes": saes}, "inputs": []}
-    files = [{"path": path.name, "bytes": path.stat().st_size, "sha256": "0" * 64} for path in folder.iterdir()]
-    (folder / "manifest.json").write_text(json.dumps({**content, "dropped": {}, "files": files}))
     (folder / "metadata.json").write_text("{}")
+    seal(folder, "sentence-features", saes=saes)
     every = {"min_pearson": -1, "min_tpr": 0, "max_fpr": 1}
     ranked = rank_features(input=folder, output=tmp_path / "out", plots=False, **every)
     for one in ranked.features:

@@ -33,6 +33,7 @@ from actlab.weights.score.report import RepairFigures, name_figures
 from actlab.weights.score.rows import Benchmark
 from actlab.weights.score.run import score_interpreter
 from actlab.weights.sequence_sets import create_benchmark_dataset
+from tests.damage import refused_flips
 from tests.tiny_weights import make
 
 N = 8
@@ -512,6 +513,30 @@ def test_reproduce_fails_where_the_decisions_are_others(copied, capsys):
     assert "training diverged" in printed
 
 
+def test_no_flip_of_a_dataset_changes_a_score(copied, write):
+    said = write(predictions(copied, "modification"))
+    read = [copied / "config.yaml", *(file for name in ("specs", "weights", "rows") for file in _stored(copied, name))]
+
+    def scored():
+        return score_interpreter(dir=copied, predictions=said).tasks
+
+    assert refused_flips(scored, read, n=3) == 3 * len(read)
+
+
+def _stored(folder: Path, table: str) -> list[Path]:
+    return sorted(folder.glob(f"store/{table}-*.parquet"))
+
+
+def test_no_flip_of_a_dataset_is_made_again(copied):
+    def stored():
+        dataset = WeightsDataset(copied)
+        return dataset.settings(), dataset.specs(), dataset.attempts(), list(dataset.records("modification"))
+
+    read = [copied / "config.yaml", copied / "attempts.parquet", *sorted(copied.glob("store/specs-*.parquet"))]
+    read += sorted(copied.glob("modification/*.parquet"))
+    assert refused_flips(stored, read) == 4 * len(read)
+
+
 def test_reproduce_refuses_what_cannot_be_made_again(copied):
     with pytest.raises(DataError, match=f"there is no example {N}") as refused:
         reproduce(dir=copied, example_id=N)
@@ -522,12 +547,16 @@ def test_reproduce_refuses_what_cannot_be_made_again(copied):
     config = copied / "config.yaml"
     text = config.read_text()
     config.write_text(text.replace("random_seed: 2", "random_seed: 3"))
-    with pytest.raises(StorageError, match="is not what was written"):
+    with pytest.raises(StorageError, match=r"is damaged: config.yaml"):
         reproduce(dir=copied, example_id=3)
     config.write_text(text)
-    manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["identity"]["task_generation.max_prompt_tokens"] = 5000
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+
+    def limit(manifest):
+        manifest["identity"]["task_generation.max_prompt_tokens"] = 5000
+        decides = ("format_version", "kind", "identity", "inputs")
+        manifest["fingerprint"] = fingerprint({key: manifest[key] for key in decides})
+
+    reseal(copied, limit)
     with pytest.raises(ConfigError, match="5000 tokens") as refused:
         reproduce(dir=copied, example_id=3)
     assert "--tokenizer" in refused.value.hint

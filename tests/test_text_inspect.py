@@ -19,6 +19,7 @@ from actlab.text.inspect import show_grammar, show_text, verify_text
 from actlab.text.refine.run import refine_text
 from actlab.text.tokenize.run import tokenize_text
 from actlab.text.train_gpt.run import train_gpt
+from tests.damage import sealed_again
 
 LARGEST = ("documents.jsonl", "train.bin", "model.safetensors")
 
@@ -358,6 +359,7 @@ def test_show_names_what_is_wrong_with_metadata(content, said, copy, capsys):
     folder = copy("tokens")
     kept = json.loads((folder / "metadata.json").read_text()) if content else {}
     (folder / "metadata.json").write_text(json.dumps(kept | content if content else content))
+    sealed_again(folder)
     assert command("show", folder) == 1
     first, second = capsys.readouterr().err.splitlines()
     assert said in first

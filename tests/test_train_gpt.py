@@ -364,7 +364,7 @@ def test_metadata_that_was_changed_is_refused_before_any_training(copied, tmp_pa
     content = json.loads((copied / "metadata.json").read_text())
     assert repr(content[key]) != repr(value)
     (copied / "metadata.json").write_text(json.dumps(content | {key: value}))
-    with pytest.raises(DataError, match=r"is damaged: metadata\.json") as caught:
+    with pytest.raises(StorageError, match=r"is damaged: metadata\.json") as caught:
         train_gpt(input=copied, output=tmp_path / "m", **SETTINGS)
     assert "actlab verify" in caught.value.hint
 
@@ -372,7 +372,7 @@ def test_metadata_that_was_changed_is_refused_before_any_training(copied, tmp_pa
 @pytest.mark.parametrize("name", ["train.bin", "train.idx", "val.bin", "val.idx", "tokenizer/tokenizer.json"])
 def test_tokens_that_were_changed_or_lost_are_refused_before_any_training(copied, tmp_path, name):
     flip_a_bit(copied / name)
-    with pytest.raises(DataError, match=f"is damaged: {name}"):
+    with pytest.raises(StorageError, match=f"is damaged: {name}: its bytes are not the ones"):
         train_gpt(input=copied, output=tmp_path / "m", **SETTINGS)
     (copied / name).unlink()
     with pytest.raises(DataError, match=f"is damaged: {name}: missing"):

@@ -16,7 +16,8 @@ from actlab.backends.hub import ModelFolder, find_model
 from actlab.backends.memory import freed_memory_kept
 from actlab.formats.activations import read_metadata
 from actlab.ground.errors import ActlabError, ConfigError, EmptyDatasetError
-from actlab.ground.manifest import n_dropped, read_manifest
+from actlab.ground.integrity import sealed_manifest
+from actlab.ground.manifest import n_dropped
 from actlab.ground.options import takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import Staging, refuse_others, safe_name, stage
@@ -110,7 +111,7 @@ def _work(extraction: Extraction, source: Source, dataset: Staging) -> None:
 
 
 def _outcome(dataset: Staging) -> Extracted:
-    manifest = read_manifest(dataset.output) if dataset.sealed else None
+    manifest = sealed_manifest(dataset.output) if dataset.sealed else None
     if manifest is None:
         return Extracted(dataset.output, is_sealed=False, n_examples=0, n_truncated=0, n_dropped=0)
     splits = [read_metadata(dataset.output / split) for split in manifest["identity"]["splits"]]

@@ -7,7 +7,8 @@ import torch
 
 from actlab.formats.activations import KIND, Activations, open_activations, split_folders
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import METADATA, read_manifest
+from actlab.ground.integrity import sealed_manifest
+from actlab.ground.manifest import METADATA
 
 _ROWS_SAMPLED = 2048
 
@@ -32,7 +33,7 @@ def show_activations(path: str | Path) -> dict[str, Any]:
         raise StorageError(f"{path} has no splits", hint="actlab verify DIR tells what is missing")
     opened = {name: Activations(split) for name, split in splits.items()}
     first = next(iter(opened.values())).metadata
-    manifest = read_manifest(dataset_folder) or {}
+    manifest = sealed_manifest(dataset_folder) or {}
     files = [file for split in splits.values() for file in split.rglob("*") if file.is_file()]
     return {
         "kind": KIND,

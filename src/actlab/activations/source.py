@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError, ConfigError, DataError
+from actlab.ground.integrity import open_sealed
 from actlab.ground.storage import safe_name
 
 log = logging.getLogger("actlab")
@@ -124,13 +125,14 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
 
     Raises:
         DataError: It is empty, or no row has any of the splits.
+        StorageError: It is a sealed dataset's and not as it was written.
     """
     lines_per_unit = shard_size * max(1, UNIT_LINES // shard_size)
     digest = hashlib.sha256()
     starts: list[int] = []
     n_bytes = n_lines = 0
     try:
-        with path.open("rb") as file:
+        with open_sealed(path) as file:
             state = _state(file)
             for line in _pieces(file):
                 digest.update(line.data)

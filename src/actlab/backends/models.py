@@ -15,6 +15,7 @@ from actlab.backends.hub import ModelFolder, refuse_changed
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.state import LoadedState
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
+from actlab.ground.integrity import check_sealed
 
 log = logging.getLogger("actlab")
 
@@ -97,6 +98,7 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
     """
     from transformers import AutoConfig
 
+    _check_sealed(model)
     with foreign_errors(f"cannot read the config of {model.name}", hint=_WHOLE):
         config = AutoConfig.from_pretrained(model.path, trust_remote_code=trust_remote_code)
     if getattr(config, "is_encoder_decoder", False):
@@ -150,6 +152,7 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> An
     """
     from transformers import AutoTokenizer
 
+    _check_sealed(model)
     hint = "save it into the model's folder with tokenizer.save_pretrained(folder)"
     with foreign_errors(f"cannot load the tokenizer of {model.name}", hint=hint):
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
@@ -162,6 +165,17 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> An
             hint="convert it to a fast tokenizer (tokenizer.json)",
         )
     return tokenizer
+
+
+def _check_sealed(model: ModelFolder, *, weights: bool = False) -> None:
+    """Compare the files of a model, or of a tokenizer alone, with the manifest that names them, as train-gpt's does.
+
+    Raises:
+        StorageError: One is not as it was sealed.
+    """
+    for path in sorted(model.path.iterdir()):
+        if path.is_file() and (weights or path.suffix not in (".safetensors", ".bin")):
+            check_sealed(path)
 
 
 def token_limit(facts: ModelFacts, tokenizer: Any, max_length: int) -> int:
@@ -211,6 +225,7 @@ def load_backbone(loading: Loading) -> Backbone:
     from transformers import AutoModel
 
     model, facts, device, dtype = loading.model, loading.facts, loading.device, loading.dtype
+    _check_sealed(model, weights=True)
     _refuse_unknown_quantisation(model, facts.config)
     extra: dict[str, Any] = {}
     if loading.load_in_4bit:

@@ -28,7 +28,8 @@ from torch.serialization import get_default_mmap_options
 from torch.utils.data import Dataset
 
 from actlab.ground.errors import ConfigError, StorageError, reason_of
-from actlab.ground.manifest import METADATA, read_json, read_manifest, stored_files
+from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_json, sealed_manifest
+from actlab.ground.manifest import METADATA, stored_files
 
 log = logging.getLogger("actlab")
 
@@ -93,7 +94,8 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     The tensor is the caller's own: its pages are mapped privately, so what is written into it goes nowhere else.
 
     Raises:
-        StorageError: It cannot be read, or holds something else than one 2-D float tensor.
+        StorageError: It cannot be read, or holds something else than one 2-D float tensor; of a sealed shard, because
+            it is damaged.
     """
     hint = "the file is damaged or is no shard; actlab verify DIR tells"
     is_private = get_default_mmap_options() != mmap.MAP_SHARED  # which would write into the file
@@ -105,8 +107,10 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="actlab verify DIR tells what is missing") from None
     except Exception as error:
+        check_sealed(path)  # says better why, of a file that was sealed
         raise StorageError(f"cannot read {path}: {reason_of(error)}", hint=hint) from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in DTYPES:
+        check_sealed(path)
         raise StorageError(f"{path} does not hold a 2-D float tensor", hint=hint)
     return tensor
 
@@ -205,7 +209,7 @@ def load_activations(base_path: str | Path, layer_idx: int) -> Iterator[Float[Te
     if (folder / METADATA).is_file():
         yield from Activations(folder).iter_shards(layer_idx)
     else:
-        yield from map(read_shard, shards_in_order(folders[layer_idx]))
+        yield from map(_whole_shard, shards_in_order(folders[layer_idx]))
 
 
 def split_folders(dataset_folder: Path) -> dict[str, Path]:
@@ -221,7 +225,7 @@ def read_metadata(split_folder: Path) -> dict[str, Any]:
         StorageError: It is missing, or does not say what every dump's has to say.
     """
     path = split_folder / METADATA
-    metadata = read_json(path)
+    metadata = read_sealed_json(path)
     layers = metadata.get("layers", []) if isinstance(metadata, dict) else None
     if not isinstance(layers, list) or not all(isinstance(one, int) for one in layers):
         raise StorageError(f"{path} is no metadata of activations", hint="was it edited by hand?")
@@ -231,26 +235,33 @@ def read_metadata(split_folder: Path) -> dict[str, Any]:
     return dict(metadata)
 
 
-def open_activations(path: str | Path, split: str | None = None) -> "Activations":
+def open_activations(path: str | Path, split: str | None = None, *, check: bool = False) -> "Activations":
     """Open one split of a dump, lazily.
 
     `path` is a split's folder, or a dataset's folder together with `split` (not needed where there is only
-    one). Dumps of other programs with the same layout open too.
+    one). Dumps of other programs with the same layout open too. Of a sealed dump, a shard that is read whole is
+    compared with the manifest, one of which rows are picked is not: `check` hashes all shards now.
 
     Raises:
-        StorageError: There is no finished dump.
+        StorageError: There is no finished dump, or a file is not as it was sealed.
     """
-    folder = Path(path)
+    opened = _open(Path(path), split)
+    if check:
+        opened.check()
+    return opened
+
+
+def _open(folder: Path, split: str | None) -> "Activations":
     if split is None and (folder / METADATA).is_file():
         return Activations(folder)
     splits = split_folders(folder)
     if not splits:
-        raise StorageError(f"{path} holds no finished activations", hint=_why_not(folder))
+        raise StorageError(f"{folder} holds no finished activations", hint=_why_not(folder))
     if split is None and len(splits) == 1:
         return Activations(next(iter(splits.values())))
     if split not in splits:
         asked = "has several splits" if split is None else f"has no split {split!r}"
-        raise StorageError(f"{path} {asked}", hint="open one of " + ", ".join(str(p) for p in splits.values()))
+        raise StorageError(f"{folder} {asked}", hint="open one of " + ", ".join(str(p) for p in splits.values()))
     return Activations(splits[split])
 
 
@@ -276,6 +287,16 @@ class Activations:
             raise StorageError(f"{folder} has no layer folders", hint="give a split's folder")
         self.layers = tuple(self._layer_folders)
         """The layers that are saved, ascending."""
+
+    def check(self) -> None:
+        """Hash every shard that a manifest names.
+
+        Raises:
+            StorageError: One is not as it was sealed.
+        """
+        for layer in self.layers:
+            for path in self.shard_paths(layer):
+                check_sealed(path)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -311,7 +332,7 @@ class Activations:
 
     def _sealed_rows(self) -> tuple[int, ...] | None:
         """Return the rows of the first layer's shards as the manifest names them; None where it does not."""
-        manifest = read_manifest(self.folder.parent)
+        manifest = sealed_manifest(self.folder.parent)
         if manifest is None:
             return None
         rows = {Path(stored.path): stored.rows for stored in stored_files(manifest)}
@@ -398,7 +419,7 @@ class Activations:
                 hint="dumps of other programs say nothing about their rows",
             )
         try:
-            table: pd.DataFrame = pq.read_table(path, schema=EXAMPLES_SCHEMA).to_pandas()
+            table: pd.DataFrame = pq.read_table(pa.BufferReader(read_sealed(path)), schema=EXAMPLES_SCHEMA).to_pandas()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise StorageError(f"cannot read {path}: {error}", hint="run actlab verify DIR") from error
         return table
@@ -437,6 +458,8 @@ class LayerRows:
     def __getitem__(self, rows: Any) -> Tensor:
         """Return a row [d], or rows [n, d], in memory of their own: only their bytes are read.
 
+        A shard of which all rows are asked for is compared with the manifest, where one names it.
+
         Rows are chosen by a whole number, a slice, a mask with a value a row, or row numbers: lists, ranges, arrays,
         tensors, pandas Series. A second index, as in `rows[:, 0]`, is one into the columns.
 
@@ -461,7 +484,7 @@ class LayerRows:
     def iter_shards(self) -> Iterator[Float[Tensor, "n d"]]:
         """Yield the shards, in order; each is the caller's own."""
         for shard, path in enumerate(self._paths):
-            yield self._checked(shard, read_shard(path))
+            yield self._checked(shard, _whole_shard(path))
 
     def _cells(self, rows: Any, *columns: Any) -> Tensor:
         """Return what `array[rows, columns]` would be."""
@@ -475,6 +498,9 @@ class LayerRows:
         gathered: Tensor | None = None
         shard_n = np.searchsorted(self._starts, numbers_n, side="right") - 1
         for shard in np.unique(shard_n).tolist():
+            places = np.flatnonzero(shard_n == shard)
+            if len(places) >= self._starts[shard + 1] - self._starts[shard]:  # it is read whole
+                check_sealed(self._paths[shard])
             tensor = self._shard(shard)
             if gathered is None:
                 gathered = torch.empty(len(numbers_n), self._hidden_dim, dtype=tensor.dtype)
@@ -482,7 +508,6 @@ class LayerRows:
                 raise StorageError(
                     f"the shards in {self._paths[shard].parent} differ in dtype", hint="run actlab verify DIR"
                 )
-            places = np.flatnonzero(shard_n == shard)
             gathered[_as_slice(places)] = tensor[_as_slice(numbers_n[places] - self._starts[shard])]
         return torch.empty(0, self._hidden_dim, dtype=self.dtype) if gathered is None else gathered
 
@@ -561,6 +586,17 @@ def _refuse_reordered(column: "pd.Series[Any]", n: int) -> None:
                 "the Series numbers its values in another order than they stand in: "
                 "give it .sort_index(), or .to_numpy() to take them as they stand"
             )
+
+
+def _whole_shard(path: Path) -> Float[Tensor, "n d"]:
+    """Open a shard whose rows are all read: hashed first, so that its pages are at hand then.
+
+    Raises:
+        StorageError: It is not as it was sealed, or `read_shard` refuses it.
+    """
+    if path.is_file():
+        check_sealed(path)
+    return read_shard(path)
 
 
 def _open_shard(path: Path) -> Float[Tensor, "n d"]:

@@ -2,6 +2,7 @@
 
 # n sample, f input feature, t target
 
+import hashlib
 import io
 import json
 import os
@@ -22,6 +23,8 @@ from actlab.ground.storage import write_file
 NORM_KEYS = ("method", "mean", "std", "min", "max", "range")
 """Kept in `metadata` under these names, in the file as `norm_*` (`meta_*` in older files)."""
 _PARQUET_KEY = b"actlab"
+_PARQUET_SUM = b"actlab_sha256"
+"""Parquet's pages have no checksums unless asked for, and its schema none at all."""
 _MOST_BYTES = 1 << 36
 
 
@@ -206,7 +209,19 @@ def _read_npz(path: Path) -> dict[str, Any]:
             raise DataError(f"{path} is not an NPZ", hint=hint)
         if file.zip is None or sum(info.file_size for info in file.zip.infolist()) > _MOST_BYTES:
             raise DataError(f"{path} claims to hold more than {_MOST_BYTES} bytes", hint=hint)
-        return {key: file[key] for key in file.files if key in ("X", "y") or key.startswith(("meta_", "norm_"))}
+        for info in file.zip.infolist():  # also those that are not read: a damaged name would hide one that is
+            file.zip.open(info).close()
+        names = [name.removesuffix(".npy") for name in file.zip.namelist()]
+        return {key: _member(file.zip, key) for key in names if key in ("X", "y") or key.startswith(("meta_", "norm_"))}
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Shaped[np.ndarray, "..."]:
+    """Read an array to its last byte, where the archive compares its checksum."""
+    with archive.open(f"{name}.npy") as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        if member.read(1):
+            raise ValueError(f"{name} is damaged: it holds more than its header says")
+    return np.asarray(array)
 
 
 def _parquet_bytes(arrays: Mapping[str, Any], stored: Mapping[str, Any]) -> bytes:
@@ -215,7 +230,8 @@ def _parquet_bytes(arrays: Mapping[str, Any], stored: Mapping[str, Any]) -> byte
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
         columns[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
     described = {key: {"dtype": str(value.dtype), "value": value.tolist()} for key, value in stored.items()}
-    metadata = {_PARQUET_KEY: json.dumps(described, ensure_ascii=False).encode()}
+    text = json.dumps(described, ensure_ascii=False).encode()
+    metadata = {_PARQUET_KEY: text, _PARQUET_SUM: _sum(arrays["X"], arrays["y"], text)}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)
     return buffer.getvalue()
@@ -226,8 +242,20 @@ def _read_parquet(path: Path) -> dict[str, Any]:
     with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError):
         table = pq.read_table(path)
         found = {name: _column(table[name].combine_chunks()) for name in ("X", "y")}
-        described = json.loads(table.schema.metadata[_PARQUET_KEY])
+        text = table.schema.metadata[_PARQUET_KEY]
+        if table.schema.metadata.get(_PARQUET_SUM) not in (None, _sum(found["X"], found["y"], text)):
+            raise DataError(f"{path} is damaged: it does not hold what was written (sha256 differs)", hint=hint)
+        described = json.loads(text)
         return found | {key: np.array(one["value"], dtype=one["dtype"]) for key, one in described.items()}
+
+
+def _sum(X: Any, y: Any, text: bytes) -> bytes:
+    """Return a hash of all that a Parquet file holds."""
+    digest = hashlib.sha256(text)
+    for values in (X, y):
+        digest.update(f"{values.dtype.str} {values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest().encode()
 
 
 def _column(column: Any) -> Shaped[np.ndarray, "n ..."]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.integrity import open_sealed
 
 KIND = "text"
 FILE_NAME = "documents.jsonl"
@@ -61,10 +62,11 @@ def read_documents(path: Path, *, allow_empty: bool = False) -> Iterator[Documen
 
     Raises:
         DataError: The file is not there, or a line (which the message names) is no such row.
+        StorageError: The file is a sealed dataset's and not as it was written; seen at its end at the latest.
     """
     file = _file(path)
     try:
-        with file.open("rb") as lines:
+        with open_sealed(file) as lines:
             for number, line in enumerate(lines, start=1):
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)

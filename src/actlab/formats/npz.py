@@ -310,6 +310,9 @@ class NpzReader:
         head = self._pread(n_bytes, info.header_offset)
         if head[:4] != b"PK\x03\x04":
             raise DataError(f"{self.path}: {name} is not where the file says", hint=_HINT)
+        local_name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
+        if local_name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
+            raise DataError(f"{self.path} is damaged: {name} has two names in it", hint=_HINT)
         n_local = 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         offset = info.header_offset + n_local
         is_deflated = info.compress_type == zipfile.ZIP_DEFLATED

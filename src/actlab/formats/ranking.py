@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actlab.ground.errors import DataError
+from actlab.ground.integrity import open_sealed
 
 KIND = "feature-ranking"
 CSV_NAME = "ranked_features.csv"
@@ -137,13 +138,14 @@ def read_ranking(path: str | Path) -> list[RankedFeature]:
 
     Raises:
         DataError: It is none, or a cell is not what its column holds.
+        StorageError: It is not as it was sealed.
     """
     path = Path(os.path.expanduser(path))
     path = path / CSV_NAME if path.is_dir() else path
     if not path.is_file():
         raise DataError(f"there is no ranking {path}", hint="make one: actlab rank-features --help")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             if missing := [name for name in _REQUIRED if name not in (reader.fieldnames or [])]:
                 raise DataError(f"{path} has no column {missing[0]!r}", hint=_HINT)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import DataError
+from actlab.ground.integrity import read_sealed
 
 log = logging.getLogger("actlab")
 
@@ -80,9 +81,10 @@ def read_file(path: Path, *, made_by: str) -> bytes:
 
     Raises:
         DataError: It cannot be read.
+        StorageError: It is a sealed dataset's and not as it was written.
     """
     try:
-        return path.read_bytes()
+        return read_sealed(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint=f"make one with: actlab {made_by}") from None
 

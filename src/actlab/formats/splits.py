@@ -14,10 +14,13 @@ import numpy as np
 from jaxtyping import Int
 
 from actlab.ground.errors import DataError, StorageError
+from actlab.ground.integrity import read_sealed_json
 from actlab.ground.manifest import fingerprint, read_json, to_json
 
 KIND = "splits"
 SIDES = ("train", "validation", "test")
+_SUM = "sha256"
+"""Over all else in the file; the fingerprint is over the sides alone."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,9 @@ def text_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def splits_bytes(splits: Splits) -> bytes:
-    """Return the bytes of `splits.json`."""
-    content = {
+def splits_bytes(splits: Splits, *, with_sum: bool = True) -> bytes:
+    """Return the bytes of `splits.json`; without its sum, those that actlab 0.2 wrote."""
+    content: dict[str, Any] = {
         "kind": KIND,
         "format_version": 1,
         "fingerprint": splits.fingerprint,
@@ -96,7 +99,7 @@ def splits_bytes(splits: Splits) -> bytes:
         "groups": {str(index): splits.group_of[index] for index in sorted(splits.group_of)},
         "text_ids": {str(index): splits.text_ids[index] for index in sorted(splits.text_ids)},
     }
-    return to_json(content)
+    return to_json(content | {_SUM: fingerprint(content)} if with_sum else content)
 
 
 def is_split(path: Path) -> bool:
@@ -117,12 +120,18 @@ def read_splits(path: str | Path) -> Splits:
     path = Path(os.path.expanduser(path))
     if not path.is_file():
         raise DataError(f"there is no split {path}", hint="make one: actlab split --input … --output splits.json")
-    content = read_json(path)
+    content = read_sealed_json(path)
     hint = "make it anew: actlab split --input … --output splits.json"
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{path} is no split", hint=hint)
     if content.get("format_version", 1) != 1:
         raise DataError(f"{path} is of version {content['format_version']}", hint="a newer actlab made it: upgrade")
+    found = content.pop(_SUM, None)
+    if found is not None and found != fingerprint(content):
+        raise DataError(
+            f"{path} is damaged: it does not hold what was written (sha256 differs)",
+            hint=f"{hint}; if it was edited by hand, remove its sha256 and fingerprint",
+        )
     side_of: dict[int, str] = {}
     for side in SIDES:
         indices = content.get(side, [])
@@ -139,9 +148,12 @@ def read_splits(path: str | Path) -> Splits:
         raise DataError(f"{path} is no split", hint=hint)
     if not all(map(str.isdecimal, [*text_ids, *groups])) or not all(type(one) is int for one in groups.values()):
         raise DataError(f"{path} names sentences by something else than their indices", hint=hint)
-    return Splits(
+    splits = Splits(
         side_of,
         {int(index): str(one) for index, one in text_ids.items()},
         settings,
         {int(index): one for index, one in groups.items()},
     )
+    if content.get("fingerprint", splits.fingerprint) != splits.fingerprint:
+        raise DataError(f"{path} is damaged: its fingerprint is not that of its sides", hint=hint)
+    return splits

@@ -1,12 +1,14 @@
 """CSV files of sentences: every command that reads one numbers its rows alike."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean, foreign_errors
+from actlab.ground.integrity import open_sealed
 
 TEXT_COLUMN, LABEL_COLUMN = "sentence", "concept_strength_label"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -48,7 +50,7 @@ def read_table(path: Path, limit: int | None = None) -> Table:
     hint = "is it a CSV in UTF-8, its first line the columns' names?"
     with (
         foreign_errors(f"cannot read {path}", hint=hint, kind=DataError),
-        path.open(encoding="utf-8-sig", newline="") as file,
+        io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as file,
     ):
         csv.field_size_limit(1 << 30)
         lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)

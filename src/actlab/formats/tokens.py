@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import UInt
 
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import METADATA, read_json
+from actlab.ground.integrity import check_sealed, read_sealed_json
+from actlab.ground.manifest import METADATA
 
 KIND = "tokens"
 VERSION = 1
@@ -75,7 +76,7 @@ def read_token_folder(folder: Path) -> TokenFolder:
     """
     if not (folder / METADATA).is_file():
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
-    content = read_json(folder / METADATA)
+    content = read_sealed_json(folder / METADATA)
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
     if content.get("version") != VERSION:
@@ -161,7 +162,10 @@ def refuse_strange_ids(folder: Path, facts: TokenFolder, split: str) -> None:
 
     Raises:
         DataError: There is one.
+        StorageError: A file is not as it was sealed.
     """
+    for path in (folder / f"{split}.bin", folder / f"{split}.idx"):
+        check_sealed(path)
     tokens, ends = map_tokens(folder, facts, split), map_ends(folder, split)
     for start in range(0, len(tokens), _PIECE):
         most = int(tokens[start : start + _PIECE].max())

@@ -11,6 +11,7 @@ from torch import Tensor
 from actlab.backends.saes.places import other_place
 from actlab.backends.saes.sae import SaeFacts
 from actlab.ground.errors import ModelError, foreign_errors
+from actlab.ground.integrity import check_sealed
 
 FILE = "params.npz"
 _KEYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
@@ -82,7 +83,12 @@ def _elsewhere(folder: Path) -> str | None:
 
 
 def weights(facts: SaeFacts) -> Callable[[str], Tensor]:
-    """Return what reads one weight; the decoder's half of the file stays unread."""
+    """Return what reads one weight; the decoder's half of the file stays unread, unless a manifest names it.
+
+    Raises:
+        StorageError: The file is not as it was sealed.
+    """
+    check_sealed(facts.path)
 
     def read_one(name: str) -> Tensor:
         with foreign_errors(f"cannot read {facts.path}", hint=_HINT), np.load(facts.path, allow_pickle=False) as file:

@@ -11,7 +11,7 @@ from actlab.backends.saes.places import HINT as PLACES
 from actlab.backends.saes.places import block_named, layer_of, other_place
 from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
 from actlab.ground.errors import ModelError, StorageError, foreign_errors
-from actlab.ground.manifest import read_json
+from actlab.ground.integrity import check_sealed, read_sealed_json
 
 FILE = "cfg.json"
 WEIGHTS = "sae_weights.safetensors"
@@ -28,9 +28,12 @@ def read(path: Path) -> SaeFacts:
 
     Raises:
         ModelError: It is damaged, or of an architecture or a hook that actlab does not read.
+        StorageError: It or its weights are not as they were sealed.
     """
+    for file in (path, path.with_name(WEIGHTS)):
+        check_sealed(file)
     try:
-        config = read_json(path)
+        config = read_sealed_json(path)
     except StorageError as error:
         raise ModelError(str(error), hint=_HINT) from error
     if not isinstance(config, dict) or not isinstance(config.get("metadata", {}), dict):
@@ -66,8 +69,14 @@ def read(path: Path) -> SaeFacts:
 
 
 def weights(facts: SaeFacts) -> Callable[[str], Tensor]:
-    """Return what reads one weight."""
+    """Return what reads one weight.
+
+    Raises:
+        StorageError: The file is not as it was sealed.
+    """
     from safetensors import safe_open
+
+    check_sealed(facts.path)
 
     def read_one(name: str) -> Tensor:
         with foreign_errors(f"cannot read {facts.path}", hint=_HINT), safe_open(facts.path, framework="pt") as file:

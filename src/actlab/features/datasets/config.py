@@ -31,6 +31,9 @@ class ReadOptions(CommonOptions):
     """Write the sentence index of each sample as meta_groups, for grouped cross-validation."""
     format: Literal["npz", "parquet"] | None = None
     """The form of the file. By default what --output ends in, else NPZ."""
+    check: bool = execution(False)
+    """Hash the sentence files first and compare them with their manifest. Without it only what is picked out of them
+    is read, and the metadata says that they were not checked."""
     on_bad: Literal["drop", "error"] = execution("drop")
     """A damaged sentence file is left out and counted (exit status 3), or stops the run."""
 

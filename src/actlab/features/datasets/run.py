@@ -13,10 +13,11 @@ from actlab.features.datasets.config import DatasetConfig, ReadOptions
 from actlab.features.datasets.recipe import Recipe, recipes_of
 from actlab.features.datasets.sink import KIND, is_there, metadata_of, write_dataset
 from actlab.features.datasets.source import Bank, Wanted, read_bank, text_versions
-from actlab.formats.sentences.folder import SentenceFolder, load_all_sentences
+from actlab.formats.sentences.folder import INPUTS_CHECKED, SentenceFolder, load_all_sentences
 from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import read_manifest, sha256_of
+from actlab.ground.integrity import sealed_manifest
+from actlab.ground.manifest import sha256_of
 from actlab.ground.options import takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import Plan
@@ -48,7 +49,7 @@ def generate_datasets(config: DatasetConfig) -> list[Generated]:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    folder = load_all_sentences(config.input)
+    folder = load_all_sentences(config.input, check=config.check)
     return make_datasets(config, folder, recipes_of(config, folder))
 
 
@@ -85,6 +86,7 @@ def _make(
     X = inputs_of(recipe, bank, own=own)
     y = targets_of(recipe, bank)
     metadata = metadata_of(recipe, bank, X, y, rows=config.rows, groups=config.groups)
+    metadata[INPUTS_CHECKED] = bank.is_checked
     fit_rows = None
     if splits is not None:
         sides = splits.sides(bank.sentence_indices)
@@ -159,7 +161,7 @@ def _warn(recipe: Recipe, bank: Bank, X: Any, y: Any) -> None:
 
 def _warn_of_few(folder: SentenceFolder, config: ReadOptions) -> None:
     """Say that there are fewer sentences than the run that made the folder had, or than the document's 100."""
-    manifest = read_manifest(folder.path)
+    manifest = sealed_manifest(folder.path)
     expected = manifest["identity"].get("n_sentences", _EXPECTED) if manifest else _EXPECTED
     if len(folder) < expected:
         log.warning("Only %d samples (expected ~%d)", len(folder), expected)

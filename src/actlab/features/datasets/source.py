@@ -71,6 +71,8 @@ class Bank:
     last_tokens: tuple[str, ...] | None
     """The token of each sample's row; of a mean, the sentence's last. None where a file does not say."""
     lost: list[Lost] = field(default_factory=list)
+    is_checked: bool = False
+    """Whether the files had been compared with their manifest."""
 
     @cached_property
     def text_groups(self) -> Int[np.ndarray, " n"]:
@@ -158,6 +160,7 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
         n_tokens=np.concatenate([one.n_tokens for one in endings]),
         last_tokens=_all_tokens(endings),
         lost=lost,
+        is_checked=folder.is_checked,
     )
 
 

@@ -64,6 +64,9 @@ class EncodeConfig(RunOptions):
     """A hub model's branch, tag or commit."""
     device: Literal["auto", "cpu", "cuda", "mps"] = execution("auto")
     """Where to compute."""
+    check: bool = execution(False)
+    """With --from-hidden, hash the sentence files first and compare them with their manifest. Without it only what is
+    picked out of them is read, and the metadata says that they were not checked."""
     on_bad: Literal["drop", "error"] = execution("drop")
     """A bad sentence is dropped and counted (exit status 3), or stops the run."""
 
@@ -76,6 +79,8 @@ class EncodeConfig(RunOptions):
                 "give --input or --from-hidden, one of them",
                 hint="--input is a CSV of sentences, --from-hidden a folder of sentence files",
             )
+        if self.check and self.from_hidden is None:
+            raise ConfigError("--check is for --from-hidden", hint="omit it: model and SAEs are always checked")
         for name in ("limit", "max_length", "batch_size", "batch_tokens"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 1_000_000_000:

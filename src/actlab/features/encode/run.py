@@ -20,8 +20,9 @@ from actlab.features.encode.states.sentence import StatesSource
 from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
+from actlab.ground.integrity import read_sealed_json, sealed_manifest
 from actlab.ground.layers import parse_layers_arg
-from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
+from actlab.ground.manifest import METADATA, n_dropped
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import NewFile, Plan, Staging, output_of, refuse_others, stage
@@ -129,6 +130,7 @@ def _work(job: _Job, dataset: Staging) -> None:
         for unit in missing:
             start = time.monotonic()
             sink = UnitSink(len(job.saes), job.states.environment, storage=job.config.storage, dtype=job.config.dtype)
+            sink.inputs_checked = job.config.check if job.config.from_hidden is not None else None
             dataset.commit(unit, _unit_files(job, unit, encoders, check, sink), sink.record)
             dataset.log(
                 {"unit": unit["unit"], "compute_s": round(time.monotonic() - start, 3), **job.states.environment()}
@@ -163,12 +165,12 @@ def _heed(job: _Job, problems: Sequence[ModelError]) -> None:
 
 
 def _outcome(dataset: Staging) -> Computed:
-    manifest = read_manifest(dataset.output) if dataset.sealed else None
+    manifest = sealed_manifest(dataset.output) if dataset.sealed else None
     if manifest is None:
         return Computed(
             dataset.output, is_sealed=False, n_sentences=0, n_dropped=0, measured_l0s=[], explained_variances=[]
         )
-    metadata = read_json(dataset.output / METADATA)
+    metadata = read_sealed_json(dataset.output / METADATA)
     l0s = metadata["measured_l0s"]
     explained = metadata.get("explained_variances", [None] * len(l0s))  # datasets from before it was measured
     return Computed(dataset.output, True, metadata["n_sentences"], n_dropped(manifest), l0s, explained)

@@ -11,6 +11,7 @@ from actlab.features.encode.source import Dropped
 from actlab.features.encode.states.model import NO_TOKEN, TOO_LONG
 from actlab.features.encode.states.sentence import NOT_FINITE
 from actlab.formats.sentences.file import KIND, sentence_name
+from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.formats.sentences.write import write_sentence
 from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA
@@ -34,6 +35,8 @@ class UnitSink:
         self._dropped: list[Dropped] = []
         self._n_sentences = self._n_rows = 0
         self._n_active = [0] * n_saes
+        self.inputs_checked: bool | None = None
+        """Whether the sentence files that are read had been compared with their manifest; None where none are."""
         self.explained_variances: list[float | None] | None = None
         """By SAE, in the first unit."""
 
@@ -60,6 +63,7 @@ class UnitSink:
             "n_rows": self._n_rows,
             "n_active": self._n_active,
             "explained_variances": self.explained_variances,
+            **({} if self.inputs_checked is None else {INPUTS_CHECKED: self.inputs_checked}),
         }
 
 
@@ -72,7 +76,9 @@ def finish(staging: Staging) -> Finish:
     dropped: Counter[str] = Counter()
     environments: list[dict[str, str]] = []
     explained: list[float | None] = [None] * len(saes)
+    is_checked = True
     for record in staging.records():
+        is_checked &= record.get(INPUTS_CHECKED, False)
         if record["n_sentences"]:
             environments.append(record["environment"])
         dropped.update(record["dropped"])
@@ -93,6 +99,7 @@ def finish(staging: Staging) -> Finish:
         "storage": identity["storage"],
         "dtype": identity["dtype"],
         "final_only": identity["final_only"],
+        **({INPUTS_CHECKED: is_checked} if "from_hidden" in identity else {}),
         "hook": identity["hook"],
         "dropped": dict(sorted(dropped.items())),
         "kind": KIND,

@@ -20,6 +20,9 @@ class RankConfig(CommonOptions):
     """The folder to write: ranked_features.csv, feature_examples.json, plots."""
     split: str | None = execution(None)
     """A splits.json: rank on its training sentences only, so that a probe's test stays held out."""
+    check: bool = execution(False)
+    """Hash the sentence files first and compare them with their manifest. Without it only what is picked out of them
+    is read, and the metadata says that they were not checked."""
     layers: str = "all"
     """Layers to rank: "all", "0,5,-1", "0-10", "0-10:2"."""
     average_l0: int | None = None

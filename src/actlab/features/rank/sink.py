@@ -17,6 +17,7 @@ from actlab.formats.ranking import (
     discoveries,
     ranking_bytes,
 )
+from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.ground.manifest import to_json
 from actlab.ground.storage import FORMAT_VERSION, Made, NewFile, Plan
 
@@ -44,6 +45,7 @@ def make_files(
         "format_version": FORMAT_VERSION,
         "fingerprint": plan.fingerprint,
         "ranked_on": inputs.ranked_on,
+        INPUTS_CHECKED: inputs.folder.is_checked,
         "n_sentences": len(activations.sentences),
         "n_rows": len(activations.sentence_n),
         "n_features_tested": ranking.n_tested,

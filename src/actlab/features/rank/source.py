@@ -18,8 +18,8 @@ from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.formats.splits import read_splits
 from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.integrity import sealed_manifest
 from actlab.ground.layers import parse_layers, parse_layers_arg
-from actlab.ground.manifest import read_manifest
 
 log = logging.getLogger("actlab")
 
@@ -81,7 +81,7 @@ def open_inputs(config: RankConfig) -> Inputs:
         ConfigError: The folder, or a layer or SAE asked for, is not there.
         DataError: The split is of other sentences, or fewer than two labels are left.
     """
-    folder = load_all_sentences(config.input)
+    folder = load_all_sentences(config.input, check=config.check)
     sentences, ranked_on = folder.sentences, "all"
     if config.split is not None:
         splits = read_splits(config.split)
@@ -193,7 +193,7 @@ def _wanted_layers(spec: str, layers: Sequence[int]) -> set[int]:
 
 def _neuronpedia_ids(folder: Path) -> dict[tuple[int, int], str]:
     """Return what the folder's manifest knows of the SAEs that Neuronpedia hosts, by layer and average L0."""
-    manifest = read_manifest(folder)
+    manifest = sealed_manifest(folder)
     saes = manifest["identity"].get("saes") if manifest else None
     found: dict[tuple[int, int], str] = {}
     for sae in saes if isinstance(saes, list) else []:

@@ -55,9 +55,11 @@ def make_split(config: SplitConfig) -> MadeSplit:
         raise StorageError(f"{path} is no split", hint="choose another --output, or move it away")
     made = plan_split(config)
     data = splits_bytes(made.splits)
-    if path.is_file() and path.read_bytes() != data and not config.overwrite:
+    there = path.read_bytes() if path.is_file() else None
+    is_same = there in (data, splits_bytes(made.splits, with_sum=False))
+    if there is not None and not is_same and not config.overwrite:
         _refuse(path, made.splits.settings["versions"])
-    if not path.is_file() or path.read_bytes() != data:
+    if not is_same:
         write_file(path, data)
     return made
 

@@ -9,7 +9,10 @@ from actlab.ground.errors import ConfigError
 from actlab.ground.options import execution
 
 _TARGET = re.compile(r"(\d{1,9}):(\d{1,9})")
-_SHARED = ("rows", "average_l0", "split", "fit_norm", "groups", "format", "on_bad", "overwrite", "dry_run", "quiet")
+_SHARED = (
+    *("rows", "average_l0", "split", "fit_norm", "groups", "format"),
+    *("check", "on_bad", "overwrite", "dry_run", "quiet"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ def sweep_datasets(config: SweepConfig) -> list[Generated]:
     """
     jobs: list[tuple[SentenceFolder, list[Recipe]]] = []
     for path in config.input:
-        folder = load_all_sentences(path)
+        folder = load_all_sentences(path, check=config.check)
         jobs.append((folder, [recipe for one in config.datasets(path) for recipe in recipes_of(one, folder)]))
     refuse_same_file([recipe for _, recipes in jobs for recipe in recipes])
     return [made for folder, recipes in jobs for made in make_datasets(config, folder, recipes)]

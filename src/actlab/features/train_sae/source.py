@@ -2,6 +2,7 @@
 
 # t token, d model width
 
+import io
 import itertools
 import json
 import os
@@ -16,6 +17,7 @@ from torch import Tensor
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.ground.integrity import open_sealed
 from actlab.ground.seeds import derive_seed
 
 _BUFFER_TOKENS = 1 << 16
@@ -56,13 +58,17 @@ def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
 
 def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     texts = []
-    with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), file.open(encoding="utf-8-sig") as lines:
+    with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), _text_of(file) as lines:
         for number, line in enumerate(itertools.islice(lines, limit)):
             row = json.loads(line) if line.strip() else {}
             if not isinstance(row, dict):
                 raise DataError(f"{file}, line {number + 1} is no JSON object", hint=_HINT)
             texts.append("\n".join(value for key, value in row.items() if isinstance(value, str) and key != "id"))
     return texts
+
+
+def _text_of(file: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_sealed(file), encoding="utf-8-sig")
 
 
 def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[TokenSpan]:

@@ -19,6 +19,12 @@ KIND = "sentence-features"
 NAME = re.compile(r"sentence_(\d+)\.npz")
 HINT = "make it again with actlab compute-features, or take it away"
 _SPARSE = ("activations_data", "activations_indices", "activations_indptr", "activations_shape")
+WRITTEN = {
+    *("sentence", "concept_strength_label", "sentence_index", "num_features", "hidden_dim", "fragments"),
+    *("token_positions", "is_final_token", "fragment_lengths", "layers", "average_l0s", "embeddings"),
+    *("hidden_states", "activations", *_SPARSE),
+}
+"""Every array that actlab writes into a sentence file."""
 _MOST_DIM = 1 << 32
 
 
@@ -100,6 +106,11 @@ class Sentence(Mapping[str, Any]):
 
     def __contains__(self, key: object) -> bool:
         return key in list(iter(self))
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the file's arrays."""
+        return self._reader.names
 
     @property
     def checksums(self) -> list[tuple[str, int, int]]:

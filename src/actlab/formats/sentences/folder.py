@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.formats.sentences.file import HINT, KIND, NAME, Sentence, SentenceFacts
-from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.manifest import MANIFEST, METADATA, fingerprint, read_manifest, stored_files
+from actlab.formats.sentences.file import HINT, KIND, NAME, WRITTEN, Sentence, SentenceFacts
+from actlab.ground.errors import ConfigError, DataError, StorageError
+from actlab.ground.integrity import check_sealed, is_sealed, sealed_manifest
+from actlab.ground.manifest import MANIFEST, METADATA, fingerprint, stored_files
 
 log = logging.getLogger("actlab")
+
+INPUTS_CHECKED = "inputs_checked"
+"""In the metadata of what is made from sentence files: whether these were compared with their manifest first."""
 
 
 class Lost(NamedTuple):
@@ -34,6 +38,8 @@ class SentenceFolder(Sequence[Sentence]):
     path: Path
     sentences: tuple[Sentence, ...]
     lost: tuple[Lost, ...]
+    is_checked: bool = False
+    """Whether the files' bytes were compared with their manifest."""
 
     def __getitem__(self, place: Any) -> Any:
         return self.sentences[place]
@@ -43,7 +49,7 @@ class SentenceFolder(Sequence[Sentence]):
 
     def as_input(self) -> dict[str, Any]:
         """Return the manifest's entry for these files: their checksums stand for their bytes."""
-        manifest = read_manifest(self.path)
+        manifest = sealed_manifest(self.path)
         content = [[sentence.path.name, sentence.checksums] for sentence in self.sentences]
         entry = {"role": "sentences", "name": self.path.resolve().name, "files": len(self.sentences)}
         made = {} if manifest is None else {"made_by": manifest["fingerprint"]}
@@ -109,8 +115,8 @@ def sentence_paths(folder: str | Path) -> list[Path]:
     return [found[key] for key in sorted(found)]
 
 
-def load_all_sentences(folder: str | Path) -> SentenceFolder:
-    """Open the sentence files of a folder, reading only what describes them.
+def load_all_sentences(folder: str | Path, *, check: bool = False) -> SentenceFolder:
+    """Open the sentence files of a folder, reading only what describes them; `check` hashes all of them first.
 
     A file that is damaged, stands twice for one sentence, or has other layers or sizes than most is left out,
     logged and listed in `lost`.
@@ -118,16 +124,22 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
     Raises:
         ConfigError: The folder has none.
         DataError: No file is good, or they are of several makes and none is most.
+        StorageError: The manifest is damaged; or with `check` a file, or no manifest names it.
     """
+    if check:
+        _check_all(Path(os.path.expanduser(folder)))
     opened: list[Sentence] = []
     lost: list[Lost] = []
-    missing, changed = _against_manifest(Path(os.path.expanduser(folder)))
+    missing, changed, sealed = _against_manifest(Path(os.path.expanduser(folder)))
     lost += [Lost(name, f"{name} is in the manifest and not in the folder") for name in missing]
     for path in sentence_paths(folder):
         try:
             if path.name in changed:
                 raise DataError(f"{path} is not the file that was sealed", hint=HINT)
-            opened.append(Sentence(path))
+            sentence = Sentence(path)
+            if path.name in sealed and (strange := sorted(set(sentence.arrays) - WRITTEN)):
+                raise DataError(f"{path} is damaged: it has an array {strange[0]!r}", hint=HINT)
+            opened.append(sentence)
         except DataError as error:
             lost.append(Lost.by(path, error))
     if not opened:
@@ -151,15 +163,33 @@ def load_all_sentences(folder: str | Path) -> SentenceFolder:
             kept[sentence.facts.index] = sentence
     for one in lost:
         log.warning("left out: %s", one.reason)
-    return SentenceFolder(Path(os.path.expanduser(folder)), tuple(kept.values()), tuple(lost))
+    return SentenceFolder(Path(os.path.expanduser(folder)), tuple(kept.values()), tuple(lost), is_checked=check)
 
 
-def _against_manifest(folder: Path) -> tuple[list[str], set[str]]:
-    """Name the sentence files that a sealed folder lacks, and those that are there in another size, or not its own."""
-    manifest = read_manifest(folder)
+def _check_all(folder: Path) -> None:
+    """Hash a sealed folder's sentence files.
+
+    Raises:
+        StorageError: One is not as it was sealed, is missing, or is named by no manifest.
+    """
+    missing = _against_manifest(folder)[0]
+    if missing:
+        raise StorageError(f"{folder} is damaged: {missing[0]} is missing", hint=HINT)
+    for path in sentence_paths(folder):
+        if not is_sealed(path):
+            raise StorageError(
+                f"no manifest names {path}, so there is nothing to compare it with",
+                hint="omit --check, or take it away",
+            )
+        check_sealed(path)
+
+
+def _against_manifest(folder: Path) -> tuple[list[str], set[str], set[str]]:
+    """Name the sentence files that a sealed folder lacks, those of another size or not its own, and its own ones."""
+    manifest = sealed_manifest(folder)
     if manifest is None or manifest["kind"] != KIND:
-        return [], set()
+        return [], set(), set()
     sealed = {stored.path: stored.bytes for stored in stored_files(manifest) if NAME.fullmatch(stored.path)}
     there = {path.name: path.stat().st_size for path in folder.glob("sentence_*.npz")}
     changed = {name for name, size in there.items() if sealed.get(name) != size}
-    return sorted(sealed.keys() - there.keys()), changed
+    return sorted(sealed.keys() - there.keys()), changed, set(sealed)

@@ -25,7 +25,8 @@ from actlab.formats.weights.tables import (
     tokens_of,
 )
 from actlab.ground.errors import DataError, StorageError
-from actlab.ground.manifest import METADATA, damaged_files, read_manifest, sha256_of, stored_files
+from actlab.ground.integrity import check_sealed, sealed_manifest
+from actlab.ground.manifest import METADATA, damaged_files, stored_files
 from actlab.ground.options import read_yaml
 
 
@@ -51,11 +52,14 @@ class StoredRows(NamedTuple):
 
 
 class WeightsDataset:
-    """A sealed dataset of weights, read table by table; of examples that are named, only their units' files."""
+    """A sealed dataset of weights, read table by table; of examples that are named, only their units' files.
+
+    A file is compared with the manifest before anything of it is read.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        manifest = read_manifest(folder)
+        manifest = sealed_manifest(folder)
         if manifest is None or manifest["kind"] != KIND or not (folder / METADATA).is_file():
             raise StorageError(f"{folder} is no dataset of weights", hint="name a folder that run-data-gen made")
         if damaged := damaged_files(folder, stored_files(manifest)):
@@ -73,8 +77,7 @@ class WeightsDataset:
     def settings(self) -> dict[str, Any]:
         """Return its `config.yaml`, with the path of its signature dataset."""
         path = self.folder / CONFIG_FILE
-        if sha256_of(path) not in {file.sha256 for file in stored_files(self.manifest) if file.path == CONFIG_FILE}:
-            raise StorageError(f"{path} is not what was written", hint="actlab verify tells all")
+        check_sealed(path)
         settings = read_yaml(path)
         settings.setdefault("signature", {})["dataset_path"] = str(self.folder / SIGNATURE_FILE)
         return settings
@@ -103,7 +106,7 @@ class WeightsDataset:
     def ids(self, name: str) -> set[int]:
         """Return the examples of which a table of the store has rows."""
         with self._damage():
-            columns = [pq.read_table(file, columns=["example_id"]) for file in self._files(f"store/{name}", None)]
+            columns = [_read_table(file, columns=["example_id"]) for file in self._files(f"store/{name}", None)]
         return {example_id for column in columns for example_id in column["example_id"].unique().to_pylist()}
 
     def attempts(self) -> pa.Table:
@@ -113,7 +116,7 @@ class WeightsDataset:
             StorageError: The file is missing or damaged.
         """
         with self._damage():
-            return pq.read_table(self.folder / ATTEMPTS_FILE, schema=ATTEMPTS)
+            return _read_table(self.folder / ATTEMPTS_FILE, schema=ATTEMPTS)
 
     def specs(self, example_ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
         """Return the rows of `specs`.
@@ -161,6 +164,7 @@ class WeightsDataset:
         for split in SPLITS:
             for file in self._files(f"{task}/{split}", wanted):
                 with self._damage():
+                    check_sealed(file)
                     for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=columns):
                         for row in batch.to_pylist():
                             if wanted is None or row["example_id"] in wanted:
@@ -169,7 +173,7 @@ class WeightsDataset:
     def _read(self, name: str, schema: pa.Schema, wanted: list[int] | None, *also: tuple[str, str, Any]) -> pa.Table:
         filters = None if wanted is None else [("example_id", "in", wanted), *also]
         with self._damage():
-            tables = [pq.read_table(file, schema=schema, filters=filters) for file in self._files(name, wanted)]
+            tables = [_read_table(file, schema=schema, filters=filters) for file in self._files(name, wanted)]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
     def _files(self, name: str, wanted: Iterable[int] | None) -> list[Path]:
@@ -185,6 +189,12 @@ class WeightsDataset:
             yield
         except (OSError, pa.ArrowException) as error:
             raise StorageError(f"{self.folder}: {error}", hint="actlab verify tells what is damaged") from error
+
+
+def _read_table(file: Path, **options: Any) -> pa.Table:
+    """Read a table of a file that is as it was sealed: hashed once, however many of its units' examples are read."""
+    check_sealed(file)
+    return pq.read_table(file, **options)
 
 
 def _by_example(table: pa.Table, labels: Bool[np.ndarray, " n"]) -> dict[int, StoredRows]:

@@ -11,9 +11,9 @@ from actlab.backends.gpt_trainer import Vocabulary
 from actlab.backends.token_count import find_tokenizer
 from actlab.formats.tokens import KIND, SPLITS, TOKENIZER
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import METADATA, Stored, read_manifest, stored_files
+from actlab.ground.integrity import check_sealed, sealed_manifest
+from actlab.ground.manifest import METADATA, Stored, stored_files
 from actlab.ground.seeds import derive_seed
-from actlab.ground.verify import check_files
 from actlab.text.dataset import Batch, EpochSampler, TextDataset
 from actlab.text.train_gpt.config import TrainGptConfig
 
@@ -77,18 +77,20 @@ def _whole_files(folder: Path) -> dict[str, Stored]:
     """Return what a token dataset's manifest names, by its path, compared with the files.
 
     Raises:
-        DataError: It is no token dataset, or a file is not the one that was written.
+        DataError: It is no token dataset, or a file is missing.
+        StorageError: A file is not the one that was written.
     """
-    manifest = read_manifest(folder)
+    manifest = sealed_manifest(folder)
     if manifest is None or manifest["kind"] != KIND:
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
     stored = {one.path: one for one in stored_files(manifest)}
     problems = [f"{name}: not in the manifest" for name in _READ if name not in stored]
-    for found in check_files(folder, manifest, [folder / path for path in stored if (folder / path).is_file()]):
-        problems += found
+    problems += [f"{path}: missing" for path in stored if not (folder / path).is_file()]
     if problems:
         hint = f"actlab verify {folder} tells all; make it again with actlab tokenize-text --overwrite"
         raise DataError(f"{folder} is damaged: {problems[0]}", hint=hint)
+    for path in stored:
+        check_sealed(folder / path)
     return stored
 
 

@@ -14,7 +14,7 @@ from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, Sente
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import read_manifest
+from actlab.ground.integrity import sealed_manifest
 
 log = logging.getLogger("actlab")
 
@@ -24,7 +24,7 @@ class StoredStates:
 
     def __init__(self, config: EncodeConfig) -> None:
         assert config.from_hidden is not None
-        self._folder: SentenceFolder = load_all_sentences(config.from_hidden)
+        self._folder: SentenceFolder = load_all_sentences(config.from_hidden, check=config.check)
         if self._folder.lost and config.on_bad == "error":
             raise DataError(self._folder.lost[0].reason, hint="mend it, or leave --on-bad drop")
         self._final_only = config.final_only
@@ -40,7 +40,7 @@ class StoredStates:
 
     def describe(self) -> dict[str, Any]:
         """Return what the folder's own manifest says of its states."""
-        manifest = read_manifest(self._folder.path)
+        manifest = sealed_manifest(self._folder.path)
         identity = manifest["identity"] if manifest else {}
         keys = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
         return {key: identity.get(key) for key in keys} | {"from_hidden": self._folder.path.resolve().name}

@@ -14,9 +14,10 @@ from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples, group_numbers
 from actlab.formats.activations import EXAMPLES, Activations, open_activations
 from actlab.formats.groups import equal_rows, joined
-from actlab.ground.errors import DataError
+from actlab.ground.errors import DataError, StorageError
+from actlab.ground.integrity import sealed_manifest
 from actlab.ground.layers import parse_layers
-from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, read_manifest, sha256_of, stored_files
+from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, sha256_of, stored_files
 from actlab.ground.storage import safe_name
 
 _ALIKE = ("model_name", "hidden_dim", "num_layers", "position", "load_in_4bit", "hook", "text")
@@ -144,9 +145,20 @@ def _read(negative: Activations, positive: Activations, layer: int | None) -> Fl
 
 
 def _described(role: str, dump: Activations) -> dict[str, Any]:
-    """Return a split's name, bytes and one sha256 over those of its files: the manifest's, or taken here."""
-    files = _listed(dump)
-    if files is None or damaged_files(dump.folder.parent, files):
+    """Return a split's name, bytes and one sha256 over those of its files: the manifest's, or taken here.
+
+    Raises:
+        StorageError: The manifest does not name one of them.
+    """
+    files, dataset = _listed(dump), dump.folder.parent
+    if files is not None:
+        named = {dataset / file.path for file in files}
+        if strange := [path for path in _paths(dump) if path not in named]:
+            raise StorageError(
+                f"{dataset} is damaged: {strange[0].relative_to(dataset)}: the manifest does not name it",
+                hint=f"actlab verify {dataset} tells all; make it again with --overwrite",
+            )
+    if files is None or damaged_files(dataset, files):
         files = [_stored(dump, path) for path in _paths(dump)]
     return {
         "role": role,
@@ -157,7 +169,7 @@ def _described(role: str, dump: Activations) -> dict[str, Any]:
 
 
 def _listed(dump: Activations) -> list[Stored] | None:
-    manifest = read_manifest(dump.folder.parent)
+    manifest = sealed_manifest(dump.folder.parent)
     if manifest is None:
         return None
     return [file for file in stored_files(manifest) if file.path.startswith(f"{dump.folder.name}/")] or None

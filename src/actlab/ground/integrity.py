@@ -1,0 +1,231 @@
+"""Reading what was sealed: a file that a manifest names is hashed as it is read, and has to be as it was written.
+
+The manifest lies in the file's folder or in one above it. What no manifest names is read as it is.
+"""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
+
+from actlab.ground.errors import StorageError
+from actlab.ground.manifest import MANIFEST, Stored, fingerprint, read_manifest, stored_files
+
+_PIECE_BYTES = 1 << 20
+_DESCRIBED = ("format_version", "kind", "identity", "inputs")
+_OTHER_BYTES = "its bytes are not the ones that were written"
+
+_State = tuple[int, int, int, int, int]
+"""Device, inode, size and both times of a file: another one means that it may have been written to."""
+
+_manifests: dict[Path, tuple[_State, dict[str, Stored]]] = {}
+"""By folder, the files that its manifest names: a dataset of 10,000 files has its manifest parsed once."""
+_sound: dict[str, tuple[_State, str]] = {}
+"""Files that this process has hashed whole and found to be as written, so that none is hashed for each use of it."""
+_is_off: ContextVar[bool] = ContextVar("_is_off", default=False)
+
+
+class _Named(NamedTuple):
+    """A file that a manifest names."""
+
+    folder: Path
+    """The dataset's, as its reader's path has it."""
+    stored: Stored
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Read without comparing: for `verify`, which hashes every file itself and goes on where one is damaged."""
+    token = _is_off.set(True)
+    try:
+        yield
+    finally:
+        _is_off.reset(token)
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        StorageError: A manifest names the file, and these are not the bytes that were written.
+        OSError: It cannot be read.
+    """
+    data, named = path.read_bytes(), _named(path)
+    if named is not None and hashlib.sha256(data).hexdigest() != named.stored.sha256:
+        raise _damaged(named)
+    return data
+
+
+def open_sealed(path: Path) -> BinaryIO:
+    """Open a file that is read from its start on; what its reader leaves is hashed when the file is closed.
+
+    Raises:
+        StorageError: As `read_sealed`, at the end of the file, or when it is closed: before that, or while a parser's
+            own error is on its way, which gives way to this one.
+        OSError: It cannot be read.
+    """
+    named = _named(path)
+    if named is None:
+        return path.open("rb")
+    return io.BufferedReader(_Hashing(path, named), _PIECE_BYTES)
+
+
+def check_sealed(path: Path) -> None:
+    """Hash a file that a library is about to map or to read by itself; once in a process, if nobody writes to it.
+
+    Raises:
+        StorageError: As `read_sealed`.
+        OSError: A manifest names the file, and it cannot be read.
+    """
+    named = _named(path)
+    if named is None:
+        return
+    if not path.exists():
+        raise _damaged(named, "it is missing")
+    with path.open("rb") as file:
+        state = _state(os.fstat(file.fileno()))
+        if _sound.get(str(path.absolute())) == (state, named.stored.sha256):
+            return
+        if hashlib.file_digest(file, "sha256").hexdigest() != named.stored.sha256:
+            raise _damaged(named)
+    _sound[str(path.absolute())] = state, named.stored.sha256
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a manifest names a file, so that its bytes are known."""
+    return _named(path) is not None
+
+
+def read_sealed_json(path: Path) -> Any:
+    """Read a JSON file that actlab or its user wrote.
+
+    Raises:
+        StorageError: It is not there, not JSON, or not as it was written.
+    """
+    try:
+        return json.loads(read_sealed(path))
+    except FileNotFoundError:
+        raise StorageError(f"{path} is not there", hint="is this a finished dataset?") from None
+    except (ValueError, RecursionError) as error:
+        raise StorageError(f"{path} is not JSON: {error}", hint="was it cut or edited by hand?") from error
+
+
+def sealed_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest in a folder, or None where there is none.
+
+    Raises:
+        StorageError: It is none, or its fingerprint is not that of its settings and inputs.
+    """
+    manifest = read_manifest(folder)
+    if manifest is not None and not _is_off.get():
+        _refuse_other_fingerprint(folder, manifest)
+    return manifest
+
+
+def _refuse_other_fingerprint(folder: Path, manifest: dict[str, Any]) -> None:
+    if fingerprint({key: manifest.get(key) for key in _DESCRIBED}) != manifest["fingerprint"]:
+        raise StorageError(
+            f"{folder} is damaged: {MANIFEST}: its fingerprint is not that of its settings and inputs",
+            hint=_hint(folder),
+        )
+
+
+def _damaged(named: _Named, what: str = _OTHER_BYTES) -> StorageError:
+    return StorageError(f"{named.folder} is damaged: {named.stored.path}: {what}", hint=_hint(named.folder))
+
+
+def _hint(folder: Path) -> str:
+    return f"actlab verify {folder} tells all; make it again with --overwrite"
+
+
+class _Hashing(io.RawIOBase):
+    """A file's bytes, hashed on their way to the reader."""
+
+    def __init__(self, path: Path, named: _Named) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._named = named
+        self._digest = hashlib.sha256()
+        self._is_compared = False
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def readinto(self, buffer: Any) -> int:
+        n = self._file.readinto(buffer) or 0
+        if n:
+            self._digest.update(memoryview(buffer)[:n])
+        else:
+            self._compare()
+        return n
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            while not self._is_compared:
+                self.readinto(bytearray(_PIECE_BYTES))
+        finally:
+            self._file.close()
+            super().close()
+
+    def _compare(self) -> None:
+        if not self._is_compared:
+            self._is_compared = True
+            if self._digest.hexdigest() != self._named.stored.sha256:
+                raise _damaged(self._named)
+
+
+def _named(path: Path) -> _Named | None:
+    """Return a file's entry in the nearest manifest that has one."""
+    if _is_off.get():
+        return None
+    place = path.absolute()
+    for folder in place.parents:
+        stored = _files_of(folder).get(place.relative_to(folder).as_posix())
+        if stored is not None:
+            return _Named(_as_given(path, stored, folder), stored)
+    return None
+
+
+def _as_given(path: Path, stored: Stored, folder: Path) -> Path:
+    """Return a dataset's folder as the path of one of its files names it."""
+    height = len(PurePosixPath(stored.path).parts)
+    return path.parents[height - 1] if height < len(path.parts) else folder
+
+
+def _files_of(folder: Path) -> dict[str, Stored]:
+    """Return the files that the manifest in a folder names, by their paths: none where it is no manifest of actlab's.
+
+    Raises:
+        StorageError: Its fingerprint is not that of its settings and inputs.
+    """
+    try:
+        state = _state((folder / MANIFEST).stat())
+    except OSError:
+        return {}
+    known = _manifests.get(folder)
+    if known is not None and known[0] == state:
+        return known[1]
+    files: dict[str, Stored] = {}
+    try:
+        manifest = read_manifest(folder)
+        found = [] if manifest is None else list(stored_files(manifest))
+    except (StorageError, OSError):  # a browser extension's, say: the reader of a dataset's own complains by itself
+        manifest, found = None, []
+    if manifest is not None:
+        _refuse_other_fingerprint(folder, manifest)
+        files = {stored.path: stored for stored in found}
+    _manifests[folder] = state, files
+    return files
+
+
+def _state(status: os.stat_result) -> _State:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
