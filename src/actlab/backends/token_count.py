@@ -18,6 +18,7 @@ from actlab.backends import tiny
 from actlab.backends.hub import ModelFolder, fetch
 from actlab.backends.models import load_tokenizer
 from actlab.ground.errors import ModelError, foreign_errors
+from actlab.ground.limits import bounded_batches
 from actlab.ground.manifest import fingerprint
 
 log = logging.getLogger("actlab")
@@ -166,10 +167,8 @@ class TokenCounter:
         """
         if self.is_cached:
             return [self.ids(text) for text in texts]
-        every = list(texts)
         found: list[list[int]] = []
-        for start in range(0, len(every), _TEXTS_AT_ONCE):
-            some = every[start : start + _TEXTS_AT_ONCE]
+        for some in bounded_batches(texts, _TEXTS_AT_ONCE):
             with _read_by_library():
                 found += [one.ids for one in self._own.encode_batch(some, add_special_tokens=False)]
         return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import DataError
+from actlab.ground.limits import read_at_most
 
 log = logging.getLogger("actlab")
 
@@ -82,7 +83,7 @@ def read_file(path: Path, *, made_by: str) -> bytes:
         DataError: It cannot be read.
     """
     try:
-        return path.read_bytes()
+        return read_at_most(path)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint=f"make one with: actlab {made_by}") from None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import StorageError
+from actlab.ground.limits import read_at_most
 
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
@@ -77,11 +78,31 @@ def read_json(path: Path) -> Any:
         StorageError: It is not there or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_at_most(path))
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="is this a finished dataset?") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from None
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{path} is not JSON: {error}", hint="was it cut or edited by hand?") from error
+
+
+def read_object(path: Path, **shapes: type) -> dict[str, Any]:
+    """Read a JSON file that has to be an object, and to hold these keys with values of these types.
+
+    Raises:
+        StorageError: It is not there, not JSON, or not of that shape.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise StorageError(f"{path} is no JSON object", hint="was it edited by hand?")
+    for key, shape in shapes.items():
+        if not isinstance(content.get(key), shape):
+            raise StorageError(f"{path} has no {key} that is {_A[shape]}", hint="was it edited by hand?")
+    return content
+
+
+_A = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:

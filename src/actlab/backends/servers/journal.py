@@ -9,6 +9,7 @@ from typing import BinaryIO, Self
 
 from actlab.backends.servers.calls import Reply
 from actlab.ground.errors import DataError
+from actlab.ground.limits import LONG_LINE, lines_of
 from actlab.ground.storage.files import storage_errors
 
 
@@ -67,10 +68,12 @@ def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int]:
     if not path.exists():
         return replies, n_bytes
     with storage_errors(path), path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+        for number, line in enumerate(lines_of(file), start=1):
+            if line is not None and not line.endswith(b"\n"):
                 break
             try:
+                if line is None:
+                    raise ValueError(LONG_LINE)
                 fields = json.loads(line.decode("utf-8", "surrogatepass"))
                 key = fields.pop("key")
                 reply = Reply.from_json(fields)

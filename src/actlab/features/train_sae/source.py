@@ -4,6 +4,7 @@
 
 import itertools
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,10 @@ from torch import Tensor
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of
 from actlab.ground.seeds import derive_seed
+
+log = logging.getLogger("actlab")
 
 _BUFFER_TOKENS = 1 << 16
 """Tokens that are shuffled together."""
@@ -42,7 +46,9 @@ def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     if not file.is_file():
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
     texts = _from_csv(file, text_column, limit) if file.suffix.lower() in (".csv", ".tsv") else _from_jsonl(file, limit)
-    texts = [text for text in texts if text.strip()]
+    if n_long := sum(map(is_too_long, texts)):
+        log.warning("left out of %s: %d times a %s", path, n_long, LONG_TEXT)
+    texts = [text for text in texts if text.strip() and not is_too_long(text)]
     if not texts:
         raise DataError(f"{path} holds no text", hint=_HINT)
     return Texts(file, texts)
@@ -57,7 +63,10 @@ def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
 def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     texts = []
     with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), file.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(itertools.islice(lines, limit)):
+        for number, line in enumerate(itertools.islice(lines_of(lines), limit)):
+            if line is None:
+                log.warning("left out: %s, line %d is a %s", file, number + 1, LONG_LINE)
+                continue
             row = json.loads(line) if line.strip() else {}
             if not isinstance(row, dict):
                 raise DataError(f"{file}, line {number + 1} is no JSON object", hint=_HINT)
