@@ -28,7 +28,7 @@ from torch.serialization import get_default_mmap_options
 from torch.utils.data import Dataset
 
 from actlab.ground.errors import ConfigError, StorageError
-from actlab.ground.manifest import METADATA, read_json, read_manifest, stored_files
+from actlab.ground.manifest import METADATA, read_manifest, read_object, stored_files
 
 log = logging.getLogger("actlab")
 
@@ -222,14 +222,14 @@ def read_metadata(split_folder: Path) -> dict[str, Any]:
         StorageError: It is missing, or does not say what every dump's has to say.
     """
     path = split_folder / METADATA
-    metadata = read_json(path)
-    layers = metadata.get("layers", []) if isinstance(metadata, dict) else None
+    metadata = read_object(path)
+    layers = metadata.get("layers", [])
     if not isinstance(layers, list) or not all(isinstance(one, int) for one in layers):
         raise StorageError(f"{path} is no metadata of activations", hint="was it edited by hand?")
     for key in ("total_examples", "hidden_dim", "num_layers"):
         if not isinstance(metadata.get(key), int):
             raise StorageError(f"{path} has no number for {key}", hint="was it edited by hand?")
-    return dict(metadata)
+    return metadata
 
 
 def open_activations(path: str | Path, split: str | None = None) -> "Activations":

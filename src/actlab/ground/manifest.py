@@ -90,6 +90,8 @@ def read_json(path: Path) -> Any:
 def read_object(path: Path, **shapes: type) -> dict[str, Any]:
     """Read a JSON file that has to be an object, and to hold these keys with values of these types.
 
+    Asked for another key that it lacks, what comes back raises a StorageError too.
+
     Raises:
         StorageError: It is not there, not JSON, or not of that shape.
     """
@@ -99,7 +101,18 @@ def read_object(path: Path, **shapes: type) -> dict[str, Any]:
     for key, shape in shapes.items():
         if not isinstance(content.get(key), shape):
             raise StorageError(f"{path} has no {key} that is {_A[shape]}", hint="was it edited by hand?")
-    return content
+    return _Read(path, content)
+
+
+class _Read(dict[str, Any]):
+    """What a file says, which knows the file."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        super().__init__(content)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise StorageError(f"{self._path} has no {key}", hint="was it edited by hand?")
 
 
 _A = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}

@@ -17,7 +17,7 @@ from actlab.backends.push import push_dataset, refuse_push
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import KIND
 from actlab.ground.errors import ConfigError, StorageError
-from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
+from actlab.ground.manifest import METADATA, n_dropped, read_manifest, read_object
 from actlab.ground.options import takes
 from actlab.ground.progress import More, progress
 from actlab.ground.storage import (
@@ -287,7 +287,7 @@ def _outcome(dataset: Staging, url: str | None) -> Generated:
     manifest = read_manifest(dataset.output) if dataset.sealed else None
     if manifest is None:
         return Generated(dataset.output, is_sealed=False, n_examples=0, n_attempts=0, n_dropped=0)
-    metadata = read_json(dataset.output / METADATA)
+    metadata = read_object(dataset.output / METADATA)
     n = n_dropped(manifest)
     return Generated(dataset.output, True, metadata["n_examples"], metadata["n_attempts"], n, url)
 

@@ -21,7 +21,7 @@ from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.layers import parse_layers_arg
-from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
+from actlab.ground.manifest import METADATA, n_dropped, read_manifest, read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import NewFile, Plan, Staging, output_of, refuse_others, stage
@@ -168,7 +168,7 @@ def _outcome(dataset: Staging) -> Computed:
         return Computed(
             dataset.output, is_sealed=False, n_sentences=0, n_dropped=0, measured_l0s=[], explained_variances=[]
         )
-    metadata = read_json(dataset.output / METADATA)
+    metadata = read_object(dataset.output / METADATA, measured_l0s=list)
     l0s = metadata["measured_l0s"]
     explained = metadata.get("explained_variances", [None] * len(l0s))  # datasets from before it was measured
     return Computed(dataset.output, True, metadata["n_sentences"], n_dropped(manifest), l0s, explained)

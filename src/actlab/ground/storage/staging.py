@@ -139,7 +139,7 @@ class Staging:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the units' completion records, in the units' order."""
         for unit in self.plan.units:
-            yield manifests.read_json(self._record_path(unit["unit"]))
+            yield manifests.read_object(self._record_path(unit["unit"]))
 
     def seal(self, finish: "Callable[[Staging], Finish]") -> bool:
         """Publish the dataset if every unit is there and nobody else is at work on it.

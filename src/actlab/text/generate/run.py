@@ -11,7 +11,7 @@ from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256, vocab
 from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
 from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import METADATA, read_json
+from actlab.ground.manifest import METADATA, read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.storage import (
     FORMAT_VERSION,
@@ -82,7 +82,7 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
     _say_domain(source)
     again = config.retry_failed and is_complete(output) and _is_a_stopgap(output, overwrite=config.overwrite)
     publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite, again=again)
-    metadata = read_json(output / METADATA)
+    metadata = read_object(output / METADATA)
     if exported is not None:
         _export(config, output, metadata, exported)
     return GeneratedText(output, *(metadata[key] for key in GeneratedText._fields[1:]))
@@ -133,7 +133,7 @@ def _is_a_stopgap(output: Path, *, overwrite: bool) -> bool:
     Raises:
         StorageError: That would replace it, and nobody said so.
     """
-    if read_json(output / METADATA).get("server_problem") in (None, STALLED):
+    if read_object(output / METADATA).get("server_problem") in (None, STALLED):
         return False
     if not overwrite:
         raise StorageError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from actlab.formats.documents import KIND, Document, read_documents
 from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
 from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.manifest import METADATA, read_json
+from actlab.ground.manifest import METADATA, read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Made, Plan, output_of, publish_single, refuse_others
@@ -90,7 +90,7 @@ def refine_text(config: RefineConfig) -> RefinedText:
     ready = _ready(config)
     output = ready.output
     publish_single(output, ready.plan, lambda: _make(config, ready), overwrite=config.overwrite)
-    metadata = read_json(output / METADATA)
+    metadata = read_object(output / METADATA)
     if ready.exported is not None:
         _export(config, output, metadata, ready.exported)
     return RefinedText(output, *(metadata[key] for key in RefinedText._fields[1:]))

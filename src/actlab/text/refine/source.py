@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import METADATA, input_entry, read_json
+from actlab.ground.manifest import METADATA, input_entry, read_object
 from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")
@@ -56,8 +56,7 @@ def find_input(path: Path) -> Input:
     entries = [input_entry("documents", file)]
     if file.name != FILE_NAME or not beside.is_file():
         return Input(file, {}, entries)
-    metadata = read_json(beside)
-    return Input(file, metadata if isinstance(metadata, dict) else {}, [*entries, input_entry("metadata", beside)])
+    return Input(file, read_object(beside), [*entries, input_entry("metadata", beside)])
 
 
 def find_counting(name: str | None) -> Counting | None:

@@ -23,7 +23,7 @@ from actlab.backends.gpt_trainer import (
 )
 from actlab.backends.models import environment, pick_device
 from actlab.backends.threads import one_thread
-from actlab.ground.manifest import METADATA, read_json
+from actlab.ground.manifest import METADATA, read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Plan, Staging, output_of, refuse_others, stage
@@ -127,7 +127,7 @@ def train_gpt(config: TrainGptConfig) -> TrainedGpt:
             dataset.commit(unit, gpt_files(run.model, job.source.tokenizer), record)
         dataset.seal(finish)
         checkpoints.remove()
-    made = read_json(job.output / METADATA)
+    made = read_object(job.output / METADATA, n_parameters=dict)
     total = made["n_parameters"]["total"]
     return TrainedGpt(job.output, total, made["n_steps"], made["val_loss"], made["val_perplexity"])
 
