@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -20,6 +19,7 @@ from actlab.backends.models import load_tokenizer
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import bounded_batches
 from actlab.ground.manifest import fingerprint
+from actlab.ground.temporary import saved_files
 
 log = logging.getLogger("actlab")
 
@@ -98,9 +98,7 @@ def vocab_size_of(tokenizer: Any) -> int:
 
 def saved_tokenizer(tokenizer: Any) -> dict[str, bytes]:
     """Return the files that a tokenizer is loaded from, by name."""
-    with tempfile.TemporaryDirectory() as temporary:
-        tokenizer.save_pretrained(temporary)
-        return {path.name: path.read_bytes() for path in sorted(Path(temporary).iterdir())}
+    return dict(saved_files(tokenizer.save_pretrained))
 
 
 class TokenCounter:

@@ -2,12 +2,10 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
-from pathlib import Path
 from typing import Any, Literal
 
 from actlab.backends.servers.calls import ServerError
@@ -15,6 +13,7 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import from_settings
+from actlab.ground.temporary import temporary_folder
 from actlab.text.generate.collect import collect, reply_files
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
@@ -99,8 +98,8 @@ class DataGenerator:
         if source.config.method == "template":
             refuse_target(source.facts, num_tokens, source.tokens_per_word)
         collected = Collected(num_tokens)
-        with tempfile.TemporaryDirectory() as temporary:
-            collect(source, collected, reply_files(Path(temporary) / "samples"))
+        with temporary_folder() as temporary:
+            collect(source, collected, reply_files(temporary / "samples"))
         return [_sample(document) for document in collected.documents]
 
     def check_ollama(self, model: str) -> bool:
@@ -200,8 +199,8 @@ class DataRefiner:
         timeouts = self._timeouts
         config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host, timeout_preset=timeouts)
         with (
-            tempfile.TemporaryDirectory() as temporary,
-            asked(config, self._prompt, texts, Path(temporary) / "judge.jsonl") as judge,
+            temporary_folder() as temporary,
+            asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge,
         ):
             yield judge
 

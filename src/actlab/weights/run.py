@@ -16,7 +16,7 @@ from actlab.backends.models import environment, pick_device
 from actlab.backends.push import push_dataset, refuse_push
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import KIND
-from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.manifest import METADATA, n_dropped, read_manifest, read_object
 from actlab.ground.options import takes
 from actlab.ground.progress import More, progress
@@ -232,15 +232,22 @@ def _done_units(
         for unit in missing:
             yield _do_unit(config, inputs, unit, tally)
         return
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
     try:
-        with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+        with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1, max_nbytes=None):
             workers = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
             for done in workers(delayed(_work_for)(os.getpid(), config, inputs, unit) for unit in missing):
                 tally(done.record["n_accepted"], done.record["n_attempted"])
                 yield done
+    except BrokenProcessPool as error:
+        raise ActlabError(
+            "a worker process was killed, perhaps for want of memory",
+            hint="use fewer --workers, or free some memory, and run the same command again: finished units are kept",
+        ) from error
     finally:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
 

@@ -62,7 +62,7 @@ def read_items(config: SplitConfig) -> Items:
         raise ConfigError("--group-column needs a CSV or documents.jsonl, which have columns", hint=f"{path} is none")
     if path.is_dir() and not is_documents:
         return _from_folder(path)
-    if not path.exists():
+    if not (path.is_dir() or path.is_file()):
         raise ConfigError(
             f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, a CSV, or a documents.jsonl"
         )

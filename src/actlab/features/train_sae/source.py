@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ log = logging.getLogger("actlab")
 
 _BUFFER_TOKENS = 1 << 16
 """Tokens that are shuffled together."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a pair, as JSON's \\ud800: no tokenizer takes it."""
 _TEXTS_A_READ = 64
 _HINT = 'write JSONL rows of {"text": …}, or a CSV with a text column'
 
@@ -46,9 +49,12 @@ def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     if not file.is_file():
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
     texts = _from_csv(file, text_column, limit) if file.suffix.lower() in (".csv", ".tsv") else _from_jsonl(file, limit)
-    if n_long := sum(map(is_too_long, texts)):
-        log.warning("left out of %s: %d times a %s", path, n_long, LONG_TEXT)
-    texts = [text for text in texts if text.strip() and not is_too_long(text)]
+    whole = [text for text in texts if not is_too_long(text)]
+    if len(whole) < len(texts):
+        log.warning("left out of %s: %d times a %s", path, len(texts) - len(whole), LONG_TEXT)
+    if broken := [text for text in whole if _SURROGATE.search(text)]:
+        log.warning("left out of %s: %d times a text with half a surrogate pair", path, len(broken))
+    texts = [text for text in whole if text.strip() and not _SURROGATE.search(text)]
     if not texts:
         raise DataError(f"{path} holds no text", hint=_HINT)
     return Texts(file, texts)
@@ -78,7 +84,8 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Toke
     """Turn texts into tokens, cut at `max_tokens`; special tokens in front are run and not read."""
     made = []
     for text in texts:
-        encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        with foreign_errors(f"cannot tokenise {text[:60]!r}", hint="is it text?", kind=DataError):
+            encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
         ids, special = encoding["input_ids"][:max_tokens], encoding["special_tokens_mask"][:max_tokens]
         own = [place for place, is_special in enumerate(special) if not is_special]
         if own:
