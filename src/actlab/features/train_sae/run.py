@@ -25,6 +25,7 @@ from actlab.backends.selftest import load_reader
 from actlab.features.train_sae.compute import Sae, Step, train
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.features.train_sae.source import read_texts, residual_batches, tokenise
+from actlab.ground.errors import DataError
 from actlab.ground.layers import parse_layers
 from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA, file_entry, to_json
