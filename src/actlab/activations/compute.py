@@ -150,10 +150,10 @@ class Tokens:
     def _join(self, row: Row, split: str) -> Joined | str:
         """Make one text of a prompt and a response, or say why there is none."""
         response = row.responses[split]
-        if is_too_long(row.prompt + response):
+        text = f"{row.prompt}\n{response}" if row.prompt else response
+        if is_too_long(text):
             return LONG_TEXT
         if not self._config.chat_template:
-            text = f"{row.prompt}\n{response}" if row.prompt else response
             return Joined(text, len(row.prompt), len(text) - len(response), len(text))
         messages = row.messages or (
             *([{"role": "user", "content": row.prompt}] if row.prompt else []),

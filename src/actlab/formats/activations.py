@@ -109,6 +109,7 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
         raise StorageError(f"cannot read {path}: {reason}", hint=hint) from error
     if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in DTYPES:
         raise StorageError(f"{path} does not hold a 2-D float tensor", hint=hint)
+    tensor = tensor.detach()
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise StorageError(f"{path} holds a tensor without its numbers, or a sparse one", hint=hint)
     return tensor

@@ -4,6 +4,7 @@ A tokenizer takes some 200 bytes of memory a byte of text, up to 300 for one wit
 25 a byte: a line of 300 MB took 23 GB.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, AnyStr
@@ -86,6 +87,8 @@ def read_at_most(path: Path, most: int = JSON_BYTES) -> bytes:
     """
     _refuse_pipe(path)
     with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise _too_large(path, most)
         return _whole(file, most, path)
 
 
@@ -105,8 +108,12 @@ def read_text_at_most(path: Path, most: int, encoding: str = "utf-8") -> str:
 def _whole(file: IO[AnyStr], most: int, path: Path) -> AnyStr:
     content = file.read(most + 1)
     if len(content) > most:
-        raise StorageError(f"{path} has more than {most >> 20} MiB", hint="is it the right file?")
+        raise _too_large(path, most)
     return content
+
+
+def _too_large(path: Path, most: int) -> StorageError:
+    return StorageError(f"{path} has more than {most >> 20} MiB", hint="is it the right file?")
 
 
 def _refuse_pipe(path: Path) -> None:

@@ -78,7 +78,11 @@ def read_json(path: Path) -> Any:
         StorageError: It is not there or not JSON.
     """
     try:
-        return json.loads(read_at_most(path))
+        data = read_at_most(path)
+        content = json.loads(data)
+        if b"\\u" in data:
+            json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
+        return content
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="is this a finished dataset?") from None
     except OSError as error:
