@@ -30,7 +30,7 @@ from actlab.formats.sequence_sets import read_file
 from actlab.formats.tables import read_table
 from actlab.ground import limits
 from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
-from actlab.ground.manifest import read_json, read_object
+from actlab.ground.manifest import read_json, read_manifest, read_object
 from actlab.ground.options import CommonOptions, from_settings, options_of
 from actlab.ground.options.settings import read_yaml
 from actlab.ground.temporary import saved_files
@@ -302,6 +302,16 @@ def test_metadata_of_another_shape_is_said_by_each_command_that_reads_it(tmp_pat
         (tmp_path / "t" / "metadata.json").write_text(content)
         assert run(*made, "--quiet").stderr.startswith("Error: ")
         fails_in_two_lines(run("show", tmp_path / "t"), 1, "metadata.json")
+
+
+def test_a_manifest_whose_machines_are_no_list_of_objects_is_refused(tmp_path):
+    described = {"kind": "x", "fingerprint": "", "identity": {}, "inputs": [], "dropped": {}, "files": []}
+    for made_on in ("x", [1], {}):
+        (tmp_path / "manifest.json").write_text(json.dumps(described | {"made_on": made_on}))
+        with pytest.raises(StorageError, match="is not an actlab manifest"):
+            read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps(described | {"made_on": [{"torch": "2"}]}))
+    assert read_manifest(tmp_path) is not None
 
 
 # tensors

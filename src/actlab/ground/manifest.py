@@ -135,6 +135,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     shapes = {"kind": str, "fingerprint": str, "identity": dict, "inputs": list, "dropped": dict, "files": list}
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), of) for key, of in shapes.items()):
         raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
+    made_on = manifest.get("made_on", [])
+    if not isinstance(made_on, list) or not all(isinstance(one, dict) for one in made_on):
+        raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
     if not all(isinstance(count, int) for count in manifest["dropped"].values()):
         raise StorageError(f"{path} has counts that are no numbers", hint="was it edited by hand?")
     return manifest
