@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped, Row
 from actlab.ground.errors import ModelError, foreign_errors
+from actlab.ground.limits import LONG_TEXT, bounded_batches, is_too_long
 
 log = logging.getLogger("actlab")
 
@@ -110,10 +111,10 @@ class Tokens:
         yield from (Dropped(row.line, split, NOT_TEXT) for row in rows for split in row.not_text)
         pairs = [(row, split) for row in rows for split in row.responses]
         joined = [self._join(row, split) for row, split in pairs]
-        encoded = iter(self._encode([one.text for one in joined if one is not None]))
+        encoded = self._encode([one.text for one in joined if isinstance(one, Joined)])
         for (row, split), one in zip(pairs, joined, strict=True):
-            if one is None:
-                yield Dropped(row.line, split, NOT_IN_TEMPLATE)
+            if isinstance(one, str):
+                yield Dropped(row.line, split, one)
                 continue
             spans = _find_spans(one, *next(encoded))
             made = self._make(row, split, spans)
@@ -146,10 +147,13 @@ class Tokens:
             kept["actlab_today"] = {one: day.strftime(one) for one in formats}
         return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **kept))
 
-    def _join(self, row: Row, split: str) -> Joined | None:
+    def _join(self, row: Row, split: str) -> Joined | str:
+        """Make one text of a prompt and a response, or say why there is none."""
         response = row.responses[split]
+        text = f"{row.prompt}\n{response}" if row.prompt else response
+        if is_too_long(text):
+            return LONG_TEXT
         if not self._config.chat_template:
-            text = f"{row.prompt}\n{response}" if row.prompt else response
             return Joined(text, len(row.prompt), len(text) - len(response), len(text))
         messages = row.messages or (
             *([{"role": "user", "content": row.prompt}] if row.prompt else []),
@@ -161,19 +165,21 @@ class Tokens:
                 text, around = (self._render(one) for one in (messages, stand_in))
         except ModelError as error:
             log.debug("line %d: %s", row.line, error)
-            return None
+            return NOT_IN_TEMPLATE
         before, found, behind = around.rpartition(_STAND_IN)
         start, end = len(before), len(text) - len(behind)
         is_around = found and start <= end and text.startswith(before) and text.endswith(behind)
         has_prompt = row.messages is not None or row.prompt.strip() in before
         if not is_around or not has_prompt or response.strip() not in text[start:end]:
-            return None
+            return NOT_IN_TEMPLATE
         return Joined(text, start, start, end)
 
-    def _encode(self, texts: Sequence[str]) -> Iterable[tuple[list[int], list[tuple[int, int]], list[int]]]:
+    def _encode(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
         """Tokenise whole texts: special tokens are the tokenizer's own, or the chat template's."""
-        if not texts:
-            return
+        for some in bounded_batches(texts, most=len(texts)):
+            yield from self._encode_at_once(some)
+
+    def _encode_at_once(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
         encoded = self._tokenizer(
             list(texts),
             add_special_tokens=not self._config.chat_template,

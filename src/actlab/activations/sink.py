@@ -32,6 +32,7 @@ from actlab.formats.activations import (
     shard_bytes,
     shard_name,
 )
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT
 from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
@@ -49,6 +50,7 @@ _HINTS = {
     NOT_IN_TEMPLATE: "omit --chat-template, or use a tokenizer whose template writes texts as they are",
     NOT_FINITE: "run the model with --model-dtype float32; if it was, its weights are damaged",
     **dict.fromkeys(BAD_LINES, 'write one JSON object a line: {"prompt": …, "EM": …}'),
+    **dict.fromkeys((LONG_LINE, LONG_TEXT), SHORTER_HINT),
 }
 """What helps where nothing is left, by the most frequent reason."""
 

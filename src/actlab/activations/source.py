@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.integrity import open_sealed
+from actlab.ground.limits import LONG_LINE, lines_of
 from actlab.ground.storage import safe_name
 
 log = logging.getLogger("actlab")
@@ -24,7 +25,7 @@ _ROWS_LOOKED_AT = 1000
 _READ_BYTES = 1 << 20
 
 
-BAD_LINES = ("invalid UTF-8", "bad JSON", "not a JSON object", "no text", "no prompt", "invalid Unicode")
+BAD_LINES = ("invalid UTF-8", "bad JSON", "not a JSON object", "no text", "no prompt", "invalid Unicode", LONG_LINE)
 """Why a line is no row."""
 
 
@@ -186,14 +187,16 @@ def read_unit(source: Source, unit: UnitLines) -> Iterator[Row | Dropped]:
     try:
         with source.path.open("rb") as file:
             file.seek(unit.offset)
-            lines = list(itertools.islice(file, unit.n_lines))
+            lines = list(itertools.islice(lines_of(file), unit.n_lines))
             if _state(file) != source.state:
                 raise changed
     except OSError as error:
         raise changed from error
-    for index, data in enumerate(lines):
-        if data.strip():
-            yield parse_line(data, unit.first_line + index + 1, source.splits)
+    for line, data in enumerate(lines, start=unit.first_line + 1):
+        if data is None:
+            yield Dropped(line, None, LONG_LINE)
+        elif data.strip():
+            yield parse_line(data, line, source.splits)
 
 
 def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped:
@@ -265,7 +268,10 @@ def _splits_in(path: Path, splits: tuple[str, ...], n_lines: int) -> tuple[str, 
     keys: dict[str, None] = {}
     seen: set[str] = set()
     with path.open("rb") as file:
-        for index, data in enumerate(itertools.islice(file, min(n_lines, _ROWS_LOOKED_AT))):
+        for index, data in enumerate(itertools.islice(lines_of(file), min(n_lines, _ROWS_LOOKED_AT))):
+            if data is None:
+                reasons[LONG_LINE] = reasons.get(LONG_LINE, 0) + 1
+                continue
             if not data.strip():
                 continue
             as_pairs = parse_line(data, index + 1, splits)

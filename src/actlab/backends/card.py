@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA, stored_files
 
 CARD = "README.md"
@@ -90,7 +90,7 @@ def _numbers(folder: Path, metadata: Iterable[str], identity: dict[str, Any]) ->
     """Return the whole numbers in each `metadata.json` that are no settings."""
     found = []
     for path in metadata:
-        for key, value in read_sealed_json(folder / path).items():
+        for key, value in read_sealed_object(folder / path).items():
             if isinstance(value, int) and not isinstance(value, bool) and key not in {*identity, "format_version"}:
                 found.append((path, key, value))
     return found

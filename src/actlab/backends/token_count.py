@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -18,7 +17,9 @@ from actlab.backends import tiny
 from actlab.backends.hub import ModelFolder, fetch
 from actlab.backends.models import load_tokenizer
 from actlab.ground.errors import ModelError, foreign_errors
+from actlab.ground.limits import bounded_batches
 from actlab.ground.manifest import fingerprint
+from actlab.ground.temporary import saved_files
 
 log = logging.getLogger("actlab")
 
@@ -97,9 +98,7 @@ def vocab_size_of(tokenizer: Any) -> int:
 
 def saved_tokenizer(tokenizer: Any) -> dict[str, bytes]:
     """Return the files that a tokenizer is loaded from, by name."""
-    with tempfile.TemporaryDirectory() as temporary:
-        tokenizer.save_pretrained(temporary)
-        return {path.name: path.read_bytes() for path in sorted(Path(temporary).iterdir())}
+    return dict(saved_files(tokenizer.save_pretrained))
 
 
 class TokenCounter:
@@ -166,10 +165,8 @@ class TokenCounter:
         """
         if self.is_cached:
             return [self.ids(text) for text in texts]
-        every = list(texts)
         found: list[list[int]] = []
-        for start in range(0, len(every), _TEXTS_AT_ONCE):
-            some = every[start : start + _TEXTS_AT_ONCE]
+        for some in bounded_batches(texts, _TEXTS_AT_ONCE):
             with _read_by_library():
                 found += [one.ids for one in self._own.encode_batch(some, add_special_tokens=False)]
         return found

@@ -9,7 +9,7 @@ from actlab.formats.classifier import load_dataset, read_manifest_of
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import load_all_sentences, sentence_paths
 from actlab.ground.errors import ActlabError, ConfigError
-from actlab.ground.integrity import read_sealed_json, sealed_manifest, unchecked
+from actlab.ground.integrity import read_sealed_object, sealed_manifest, unchecked
 from actlab.ground.manifest import METADATA, fingerprint, read_manifest
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of
@@ -27,7 +27,7 @@ def show_features(path: str | Path) -> dict[str, Any]:
     files = files_of(path)
     manifest = sealed_manifest(path)
     if manifest is not None:
-        metadata = read_sealed_json(path / METADATA)
+        metadata = read_sealed_object(path / METADATA)
         metadata = {key: value for key, value in metadata.items() if not key.startswith("curve")}
         described = {"kind": manifest["kind"], "made_on": manifest.get("made_on", [])} | metadata
     else:

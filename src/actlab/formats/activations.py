@@ -28,7 +28,7 @@ from torch.serialization import get_default_mmap_options
 from torch.utils.data import Dataset
 
 from actlab.ground.errors import ConfigError, StorageError, reason_of
-from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_json, sealed_manifest
+from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_object, sealed_manifest
 from actlab.ground.manifest import METADATA, stored_files
 
 log = logging.getLogger("actlab")
@@ -112,6 +112,9 @@ def read_shard(path: Path) -> Float[Tensor, "n d"]:
     if not isinstance(tensor, Tensor) or tensor.ndim != 2 or tensor.dtype not in DTYPES:
         check_sealed(path)
         raise StorageError(f"{path} does not hold a 2-D float tensor", hint=hint)
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise StorageError(f"{path} holds a tensor without its numbers, or a sparse one", hint=hint)
     return tensor
 
 
@@ -225,14 +228,14 @@ def read_metadata(split_folder: Path) -> dict[str, Any]:
         StorageError: It is missing, or does not say what every dump's has to say.
     """
     path = split_folder / METADATA
-    metadata = read_sealed_json(path)
-    layers = metadata.get("layers", []) if isinstance(metadata, dict) else None
+    metadata = read_sealed_object(path)
+    layers = metadata.get("layers", [])
     if not isinstance(layers, list) or not all(isinstance(one, int) for one in layers):
         raise StorageError(f"{path} is no metadata of activations", hint="was it edited by hand?")
     for key in ("total_examples", "hidden_dim", "num_layers"):
         if not isinstance(metadata.get(key), int):
             raise StorageError(f"{path} has no number for {key}", hint="was it edited by hand?")
-    return dict(metadata)
+    return metadata
 
 
 def open_activations(path: str | Path, split: str | None = None, *, check: bool = False) -> "Activations":

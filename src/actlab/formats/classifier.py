@@ -187,6 +187,26 @@ def _check(X: Any, y: Any, where: str) -> None:
     for name, values in (("X", X), ("y", y)):
         if not all(np.isfinite(values[start : start + 4096]).all() for start in range(0, len(values), 4096)):
             raise DataError(f"{where}: {name} holds NaN or inf", hint="remove those samples")
+        if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+            _refuse_outside_float32(values.reshape(len(values), -1), name, where)
+
+
+def _refuse_outside_float32(values: Float[np.ndarray, "n f"], name: str, where: str) -> None:
+    """Refuse a column whose squares leave float64's range, or whose weight would leave float32's.
+
+    Raises:
+        DataError: Its numbers are larger than float32's largest, or all of them smaller than its smallest.
+    """
+    blocks = (values[start : start + 4096] for start in range(0, len(values), 4096))
+    largest_f = np.max([np.abs(block).max(axis=0) for block in blocks], axis=0, initial=0.0)
+    of_float32 = np.finfo(np.float32)
+    wrong_f = (largest_f > of_float32.max) | ((largest_f > 0) & (largest_f < of_float32.tiny))
+    if wrong_f.any():
+        column = int(np.argmax(wrong_f))
+        raise DataError(
+            f"{where}: the largest number of {name}'s column {column} is {largest_f[column]:.3g}, outside float32",
+            hint="divide the column by a number that brings it near 1",
+        )
 
 
 def _y_dtype(y: Shaped[np.ndarray, "n ..."]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import open_sealed
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT, is_too_long, lines_of
 
 KIND = "text"
 FILE_NAME = "documents.jsonl"
@@ -67,7 +68,9 @@ def read_documents(path: Path, *, allow_empty: bool = False) -> Iterator[Documen
     file = _file(path)
     try:
         with open_sealed(file) as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(lines_of(lines), start=1):
+                if line is None:
+                    raise DataError(f"{file}: line {number} is a {LONG_LINE}", hint=SHORTER_HINT)
                 if number == 1:
                     line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
@@ -92,6 +95,8 @@ def _document(line: bytes, number: int, where: str, allow_empty: bool) -> Docume
     )
     if not doc.text.strip() and not (allow_empty and "text" in row):
         raise DataError(f"{where} has no text", hint=_HINT)
+    if is_too_long(doc.text):
+        raise DataError(f"{where} has a {LONG_TEXT}", hint=SHORTER_HINT)
     if not 0 <= doc.n_tokens <= _MOST_TOKENS:
         raise DataError(
             f"{where} has n_tokens {doc.n_tokens}"[:300], hint="a count is zero or more, and no more than a text has"

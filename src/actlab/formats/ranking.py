@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import open_sealed
+from actlab.ground.limits import LONG_LINE, lines_of
 
 KIND = "feature-ranking"
 CSV_NAME = "ranked_features.csv"
@@ -146,12 +147,18 @@ def read_ranking(path: str | Path) -> list[RankedFeature]:
         raise DataError(f"there is no ranking {path}", hint="make one: actlab rank-features --help")
     try:
         with io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(map(_whole, lines_of(file)))
             if missing := [name for name in _REQUIRED if name not in (reader.fieldnames or [])]:
                 raise DataError(f"{path} has no column {missing[0]!r}", hint=_HINT)
             return [_read_row(path, number, row) for number, row in enumerate(reader, start=2)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}", hint=_HINT) from error
+
+
+def _whole(line: str | None) -> str:
+    if line is None:
+        raise csv.Error(LONG_LINE)
+    return line
 
 
 def _cell(value: object) -> str:

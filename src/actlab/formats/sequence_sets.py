@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import read_sealed
+from actlab.ground.limits import JSON_BYTES
 
 log = logging.getLogger("actlab")
 
@@ -84,7 +85,7 @@ def read_file(path: Path, *, made_by: str) -> bytes:
         StorageError: It is a sealed dataset's and not as it was written.
     """
     try:
-        return read_sealed(path)
+        return read_sealed(path, JSON_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint=f"make one with: actlab {made_by}") from None
 

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self, TextIO
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean, foreign_errors
 from actlab.ground.integrity import open_sealed
+from actlab.ground.limits import LINE_BYTES, LONG_LINE, SHORTER_HINT, is_ended
 
 TEXT_COLUMN, LABEL_COLUMN = "sentence", "concept_strength_label"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -23,7 +25,9 @@ class Table:
     path: Path
     columns: tuple[str, ...]
     rows: list[dict[str, str] | None]
-    """None where a row has not as many fields as the header."""
+    """None where a row has not as many fields as the header, or is too long."""
+    too_long: frozenset[int] = frozenset()
+    """The rows that were not read for their length."""
 
     def require(self, column: str, flag: str) -> None:
         """Refuse a table without a column.
@@ -52,14 +56,22 @@ def read_table(path: Path, limit: int | None = None) -> Table:
         foreign_errors(f"cannot read {path}", hint=hint, kind=DataError),
         io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as file,
     ):
-        csv.field_size_limit(1 << 30)
-        lines = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-        columns = tuple(name.strip() for name in next(lines, []))
+        csv.field_size_limit(LINE_BYTES)
+        lines = _Lines(file, path)
+        records = csv.reader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+        columns = tuple(name.strip() for name in next(records, []))
+        if lines.was_too_long:
+            raise DataError(f"the first line of {path} is a {LONG_LINE}", hint=hint)
         rows: list[dict[str, str] | None] = []
-        for fields in lines:
-            if limit is not None and len(rows) >= limit:
+        too_long: set[int] = set()
+        while limit is None or len(rows) < limit:
+            lines.begin_record()
+            fields = next(records, None)
+            if fields is None:
                 break
-            if fields:
+            if lines.was_too_long:
+                too_long.add(len(rows))
+            if fields or lines.was_too_long:
                 rows.append(_row(columns, fields))
     if any("\0" in value for row in rows if row is not None for value in row.values()):
         raise DataError(f"{path} holds NUL characters", hint="is it text? Take them out")
@@ -67,7 +79,39 @@ def read_table(path: Path, limit: int | None = None) -> Table:
         raise DataError(f"{path} has two columns of one name: {', '.join(columns)}", hint="rename one")
     if not rows:
         raise DataError(f"{path} has no row", hint=f"write one sentence a row under {TEXT_COLUMN},{LABEL_COLUMN}")
-    return Table(path, columns, rows)
+    return Table(path, columns, rows, frozenset(too_long))
+
+
+class _Lines:
+    """A CSV's lines; an empty one stands for a record that is too long."""
+
+    def __init__(self, file: TextIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self.begin_record()
+
+    def begin_record(self) -> None:
+        self._n_taken = 0
+        self.was_too_long = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(LINE_BYTES + 1)
+        if not line:
+            raise StopIteration
+        self._n_taken += 1
+        if len(line) <= LINE_BYTES:
+            return line
+        n_quotes = line.count('"')
+        while line and not is_ended(line):
+            line = self._file.readline(LINE_BYTES)
+            n_quotes += line.count('"')
+        if self._n_taken > 1 or n_quotes % 2:  # which of the next lines belong to it, nobody knows
+            raise DataError(f"{self._path} has a {LONG_LINE} inside a quoted field", hint=SHORTER_HINT)
+        self.was_too_long = True
+        return "\n"
 
 
 def _row(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str] | None:

@@ -5,7 +5,6 @@ The manifest lies in the file's folder or in one above it. What no manifest name
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST, Stored, fingerprint, read_manifest, stored_files
+from actlab.ground.limits import JSON_BYTES, read_at_most
+from actlab.ground.manifest import (
+    MANIFEST,
+    Stored,
+    as_object,
+    fingerprint,
+    read_json,
+    read_manifest,
+    stored_files,
+)
 
 _PIECE_BYTES = 1 << 20
 _DESCRIBED = ("format_version", "kind", "identity", "inputs")
@@ -48,14 +56,14 @@ def unchecked() -> Iterator[None]:
         _is_off.reset(token)
 
 
-def read_sealed(path: Path) -> bytes:
-    """Return a file's bytes.
+def read_sealed(path: Path, most: int | None = None) -> bytes:
+    """Return a file's bytes, of which there may be a limit.
 
     Raises:
         StorageError: A manifest names the file, and these are not the bytes that were written.
         OSError: It cannot be read.
     """
-    data, named = path.read_bytes(), _named(path)
+    data, named = path.read_bytes() if most is None else read_at_most(path, most), _named(path)
     if named is not None and hashlib.sha256(data).hexdigest() != named.stored.sha256:
         raise _damaged(named)
     return data
@@ -107,12 +115,16 @@ def read_sealed_json(path: Path) -> Any:
     Raises:
         StorageError: It is not there, not JSON, or not as it was written.
     """
-    try:
-        return json.loads(read_sealed(path))
-    except FileNotFoundError:
-        raise StorageError(f"{path} is not there", hint="is this a finished dataset?") from None
-    except (ValueError, RecursionError) as error:
-        raise StorageError(f"{path} is not JSON: {error}", hint="was it cut or edited by hand?") from error
+    return read_json(path, lambda path: read_sealed(path, JSON_BYTES))
+
+
+def read_sealed_object(path: Path, **shapes: type) -> dict[str, Any]:
+    """Read a JSON file as `read_object` does.
+
+    Raises:
+        StorageError: As `read_object`, or it is not as it was written.
+    """
+    return as_object(path, read_sealed_json(path), **shapes)
 
 
 def sealed_manifest(folder: Path) -> dict[str, Any] | None:

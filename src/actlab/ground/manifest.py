@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import remembered_sha256
 from actlab.ground.hashes import sha256_of as sha256_of
+from actlab.ground.limits import read_at_most
 
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
@@ -81,18 +82,63 @@ def input_entry(role: str, path: Path) -> dict[str, Any]:
     return entry
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, read: Callable[[Path], bytes] = read_at_most) -> Any:
     """Read a JSON file that actlab or its user wrote.
 
     Raises:
         StorageError: It is not there or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        data = read(path)
+        content = json.loads(data)
+        if b"\\u" in data:
+            json.dumps(content, ensure_ascii=False).encode()  # half a surrogate pair cannot be written again
+        return content
     except FileNotFoundError:
         raise StorageError(f"{path} is not there", hint="is this a finished dataset?") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from None
     except (ValueError, RecursionError) as error:
         raise StorageError(f"{path} is not JSON: {error}", hint="was it cut or edited by hand?") from error
+
+
+def read_object(path: Path, **shapes: type) -> dict[str, Any]:
+    """Read a JSON file that has to be an object, and to hold these keys with values of these types.
+
+    Asked for another key that it lacks, what comes back raises a StorageError too.
+
+    Raises:
+        StorageError: It is not there, not JSON, or not of that shape.
+    """
+    return as_object(path, read_json(path), **shapes)
+
+
+def as_object(path: Path, content: Any, **shapes: type) -> dict[str, Any]:
+    """Return what a file holds as an object, as `read_object` does.
+
+    Raises:
+        StorageError: It is not of that shape.
+    """
+    if not isinstance(content, dict):
+        raise StorageError(f"{path} is no JSON object", hint="was it edited by hand?")
+    for key, shape in shapes.items():
+        if not isinstance(content.get(key), shape):
+            raise StorageError(f"{path} has no {key} that is {_A[shape]}", hint="was it edited by hand?")
+    return _Read(path, content)
+
+
+class _Read(dict[str, Any]):
+    """What a file says, which knows the file."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        super().__init__(content)
+        self._path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise StorageError(f"{self._path} has no {key}", hint="was it edited by hand?")
+
+
+_A = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -107,6 +153,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     manifest = read_json(path)
     shapes = {"kind": str, "fingerprint": str, "identity": dict, "inputs": list, "dropped": dict, "files": list}
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), of) for key, of in shapes.items()):
+        raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
+    made_on = manifest.get("made_on", [])
+    if not isinstance(made_on, list) or not all(isinstance(one, dict) for one in made_on):
         raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
     if not all(isinstance(count, int) for count in manifest["dropped"].values()):
         raise StorageError(f"{path} has counts that are no numbers", hint="was it edited by hand?")

@@ -2,13 +2,11 @@
 
 import logging
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
-from pathlib import Path
 from typing import Any, Literal
 
 from actlab.backends.servers.calls import ServerError
@@ -16,6 +14,7 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
+from actlab.ground.temporary import temporary_folder
 from actlab.text.generate.collect import collect, reply_files, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
@@ -104,8 +103,8 @@ class DataGenerator:
         if source.config.method == "template":
             refuse_target(source.facts, num_tokens, source.tokens_per_word)
         collected = Collected(num_tokens)
-        with tempfile.TemporaryDirectory() as temporary:
-            collect(source, collected, reply_files(Path(temporary) / "samples"))
+        with temporary_folder() as temporary:
+            collect(source, collected, reply_files(temporary / "samples"))
         sources = Counter(document.source for document in collected.documents)
         say(measure(source.subject, collected.documents), sources, source.domain)
         if (shares := shares_not_asked(source.config, sources)) is not None:
@@ -214,8 +213,8 @@ class DataRefiner:
         timeouts = self._timeouts
         config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host, timeout_preset=timeouts)
         with (
-            tempfile.TemporaryDirectory() as temporary,
-            asked(config, self._prompt, texts, Path(temporary) / "judge.jsonl") as judge,
+            temporary_folder() as temporary,
+            asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge,
         ):
             yield judge
 

@@ -22,7 +22,7 @@ from actlab.formats.documents import read_documents
 from actlab.formats.tokens import KIND as TOKENS
 from actlab.formats.tokens import SPLITS, TOKENIZER, map_ends, map_tokens, read_token_folder, refuse_strange_ids
 from actlab.ground.errors import ActlabError, ConfigError, StorageError, did_you_mean, foreign_errors
-from actlab.ground.integrity import read_sealed_json, unchecked
+from actlab.ground.integrity import read_sealed_object, unchecked
 from actlab.ground.manifest import METADATA, read_manifest
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of
@@ -50,9 +50,7 @@ def show_text(path: str | Path) -> dict[str, Any]:
     folder = Path(path)
     files = files_of(folder)
     sizes = {"n_files": len(files), "n_bytes": sum(file.stat().st_size for file in files)}
-    metadata = read_sealed_json(folder / METADATA)
-    if not isinstance(metadata, dict) or "kind" not in metadata:
-        raise StorageError(f"{folder / METADATA} describes no dataset", hint="was it edited by hand?")
+    metadata = read_sealed_object(folder / METADATA, kind=str)
     if metadata["kind"] == TOKENS:
         read_token_folder(folder)
     told = {key: value for key, value in metadata.items() if not key.startswith("curve")}
@@ -155,7 +153,7 @@ def _told(found: Iterable[str], folder: Path) -> list[str]:
 
 def _check_documents(folder: Path, quiet: bool) -> Problems:
     """Read every document, and count it again where the tokenizer that counted it is there."""
-    metadata = read_sealed_json(folder / METADATA)
+    metadata = read_sealed_object(folder / METADATA, n_documents=int)
     is_refined = (folder / QUALITY_NAME).is_file()
     counter = None if is_refined else _counter(folder)
     ids: Counter[str] = Counter()
@@ -241,12 +239,12 @@ def _check_tokens(folder: Path, _quiet: bool) -> Problems:
         seen[split] = {tokens_t[start:end].tobytes() for start, end in pairs}
     if n_shared := len(seen["train"] & seen["val"]):
         yield f"{n_shared} documents are both in train and in val"
-    yield from _check_tokenizer(folder / TOKENIZER, read_sealed_json(folder / METADATA))
+    yield from _check_tokenizer(folder / TOKENIZER, read_sealed_object(folder / METADATA))
 
 
 def _check_gpt(folder: Path, _quiet: bool) -> Problems:
     """Open the weights: finite numbers, and those of the model that the config describes."""
-    metadata = read_sealed_json(folder / METADATA)
+    metadata = read_sealed_object(folder / METADATA, n_parameters=dict)
     hint = "train it again, with --overwrite"
     shapes: dict[str, tuple[int, ...]] = {}
     with (

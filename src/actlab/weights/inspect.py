@@ -14,7 +14,7 @@ import torch
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, StoredRows, WeightsDataset
 from actlab.ground.errors import ConfigError, DataError, StorageError
-from actlab.ground.integrity import read_sealed_json, unchecked
+from actlab.ground.integrity import read_sealed_object, unchecked
 from actlab.ground.manifest import METADATA, read_manifest, sha256_of
 from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
@@ -46,7 +46,7 @@ def show_weights(path: str | Path) -> dict[str, Any]:
     dataset = WeightsDataset(Path(path))
     files = files_of(dataset.folder)
     sizes = {"n_files": len(files), "n_bytes": sum(file.stat().st_size for file in files)}
-    metadata: dict[str, Any] = read_sealed_json(dataset.folder / METADATA)
+    metadata = read_sealed_object(dataset.folder / METADATA, splits=dict, kind=str)
     splits = metadata.pop("splits")  # `show` takes "splits" for those of activations
     tasks = {"tasks": list(dataset.tasks), "examples_by_split": splits}
     return {"path": str(path), "kind": metadata["kind"]} | sizes | tasks | metadata
@@ -109,7 +109,7 @@ def _check_tables(dataset: WeightsDataset, *, quiet: bool) -> Iterator[str]:
 
 
 def _check_specs(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[str]:
-    metadata = read_sealed_json(dataset.folder / METADATA)
+    metadata = read_sealed_object(dataset.folder / METADATA, splits=dict)
     counts = Counter(spec["split"] for spec in specs)
     if metadata["n_examples"] != len(specs) or any(counts[name] != n for name, n in metadata["splits"].items()):
         yield f"{METADATA}: its counts of examples are not those of store/specs"

@@ -16,8 +16,8 @@ from actlab.backends.models import environment, pick_device
 from actlab.backends.push import push_dataset, refuse_push
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import KIND
-from actlab.ground.errors import ConfigError, StorageError
-from actlab.ground.integrity import read_sealed_json, sealed_manifest
+from actlab.ground.errors import ActlabError, ConfigError, StorageError
+from actlab.ground.integrity import read_sealed_object, sealed_manifest
 from actlab.ground.manifest import METADATA, n_dropped
 from actlab.ground.options import takes
 from actlab.ground.progress import More, progress
@@ -233,15 +233,22 @@ def _done_units(
         for unit in missing:
             yield _do_unit(config, inputs, unit, tally)
         return
+    from concurrent.futures.process import BrokenProcessPool
+
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky import get_reusable_executor
 
     try:
-        with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
+        with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1, max_nbytes=None):
             workers = Parallel(return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
             for done in workers(delayed(_work_for)(os.getpid(), config, inputs, unit) for unit in missing):
                 tally(done.record["n_accepted"], done.record["n_attempted"])
                 yield done
+    except BrokenProcessPool as error:
+        raise ActlabError(
+            "a worker process was killed, perhaps for want of memory",
+            hint="use fewer --workers, or free some memory, and run the same command again: finished units are kept",
+        ) from error
     finally:
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
@@ -288,7 +295,7 @@ def _outcome(dataset: Staging, url: str | None) -> Generated:
     manifest = sealed_manifest(dataset.output) if dataset.sealed else None
     if manifest is None:
         return Generated(dataset.output, is_sealed=False, n_examples=0, n_attempts=0, n_dropped=0)
-    metadata = read_sealed_json(dataset.output / METADATA)
+    metadata = read_sealed_object(dataset.output / METADATA)
     n = n_dropped(manifest)
     return Generated(dataset.output, True, metadata["n_examples"], metadata["n_attempts"], n, url)
 

@@ -12,6 +12,7 @@ import numpy as np
 from actlab.formats.sequence_sets import NEGATIVE, Sequences, benchmark_json, signature_json
 from actlab.formats.weights import letters_of
 from actlab.ground.errors import StorageError
+from actlab.ground.limits import read_at_most
 from actlab.ground.options import takes
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
@@ -81,7 +82,7 @@ def _draw(source: Source, what: str, n_positives: int, n_negatives: int) -> Sequ
 def _is_sequence_set(path: Path) -> bool:
     """Whether a file is one that these commands made, and so may be replaced."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_at_most(path))
     except (ValueError, RecursionError):
         return False
     examples = content.get("examples") if isinstance(content, dict) else None

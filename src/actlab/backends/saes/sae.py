@@ -178,9 +178,9 @@ def make_encoder(facts: SaeFacts, read: Callable[[str], Tensor], device: torch.d
         ModelError: A weight has another shape than the config says, is not finite, or was never calibrated.
     """
     names = ["W_enc", *_NEEDS[facts.architecture], *(["b_dec"] if facts.apply_b_dec_to_input else [])]
-    weights = {name: read(name).to(device, torch.float32) for name in names}
+    weights = {name: _floats(facts, name, read(name), device) for name in names}
     if facts.rescale_by_decoder_norm:
-        weights["decoder_norm"] = read("W_dec").to(device, torch.float32).norm(dim=-1)
+        weights["decoder_norm"] = _floats(facts, "W_dec", read("W_dec"), device).norm(dim=-1)
     if "threshold" in weights and weights["threshold"].numel() == 1:
         weights["threshold"] = weights["threshold"].expand(facts.n_features)
     shapes = {"W_enc": (facts.d_in, facts.n_features), "b_dec": (facts.d_in,)}
@@ -198,3 +198,15 @@ def make_encoder(facts: SaeFacts, read: Callable[[str], Tensor], device: torch.d
             hint="a BatchTopK SAE can be used only with the threshold that its training stored",
         )
     return Encoder(facts, weights)
+
+
+def _floats(facts: SaeFacts, name: str, weight: Tensor, device: torch.device) -> Tensor:
+    """Return a weight on a device in float32.
+
+    Raises:
+        ModelError: It holds whole or complex numbers, of which that would make others.
+    """
+    if not weight.is_floating_point():
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise ModelError(f"{facts.path}: {name} is of {kind}", hint="store the weights as float32 or float16")
+    return weight.to(device, torch.float32)

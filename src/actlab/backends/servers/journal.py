@@ -10,6 +10,7 @@ from typing import BinaryIO, Self
 from actlab.backends.servers.calls import Reply
 from actlab.backends.servers.thoughts import without_thoughts
 from actlab.ground.errors import DataError
+from actlab.ground.limits import LONG_LINE, lines_of
 from actlab.ground.storage.files import storage_errors
 
 
@@ -70,10 +71,12 @@ def _read(path: Path) -> tuple[dict[tuple[int, str], Reply], int, int]:
     if not path.exists():
         return replies, 0, 0
     with storage_errors(path), path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
+        for number, line in enumerate(lines_of(file), start=1):
+            if line is not None and not line.endswith(b"\n"):
                 return replies, n_bytes, len(line)
             try:
+                if line is None:
+                    raise ValueError(LONG_LINE)
                 fields = json.loads(line.decode("utf-8", "surrogatepass"))
                 key = fields.pop("key")
                 reply = without_thoughts(Reply.from_json(fields))

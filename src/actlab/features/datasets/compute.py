@@ -62,8 +62,9 @@ def normalize_features(
         DataError: There is no row to fit on, or a number is not finite.
     """
     scaled = np.array(X, dtype=np.float64 if np.asarray(X).dtype == np.float64 else np.float32)
-    if scaled.ndim != 2 or not np.isfinite(scaled).all():
-        raise DataError(f"X is {list(scaled.shape)} or holds NaN", hint="give finite numbers, [samples, features]")
+    if scaled.ndim != 2 or not (np.abs(scaled) <= np.finfo(np.float32).max).all():
+        what = "holds NaN or a number too large for float32"
+        raise DataError(f"X is {list(scaled.shape)} or {what}", hint="give finite numbers, [samples, features]")
     params = scale_columns(scaled, method, fit_rows)
     return scaled.astype(np.float32, copy=False), params
 

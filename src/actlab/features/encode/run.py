@@ -20,7 +20,7 @@ from actlab.features.encode.states.sentence import StatesSource
 from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
-from actlab.ground.integrity import read_sealed_json, sealed_manifest
+from actlab.ground.integrity import read_sealed_object, sealed_manifest
 from actlab.ground.layers import parse_layers_arg
 from actlab.ground.manifest import METADATA, n_dropped
 from actlab.ground.options import identity_of, takes
@@ -170,7 +170,7 @@ def _outcome(dataset: Staging) -> Computed:
         return Computed(
             dataset.output, is_sealed=False, n_sentences=0, n_dropped=0, measured_l0s=[], explained_variances=[]
         )
-    metadata = read_sealed_json(dataset.output / METADATA)
+    metadata = read_sealed_object(dataset.output / METADATA, measured_l0s=list)
     l0s = metadata["measured_l0s"]
     explained = metadata.get("explained_variances", [None] * len(l0s))  # datasets from before it was measured
     return Computed(dataset.output, True, metadata["n_sentences"], n_dropped(manifest), l0s, explained)

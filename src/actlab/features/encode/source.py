@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from actlab.formats.tables import Table, label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import EmptyDatasetError
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT, is_too_long
 
 UNIT_SENTENCES = 32
 NO_TEXT = "no sentence"
@@ -50,7 +51,12 @@ def read_sentences(
     table = read_table(Path(os.path.expanduser(path)), limit)
     table.require(text_column, "--text-column")
     table.require(label_column, "--label-column")
-    rows = [_row(place, fields, text_column, label_column, numbers) for place, fields in enumerate(table.rows)]
+    rows: list[Row | Dropped] = [
+        Dropped(place, LONG_LINE)
+        if place in table.too_long
+        else _row(place, fields, text_column, label_column, numbers)
+        for place, fields in enumerate(table.rows)
+    ]
     _refuse_empty(table, rows, label_column)
     return Sentences(table.path, rows)
 
@@ -65,6 +71,8 @@ def _refuse_empty(table: Table, rows: list[Row | Dropped], label_column: str) ->
         f"no row of {table.path} is a sentence with a label ({listed})",
         hint={
             NO_TEXT: "is it the right column? --text-column names another",
+            LONG_LINE: SHORTER_HINT,
+            LONG_TEXT: SHORTER_HINT,
             BAD_ROW: f"write as many fields in each row as in the first: {', '.join(table.columns[:10])}",
             BAD_LABEL: labels_hint(
                 fields[label_column]
@@ -82,6 +90,8 @@ def _row(
         return Dropped(place, BAD_ROW)
     if not fields[text_column].strip():
         return Dropped(place, NO_TEXT)
+    if is_too_long(fields[text_column]):
+        return Dropped(place, LONG_TEXT)
     label = label_of(fields[label_column], numbers)
     return Dropped(place, BAD_LABEL) if label is None else Row(place, fields[text_column], label)
 

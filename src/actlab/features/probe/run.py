@@ -17,7 +17,7 @@ from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Samples
 from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, NewFile, Plan, Staging, finish_single, stage
@@ -83,7 +83,7 @@ def train_probe(config: ProbeConfig) -> Trained:
             files = [*probe_files(probes, results, samples), *_plots(probes, results, config)]
             dataset.commit(unit, files, {"metadata": metadata_of(plan, samples, task)})
         dataset.seal(finish_single)
-    return Trained(dataset.output, read_sealed_json(dataset.output / RESULTS))
+    return Trained(dataset.output, read_sealed_object(dataset.output / RESULTS))
 
 
 @takes(ProbeConfig)

@@ -19,7 +19,7 @@ from actlab.features.rank.sink import make_files
 from actlab.features.rank.source import Activations, Inputs, as_input, open_inputs, read_activations, read_tokens
 from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
 from actlab.formats.ranking import KIND, RankedFeature, discoveries, read_ranking
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -72,7 +72,7 @@ def rank_features(config: RankConfig) -> Ranked:
     if inputs.ranked_on == "all":
         log.info("ranked on all sentences: a probe on these features has no held-out test; see --split")
     publish_single(output, plan, lambda: _make(config, inputs, plan), overwrite=config.overwrite)
-    metadata = read_sealed_json(output / METADATA)
+    metadata = read_sealed_object(output / METADATA, dropped=list)
     ranked = Ranked(output, read_ranking(output), len(metadata["dropped"]))
     if not ranked.features:
         _warn_of_none(metadata["best"], config)

@@ -17,7 +17,7 @@ from actlab.features.split.source import Items, read_items
 from actlab.formats.groups import joined
 from actlab.formats.splits import SIDES, Splits, is_split, splits_bytes, text_id
 from actlab.ground.errors import ConfigError, DataError, StorageError, did_you_mean
-from actlab.ground.manifest import read_json
+from actlab.ground.manifest import read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import refuse_inside_dataset, write_file
@@ -65,7 +65,7 @@ def make_split(config: SplitConfig) -> MadeSplit:
 
 
 def _refuse(path: Path, versions: dict[str, int]) -> None:
-    settings = read_json(path).get("settings")
+    settings = read_object(path).get("settings")
     if isinstance(settings, dict) and settings.get("versions") != versions:
         raise StorageError(
             f"{path} is a split that another version of actlab drew",

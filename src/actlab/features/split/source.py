@@ -19,6 +19,7 @@ from actlab.formats.documents import find_documents, read_documents
 from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.tables import label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
+from actlab.ground.limits import LONG_LINE
 from actlab.ground.manifest import file_entry
 
 log = logging.getLogger("actlab")
@@ -61,7 +62,7 @@ def read_items(config: SplitConfig) -> Items:
         raise ConfigError("--group-column needs a CSV or documents.jsonl, which have columns", hint=f"{path} is none")
     if path.is_dir() and not is_documents:
         return _from_folder(path)
-    if not path.exists():
+    if not (path.is_dir() or path.is_file()):
         raise ConfigError(
             f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, a CSV, or a documents.jsonl"
         )
@@ -136,7 +137,8 @@ def _from_csv(path: Path, config: SplitConfig) -> Items:
     for index, fields in enumerate(table.rows):
         label = None if fields is None else label_of(fields[config.label_column], numbers) if has_labels else 0.0
         if fields is None or label is None or not fields[config.text_column].strip():
-            log.warning("%s: row %d is left out: it has no sentence or no number as label", path, index)
+            why = f"it is a {LONG_LINE}" if index in table.too_long else "it has no sentence or no number as label"
+            log.warning("%s: row %d is left out: %s", path, index, why)
             continue
         value = fields[config.by_column].strip() if config.by_column else ""
         group = _group(fields[config.group_column] if config.group_column else None, index)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from actlab.backends.selftest import load_reader
 from actlab.features.train_sae.compute import Sae, Step, train
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.features.train_sae.source import read_texts, residual_batches, tokenise
+from actlab.ground.errors import DataError
 from actlab.ground.layers import parse_layers
 from actlab.ground.made_on import made_on
 from actlab.ground.manifest import METADATA, file_entry, to_json
@@ -168,6 +170,7 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
         n_more = config.n_steps - 1
         scaled = (x_td.to(job.device) * scale for x_td in _chain(first_td, itertools.islice(batches, n_more)))
         train(sae, scaled, n_steps=config.n_steps, learning_rate=config.learning_rate, on_step=on_step)
+    _refuse_diverged(curve, layer)
     last = curve[-1]._replace(l0=sae.l0(next(batches).to(job.device) * scale))
     log.info(
         "layer %d: explained variance %.3f, L0 %.1f, %.1f %% of the features dead",
@@ -179,6 +182,19 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
         "last": last._asdict(),
         "curve": [list(step) for step in curve],
     }
+
+
+def _refuse_diverged(curve: list[Step], layer: int) -> None:
+    """Refuse an SAE whose loss became NaN or infinite: so are its weights.
+
+    Raises:
+        DataError: It did.
+    """
+    if not all(math.isfinite(number) for step in curve for number in step):
+        raise DataError(
+            f"training the SAE of layer {layer} left the range of floating-point numbers",
+            hint="give more texts, more tokens a step (--batch-size), or a smaller --learning-rate",
+        )
 
 
 def _chain(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -5,7 +5,9 @@
 import io
 import itertools
 import json
+import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +20,15 @@ from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
 from actlab.ground.integrity import open_sealed
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of
 from actlab.ground.seeds import derive_seed
+
+log = logging.getLogger("actlab")
 
 _BUFFER_TOKENS = 1 << 16
 """Tokens that are shuffled together."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a pair, as JSON's \\ud800: no tokenizer takes it."""
 _TEXTS_A_READ = 64
 _HINT = 'write JSONL rows of {"text": …}, or a CSV with a text column'
 
@@ -44,7 +51,12 @@ def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     if not file.is_file():
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
     texts = _from_csv(file, text_column, limit) if file.suffix.lower() in (".csv", ".tsv") else _from_jsonl(file, limit)
-    texts = [text for text in texts if text.strip()]
+    whole = [text for text in texts if not is_too_long(text)]
+    if len(whole) < len(texts):
+        log.warning("left out of %s: %d times a %s", path, len(texts) - len(whole), LONG_TEXT)
+    if broken := [text for text in whole if _SURROGATE.search(text)]:
+        log.warning("left out of %s: %d times a text with half a surrogate pair", path, len(broken))
+    texts = [text for text in whole if text.strip() and not _SURROGATE.search(text)]
     if not texts:
         raise DataError(f"{path} holds no text", hint=_HINT)
     return Texts(file, texts)
@@ -59,7 +71,10 @@ def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
 def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     texts = []
     with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), _text_of(file) as lines:
-        for number, line in enumerate(itertools.islice(lines, limit)):
+        for number, line in enumerate(itertools.islice(lines_of(lines), limit)):
+            if line is None:
+                log.warning("left out: %s, line %d is a %s", file, number + 1, LONG_LINE)
+                continue
             row = json.loads(line) if line.strip() else {}
             if not isinstance(row, dict):
                 raise DataError(f"{file}, line {number + 1} is no JSON object", hint=_HINT)
@@ -75,7 +90,8 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Toke
     """Turn texts into tokens, cut at `max_tokens`; special tokens in front are run and not read."""
     made = []
     for text in texts:
-        encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
+        with foreign_errors(f"cannot tokenise {text[:60]!r}", hint="is it text?", kind=DataError):
+            encoding = tokenizer(text, return_special_tokens_mask=True, verbose=False)
         ids, special = encoding["input_ids"][:max_tokens], encoding["special_tokens_mask"][:max_tokens]
         own = [place for place, is_special in enumerate(special) if not is_special]
         if own:

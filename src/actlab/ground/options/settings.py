@@ -3,13 +3,15 @@
 import contextlib
 import functools
 import inspect
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from actlab.ground.errors import ConfigError, did_you_mean
+from actlab.ground.limits import YAML_BYTES, read_text_at_most, refuse_large_yaml
 from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
 
 Config = TypeVar("Config")
@@ -128,7 +130,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
         ConfigError: The file is not there, is not YAML, is no mapping, or has a key twice.
     """
     try:
-        text = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+        text = read_text_at_most(Path(os.path.expanduser(path)), YAML_BYTES)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", hint="check --config-path") from error
     except ValueError as error:
@@ -150,6 +152,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
     import yaml
 
     try:
+        refuse_large_yaml(text, yaml.SafeLoader, where, ConfigError)
         root = yaml.compose(text, yaml.SafeLoader)
         content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:  # the line itself is not shown: it may hold a token
@@ -162,29 +165,14 @@ def parse_yaml(text: str, *, where: str) -> Any:
     while nodes:
         node = nodes.pop()
         if id(node) in seen:
-            continue  # an anchor that is used again, or in itself
+            continue  # an anchor that is used again
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             keys = [_key(key.value) for key, _ in node.value]
             if twice := sorted({key for key in keys if keys.count(key) > 1}):
                 raise ConfigError(f"{where} sets {twice[0]} twice", hint="keep one of them")
             nodes += [value for _, value in node.value]
-    _refuse_endless(content, (), where)
     return content
-
-
-def _refuse_endless(content: Any, above: tuple[Any, ...], where: str) -> None:
-    """Refuse what an anchor put into itself.
-
-    Raises:
-        ConfigError: A mapping or a list contains itself.
-    """
-    inside = list(content.values()) if isinstance(content, dict) else content if isinstance(content, list) else []
-    if any(content is one for one in above):
-        raise ConfigError(f"{where} has an anchor that contains itself", hint="write its settings out")
-    for one in inside:
-        if isinstance(one, dict | list):
-            _refuse_endless(one, (*above, content), where)
 
 
 def _key(key: Any) -> str:
@@ -201,12 +189,26 @@ def _value(config: Any, name: str) -> Any:
 
 
 def _coerce(option: Option, value: Any) -> Any:
+    _refuse_no_number(option, value if isinstance(value, list | tuple) else [value])
     if option.is_repeatable:
         several = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce_one(option, one) for one in several)
     if isinstance(value, list | tuple) and option.kind is str and value:
         value = ",".join(map(str, value))  # layers: [0, 5, -1] and splits: [EM, Neutral]
     return _coerce_one(option, value)
+
+
+def _refuse_no_number(option: Option, values: Sequence[Any]) -> None:
+    """Refuse what is no finite number of 64 bits, the same for every setting.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    for value in values:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{option.name} cannot be {value}", hint=option.help or "give a finite number")
+        if isinstance(value, int) and abs(value) >= _LARGEST:  # str(value) may be refused by Python itself
+            raise ConfigError(f"{option.name} has a number of more than 64 bits", hint=option.help or "see --help")
 
 
 def _coerce_one(option: Option, value: Any) -> Any:
@@ -217,13 +219,14 @@ def _coerce_one(option: Option, value: Any) -> Any:
     if isinstance(value, str) and option.kind is float and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
         with contextlib.suppress(ValueError):
             value = float(value)  # YAML 1.1 reads 1e-3 as text
+            _refuse_no_number(option, [value])
     if isinstance(value, int) and not isinstance(value, bool):
         if option.kind is float:
             value = float(value)
         elif option.kind is str:  # YAML reads `layers: 3` and `position: -1` as numbers
             value = str(value)
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
-        shown = "what it was given" if option.is_secret else repr(value)
+        shown = "what it was given" if option.is_secret else repr(value)[:200]
         raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {shown}", hint=option.help or "see --help")
     if isinstance(value, str) and (not value or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
         what = "is empty" if not value else "holds a character that no path or name can have"
@@ -236,4 +239,6 @@ def _coerce_one(option: Option, value: Any) -> Any:
     return value
 
 
+_LARGEST = 2**63
+"""Whole numbers of more bits are none of arrays, seeds or files."""
 _A = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

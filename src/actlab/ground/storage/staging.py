@@ -156,7 +156,7 @@ class Staging:
             StorageError: It is cut, or of a late worker of another plan.
         """
         try:
-            record: dict[str, Any] = manifests.read_json(path)
+            record = manifests.read_object(path)
         except StorageError:
             if not path.exists():
                 raise GoneError(f"{path} is not there", hint="run the same command again") from None

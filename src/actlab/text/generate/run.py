@@ -11,7 +11,7 @@ from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256, vocab
 from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
 from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
 from actlab.ground.errors import StorageError
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.storage import (
@@ -97,7 +97,7 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
     _say_domain(source)
     again = config.retry_failed and is_complete(output) and _is_a_stopgap(output, overwrite=config.overwrite)
     publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite, again=again)
-    metadata = read_sealed_json(output / METADATA)
+    metadata = read_sealed_object(output / METADATA)
     if exported is not None:
         _export(config, output, metadata, exported)
     found = _subject_share(metadata)
@@ -161,7 +161,7 @@ def _is_a_stopgap(output: Path, *, overwrite: bool) -> bool:
     Raises:
         StorageError: That would replace it, and nobody said so.
     """
-    if read_sealed_json(output / METADATA).get("server_problem") in (None, STALLED):
+    if read_sealed_object(output / METADATA).get("server_problem") in (None, STALLED):
         return False
     if not overwrite:
         raise StorageError(

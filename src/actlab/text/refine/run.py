@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from actlab.formats.documents import KIND, Document, read_documents
 from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
 from actlab.ground.errors import ConfigError, DataError
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_json, read_sealed_object
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -100,7 +100,7 @@ def refine_text(config: RefineConfig) -> RefinedText:
     ready = _ready(config)
     output = ready.output
     publish_single(output, ready.plan, lambda: _make(config, ready), overwrite=config.overwrite)
-    metadata = read_sealed_json(output / METADATA)
+    metadata = read_sealed_object(output / METADATA)
     if ready.exported is not None:
         _export(config, output, metadata, ready.exported)
     shuffled = read_sealed_json(output / REPORT_NAME).get("against_shuffled", {})

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA, input_entry
 from actlab.text.words import words_of
 
@@ -57,8 +57,7 @@ def find_input(path: Path) -> Input:
     entries = [input_entry("documents", file)]
     if file.name != FILE_NAME or not beside.is_file():
         return Input(file, {}, entries)
-    metadata = read_sealed_json(beside)
-    return Input(file, metadata if isinstance(metadata, dict) else {}, [*entries, input_entry("metadata", beside)])
+    return Input(file, read_sealed_object(beside), [*entries, input_entry("metadata", beside)])
 
 
 def find_counting(name: str | None) -> Counting | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from actlab.ground.errors import ActlabError, DataError
+from actlab.ground.limits import refuse_large_yaml
 
 _COMMENT = re.compile(r"#.*")
 _SLOT_FIRST = re.compile(r"#[^\W\d]\w*(\.\w+)*#")
@@ -19,8 +20,11 @@ def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Any]:
     """
     import yaml
 
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text)  # the same rules, read faster
+    rules = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the same rules, read faster
+    loader = None
     try:
+        refuse_large_yaml(text, rules, where, DataError)
+        loader = rules(text)
         root = loader.get_single_node()
         nodes = [] if root is None else list(_nodes(root))
         _refuse_what_yaml_hides(nodes, where)
@@ -32,7 +36,8 @@ def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{where} is not YAML: {reason}", hint="check colons, brackets and quotes there") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
     if not isinstance(content, dict):
         raise DataError(f"{where} holds no mapping", hint=hint)
     return content

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
+from actlab.ground.limits import YAML_BYTES, read_text_at_most
 from actlab.text.templates.check import checked
 from actlab.text.templates.content import yaml_mapping
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values, slots
@@ -59,7 +60,7 @@ def read_grammar(path: Path) -> Grammar:
         DataError: It is not there, is not YAML, or something in it (which the message names) is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text_at_most(path, YAML_BYTES, "utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check --grammar") from None
     except ValueError as error:

@@ -11,6 +11,7 @@ from jaxtyping import Int64, UInt
 
 from actlab.backends.token_count import TokenCounter, special_prefix, vocab_size_of
 from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.limits import bounded_batches
 
 log = logging.getLogger("actlab")
 
@@ -78,8 +79,7 @@ def _for_text(tokenizer: Any) -> Any:
 def encode(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]) -> Iterator[Encoded]:
     """Yield the ids of texts, each between its prefix and its EOS."""
     prefix, end = encoder.prefix_ids, [encoder.eos_id]
-    every = iter(texts)
-    while some := list(itertools.islice(every, _DOCUMENTS_AT_ONCE)):
+    for some in bounded_batches(texts, _DOCUMENTS_AT_ONCE):
         documents = [[*prefix, *ids, *end] for ids in encoder.ids_of(some)]
         lengths_n = np.fromiter(map(len, documents), np.int64, len(documents))
         flat = itertools.chain.from_iterable(documents)

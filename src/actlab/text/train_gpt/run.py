@@ -23,7 +23,7 @@ from actlab.backends.gpt_trainer import (
 )
 from actlab.backends.models import environment, pick_device
 from actlab.backends.threads import one_thread
-from actlab.ground.integrity import read_sealed_json
+from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
@@ -128,7 +128,7 @@ def train_gpt(config: TrainGptConfig) -> TrainedGpt:
             dataset.commit(unit, gpt_files(run.model, job.source.tokenizer), record)
         dataset.seal(finish)
     checkpoints.remove()
-    made = read_sealed_json(job.output / METADATA)
+    made = read_sealed_object(job.output / METADATA, n_parameters=dict)
     total = made["n_parameters"]["total"]
     return TrainedGpt(job.output, total, made["n_steps"], made["val_loss"], made["val_perplexity"])
 

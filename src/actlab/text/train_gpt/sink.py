@@ -1,9 +1,7 @@
 """The files of a trained GPT, and what is told of it."""
 
 import math
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from actlab.backends.gpt_trainer import count_parameters
@@ -11,6 +9,7 @@ from actlab.backends.quiet import quiet_transformers
 from actlab.backends.token_count import saved_tokenizer
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging
+from actlab.ground.temporary import saved_files
 from actlab.text.train_gpt.compute import Run
 from actlab.text.train_gpt.config import TrainGptConfig
 from actlab.text.train_gpt.source import Source, steps_an_epoch
@@ -20,11 +19,9 @@ KIND = "gpt"
 
 def gpt_files(model: Any, tokenizer: Any) -> Iterator[NewFile]:
     """Yield a model's and its tokenizer's files, as transformers' `from_pretrained` reads them."""
-    with tempfile.TemporaryDirectory() as temporary:
-        with quiet_transformers():
-            model.eval().save_pretrained(temporary)
-        for path in sorted(Path(temporary).iterdir()):
-            yield NewFile(path.name, path.read_bytes())
+    with quiet_transformers():
+        for name, data in saved_files(model.eval().save_pretrained):
+            yield NewFile(name, data)
     tokenizer.model_max_length = model.config.max_position_embeddings
     for name, data in saved_tokenizer(tokenizer).items():
         yield NewFile(name, data)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from actlab.ground.errors import DataError
+from actlab.ground.limits import LONG_LINE, lines_of
 
 Predictions = dict[str, dict[int, str]]
 """Completions by task and example."""
@@ -41,7 +42,9 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the number and the content of each line that is not blank."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(lines_of(file), start=1):
+                if line is None:
+                    raise DataError(f"{path}, line {number} is a {LONG_LINE}", hint=_FORM)
                 if line.strip():
                     yield number, _parsed(line, f"{path}, line {number}")
     except OSError as error:

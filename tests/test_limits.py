@@ -1,0 +1,433 @@
+"""What is too large, endless, broken or of another shape costs its own record, or is refused in two lines."""
+
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from actlab.activations.compute import Tokens
+from actlab.activations.config import ExtractConfig
+from actlab.activations.source import Dropped, Row, read_unit, scan
+from actlab.backends.saes import saelens
+from actlab.backends.saes.sae import make_encoder
+from actlab.backends.servers.journal import Journal
+from actlab.features.encode.source import read_sentences
+from actlab.features.train_sae.source import read_texts
+from actlab.formats.activations import read_shard
+from actlab.formats.classifier import load_dataset
+from actlab.formats.documents import read_documents
+from actlab.formats.ranking import read_ranking
+from actlab.formats.sequence_sets import read_file
+from actlab.formats.tables import read_table
+from actlab.ground import limits
+from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
+from actlab.ground.manifest import read_json, read_manifest, read_object
+from actlab.ground.options import CommonOptions, from_settings, options_of
+from actlab.ground.options.settings import read_yaml
+from actlab.ground.temporary import saved_files
+from actlab.text.generate.run import generate_text
+from actlab.weights.run import run_data_gen
+from actlab.weights.score.predictions import read_predictions
+from tests import made_saes, tiny_weights
+from tests.command_line import fails_in_two_lines, run, run_apart
+
+LONG = "ab " * ((limits.LINE_BYTES + 1000) // 3)
+LONG_TEXT = "ab " * ((limits.TEXT_BYTES + 1000) // 3)
+
+
+def rows_with(long: str, key: str = "text") -> bytes:
+    rows = [{key: "a first row"}, {key: long}, {key: "a last row"}]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+# lines
+
+
+def test_a_line_that_is_too_long_costs_its_own_record_and_is_hashed_all_the_same(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_bytes(rows_with(LONG))
+    source = scan(path, splits=("EM",), shard_size=512, limit=None)
+    first, second, third = read_unit(source, source.units[0])
+    assert second == Dropped(2, None, limits.LONG_LINE)
+    assert isinstance(first, Row)
+    assert isinstance(third, Row)
+    assert (first.line, third.line) == (1, 3)
+    assert source.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert source.n_lines == 3
+
+
+def test_a_csv_row_that_is_too_long_keeps_its_number_and_costs_itself_alone(tmp_path):
+    path = tmp_path / "s.csv"
+    path.write_text(f'sentence,concept_strength_label\none,1\n"{LONG}",2\nthree,3\n')
+    rows = read_sentences(
+        str(path), text_column="sentence", label_column="concept_strength_label", labels=None, limit=None
+    ).rows
+    assert [getattr(row, "reason", row.sentence) for row in rows] == [0, limits.LONG_LINE, 2]
+    assert read_table(path).too_long == {1}
+    path.write_text(f'sentence,concept_strength_label\none,1\n"{LONG}\nand more",2\nthree,3\n')
+    with pytest.raises(DataError, match="inside a quoted field"):
+        read_table(path)
+    path.write_text(f"{LONG}\n1\n")
+    with pytest.raises(DataError, match="the first line of"):
+        read_table(path)
+
+
+def test_strict_readers_name_the_line_that_is_too_long(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(rows_with(LONG))
+    with pytest.raises(DataError, match="line 2 is a line longer than 16 MiB"):
+        list(read_documents(path))
+    path.write_text(json.dumps({"example_id": 0, "completion": LONG}) + "\n")
+    with pytest.raises(DataError, match="line 1 is a line longer than 16 MiB"):
+        read_predictions(path, tasks=["modification"], example_ids={0})
+    path.write_text(LONG + "\n")
+    with pytest.raises(DataError, match="is not a line of a journal"):
+        Journal(path)
+    with pytest.raises(DataError, match="line longer than 16 MiB"):
+        read_ranking(path)
+
+
+def test_whole_files_of_json_and_yaml_have_a_limit(tmp_path, monkeypatch):
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as file:
+        file.truncate(limits.JSON_BYTES + 1)  # a hole: it takes no room
+    for read in (read_json, lambda path: read_file(path, made_by="create-sig-dataset")):
+        with pytest.raises(StorageError, match="has more than 256 MiB"):
+            read(huge)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("# " + "x" * limits.YAML_BYTES)
+    with pytest.raises(StorageError, match="has more than 4 MiB"):
+        read_yaml(settings)
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    with pytest.raises(StorageError, match="is a named pipe"):
+        read_yaml(pipe)
+    with pytest.raises(StorageError, match="is a named pipe"):
+        read_json(pipe)
+    fails_in_two_lines(run("split", "--input", pipe), 2, "there is no input")
+
+
+# texts
+
+
+class NoLongText:
+    """A tokenizer of characters that takes no long text."""
+
+    bos_token_id = None
+
+    def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+        assert not any(map(limits.is_too_long, texts)), "the text got to the tokenizer"
+        assert sum(map(len, texts)) <= max(limits.TEXT_BYTES, *map(len, texts)), "too many at once"
+        return {
+            "input_ids": [list(map(ord, text)) for text in texts],
+            "offset_mapping": [[(k, k + 1) for k in range(len(text))] for text in texts],
+            "special_tokens_mask": [[0] * len(text) for text in texts],
+        }
+
+
+def test_a_text_that_is_too_long_never_reaches_the_tokenizer_of_an_extraction():
+    tokens = Tokens(NoLongText(), ExtractConfig(dataset=("d",), output="o"), 8)
+    half = "é" * (limits.TEXT_BYTES // 4)
+    rows = [Row(1, "1", "", {"text": "one"}), Row(2, "2", half, {"text": half}), Row(3, "3", "", {"text": "three"})]
+    first, second, third = tokens.examples(rows)
+    assert second == Dropped(2, "text", limits.LONG_TEXT)
+    assert (first.ids, third.ids) == (tuple(map(ord, "one")), tuple(map(ord, "three")))
+
+
+def test_texts_are_tokenised_a_bounded_number_of_characters_at_a_time(monkeypatch):
+    monkeypatch.setattr(limits, "TEXT_BYTES", 40)
+    tokens = Tokens(NoLongText(), ExtractConfig(dataset=("d",), output="o"), 100)
+    texts = ["x" * n for n in (7, 30, 9, 1, 33, 20, 20, 20)]
+    examples = list(tokens.examples(Row(k, str(k), "", {"text": text}) for k, text in enumerate(texts)))
+    assert [len(example.ids) for example in examples] == list(map(len, texts))
+
+
+def test_a_text_that_is_too_long_is_left_out_or_refused_by_every_reader(tmp_path, caplog):
+    csv, jsonl = tmp_path / "s.csv", tmp_path / "s.jsonl"
+    csv.write_text(f'sentence,concept_strength_label\none,1\n"{LONG_TEXT}",2\n')
+    jsonl.write_bytes(rows_with(LONG_TEXT))
+    names = {"text_column": "sentence", "label_column": "concept_strength_label", "labels": None, "limit": None}
+    assert read_sentences(str(csv), **names).rows[1].reason == limits.LONG_TEXT
+    for path, n_left in ((csv, 1), (jsonl, 2)):
+        caplog.clear()
+        assert len(read_texts(str(path), text_column="sentence", limit=None).texts) == n_left
+        assert limits.LONG_TEXT in caplog.text
+    with pytest.raises(DataError, match="line 2 has a text longer than 4 MiB"):
+        list(read_documents(jsonl))
+
+
+def test_half_a_surrogate_pair_is_left_out_of_an_saes_texts_and_said(tmp_path, caplog):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a \\ud800 b"}\n{"text": "whole"}\n')
+    assert read_texts(str(path), text_column="text", limit=None).texts == ["whole"]
+    assert "half a surrogate pair" in caplog.text
+    path.write_text('{"key": "\\ud800"}')
+    with pytest.raises(StorageError, match="surrogates not allowed"):
+        read_json(path)
+
+
+# YAML
+
+
+def bomb(last: int, of: int = 9) -> str:
+    lines = ["k0: &a0 [x, y, z]", *(f"k{k}: &a{k} [{', '.join([f'*a{k - 1}'] * of)}]" for k in range(1, last))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (bomb(9), "its aliases written out"),
+        ("a: &a {x: 1}\nb: &b {<<: [" + "*a, " * 9 + "]}\n" + bomb(8), "its aliases written out"),
+        ("a: &a [*a]", "contains itself"),
+        ("a: &a\n  b: {c: [*a]}", "contains itself"),
+        ("a: " + "[" * 500 + "]" * 500, "nests more than 100 levels"),
+        ("a: " + "{a: " * 500, "nests more than 100 levels"),
+        ("a: *b", "undefined alias"),
+        ("a: {b: 1, b: 2}", "sets b twice"),
+    ],
+)
+def test_yaml_that_would_explode_or_hides_something_is_refused(text, says, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_yaml(path)
+
+
+def test_anchors_are_read_as_they_were(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("base: &b {x: 1, y: [1, 2]}\nother: {<<: *b, z: 3}\nagain: *b\n" + bomb(4))
+    read = read_yaml(path)
+    assert read["other"] == {"x": 1, "y": [1, 2], "z": 3}
+    assert read["again"] == {"x": 1, "y": [1, 2]}
+    assert len(read["k3"]) == 9
+
+
+@pytest.mark.slow  # the parser in C would end the process
+def test_a_grammar_that_nests_a_hundred_thousand_deep_ends_in_two_lines(tmp_path):
+    path = tmp_path / "g.yaml"
+    path.write_text("skeletons: " + "[" * 100_000)
+    fails_in_two_lines(run_apart("show", path), 1, "nests more than 100 levels")
+
+
+# numbers
+
+
+def configs(of: type = CommonOptions) -> list[type]:
+    import actlab.cli.main  # noqa: F401 - all commands
+
+    found = [one for below in of.__subclasses__() for one in (below, *configs(below))]
+    return [one for one in found if one.__module__.startswith("actlab")]
+
+
+def test_no_setting_of_any_command_takes_a_number_that_is_not_finite():
+    tried = 0
+    for config in configs():
+        for option in options_of(config):
+            wrong: list[object] = {float: [float("inf"), float("-inf"), float("nan"), "1e400"], int: [10**400]}.get(
+                option.kind, []
+            )
+            for value in wrong:
+                tried += 1
+                with pytest.raises(ConfigError, match=option.name):
+                    from_settings(config, {option.name: value})
+    assert tried > 100
+
+
+def test_numbers_that_are_no_shares_are_refused_in_two_lines(tmp_path):
+    (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
+    for value in ("inf", "nan", "-1", "1e400"):
+        done = run("split", "--input", tmp_path / "s.csv", f"--near-duplicates={value}", cwd=tmp_path)
+        fails_in_two_lines(done, 2, "near")
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e60, 1e-60, 1e-320])
+def test_a_column_outside_float32_is_named_before_it_becomes_nan_or_a_constant(scale, tmp_path):
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    X[:, 1] *= scale
+    path = tmp_path / "d.npz"
+    np.savez(path, X=X, y=np.arange(20) % 2)
+    with pytest.raises(DataError, match="X's column 1 is"):
+        load_dataset(path)
+    fails_in_two_lines(run("train-probe", "--input", path, "--output", tmp_path / "o"), 1, "X's column 1 is")
+    np.savez(path, X=X[:, [0, 2]], y=X[:, 1])
+    with pytest.raises(DataError, match="y's column 0 is"):
+        load_dataset(path)
+
+
+def test_numbers_that_float32_holds_are_read_as_they_were(tmp_path):
+    X = np.array([[1e38, 0.0, 1e-37, -3e38], [1.0, 0.0, 0.0, 5e-324]])
+    path = tmp_path / "d.npz"
+    np.savez(path, X=X, y=np.array([0, 1]))
+    assert np.array_equal(load_dataset(path).X, X)
+
+
+# shapes of JSON
+
+
+@pytest.mark.parametrize("content", ["[]", '"x"', "null", "3", "[" * 100_000])
+def test_a_file_that_has_to_be_an_object_and_is_none_is_refused(content, tmp_path):
+    path = tmp_path / "metadata.json"
+    path.write_text(content)
+    with pytest.raises(StorageError, match=r"metadata\.json"):
+        read_object(path)
+
+
+def test_a_key_that_an_object_lacks_is_said_with_the_file(tmp_path):
+    path = tmp_path / "metadata.json"
+    path.write_text('{"n": "x"}')
+    with pytest.raises(StorageError, match=r"metadata\.json has no n that is a whole number"):
+        read_object(path, n=int)
+    with pytest.raises(StorageError, match=r"metadata\.json has no m"):
+        read_object(path)["m"]
+    assert read_object(path).get("m") is None
+
+
+def test_metadata_of_another_shape_is_said_by_each_command_that_reads_it(tmp_path):
+    made = ["generate-text", "how to cook", "--tokens", 300, "--tokenizer", "actlab/tiny", "--output", tmp_path / "t"]
+    assert run(*made).returncode == 0
+    for content in ("[]", "{}", "null"):
+        (tmp_path / "t" / "metadata.json").write_text(content)
+        assert run(*made, "--quiet").stderr.startswith("Error: ")
+        fails_in_two_lines(run("show", tmp_path / "t"), 1, "metadata.json")
+
+
+def test_a_manifest_whose_machines_are_no_list_of_objects_is_refused(tmp_path):
+    described = {"kind": "x", "fingerprint": "", "identity": {}, "inputs": [], "dropped": {}, "files": []}
+    for made_on in ("x", [1], {}):
+        (tmp_path / "manifest.json").write_text(json.dumps(described | {"made_on": made_on}))
+        with pytest.raises(StorageError, match="is not an actlab manifest"):
+            read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps(described | {"made_on": [{"torch": "2"}]}))
+    assert read_manifest(tmp_path) is not None
+
+
+# tensors
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [torch.eye(4).to_sparse(), torch.empty(4, 4, device="meta"), torch.eye(4) * 1j],
+    ids=["sparse", "meta", "complex"],
+)
+def test_a_shard_without_plain_numbers_is_refused(tensor, tmp_path):
+    torch.save(tensor, tmp_path / "shard_000.pt")
+    with pytest.raises(StorageError, match=r"shard_000\.pt"):
+        read_shard(tmp_path / "shard_000.pt")
+
+
+def test_a_shard_that_asks_for_gradients_is_read_as_its_numbers(tmp_path):
+    torch.save(torch.nn.Parameter(torch.eye(4)), tmp_path / "shard_000.pt")
+    assert np.array_equal(read_shard(tmp_path / "shard_000.pt").numpy(), np.eye(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64, torch.bool])
+def test_an_sae_of_whole_or_complex_numbers_is_refused(dtype, tmp_path):
+    weights = {name: weight.to(dtype) for name, weight in made_saes.random_weights("topk").items()}
+    facts = saelens.read(made_saes.write_saelens(tmp_path / "sae", "topk", 1, weights) / "cfg.json")
+    with pytest.raises(ModelError, match="W_enc is of"):
+        make_encoder(facts, saelens.weights(facts), torch.device("cpu"))
+
+
+# the system
+
+
+def test_a_folder_for_temporary_files_that_is_missing_or_full_is_named(tmp_path, monkeypatch):
+    def full(_: str) -> None:
+        raise Exception("Error while serializing: I/O error: No space left on device (os error 28)")  # safetensors'
+
+    def no_room(_: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for save in (full, no_room):
+        with pytest.raises(StorageError, match="No space left") as wrong:
+            list(saved_files(save))
+        assert "TMPDIR" in wrong.value.hint
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match="gone") as wrong:
+        list(saved_files(lambda _: None))
+    assert "TMPDIR" in wrong.value.hint
+    with pytest.raises(StorageError, match="temporary files") as wrong:
+        generate_text(prompt="how to cook", tokens=300, output=tmp_path / "t", quiet=True)
+    assert "TMPDIR" in wrong.value.hint
+
+
+def test_a_worker_that_was_killed_is_said_and_the_run_can_go_on(tmp_path, monkeypatch):
+    class Killed:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def __call__(self, _: object) -> object:
+            raise TerminatedWorkerError("A worker process managed by the executor was unexpectedly terminated.")
+
+    settings = tiny_weights.settings(tmp_path, **{"pipeline.max_threads": 2})
+    monkeypatch.setattr(joblib, "Parallel", Killed)
+    with pytest.raises(ActlabError, match="worker process was killed") as wrong:
+        run_data_gen(**settings)
+    assert "--workers" in wrong.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+# memory
+
+_PEAK = """
+import resource, sys
+from actlab.cli.main import main
+import torch, transformers, scipy.sparse, pandas, sklearn
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    print(stop.code, file=sys.stderr)
+print("grown by", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
+"""
+
+
+def peak_kb(*arguments: object) -> int:
+    """Return by how much a command's memory grew at most beyond what its libraries take."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAK, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return int(done.stderr.rsplit("grown by ", 1)[1]) // (1024 if sys.platform == "darwin" else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["extract-activations", "tokenize-text", "split", "split-csv", "train-sae"])
+def test_a_line_of_300_mb_takes_less_than_a_gigabyte(command, tmp_path, llama):
+    jsonl, csv = tmp_path / "d.jsonl", tmp_path / "d.csv"
+    with jsonl.open("w") as file:
+        file.write('{"text": "a first row"}\n{"text": "')
+        for _ in range(300):
+            file.write("word " * 200_000)
+        file.write('"}\n{"text": "a last row"}\n')
+    csv.write_text("sentence,concept_strength_label\na b c d,1\n")
+    with csv.open("a") as file:
+        for _ in range(300):
+            file.write("word " * 200_000)
+        file.write(",2\nc d e f g,2\nh i j k,1\nl m n o,2\n")
+    grown = peak_kb(
+        *{
+            "extract-activations": ("extract-activations", "--model", llama, "--dataset", jsonl, "--output", tmp_path),
+            "tokenize-text": ("tokenize-text", jsonl, "--output", tmp_path / "t"),
+            "split": ("split", "--input", jsonl, "--output", tmp_path / "s.json"),
+            "split-csv": ("split", "--input", csv, "--output", tmp_path / "s.json"),
+            "train-sae": (
+                *("train-sae", "--model", llama, "--input", jsonl, "--output", tmp_path / "saes", "--layers", "1"),
+                *("--n-steps", 2, "--n-features", 16, "--k", 2),
+            ),
+        }[command]
+    )
+    assert grown < 1_000_000
