@@ -193,8 +193,8 @@ def test_what_is_said_beside_a_bar_stands_on_lines_of_its_own(first_line, monkey
         with progress("inside", total=2, unit="part") as inner:
             inner(1)
             logging.getLogger("another").error("a second bar's")
-        print("in", "pieces", file=sys.stderr)
-        print("without an end", end="", file=sys.stderr)
+        sys.stderr.writelines(["in", " ", "pieces", "\n"])
+        sys.stderr.write("without an end")
     assert sys.stderr is terminal
     own.warning("after it")
     logging.getLogger("actlab").warning("and ours")

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
@@ -62,11 +62,15 @@ class _AboveBars:
 
         if text.startswith("\r"):  # a bar of someone else
             return self.terminal.write(text)
-        with tqdm.get_lock():
+        with tqdm.get_lock():  # type: ignore[no-untyped-call]
             whole, newline, self._begun = (self._begun + text).rpartition("\n")
             if newline:
                 tqdm.write(whole, file=self.terminal)
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write them one after another, as they are."""
+        self.write("".join(lines))
 
     def end(self) -> None:
         """Write what is left; the bars are gone."""
