@@ -358,3 +358,74 @@ def test_quiet_says_nothing_and_python_m_works(llama, dataset, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert os.path.isdir(done.stdout.strip())
     assert run_apart("--version").stdout.startswith("actlab ")
+
+
+def offered(words: str, monkeypatch, *, cword: str | None = None, shell: str = "bash") -> list[str]:
+    """Return what the shell is offered where its last word is still being typed, by kind and value."""
+    monkeypatch.setenv("_ACTLAB_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", cword or str(len(words.split(" ")) - 1))
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("actlab ext", ["plain,extract-activations"]),
+        ("actlab s", ["plain,split", "plain,sweep-datasets", "plain,score-interpreter", "plain,show", "plain,seal"]),
+        ("actlab extract-activations --chat", ["plain,--chat-template"]),
+        ("actlab sweep-datasets --input d --strategy hidden", ["plain,hidden-to-feature", "plain,hidden-to-concept"]),
+        ("actlab extract-activations --dataset Data", ["file,Data"]),
+        ("actlab extract-activations --config-path c", ["file,c"]),
+        ("actlab verify Datasets/Act", ["file,Datasets/Act"]),
+        ("actlab no-such-command --a", []),
+    ],
+)
+def test_the_shell_is_offered_commands_options_choices_and_files(words, expected, monkeypatch):
+    assert offered(words, monkeypatch) == expected
+
+
+def test_zsh_and_fish_are_offered_commands_with_their_help(monkeypatch):
+    assert offered("actlab ver", monkeypatch, shell="zsh")[:2] == ["plain", "verify"]
+    assert offered("actlab ver", monkeypatch, cword="ver", shell="fish")[0].startswith("plain,verify\tCheck that")
+
+
+def test_bash_completes_with_the_script_that_it_is_given(tmp_path, monkeypatch):
+    (tmp_path / "actlab").write_text(f'#!/bin/sh\nexec {sys.executable} -m actlab "$@"\n')
+    (tmp_path / "actlab").chmod(0o755)
+    monkeypatch.setenv("_ACTLAB_COMPLETE", "bash_source")
+    calls = """
+        complete -p actlab
+        COMP_WORDS=(actlab extract-activations --dtype fl) COMP_CWORD=3
+        _actlab_completion actlab
+        echo "${COMPREPLY[@]}"
+    """
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", run().stdout + calls], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["complete -o nosort -F _actlab_completion actlab", "float16 float32"]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_their_script(shell, monkeypatch):
+    monkeypatch.setenv("_ACTLAB_COMPLETE", f"{shell}_source")
+    done = run()
+    assert done.returncode == 0
+    assert f"_ACTLAB_COMPLETE={shell}_complete" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("instruction", "says"),
+    [
+        ("tcsh_source", "cannot be 'tcsh_source'"),
+        ("bash", "cannot be 'bash'"),
+        ("bash_complete", "is set without COMP_WORDS"),
+    ],
+)
+def test_a_completion_that_cannot_be_is_two_lines_and_exit_2(instruction, says, monkeypatch):
+    monkeypatch.setenv("_ACTLAB_COMPLETE", instruction)
+    fails_in_two_lines(run(), 2, says, "bash_source")

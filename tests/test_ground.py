@@ -1,5 +1,10 @@
 """Layer specs, options, seeds, parts."""
 
+import io
+import logging
+import re
+import sys
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,3 +148,59 @@ def test_progress_logs_now_and_then_where_nobody_watches(monkeypatch, caplog):
     with progress("reading", total=10, unit="row", quiet=True) as more:
         more(4)
     assert caplog.text == ""
+
+
+class Terminal(io.StringIO):
+    """A terminal that keeps what was written to it, and can show it as a screen would."""
+
+    def isatty(self):
+        return True
+
+    def lines(self):
+        """Return the lines in which anything is left to see."""
+        screen, row, column = [[]], 0, 0
+        for piece in re.split("(\n|\r|\x1b\\[A)", self.getvalue()):
+            if piece in {"\n", "\r", "\x1b[A"}:
+                row, column = row + {"\n": 1, "\x1b[A": -1}.get(piece, 0), 0 if piece != "\x1b[A" else column
+                screen += [[]] * (row == len(screen))
+            else:
+                line = screen[row] = screen[row] + [" "] * (column - len(screen[row]))
+                line[column : column + len(piece)] = piece
+                column += len(piece)
+        return list(filter(None, ("".join(line).rstrip() for line in screen)))
+
+
+@pytest.mark.parametrize("first_line", ["before the bar", "inside the bar"])
+def test_what_is_said_beside_a_bar_stands_on_lines_of_its_own(first_line, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's own
+    logging.basicConfig(format="%(message)s")
+    own = logging.getLogger("a library with a handler of its own")  # as transformers and huggingface_hub have
+    monkeypatch.setattr(own, "propagate", False)
+    if first_line == "before the bar":
+        own.addHandler(logging.StreamHandler())
+    with warnings.catch_warnings(), progress("counting", total=9, unit="row") as more:
+        warnings.simplefilter("always")
+        if first_line == "inside the bar":
+            own.addHandler(logging.StreamHandler())
+        monkeypatch.setattr(warnings, "showwarning", lambda message, *_: sys.stderr.write(f"{message}\n"))
+        more(1, note="row 1")
+        logging.getLogger("actlab").warning("ours: two\nlines")
+        more(3)
+        own.warning("a library's")
+        warnings.warn("a warning", stacklevel=1)
+        with progress("inside", total=2, unit="part") as inner:
+            inner(1)
+            logging.getLogger("another").error("a second bar's")
+        sys.stderr.writelines(["in", " ", "pieces", "\n"])
+        sys.stderr.write("without an end")
+    assert sys.stderr is terminal
+    own.warning("after it")
+    logging.getLogger("actlab").warning("and ours")
+    own.handlers.clear()
+    assert terminal.lines() == [
+        *("ours: two", "lines", "a library's", "a warning", "a second bar's", "in pieces"),
+        *("without an endafter it", "and ours"),
+    ]
+    assert "counting:  44%" in terminal.getvalue(), "the bar is drawn, and again after a line"

@@ -1,12 +1,17 @@
 """The house keeps its own rules: import contracts break when broken, pages say what the code does."""
 
+import ast
 import copy
+import csv
+import importlib.metadata
 import importlib.util
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -213,3 +218,80 @@ def test_the_pages_name_no_file_that_is_not_there():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_pages_commands_name_no_file_of_the_repository_that_is_not_there():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for named in re.findall(r"\b((?:configs|scripts|Datasets)/[\w*/-]+\.\w+)", page.read_text(encoding="utf-8")):
+            assert list(ROOT.glob(named)), f"{page.name} names {named}"
+
+
+def commands_of(page: str, heading: str) -> list[list[str]]:
+    """Return the arguments of each command in the blocks of a section, in their order."""
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = "".join(re.findall(r"^```\w*\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+    return [
+        shlex.split(line.removeprefix("$ "))[1:] for line in blocks.splitlines() if re.match(r"(\$ )?actlab ", line)
+    ]
+
+
+CHAIN = (
+    "train-sae",
+    "compute-features",
+    "split",
+    "rank-features",
+    "generate-datasets",
+    "train-probe",
+    "sweep-datasets",
+)
+
+
+@pytest.mark.parametrize(
+    "names", [("split", "generate-datasets", "sweep-datasets"), pytest.param(CHAIN[2:], marks=pytest.mark.slow)]
+)
+def test_the_readmes_chain_runs_from_the_features_of_its_own_sentences_on(names, tmp_path):
+    import numpy as np
+
+    from tests.command_line import run
+    from tests.fabricated import arrays_of
+
+    (tmp_path / "Datasets").symlink_to(ROOT / "Datasets")
+    (tmp_path / "Features" / "caring").mkdir(parents=True)
+    commands = commands_of((ROOT / "README.md").read_text(encoding="utf-8"), "From sentences to a probe")
+    layers = [int(layer) for layer in commands[0][commands[0].index("--layers") + 1].split(",")]
+    with (ROOT / "Datasets" / "Sentences" / "caring.csv").open(encoding="utf-8", newline="") as file:
+        for index, row in enumerate(csv.DictReader(file)):
+            label = float(row["concept_strength_label"])
+            arrays = arrays_of(index, n_rows=2, layers=layers, width=4, n_features=12, label=label)
+            arrays["activations"][:, :, 0] = label  # for the ranking to find
+            arrays["sentence"] = np.array(row["sentence"])
+            np.savez(tmp_path / "Features" / "caring" / f"sentence_{index + 1:06d}.npz", **arrays)
+    assert tuple(name for name, *_ in commands) == CHAIN, "the first two need a model"
+    for arguments in commands:
+        if arguments[0] in names:
+            done = run(*arguments, cwd=tmp_path)
+            assert done.returncode == 0, f"actlab {shlex.join(arguments)}\n{done.stderr}"
+    swept = sorted(path.stem for path in (tmp_path / "Features").glob("*.npz"))
+    assert swept == ["caring_h1_3_5_to_concept", *(f"caring_h{k}_to_concept" for k in layers)]
+
+
+def test_every_library_that_is_imported_is_declared_with_a_floor_and_pinned_above_it():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = [*project["dependencies"], *project["optional-dependencies"]["bnb"]]
+    floors = {name.lower().replace("_", "-"): floor for name, _, floor in (one.partition(">=") for one in ranges)}
+    assert all(floors.values())
+    imported = {
+        (node.module or "" if isinstance(node, ast.ImportFrom) else name.name).partition(".")[0]
+        for path in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    }
+    sources = {name: found for name, found in importlib.metadata.packages_distributions().items() if name in imported}
+    assert {"torch", "click", "transformers", "yaml", "sklearn"} <= sources.keys()
+    for name, found in sources.items():
+        assert name == "actlab" or {one.lower().replace("_", "-") for one in found} & floors.keys(), name
+    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
+    for name, pin in pinned.items():
+        floor = floors.get(name.lower().replace("_", "-"), "0")
+        assert [int(part) for part in floor.split(".")] <= [int(part) for part in pin.split(".")], name

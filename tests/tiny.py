@@ -127,6 +127,7 @@ FAMILIES: dict[str, Family] = {
             **{**_LLAMA, "num_key_value_heads": 4},
             moe_intermediate_size=16,
             n_routed_experts=4,
+            num_experts=4,  # the same: transformers 5.11 reads this name only
             n_group=1,
             topk_group=1,
             num_experts_per_tok=2,

@@ -117,10 +117,12 @@ def generate(config: DatasetConfig) -> None:
 def sweep(config: SweepConfig) -> None:
     """Make many classifier datasets, reading each folder's files once.
 
-    Every strategy with each of its layers or targets, in every normalisation; configs/ has the common sweeps.
+    Every strategy with each of its layers or targets, in every normalisation. configs/workflow_*.yaml are
+    sweeps with the layers of a model of 26 blocks.
 
     \b
-    actlab sweep-datasets --config-path configs/sweep_layers.yaml --input DIR
+    actlab sweep-datasets --input DIR --strategy hidden-to-concept --layers 1 --layers 3,5 --output '{name}.npz'
+    actlab sweep-datasets --config-path configs/workflow_2_layers.yaml --input DIR
     """
     from actlab.features.sweep.run import sweep_datasets
 

@@ -31,6 +31,10 @@ from actlab.ground.printing import LineFormatter
 
 EXIT_USAGE = 2
 
+_COMPLETE = "_ACTLAB_COMPLETE"
+"""The variable in which a shell asks for its completion script, or for what may follow."""
+_SHELLS = ("bash", "zsh", "fish")
+
 
 class Group(click.Group):
     """A group that keeps the commands in the order in which they are used."""
@@ -92,6 +96,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     logging.getLogger("actlab").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
+    if instruction := os.environ.get(_COMPLETE):
+        _complete(instruction)
     try:
         with actlab.make_context("actlab", list(sys.argv[1:] if arguments is None else arguments)) as context:
             actlab.invoke(context)
@@ -102,7 +108,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         echo(error.format_message(), err=True)
         sys.exit(EXIT_USAGE)
     except click.UsageError as error:
-        _fail(error.format_message().split(" (Did you mean")[0].rstrip("."), _usage_hint(error), EXIT_USAGE)
+        _fail(_usage_message(error), _usage_hint(error), EXIT_USAGE)
     except ActlabError as error:
         _fail(str(error), error.hint, error.exit_code)
     except KeyboardInterrupt:
@@ -140,6 +146,26 @@ def _fail(message: str, hint: str, status: int) -> NoReturn:
     echo(f"Error: {' '.join(message.split())}", err=True)
     echo(f"Hint: {' '.join(hint.split())}", err=True)
     sys.exit(status)
+
+
+def _complete(instruction: str) -> NoReturn:
+    """Print the script that makes a shell complete actlab's words, or the words that may follow, and exit."""
+    from click.shell_completion import shell_complete
+
+    shell, _, wanted = instruction.partition("_")
+    if shell not in _SHELLS or wanted not in ("source", "complete"):
+        hint = "use " + " or ".join(f"{one}_source" for one in _SHELLS)
+        _fail(f"{_COMPLETE} cannot be {instruction!r}", hint, EXIT_USAGE)
+    if wanted == "complete" and not {"COMP_WORDS", "COMP_CWORD"} <= os.environ.keys():
+        _fail(f"{_COMPLETE}={instruction} is set without COMP_WORDS and COMP_CWORD", f"use {shell}_source", EXIT_USAGE)
+    sys.exit(shell_complete(actlab, {}, "actlab", _COMPLETE, instruction))
+
+
+def _usage_message(error: click.UsageError) -> str:
+    """Return what is wrong, in the same words whatever click's version says."""
+    if isinstance(error, click.NoSuchOption):
+        return f"No such option {error.option_name!r}"
+    return error.format_message().split(" (Did you mean")[0].rstrip(".")
 
 
 def _usage_hint(error: click.UsageError) -> str:

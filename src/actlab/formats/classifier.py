@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Shaped
 
 from actlab.formats.groups import equal_rows, joined
+from actlab.formats.npz import write_npz
 from actlab.ground.errors import DataError, foreign_errors
 from actlab.ground.storage import write_file
 
@@ -127,7 +128,7 @@ def save_dataset(
         return
 
     def write(file: Any) -> None:
-        np.savez(file, allow_pickle=False, **arrays, **stored)
+        write_npz(file, arrays | stored, compressed=False)
 
     write_file(path if path.suffix == ".npz" else path.with_name(path.name + ".npz"), write)
 

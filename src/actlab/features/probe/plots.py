@@ -62,9 +62,7 @@ def _draw_layers(axes: Axes, results: dict[str, Any]) -> None:
     axes.set(xlabel="layer", ylabel=label, title=f"{label} by layer (best by folds: {results['best_layer']})")
     if key == "test_r2":
         axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+    axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
 
 
 def _draw_roc(axes: Axes, tested: Tested, shown: dict[str, Any], of_layer: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
@@ -37,7 +38,12 @@ def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], 
                 )
             )
         params.append(
-            click.Option(["--config-path"], metavar="FILE.yaml", help="Settings from a YAML file; flags win over it.")
+            click.Option(
+                ["--config-path"],
+                metavar="FILE.yaml",
+                shell_complete=_paths,
+                help="Settings from a YAML file; flags win over it.",
+            )
         )
         help_text = inspect.getdoc(body) or ""
         return click.Command(
@@ -67,12 +73,14 @@ def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
 def _click_parameter(option: Option) -> click.Parameter:
     kind: Any = click.Choice(option.choices) if option.choices else option.kind
     metavar = {str: "TEXT", int: "N", float: "X"}.get(option.kind)
+    complete = _paths if option.kind is str and not option.choices else None
     if option.is_argument:
         return click.Argument(
             [option.name],
             type=kind,
             required=not option.is_repeatable,
             nargs=-1 if option.is_repeatable else 1,
+            shell_complete=complete,
         )
     assert option.flag is not None
     help_text = option.help + _shown_default(option)
@@ -86,8 +94,14 @@ def _click_parameter(option: Option) -> click.Parameter:
         multiple=option.is_repeatable,
         default=None,
         metavar=None if option.choices else metavar,
+        shell_complete=complete,
         help=help_text,
     )
+
+
+def _paths(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Have the shell complete any text as a path, as it does without being told about actlab."""
+    return [CompletionItem(incomplete, type="file")]
 
 
 def _shown_default(option: Option) -> str:
