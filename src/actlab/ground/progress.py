@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from actlab.ground.printing import printable_line
+
 log = logging.getLogger("actlab")
 
 LOG_EVERY_S = 30.0
@@ -27,6 +29,7 @@ def progress(label: str, *, total: int, unit: str, quiet: bool = False) -> Itera
     every 30 seconds. `quiet` shows nothing. What others write to stderr meanwhile, log lines and warnings
     of any library, stands on lines of its own above the bar.
     """
+    label = printable_line(label)
     watched = sys.stderr.isatty() or "ipykernel" in sys.modules
     if quiet or not watched:
         yield _log_now_and_then(label, total, unit) if not quiet else (lambda more, note="": None)
