@@ -1,6 +1,5 @@
 """Names, errors and files: the system's own calls, and what they can refuse."""
 
-import contextlib
 import errno
 import os
 import secrets
