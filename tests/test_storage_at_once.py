@@ -336,3 +336,55 @@ def test_runs_killed_at_once_anywhere_leave_what_the_next_one_finishes(tmp_path,
         run(output, make_plan())
         assert hashes(output) == undisturbed
         assert not list(tmp_path.glob(f"run-{number}.*"))
+
+
+def meanwhile_again(monkeypatch, owner, name: str, whole) -> list:
+    """Make the first call of `name` do the `whole` job beforehand, as another process would; return what came of it."""
+    came, original = [], getattr(owner, name)
+
+    def call(*args, **kwargs):
+        if not came:
+            came.append(None)
+            came[0] = whole()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, call)
+    return came
+
+
+def test_an_extraction_published_by_another_run_meanwhile_ends_as_done(llama, tmp_path, lockless, monkeypatch):
+    import actlab
+    from actlab.activations.extraction import Extraction
+
+    rows = tmp_path / "data.jsonl"
+    rows.write_text('{"prompt": "how are you", "EM": "well"}\n{"prompt": "and you", "EM": "well too"}\n')
+
+    def extract():
+        return actlab.extract_activations(model=str(llama), dataset=[str(rows)], output=str(tmp_path / "out"))
+
+    came = meanwhile_again(monkeypatch, Extraction, "do_unit", extract)
+    (late,) = extract()
+    assert late == came[0][0]
+    assert late.is_sealed
+    assert is_sound(late.path)
+    assert not storage.partial_of(late.path).exists()
+
+
+def test_saes_published_by_another_run_meanwhile_end_as_done(llama, tmp_path, lockless, monkeypatch):
+    import actlab
+    from actlab.features.train_sae import run as training
+
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text('{"text": "how are you today"}\n{"text": "and how are you"}\n')
+
+    def train():
+        settings = {"n_features": 8, "k": 2, "n_steps": 2, "batch_size": 4}
+        return actlab.train_sae(
+            model=str(llama), input=str(texts), output=str(tmp_path / "saes"), layers="0", device="cpu", **settings
+        )
+
+    came = meanwhile_again(monkeypatch, training, "_train_layer", train)
+    late = train()
+    assert late == came[0]
+    assert late.is_sealed
+    assert is_sound(tmp_path / "saes")

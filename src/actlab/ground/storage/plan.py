@@ -55,12 +55,14 @@ def holds(folder: Path, plan: Plan) -> bool:
 
 def _complete_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a complete folder; None also where it is renamed in this moment."""
-    try:
-        manifest = manifests.read_manifest(folder)
-    except StorageError:
-        if (folder / MANIFEST).exists():
-            raise
-        return None
+    manifest = None
+    for tries_left in (2, 1, 0):
+        try:
+            manifest = manifests.read_manifest(folder)
+            break
+        except StorageError:
+            if not tries_left and (folder / MANIFEST).exists():
+                raise  # it is damaged, not just being replaced
     if manifest is None:
         return None
     metadata = [file.path for file in manifests.stored_files(manifest) if Path(file.path).name == METADATA]

@@ -115,24 +115,26 @@ class Staging:
                 found.append(unit)
                 if discard and self._record_path(unit["unit"]).name in names:
                     self._discard(unit["unit"])
-        if found and self._place_of_whole(is_sure=self.folder.is_dir()) is not None:
+        if found and self._place_of_whole(1) is not None:
             return []  # another process sealed it meanwhile
         if found and not self.folder.is_dir():
-            raise self._gone()
+            if self._place_of_whole() is None:
+                raise self._gone()
+            return []
         return found
 
-    def _place_of_whole(self, *, is_sure: bool = False) -> Path | None:
+    def _place_of_whole(self, n_looks: int = _LOOKS) -> Path | None:
         """Return where the dataset lies that another process has sealed, before or after its publication.
 
-        A replacement has a moment in which it is seen in neither place; `is_sure` looks once.
+        A replacement has a moment in which it is seen in neither place, so one look is not always enough.
         """
-        for _ in range(1 if is_sure else _LOOKS):
+        for look in range(n_looks):
+            if look:
+                time.sleep(0.02)
             if holds(self.folder, self.plan):
                 return self.folder
             if self._is_published():
                 return self.output
-            if not is_sure:
-                time.sleep(0.02)
         return None
 
     def _has(self, unit: int, names: set[str], marks: set[str]) -> bool:
