@@ -353,7 +353,7 @@ def test_show_leaves_the_long_curve_to_metadata(chain):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [([], "describes no dataset"), ({}, "describes no dataset"), ({"eos_id": "x"}, "eos_id 'x'")]
+    ("content", "said"), [([], "is no JSON object"), ({}, "has no kind that is text"), ({"eos_id": "x"}, "eos_id 'x'")]
 )
 def test_show_names_what_is_wrong_with_metadata(content, said, copy, capsys):
     folder = copy("tokens")
