@@ -178,7 +178,7 @@ def test_what_is_put_there_at_the_very_last_moment_stays_in_the_old_folder(tmp_p
     beside_a_units_files(output)
     with monkeypatch.context() as patch:
         patch.setattr(publish, "refuse_foreign", lambda output: None)
-        patch.setattr("actlab.ground.storage.staging.refuse_foreign", lambda output: None)
+        patch.setattr("actlab.ground.storage.existing.refuse_foreign", lambda output: None)
         run(output, make_plan(), overwrite=True)
     assert is_complete(output)
     assert everything(old)[0] == ["a", "a/annotated.csv"]

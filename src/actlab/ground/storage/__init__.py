@@ -13,8 +13,10 @@ A folder whose manifest names a metadata file that is there is complete.
 
 from actlab.ground.storage.aside import NewFile
 from actlab.ground.storage.dropped import write_dropped
+from actlab.ground.storage.existing import refuse_others
 from actlab.ground.storage.files import GoneError, refuse_inside_dataset, safe_name, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
+from actlab.ground.storage.opening import reopen, stage
 from actlab.ground.storage.plan import (
     FORMAT_VERSION,
     Plan,
@@ -25,7 +27,7 @@ from actlab.ground.storage.plan import (
     read_plan,
 )
 from actlab.ground.storage.single import SINGLE, Made, finish_single, publish_single
-from actlab.ground.storage.staging import Finish, Staging, refuse_others, reopen, stage
+from actlab.ground.storage.staging import Finish, Staging
 
 __all__ = [
     "FORMAT_VERSION",

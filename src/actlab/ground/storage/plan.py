@@ -1,13 +1,14 @@
 """The plan of a dataset, and the folders in which it is made."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST, METADATA
+from actlab.ground.manifest import MANIFEST, METADATA, Stored
 
 FORMAT_VERSION = 1
 PLAN = "plan.json"
@@ -124,3 +125,24 @@ def differences_to(there: dict[str, Any], plan: Plan, *, most: int = 3) -> list[
     found = manifests.differences({key: there.get(key) for key in here}, here)
     found = [one.removeprefix("identity.") for one in found]
     return found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else [])
+
+
+def inode(path: Path) -> int | None:
+    """Return what tells a file or folder from another of its name; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def unit_names(folder: Path) -> set[str]:
+    """Return the names in the records' folder: a look at it, without reading."""
+    try:
+        return {path.name for path in (folder / UNITS).iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def holds_rows(files: Iterable[Stored]) -> bool:
+    """Whether files hold anything: all have rows, and they are none, where every record was dropped."""
+    return any(file.rows != 0 for file in files)

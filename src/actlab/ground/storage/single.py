@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage.aside import NewFile
+from actlab.ground.storage.opening import stage
 from actlab.ground.storage.plan import Plan
-from actlab.ground.storage.staging import Finish, Staging, stage
+from actlab.ground.storage.staging import Finish, Staging
 from actlab.ground.units import Part
 
 SINGLE = [{"unit": 0}]

@@ -9,7 +9,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -17,43 +16,36 @@ from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import DROPPED, MANIFEST, Stored
-from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back, record_of, token_of
+from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back
 from actlab.ground.storage.files import (
     TEMPORARY,
     GoneError,
     make_folders,
-    refuse_inside_dataset,
-    remove_tree,
     storage_errors,
-    sync_folder,
 )
 from actlab.ground.storage.lock import Lock
-from actlab.ground.storage.own_files import note_written, refuse_foreign, refuse_foreign_partial
+from actlab.ground.storage.own_files import note_written
 from actlab.ground.storage.plan import (
     PLAN,
     UNITS,
     Plan,
-    differences_to,
     holds,
-    is_complete,
-    output_of,
+    holds_rows,
+    inode,
     partial_of,
-    plan_of_manifest,
     read_plan,
+    unit_names,
 )
-from actlab.ground.storage.publish import is_replaced, old_of, publish, recover
+from actlab.ground.storage.publish import publish
 from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
 
-_LOCK_WAIT_S = 20.0
-_TRIES = 10
+TRIES = 10
 """How often something is tried again that another process changed under it."""
 _LOOKS = 50
 _MAY_DIFFER = ("environment", "made_on", "plan")
 """Keys of a record that say where a unit was made, not what came of it."""
-_VERSIONS = ("versions", "acceptance ", "sae_lens_version ")
-"""Keys of an identity by which one version of actlab tells its results from another's."""
 
 
 class Finish(NamedTuple):
@@ -69,7 +61,7 @@ class Finish(NamedTuple):
     """What helps where every record was dropped, by reason."""
 
 
-class _PublishedError(Exception):
+class PublishedError(Exception):
     """Ends a run whose dataset another run has finished and published meanwhile; `stage` catches it."""
 
 
@@ -90,9 +82,9 @@ class Staging:
         self._token = secrets.token_hex(4)
         """By which this run's notes are told from another part's."""
         self._lock = lock
-        self._overwrite = overwrite
+        self.overwrite = overwrite
         self._sealing: Aside | None = None
-        self._found = _inode(output)
+        self.found = inode(output)
         """What had the dataset's name before, by its inode."""
         self._plan_seen: tuple[int, int, int] | None = None
 
@@ -107,7 +99,7 @@ class Staging:
     def _without_record(self, part: Part, *, discard: bool) -> list[dict[str, Any]]:
         if self.sealed or holds(self.folder, self.plan):
             return []
-        names = _unit_names(self.folder)
+        names = unit_names(self.folder)
         marks = {name for name in names if is_aside(name)}
         found = []
         for unit in self.plan.units:
@@ -224,7 +216,7 @@ class Staging:
         """Make a unit's record, or find that it is there already with the same results."""
         data = manifests.to_json(content)
         what = f"unit {content['unit']} of {self.output}"
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             if aside.is_lost or not self._is_its_folder():
                 break
             with storage_errors(path):
@@ -277,7 +269,7 @@ class Staging:
         place = self._place_of_whole()
         while place == self.folder:
             with contextlib.suppress(GoneError):
-                publish(self.output, overwrite=self._overwrite)
+                publish(self.output, overwrite=self.overwrite)
             place = self._place_of_whole()
         manifest = place and manifests.read_manifest(place)
         if not manifest:
@@ -287,11 +279,11 @@ class Staging:
             _refuse_unlike(str(self.output), unlike)
         with contextlib.suppress(OSError):
             (self.output / UNITS).rmdir()  # made while the folder was being renamed
-        raise _PublishedError
+        raise PublishedError
 
     def _is_published(self) -> bool:
         """Whether the dataset is complete under its name since this run was begun."""
-        return holds(self.output, self.plan) and _inode(self.output) != self._found
+        return holds(self.output, self.plan) and inode(self.output) != self.found
 
     def log(self, event: dict[str, Any]) -> None:
         """Append a line to `<output>.log.jsonl`, where times and places may stand."""
@@ -318,17 +310,17 @@ class Staging:
             self._lock.release()
             if not self._lock.try_acquire():
                 return False  # another part is still at work, and the last one seals
-        for tries_left in reversed(range(_TRIES)):
+        for tries_left in reversed(range(TRIES)):
             if self.sealed or self._is_published():
-                self._end()
+                self.end()
                 return True
             try:
                 if not holds(self.folder, self.plan):
                     if not self._all_recorded() or self.left():
                         return False
                     self._complete(finish)
-                publish(self.output, overwrite=self._overwrite)
-                self._end()
+                publish(self.output, overwrite=self.overwrite)
+                self.end()
             except GoneError:  # another process is a step ahead
                 if not tries_left:
                     raise
@@ -336,7 +328,7 @@ class Staging:
 
     def _all_recorded(self) -> bool:
         """Whether no unit lacks its record, by their names alone; also where another process sealed it by now."""
-        names = _unit_names(self.folder)
+        names = unit_names(self.folder)
         return (
             all(self._record_path(unit["unit"]).name in names for unit in self.plan.units)
             or holds(self.folder, self.plan)
@@ -350,7 +342,7 @@ class Staging:
             self._refuse_empty(finished.hints)
             self._write_manifest(finished, self._sealing)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Note that the dataset is published, and leave no lock behind."""
         self.sealed = True
         self._lock.remove()
@@ -443,348 +435,3 @@ def _refuse_unlike(what: str, unlike: list[str], machines: list[dict[str, Any]] 
         + (f" and {len(unlike) - 1} more" * (len(unlike) > 1)),
         hint=f"the first result stands; run the same command again to go on{because}",
     )
-
-
-@contextmanager
-def stage(output: Path, plan: Plan, *, part: Part, overwrite: bool = False, again: bool = False) -> Iterator[Staging]:
-    """Open the place where a dataset is made: new, half made by an earlier run, or found complete.
-
-    With `again` a complete one is made anew, as after a change that the plan does not know of.
-
-    Raises:
-        StorageError: There is one made with other settings, or another run is at work on it.
-    """
-    with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(_output_lock(output))
-        staging = Staging(output, plan, part, lock, overwrite=overwrite)
-        for tries_left in reversed(range(_TRIES)):
-            before = _inode(output)
-            try:
-                with storage_errors(output):
-                    _open(staging, stack, lock, again=again)
-                break
-            except StorageError as error:  # another process published, replaced or discarded it meanwhile
-                if not tries_left or not (isinstance(error, GoneError) or _inode(output) != before):
-                    raise
-        with contextlib.suppress(_PublishedError):
-            yield staging
-            return
-        staging.sealed = True
-        if not lock.is_real:
-            lock.remove()
-
-
-def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: bool) -> None:
-    """Make the `.partial` ready for work, or find the dataset sealed."""
-    output, plan, part, overwrite = staging.output, staging.plan, staging.part, staging._overwrite
-    folder = staging.folder
-    if again:
-        refuse_foreign(output)
-    in_the_making = again or folder.exists() or is_replaced(old_of(output))
-    if not in_the_making and _is_done(output, plan, overwrite=overwrite):
-        if lock.path.exists() and lock.try_acquire():
-            lock.remove()  # of a run that was stopped just before its end
-        staging.sealed = True
-        return
-    if _join(lock, folder, part):
-        _refuse_other_plan(folder, plan)
-    else:
-        recover(output)
-        _forget_discarded(folder)
-        is_done = not again and _is_done_and_not_begun(output, plan, overwrite=overwrite)
-        if not is_done:
-            _prepare(output, plan, overwrite=overwrite)
-            # asked again: it may have been published just before, and its `.partial` made anew
-            is_done = not again and _is_done_and_not_begun(output, plan, overwrite=overwrite)
-        if is_done:
-            refuse_foreign_partial(folder)
-            with storage_errors(folder):
-                remove_tree(folder, last=PLAN)
-            staging._end()
-            return
-        if lock.is_real:
-            _remove_leftovers(folder, files_too=part.is_whole)
-    if not part.is_whole:
-        _share(lock, output)
-    if not part.is_whole and lock.is_real:
-        own = Lock(folder / f"part-{part.number}-of-{part.of}.lock")
-        stack.enter_context(own)
-        if not own.try_acquire():
-            raise _busy(f"part {part} of {output} is at work already")
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None
-
-
-def _remove_leftovers(folder: Path, *, files_too: bool) -> None:
-    """Remove what stopped runs left that nothing names, while no other is at work: half a sealing, temporary files.
-
-    Temporary files whose record has its mark stay: they only lack their names.
-    """
-    with storage_errors(folder):
-        if not is_complete(folder):
-            (folder / MANIFEST).unlink(missing_ok=True)
-        walked = os.walk(folder) if files_too else ()
-        found = [Path(parent) / name for parent, _, names in walked for name in names if is_aside(name)]
-        marks = [path for path in found if path.parent == folder / UNITS]
-        marked = {token_of(mark) for mark in marks if record_of(mark).exists()}
-        for path in found:
-            if token_of(path) not in marked:
-                path.unlink(missing_ok=True)
-
-
-def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
-    """Open a `.partial` again by its own plan, alone, to seal it; None where the dataset is sealed.
-
-    `path` is the dataset's folder or its `.partial`.
-
-    Raises:
-        StorageError: There is neither, or somebody is at work on it.
-    """
-    output = output_of(path)
-    folder = partial_of(output)
-    if not folder.is_dir() and not old_of(output).is_dir():
-        if is_complete(output):
-            return None
-        raise StorageError(f"{path} is no dataset in the making", hint="name a dataset's folder or its .partial")
-    lock = _output_lock(output)
-    _wait_for_sealer(lock, output)
-    recover(output)
-    found = _inode(output)
-    plan = read_plan(folder) or plan_of_manifest(folder)
-    if not folder.is_dir():
-        lock.remove()
-        return None
-    if plan is None:
-        raise StorageError(f"{folder} has no plan", hint="run the command that made it again")
-    staging = Staging(output, plan, Part(), lock, overwrite=overwrite)
-    staging._found = found  # by now another process may have published it
-    return staging
-
-
-def _wait_for_sealer(lock: Lock, output: Path) -> None:
-    """Take the lock; where all units are done, who has it is sealing, and will soon let go of it.
-
-    Raises:
-        StorageError: Somebody is at work on a unit.
-    """
-    folder, deadline = partial_of(output), time.monotonic() + _LOCK_WAIT_S
-    while not lock.try_acquire():
-        plan = read_plan(folder)
-        n_done = len([name for name in _unit_names(folder) if not is_aside(name)])
-        is_at_work = plan is not None and n_done < len(plan.units) and (folder / PLAN).exists()
-        if is_at_work or time.monotonic() >= deadline:
-            raise _busy(f"a run is at work on {output}")
-        time.sleep(0.05)
-
-
-def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
-    """Refuse early what `stage` would refuse later: a dataset made with other settings or inputs.
-
-    Raises:
-        StorageError: There is one, finished or begun; or what is not actlab's lies in one that is to be replaced.
-    """
-    _is_done(output, plan, overwrite=overwrite)
-    try:
-        _refuse_other_plan(partial_of(output), plan)
-    except StorageError:
-        if not overwrite and _has_units(partial_of(output)):
-            raise
-        refuse_foreign_partial(partial_of(output))
-
-
-def _join(lock: Lock, folder: Path, part: Part) -> bool:
-    """Take the output's lock: alone (False), or with other parts that are at work on a plan (True)."""
-    deadline = time.monotonic() + (0.0 if part.is_whole else _LOCK_WAIT_S)
-    while True:
-        if lock.try_acquire():
-            return False
-        if not part.is_whole and lock.try_acquire(shared=True) and (folder / PLAN).is_file():
-            return True
-        lock.release()
-        if time.monotonic() >= deadline:
-            raise _busy(f"another run is at work on {folder}")
-        time.sleep(0.05)  # somebody is planning or sealing
-
-
-def _share(lock: Lock, output: Path) -> None:
-    """Let other parts in; changing a lock's kind lets go of it for a moment, in which another may plan."""
-    deadline = time.monotonic() + _LOCK_WAIT_S
-    while not lock.try_acquire(shared=True):
-        if time.monotonic() >= deadline:
-            raise _busy(f"another run is at work on {output}")
-        time.sleep(0.05)
-
-
-def _busy(message: str) -> StorageError:
-    return StorageError(message, hint="wait for it to end, then run the same command again")
-
-
-def _output_lock(output: Path) -> Lock:
-    return Lock(output.with_name(output.name + ".partial.lock"))
-
-
-def _is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
-    """Whether the dataset is there with the same settings and inputs. With others it is refused."""
-    refuse_inside_dataset(output)
-    if output.is_symlink():
-        raise StorageError(f"{output} is a symbolic link", hint="choose an --output without one")
-    if output.exists() and not output.is_dir():
-        raise StorageError(f"{output} is a file", hint="choose another --output")
-    if not output.exists() or not any(output.iterdir()):
-        return False
-    old = old_of(output)
-    if old.exists() and not is_replaced(old) and overwrite:
-        raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
-    if not (output / MANIFEST).is_file():
-        hint = "choose another --output, or move the folder away: --overwrite replaces actlab's own datasets alone"
-        raise StorageError(f"{output} was not made by actlab, or is incomplete", hint=hint)
-    manifest = manifests.read_manifest(output)
-    if manifest is not None and manifest["kind"] != plan.kind:
-        raise StorageError(f"{output} holds {manifest['kind']}, not {plan.kind}", hint="choose another --output")
-    if manifest is not None and manifest["fingerprint"] == plan.fingerprint and is_complete(output):
-        damaged = manifests.damaged_files(output, list(manifests.stored_files(manifest)))
-        if damaged and not overwrite:
-            raise StorageError(
-                f"{output} is damaged: {damaged[0]}", hint="actlab verify tells all; give --overwrite to make it again"
-            )
-        if damaged:
-            refuse_foreign(output)
-        return not damaged
-    if overwrite:
-        refuse_foreign(output)
-        return False
-    assert manifest is not None
-    if manifest["fingerprint"] == plan.fingerprint:
-        raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
-    found = differences_to(manifest, plan)
-    is_older = any(one.startswith(_VERSIONS) for one in found)
-    made = "by another version of actlab" if is_older else "with other settings or inputs"
-    raise StorageError(
-        f"{output} was made {made}: {'; '.join(found)}",
-        hint="choose another --output, or give --overwrite to replace it",
-    )
-
-
-def _prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
-    """Make sure that `.partial` holds this plan."""
-    folder = partial_of(output)
-    if folder.exists():
-        try:
-            _refuse_other_plan(folder, plan)
-        except StorageError:
-            if not overwrite and _has_units(folder):
-                raise
-            refuse_foreign_partial(folder)
-            _remove_other_plan(folder, plan)
-    _is_done(output, plan, overwrite=overwrite)
-    if (folder / PLAN).exists() or is_complete(folder):
-        return
-    described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
-    with storage_errors(folder), Aside(folder) as aside:
-        make_folders(folder.parent, folder)
-        aside.settle(folder / PLAN, manifests.to_json(described))
-        sync_folder(folder.parent)
-        aside.name()
-    _refuse_other_plan(folder, plan)
-
-
-def _remove_other_plan(folder: Path, plan: Plan) -> None:
-    """Discard a `.partial`: taken away first, so that nobody finds half of it, or loses a new one begun in its place.
-
-    Raises:
-        StorageError: A folder that is not actlab's is where it would go.
-    """
-    aside = _discarded_of(folder)
-    with storage_errors(folder):
-        if not (folder / PLAN).is_file():
-            remove_tree(folder, last=PLAN)  # nothing would say what it is
-            return
-        _forget_discarded(folder)
-        if aside.exists():
-            raise StorageError(f"{aside} is in the way", hint="move it: what is discarded would go there")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(folder, aside)
-            there = read_plan(aside)
-            if there is not None and there.fingerprint == plan.fingerprint:
-                os.rename(aside, folder)  # another process began this plan meanwhile
-        _forget_discarded(folder)
-
-
-def _discarded_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
-
-
-def _forget_discarded(folder: Path) -> None:
-    """Remove a discarded `.partial`, told by its plan, which goes last."""
-    aside = _discarded_of(folder)
-    with contextlib.suppress(FileNotFoundError):
-        if aside.is_dir() and ((aside / PLAN).is_file() or not any(aside.iterdir())):
-            remove_tree(aside, last=PLAN)
-
-
-def _is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
-    """Whether the dataset is there, and nothing in a `.partial` that it lacks."""
-    # while no dataset is there, nothing has to be known about the units, whose records are many
-    return output.exists() and not _is_begun(partial_of(output)) and _is_done(output, plan, overwrite=overwrite)
-
-
-def _is_begun(folder: Path) -> bool:
-    """Whether a `.partial` has something that a dataset which is there lacks."""
-    return _has_units(folder) or is_complete(folder)
-
-
-def _has_units(folder: Path) -> bool:
-    """Whether work would be lost with a `.partial`: of units whose records were all dropped, nothing would be."""
-    names = sorted(name for name in _unit_names(folder) if not is_aside(name))
-    has_any = any(_is_work(folder / UNITS / name) for name in names)
-    return has_any or (folder.is_dir() and not (folder / PLAN).exists() and not _is_empty(folder))
-
-
-def _unit_names(folder: Path) -> set[str]:
-    """Return the names in the records' folder: a look at it, without reading."""
-    try:
-        return {path.name for path in (folder / UNITS).iterdir()}
-    except FileNotFoundError:
-        return set()
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether a `.partial` was stopped before its plan was written, or is just being made or renamed."""
-    try:
-        return all(is_aside(path.name) for path in folder.iterdir())
-    except FileNotFoundError:
-        return True
-
-
-def _is_work(path: Path) -> bool:
-    try:
-        record = manifests.read_json(path)
-        return holds_rows(manifests.stored_files(record)) or not record.get("dropped")
-    except (StorageError, KeyError, TypeError):
-        return True
-
-
-def holds_rows(files: Iterable[Stored]) -> bool:
-    """Whether files hold anything: all have rows, and they are none, where every record was dropped."""
-    return any(file.rows != 0 for file in files)
-
-
-def _refuse_other_plan(folder: Path, plan: Plan) -> None:
-    there = read_plan(folder) or plan_of_manifest(folder)
-    if there is None and folder.is_dir():
-        if _is_empty(folder):
-            return
-        raise StorageError(f"{folder} has no plan", hint="move it away, or give --overwrite to discard it")
-    if there is not None and there.fingerprint != plan.fingerprint:
-        found = "; ".join(differences_to(there.described(), plan))
-        raise StorageError(
-            f"{folder} was begun with other settings or inputs: {found}",
-            hint="finish it with its own settings, choose another --output, or give --overwrite to discard it",
-        )
