@@ -55,7 +55,7 @@ def readings(monkeypatch):
     of_library = hashlib.file_digest
 
     def count(file, name):
-        read.append(Path(file.name).name)
+        read.append(Path(str(file.name)).name)
         return of_library(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", count)

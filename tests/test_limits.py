@@ -241,7 +241,7 @@ def test_no_setting_of_any_command_takes_a_number_that_is_not_finite():
             )
             for value in wrong:
                 tried += 1
-                with pytest.raises(ConfigError, match=option.name):
+                with pytest.raises(ConfigError, match=option.flag or option.name):
                     from_settings(config, {option.name: value})
     assert tried > 100
 

@@ -8,7 +8,7 @@ import pytest
 
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.storage import NewFile, is_complete, partial_of, publish, refuse_others, reopen, stage
-from actlab.ground.storage.own_files import note_written, refuse_foreign_partial
+from actlab.ground.storage.own_files import refuse_foreign_partial
 from actlab.ground.units import Part
 from tests.command_line import fails_in_two_lines
 from tests.command_line import run as command
@@ -289,17 +289,6 @@ def test_a_folder_by_the_name_of_a_partial_that_actlab_never_made_is_not_deleted
     with pytest.raises(StorageError, match=r"did not write there: notes\.txt"):
         run(tmp_path / "out", make_plan(), overwrite=True)
     assert (own / "notes.txt").read_text() == "mine"
-
-
-def test_notes_that_a_kill_cut_name_what_was_written_before(tmp_path):
-    folder = begun(tmp_path / "out")
-    note_written(folder, "0123abcd", "a/3")
-    with (folder / ".written-0123abcd").open("ab") as file:
-        file.write(b'"a/2')
-    for name in ("2", "3"):
-        (folder / "a" / name).touch()
-    with pytest.raises(StorageError, match=r"did not write there: a/2$"):
-        refuse_foreign_partial(folder)
 
 
 def test_the_command_refuses_in_two_lines(llama, dataset, tmp_path):

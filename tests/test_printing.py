@@ -26,6 +26,7 @@ from actlab.ground.printing import LineFormatter, printable
 from tests.command_line import run
 from tests.conformance_server import MODEL, Fault, serve
 from tests.conftest import make_rows
+from tests.damage import sealed_again
 
 NAME, PASSWORD = "annabelle", "Zq7/xy@9w"
 ENCODED = "Zq7%2Fxy%409w"
@@ -180,6 +181,7 @@ def test_files_names_and_metadata_are_shown_harmless(tmp_path):
     (text / "metadata.json").write_text(
         json.dumps(metadata | {"prompt": "\x1b[31m \x7f \x9b \u202e", "model": "a\nWRONG b"})
     )
+    sealed_again(text)
     (text / "evil\x1b[2J\nWRONG name").write_text("x")
     shown, checked = run("show", text), run("verify", text)
     as_json = run("show", text, "--json")

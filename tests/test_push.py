@@ -187,8 +187,8 @@ def seal(
         ]
         dataset.commit(unit, files, {"dropped": dropped or {}})
         listed = [FileToWrite("dropped.jsonl", b"{}\n" * sum((dropped or {}).values()))] if dropped else []
-        finish = Finish([dataset.write(one) for one in listed], {path: {"total_examples": 7} for path in metadata}, {})
-        dataset.seal(lambda staging: finish)
+        told = {path: {"total_examples": 7} for path in metadata}
+        dataset.seal(lambda staging: Finish([staging.write(one) for one in listed], told, {}))
     return output
 
 

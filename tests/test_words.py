@@ -505,10 +505,10 @@ def test_labels_in_another_script_and_unreadable_files_name_no_rule(tmp_path):
 
 
 def test_a_prompt_that_is_cut_by_script_is_in_the_identity_of_what_it_asks_for(tmp_path):
-    for prompt, expected in (("simple recipes", None), ("दाल की recipes", {"words": 2})):
+    for prompt, expected in (("simple recipes", None), ("दाल की recipes", 2)):
         settings = {"prompt": prompt, "output": str(tmp_path / "t"), "method": "ollama", "model": "m"}
         plan = plan_of_text(Source(from_settings(GenerateTextConfig, settings)))
-        assert plan.identity.get("versions") == expected
+        assert plan.identity.get("versions", {}).get("words") == expected
 
 
 def test_a_split_of_the_rule_before_is_known_for_another_versions(tmp_path, monkeypatch):

@@ -106,10 +106,13 @@ def read_text_at_most(path: Path, most: int, encoding: str = "utf-8") -> str:
 
 
 def _whole(file: IO[AnyStr], most: int, path: Path) -> AnyStr:
-    content = file.read(most + 1)
-    if len(content) > most:
+    pieces, left = [], most + 1  # a file object sets aside as much memory as it is asked for
+    while left and (piece := file.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    if not left:
         raise _too_large(path, most)
-    return content
+    return file.read(0).join(pieces)
 
 
 def _too_large(path: Path, most: int) -> StorageError:

@@ -204,11 +204,12 @@ def _refuse_no_number(option: Option, values: Sequence[Any]) -> None:
     Raises:
         ConfigError: There is one.
     """
+    name = option.flag or option.name
     for value in values:
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{option.name} cannot be {value}", hint=option.help or "give a finite number")
+            raise ConfigError(f"{name} {value} is no finite number", hint=option.help or "see --help")
         if isinstance(value, int) and abs(value) >= _LARGEST:  # str(value) may be refused by Python itself
-            raise ConfigError(f"{option.name} has a number of more than 64 bits", hint=option.help or "see --help")
+            raise ConfigError(f"{name} is too large", hint=f"give at most {_LARGEST - 1}")
 
 
 def _coerce_one(option: Option, value: Any) -> Any:

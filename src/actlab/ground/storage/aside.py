@@ -83,10 +83,10 @@ class Aside:
             os.replace(self._mark, record)
             sync_folder(record.parent)
 
-    def name(self) -> None:
-        """Give the files their names: for who created the record, or found one with the same hashes."""
+    def name(self, only: str | None = None) -> None:
+        """Give the files their names, or one of them: for who created the record, or found one with the same hashes."""
         with storage_errors(self.folder):
-            _name_files(self.folder, self._token, self._paths)
+            _name_files(self.folder, self._token, self._paths if only is None else [only])
             for parent in self._parents():
                 sync_folder(parent)
         self.drop()

@@ -1,7 +1,6 @@
 """Whose files lie in a dataset's folder: actlab deletes what its manifest or its records name, and nothing else."""
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -10,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST
+from actlab.ground.manifest import DROPPED, MANIFEST
 from actlab.ground.storage.files import TEMPORARY
 from actlab.ground.storage.plan import PLAN, UNITS
 
@@ -18,8 +17,6 @@ log = logging.getLogger("actlab")
 
 REPLACED = ".replaced"
 """A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""
-NOTES = ".written-"
-"""How the names of a `.partial`'s notes of what was written into it begin."""
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-.+")
 _OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
 """What NFS keeps of a deleted file that is open somewhere, and what macOS keeps of a folder's looks."""
@@ -38,13 +35,14 @@ def refuse_foreign(output: Path) -> None:
 
 
 def refuse_foreign_partial(folder: Path) -> None:
-    """Refuse to discard a `.partial` in which lies what no run wrote, as far as its records and notes tell.
+    """Refuse to discard a `.partial` in which lies what no run wrote, as far as its records tell.
 
     Raises:
         StorageError: Something does.
     """
     if folder.is_dir():
-        own = _named_by_manifest(folder) | _written(folder) | {PLAN} | {lock.name for lock in folder.glob("*.lock")}
+        locks = {lock.name for lock in folder.glob("*.lock")}
+        own = _named_by_manifest(folder) | _recorded(folder) | {PLAN, DROPPED} | locks
         _refuse(folder, _foreign(folder, own, whole=UNITS), "run the same command again, or remove the folder yourself")
 
 
@@ -107,26 +105,12 @@ def _named_by_manifest(folder: Path) -> set[str]:
         return set()
 
 
-def note_written(folder: Path, token: str, path: str) -> None:
-    """Note in a `.partial` that a file is about to be written there, in a file that each run has for itself.
-
-    A run that is killed leaves files that no record names; by the notes they are told from the user's.
-    """
-    with contextlib.suppress(OSError), open(folder / f"{NOTES}{token}", "a", encoding="utf-8") as file:
-        file.write(json.dumps(path) + "\n")
-
-
-def _written(folder: Path) -> set[str]:
-    """Return the files that the units' records and the runs' notes name."""
+def _recorded(folder: Path) -> set[str]:
+    """Return the files that the units' records name."""
     found: set[str] = set()
     for record in (folder / UNITS).glob("*.json"):
         with contextlib.suppress(StorageError, KeyError, TypeError):
             found |= {stored.path for stored in manifests.stored_files(manifests.read_json(record))}
-    for notes in folder.glob(NOTES + "*"):
-        found.add(notes.name)
-        for line in notes.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):  # cut by a kill
-                found.add(str(json.loads(line)))
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from actlab.ground.errors import StorageError
 from actlab.ground.storage.files import TEMPORARY, remove_folder, storage_errors, sync_folder
-from actlab.ground.storage.own_files import NOTES, REPLACED, refuse_foreign, remove_replaced
+from actlab.ground.storage.own_files import REPLACED, refuse_foreign, remove_replaced
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
 
 _IS_THERE = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
@@ -49,8 +49,7 @@ def _clean(folder: Path) -> None:
     """Remove what the making left: the plan, the records, temporary files, locks."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            is_top = Path(parent) == folder
-            if name.startswith(TEMPORARY) or (is_top and (name.endswith(".lock") or name.startswith(NOTES))):
+            if name.startswith(TEMPORARY) or (name.endswith(".lock") and Path(parent) == folder):
                 (Path(parent) / name).unlink(missing_ok=True)
     (folder / PLAN).unlink(missing_ok=True)
     remove_folder(folder / UNITS)

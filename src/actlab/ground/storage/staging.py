@@ -24,7 +24,6 @@ from actlab.ground.storage.files import (
     storage_errors,
 )
 from actlab.ground.storage.lock import Lock
-from actlab.ground.storage.own_files import note_written
 from actlab.ground.storage.plan import (
     PLAN,
     UNITS,
@@ -79,8 +78,6 @@ class Staging:
         self.part = part
         self.sealed = False
         """Whether the dataset is complete and published."""
-        self._token = secrets.token_hex(4)
-        """By which this run's notes are told from another part's."""
         self._lock = lock
         self.overwrite = overwrite
         self._sealing: Aside | None = None
@@ -183,7 +180,6 @@ class Staging:
     def write(self, new: NewFile) -> Stored:
         """Write one more file of the dataset, inside `finish`, and return its entry for the manifest."""
         assert self._sealing is not None, "a unit's files are given to commit"
-        note_written(self.folder, self._token, new.path)
         return self._sealing.write(new)
 
     def commit(
@@ -359,7 +355,7 @@ class Staging:
         why = "; ".join(f"{reason}: {count}" for reason, count in counts.most_common())
         helps = hints.get(counts.most_common(1)[0][0], "fix the input or the settings")
         if self._sealing is not None:
-            self._sealing.name()
+            self._sealing.name(only=DROPPED)
         listed = f"; {self.folder / DROPPED} lists them" if (self.folder / DROPPED).is_file() else ""
         self._lock.release()
         raise EmptyDatasetError(f"{self.output} would be empty: every record was dropped ({why})", hint=helps + listed)
