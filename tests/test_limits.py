@@ -3,15 +3,19 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 
 import joblib
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+import yaml
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from actlab.activations.compute import Tokens
@@ -33,12 +37,14 @@ from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError
 from actlab.ground.manifest import read_json, read_manifest, read_object
 from actlab.ground.options import CommonOptions, from_settings, options_of
 from actlab.ground.options.settings import read_yaml
+from actlab.ground.storage import Staging
 from actlab.ground.temporary import saved_files
 from actlab.text.generate.run import generate_text
 from actlab.weights.run import run_data_gen
 from actlab.weights.score.predictions import read_predictions
 from tests import made_saes, tiny_weights
 from tests.command_line import fails_in_two_lines, run, run_apart
+from tests.folders import hashes
 
 LONG = "ab " * ((limits.LINE_BYTES + 1000) // 3)
 LONG_TEXT = "ab " * ((limits.TEXT_BYTES + 1000) // 3)
@@ -364,7 +370,7 @@ def test_a_folder_for_temporary_files_that_is_missing_or_full_is_named(tmp_path,
     assert "TMPDIR" in wrong.value.hint
 
 
-def test_a_worker_that_was_killed_is_said_and_the_run_can_go_on(tmp_path, monkeypatch):
+def test_a_worker_that_was_killed_is_said_with_a_hint_and_nothing_is_published(tmp_path, monkeypatch):
     class Killed:
         def __init__(self, **_: object) -> None:
             pass
@@ -380,7 +386,72 @@ def test_a_worker_that_was_killed_is_said_and_the_run_can_go_on(tmp_path, monkey
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+def test_after_a_worker_was_killed_the_finished_units_are_kept_and_the_run_goes_on_to_the_same_bytes(
+    tmp_path, monkeypatch
+):
+    few = {"pipeline.checkpoint_interval": 1, "dataset.output_dataset_length": 4}
+    settings = tiny_weights.settings(tmp_path, **few)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    commit = Staging.commit
+
+    def commit_and_kill(*arguments: object) -> None:
+        commit(*arguments)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+
+    command = ["run-data-gen", "--config-path", tmp_path / "c.yaml", "--workers", 2]
+    monkeypatch.setattr(Staging, "commit", commit_and_kill)
+    fails_in_two_lines(run(*command), 1, "worker process was killed", "finished units are kept")
+    monkeypatch.undo()
+    n_done = len(list((tmp_path / "out.partial" / "units").iterdir()))
+    assert 0 < n_done < 4
+    stored = hashes(tmp_path / "out.partial" / "store")
+    assert len(stored) == 7 * n_done
+    done = run(*command[:-1], 1, "--json")
+    assert done.returncode == 0, done.stderr
+    made = hashes(tmp_path / "out")
+    assert {name: made[f"store/{name}"] for name in stored} == stored
+    log = [json.loads(line) for line in (tmp_path / "out.log.jsonl").read_text().splitlines()]
+    assert sorted(entry["unit"] for entry in log if "compute_s" in entry) == [0, 1, 2, 3], "none was done twice"
+    assert tiny_weights.make(tmp_path, **few, **{"pipeline.output_dir": str(tmp_path / "whole")}).is_sealed
+    assert hashes(tmp_path / "whole") == made
+
+
 # memory
+
+
+def out_of_memory_by(name: str) -> None:
+    {
+        "Python": lambda: [0] * sys.maxsize,
+        "numpy": lambda: np.empty(1 << 58),
+        "pyarrow": lambda: pa.allocate_buffer(1 << 60),
+        "torch": lambda: torch.empty(1 << 58),
+        "the system": no_memory,
+    }[name]()
+
+
+def no_memory() -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("name", ["Python", "numpy", "pyarrow", "torch", "the system"])
+def test_memory_that_is_not_there_is_said_in_two_lines_by_any_command(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("actlab.features.split.run.make_split", lambda _: out_of_memory_by(name))
+    (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
+    done = run("split", "--input", tmp_path / "s.csv", cwd=tmp_path)
+    fails_in_two_lines(done, 1, "out of memory", "--batch-size")
+
+
+def test_a_bug_is_not_taken_for_a_want_of_memory(tmp_path, monkeypatch):
+    def wrong(_: object) -> None:
+        raise RuntimeError("the size of tensor a must match")
+
+    monkeypatch.setattr("actlab.features.split.run.make_split", wrong)
+    (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
+    with pytest.raises(RuntimeError, match="the size of tensor a"):
+        run("split", "--input", tmp_path / "s.csv", cwd=tmp_path)
+
 
 _PEAK = """
 import resource, sys
