@@ -170,6 +170,7 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
             text = json.loads(pq.read_schema(path).metadata[_PARQUET_KEY])["meta_manifest"]["value"]
         else:
             with np.load(path, allow_pickle=False) as file:
+                refuse_false_sizes(file.zip)
                 text = str(file["meta_manifest"])
         return cast(dict[str, Any], json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):

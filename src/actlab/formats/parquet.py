@@ -23,9 +23,8 @@ def refuse_false_counts(source: Path | pa.BufferReader) -> None:
     footer = pq.read_metadata(source)
     groups = [footer.row_group(place) for place in range(footer.num_row_groups)]
     counts = [group.column(place).num_values for group in groups for place in range(group.num_columns)]
-    counts += [group.num_rows for group in groups] + [footer.num_rows]
-    if min(counts) < 0:
+    if min([footer.num_rows, *counts]) < 0:
         raise ValueError("its footer declares a negative number of values")
-    declared = _BYTES_OF_VALUE * sum(counts)
-    if declared > max(_FEW_BYTES, _MOST_INFLATED * n_bytes):
-        raise ValueError(f"its footer declares {sum(counts)} values, and it has {n_bytes} bytes")
+    n_values = max(footer.num_rows, sum(counts))
+    if _BYTES_OF_VALUE * n_values > max(_FEW_BYTES, _MOST_INFLATED * n_bytes):
+        raise ValueError(f"its footer declares {n_values} values, and it has {n_bytes} bytes")
