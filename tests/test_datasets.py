@@ -129,6 +129,22 @@ def test_normalisation_is_scikit_learns_and_a_constant_column_is_zero(seed, n, s
     assert params == {"method": "none"}
 
 
+@pytest.mark.parametrize("value", [1e39, -1e39, float("inf"), float("nan")])
+@pytest.mark.parametrize("method", ["standardize", "minmax", "none"])
+def test_numbers_outside_float32_are_not_normalised(method, value):
+    X = np.random.default_rng(0).normal(size=(6, 3))
+    X[4, 1] = value
+    with pytest.raises(actlab.ActlabError, match="NaN or a number too large for float32"):
+        actlab.normalize_features(X, method)
+
+
+@pytest.mark.parametrize(("method", "column"), [("minmax", [-3e38, 3e38]), ("standardize", [1e-50, 2e-50])])
+def test_a_spread_outside_float32_is_refused_and_not_written_as_infinity_or_zero(method, column):
+    X = np.array([[1.0, 2.0], column]).T
+    with pytest.raises(actlab.ActlabError, match="column 1 of X varies by"):
+        actlab.normalize_features(X, method)
+
+
 def test_float64_columns_that_vary_by_rounding_only_are_constant():
     X = np.full((50, 1), 0.1) + np.random.default_rng(0).choice([0, 1.4e-17], (50, 1))
     scaled, params = actlab.normalize_features(X)

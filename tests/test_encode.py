@@ -12,6 +12,8 @@ import torch
 import actlab
 from actlab.backends.saes.find import find_saes
 from actlab.features.encode import run as encode_run
+from actlab.features.train_sae import run as sae_run
+from actlab.features.train_sae.compute import Step
 from actlab.ground.options import identity_of
 from tests import tiny
 from tests.command_line import fails_in_two_lines, new_processes, run
@@ -612,6 +614,26 @@ def test_a_trained_sae_explains_its_layer_and_its_bytes_are_the_same_again(
     for layer in ("1", "2"):
         assert f" rows, and {metadata['results'][layer]['explained_variance']:.3f} in training" in caplog.text
     shutil.rmtree(tmp_path / "features")
+
+
+def test_a_training_that_becomes_nan_is_refused_and_leaves_no_sae(llama, write_rows, tmp_path, monkeypatch):
+    texts = write_rows([{"text": "the fish sleeps"}] * 4)
+    shape = ("--model", llama, "--layers", "1", "--n-features", 16, "--k", 2, "--n-steps", 2)
+    command = ("train-sae", "--input", texts, "--output", tmp_path / "saes", *shape)
+    done = run(*command, "--batch-size", 1)  # one token has no variance, of which a share could be explained
+    fails_in_two_lines(done, 1, "layer 1 left the range of floating-point numbers", "--learning-rate")
+    assert not (tmp_path / "saes").exists()
+
+    def last_step_overflows(sae, batches, *, on_step, **_):
+        list(batches)
+        on_step(1, Step(0.5, 2.0, 0.5, 0.0))
+        with torch.no_grad():
+            sae.W_enc[0, 0] = torch.inf
+
+    monkeypatch.setattr(sae_run, "train", last_step_overflows)
+    done = run(*command, "--batch-size", 4)
+    fails_in_two_lines(done, 1, "layer 1 left the range of floating-point numbers")
+    assert not (tmp_path / "saes").exists()
 
 
 def test_a_trained_saes_config_is_of_saelens_6_and_one_from_before_is_read_alike(llama, write_rows, tmp_path):

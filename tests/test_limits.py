@@ -3,28 +3,43 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import tracemalloc
+import zipfile
+from pathlib import Path
 
 import joblib
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+import actlab
 from actlab.activations.compute import Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped, Row, read_unit, scan
+from actlab.backends.hub import find_model
+from actlab.backends.models import read_facts
 from actlab.backends.saes import saelens
+from actlab.backends.saes.find import find_saes
 from actlab.backends.saes.sae import make_encoder
 from actlab.backends.servers.journal import Journal
+from actlab.backends.token_count import find_tokenizer
 from actlab.features.encode.source import read_sentences
 from actlab.features.train_sae.source import read_texts
 from actlab.formats.activations import read_shard
-from actlab.formats.classifier import load_dataset
+from actlab.formats.classifier import load_dataset, read_manifest_of, save_dataset
 from actlab.formats.documents import read_documents
+from actlab.formats.npz import NpzReader
 from actlab.formats.ranking import read_ranking
 from actlab.formats.sequence_sets import read_file
 from actlab.formats.tables import read_table
@@ -33,12 +48,14 @@ from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError
 from actlab.ground.manifest import read_json, read_manifest, read_object
 from actlab.ground.options import CommonOptions, from_settings, options_of
 from actlab.ground.options.settings import read_yaml
+from actlab.ground.storage import Staging
 from actlab.ground.temporary import saved_files
 from actlab.text.generate.run import generate_text
 from actlab.weights.run import run_data_gen
 from actlab.weights.score.predictions import read_predictions
 from tests import made_saes, tiny_weights
 from tests.command_line import fails_in_two_lines, run, run_apart
+from tests.folders import hashes
 
 LONG = "ab " * ((limits.LINE_BYTES + 1000) // 3)
 LONG_TEXT = "ab " * ((limits.TEXT_BYTES + 1000) // 3)
@@ -341,6 +358,160 @@ def test_an_sae_of_whole_or_complex_numbers_is_refused(dtype, tmp_path):
         make_encoder(facts, saelens.weights(facts), torch.device("cpu"))
 
 
+# what a file declares
+
+
+def with_declared_size(path: Path, header: dict[str, object], n_bytes: int, name: str = "X") -> None:
+    """Write an NPZ of X and y, X with this header and this size in the archive's directory, and a few bytes of data."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("y.npy", "w") as member:
+            np.lib.format.write_array(member, np.arange(4))
+        with archive.open(f"{name}.npy", "w") as member:
+            np.lib.format.write_array_header_2_0(member, header)
+            member.write(bytes(80))
+        info = archive.getinfo(f"{name}.npy")
+        info.file_size = n_bytes or info.file_size
+
+
+ABSURD = {
+    "a shape that the archive does not have": ((10**15, 3), 0),
+    "a shape whose product overflows": ((2**33, 2**33), 0),
+    "a shape that the archive claims too": ((1 << 31, 4), (1 << 35) + 128),
+}
+
+
+def arrays_of_npz(path: Path) -> None:
+    with NpzReader(path) as reader:
+        reader.array("X", whole=True)
+
+
+@pytest.mark.parametrize("read", [load_dataset, arrays_of_npz])
+@pytest.mark.parametrize(("shape", "n_bytes"), ABSURD.values(), ids=ABSURD)
+def test_an_npz_that_says_too_much_is_refused_before_room_is_made_for_it(shape, n_bytes, read, tmp_path):
+    path = tmp_path / "d.npz"
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with_declared_size(path, header, n_bytes)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"d\.npz: .*(has not the size|bytes, and \d+ are stored)"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_weights_of_an_sae_that_say_too_much_are_refused_before_room_is_made_for_them(tmp_path):
+    path = made_saes.write_gemma_scope(tmp_path, 0, 2) / "params.npz"
+    with_declared_size(path, {"descr": "<f4", "fortran_order": False, "shape": (1 << 33,)}, (1 << 35) + 128)
+    with pytest.raises(ModelError, match=r"params\.npz: .*bytes, and \d+ are stored"):
+        find_saes([str(tmp_path)])
+
+
+def test_a_file_that_says_too_much_is_no_dataset_with_a_manifest(tmp_path):
+    path = tmp_path / "d.npz"
+    with_declared_size(path, {"descr": "<f4", "fortran_order": False, "shape": (10**15,)}, 0, name="meta_manifest")
+    assert read_manifest_of(path) is None
+
+
+def test_an_array_header_that_does_not_end_is_not_read(tmp_path):
+    path = tmp_path / "d.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("X.npy", "w") as member:
+        member.write(b"\x93NUMPY\x02\x00" + (30 << 20).to_bytes(4, "little") + b" " * (30 << 20))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="an array header of"):
+            load_dataset(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def varint(number: int) -> bytes:
+    """Return a number as Thrift's compact protocol, in which Parquet's footer is written, has it."""
+    number, code = 2 * number, b""
+    while number > 127:
+        number, code = number >> 7, code + bytes([number & 127 | 128])
+    return code + bytes([number])
+
+
+def declare(path: Path, n: int, said: int) -> None:
+    """Change each number n in a Parquet file's footer."""
+    data = path.read_bytes()
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    footer = data[start:-8].replace(varint(n), varint(said))
+    path.write_bytes(data[:start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+
+
+def test_a_parquet_file_that_declares_far_more_than_it_holds_is_refused(tmp_path):
+    n = 12_345
+    path = tmp_path / "d.parquet"
+    save_dataset(np.ones((n, 1)), np.arange(n) % 2, {"n": 1}, path)
+    assert len(load_dataset(path).X) == n
+    declare(path, n, 10**12)
+    with pytest.raises(DataError, match=r"d\.parquet: its footer declares \d+ values, and it has \d+ bytes"):
+        load_dataset(path)
+    fails_in_two_lines(run("train-probe", "--input", path, "--output", tmp_path / "o"), 1, "its footer declares")
+
+
+def test_an_example_table_that_declares_far_more_than_it_holds_is_refused(llama, tmp_path):
+    from tests.conftest import make_rows
+
+    data = tmp_path / "d.jsonl"
+    data.write_text("".join(json.dumps({"text": row["prompt"]}) + "\n" for row in make_rows(3)))
+    made = run("extract-activations", "--model", llama, "--dataset", data, "--output", tmp_path / "out")
+    assert made.returncode == 0, made.stderr
+    (table,) = (tmp_path / "out").rglob("examples.parquet")
+    for path in (tmp_path / "out").rglob("manifest.json"):
+        path.unlink()  # as another program's
+    rows = pq.read_table(table)
+    pq.write_table(pa.concat_tables([rows] * 4115), table)
+    assert len(actlab.open_activations(table.parent).examples) == 12_345
+    declare(table, 12_345, 10**12)
+    with pytest.raises(StorageError, match=r"examples\.parquet: its footer declares \d+ values"):
+        _ = actlab.open_activations(table.parent).examples
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_file_of_a_model_that_is_far_too_large_is_refused_by_its_size(name, llama, tmp_path):
+    model = tmp_path / "m"
+    shutil.copytree(llama, model)
+    with (model / name).open("r+b") as file:
+        file.truncate(1 << 30)  # a hole: it takes no room
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"text": "a b c"}\n')
+    command = ("extract-activations", "--model", model, "--dataset", data, "--output", tmp_path / "out")
+    fails_in_two_lines(run(*command), 1, f"{name} has more than 256 MiB")
+    with pytest.raises(ModelError, match="has more than 256 MiB"):
+        find_tokenizer(str(model))
+
+
+def test_a_config_of_an_sae_that_is_far_too_large_and_weights_of_a_false_header_are_refused(tmp_path):
+    path = made_saes.write_saelens(tmp_path / "sae", "topk", 1) / "cfg.json"
+    weights = path.with_name("sae_weights.safetensors")
+    whole = weights.read_bytes()
+    for n_header in (1 << 60, 1 << 27, len(whole)):
+        weights.write_bytes(n_header.to_bytes(8, "little") + whole[8:])
+        with pytest.raises(ModelError, match=r"cannot read .*sae_weights\.safetensors"):
+            saelens.read(path)
+    weights.write_bytes(whole)
+    saelens.read(path)
+    with path.open("r+b") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(ModelError, match="has more than 256 MiB"):
+        saelens.read(path)
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size"])
+def test_a_model_of_absurd_size_is_refused_by_its_config(key, llama, tmp_path):
+    model = tmp_path / "m"
+    shutil.copytree(llama, model)
+    config = json.loads((model / "config.json").read_text())
+    config.pop("layer_types", None)
+    (model / "config.json").write_text(json.dumps(config | {key: 9_999_996}))
+    with pytest.raises(ModelError, match=f"names 9999996 as {key}"):
+        read_facts(find_model(str(model)))
+
+
 # the system
 
 
@@ -364,7 +535,7 @@ def test_a_folder_for_temporary_files_that_is_missing_or_full_is_named(tmp_path,
     assert "TMPDIR" in wrong.value.hint
 
 
-def test_a_worker_that_was_killed_is_said_and_the_run_can_go_on(tmp_path, monkeypatch):
+def test_a_worker_that_was_killed_is_said_with_a_hint_and_nothing_is_published(tmp_path, monkeypatch):
     class Killed:
         def __init__(self, **_: object) -> None:
             pass
@@ -380,7 +551,72 @@ def test_a_worker_that_was_killed_is_said_and_the_run_can_go_on(tmp_path, monkey
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
+def test_after_a_worker_was_killed_the_finished_units_are_kept_and_the_run_goes_on_to_the_same_bytes(
+    tmp_path, monkeypatch
+):
+    few = {"pipeline.checkpoint_interval": 1, "dataset.output_dataset_length": 4}
+    settings = tiny_weights.settings(tmp_path, **few)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    commit = Staging.commit
+
+    def commit_and_kill(*arguments: object) -> None:
+        commit(*arguments)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+
+    command = ["run-data-gen", "--config-path", tmp_path / "c.yaml", "--workers", 2]
+    monkeypatch.setattr(Staging, "commit", commit_and_kill)
+    fails_in_two_lines(run(*command), 1, "worker process was killed", "finished units are kept")
+    monkeypatch.undo()
+    n_done = len(list((tmp_path / "out.partial" / "units").iterdir()))
+    assert 0 < n_done < 4
+    stored = hashes(tmp_path / "out.partial" / "store")
+    assert len(stored) == 7 * n_done
+    done = run(*command[:-1], 1, "--json")
+    assert done.returncode == 0, done.stderr
+    made = hashes(tmp_path / "out")
+    assert {name: made[f"store/{name}"] for name in stored} == stored
+    log = [json.loads(line) for line in (tmp_path / "out.log.jsonl").read_text().splitlines()]
+    assert sorted(entry["unit"] for entry in log if "compute_s" in entry) == [0, 1, 2, 3], "none was done twice"
+    assert tiny_weights.make(tmp_path, **few, **{"pipeline.output_dir": str(tmp_path / "whole")}).is_sealed
+    assert hashes(tmp_path / "whole") == made
+
+
 # memory
+
+
+def out_of_memory_by(name: str) -> None:
+    {
+        "Python": lambda: [0] * sys.maxsize,
+        "numpy": lambda: np.empty(1 << 58),
+        "pyarrow": lambda: pa.allocate_buffer(1 << 60),
+        "torch": lambda: torch.empty(1 << 58),
+        "the system": no_memory,
+    }[name]()
+
+
+def no_memory() -> None:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("name", ["Python", "numpy", "pyarrow", "torch", "the system"])
+def test_memory_that_is_not_there_is_said_in_two_lines_by_any_command(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("actlab.features.split.run.make_split", lambda _: out_of_memory_by(name))
+    (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
+    done = run("split", "--input", tmp_path / "s.csv", cwd=tmp_path)
+    fails_in_two_lines(done, 1, "out of memory", "--batch-size")
+
+
+def test_a_bug_is_not_taken_for_a_want_of_memory(tmp_path, monkeypatch):
+    def wrong(_: object) -> None:
+        raise RuntimeError("the size of tensor a must match")
+
+    monkeypatch.setattr("actlab.features.split.run.make_split", wrong)
+    (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
+    with pytest.raises(RuntimeError, match="the size of tensor a"):
+        run("split", "--input", tmp_path / "s.csv", cwd=tmp_path)
+
 
 _PEAK = """
 import resource, sys

@@ -986,6 +986,8 @@ def test_a_probe_for_classes_wants_classes(write_npz, tmp_path):
         ({"input": "a.npz", "folds": 1}, "--folds 1"),
         ({"input": "a.npz", "test_size": 1.0}, "--test-size"),
         ({"input": "a.npz", "regularization": float("nan")}, "--regularization"),
+        ({"input": "a.npz", "regularization": 1e300}, "--regularization 1e.300 is no strength"),
+        ({"input": "a.npz", "regularization": 0.0}, "--regularization"),
         ({"input": "a.npz", "bootstrap": 0}, "--bootstrap"),
     ],
 )

@@ -24,13 +24,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actlab.backends.servers import attempts
-from actlab.backends.servers.calls import Endpoint, Reply, Request, ServerError, Timings
+from actlab.backends.servers import attempts, wire
+from actlab.backends.servers.calls import CallError, Endpoint, Reply, Request, ServerError, Timings
 from actlab.backends.servers.environment import ServerEnvironment, ollama_url, read_environment
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import PRESETS, TimeoutLimits, limits_for
 from actlab.backends.servers.ollama import OLLAMA, context_for
-from actlab.backends.servers.openai import OPENAI
+from actlab.backends.servers.openai import OPENAI, events
 from actlab.backends.servers.pace import Pace, Window, next_pace
 from actlab.backends.servers.pauses import retry_after_s
 from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
@@ -677,6 +677,29 @@ def test_one_line_is_no_way_around_the_limit(api):
         there.always = Fault("page", status=200, message=start + "x" * 5_000_000)
         reply = ask(server_at(there, api), request())
     assert (reply.done_reason, reply.problem) == ("cut", "a line without end")
+
+
+def test_a_reply_of_short_lines_without_end_fails_by_name(api, monkeypatch):
+    monkeypatch.setattr(wire, "MOST_BYTES", 1 << 20, raising=False)
+    thought = {
+        "ollama": '{"thinking": "hm"}\n',
+        "openai": 'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}\n\n',
+    }[api]
+    silence = {"ollama": "\n", "openai": ": still here\n\n"}[api]
+    with serve() as there:
+        for line in (thought, silence):
+            there.always = Fault("page", status=200, message=line * ((2 << 20) // len(line)) + WHOLE[api])
+            reply = ask(server_at(there, api), request())
+            assert (reply.text, reply.done_reason, reply.failed) == ("", "cut", True)
+            assert reply.problem == "a reply without end: more than 1 MiB"
+
+
+def test_an_event_of_lines_without_end_fails_by_name():
+    taken = itertools.count()
+    lines = (b"data: {%d" % next(taken) for _ in range(3000))
+    with pytest.raises(CallError, match="an event without end"):
+        list(events(lines))
+    assert next(taken) < 1100
 
 
 DEEP = "[" * 100_000

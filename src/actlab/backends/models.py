@@ -16,6 +16,7 @@ from actlab.backends.quiet import quiet_transformers
 from actlab.backends.state import LoadedState
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 from actlab.ground.integrity import check_sealed
+from actlab.ground.limits import JSON_BYTES
 
 log = logging.getLogger("actlab")
 
@@ -58,6 +59,9 @@ class ModelFacts:
         return stop if self.side(stop) == self.side(n_tokens) else n_tokens
 
 
+_READ_WHOLE = (".json", ".model", ".txt", ".jinja", ".tiktoken")
+_MOST_LAYERS, _MOST_WIDTH = 10_000, 1 << 20
+"""Each block is built in memory before any weight is looked for; the largest models have some hundreds."""
 _LIMIT = re.compile(
     r"(top_?k|window(_size)?|chunk_(size|len|length)|block_size|local_attention|original_max_position_embeddings)$"
 )
@@ -113,6 +117,9 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
             f"the config of {model.name} names no num_hidden_layers and hidden_size",
             hint="actlab reads transformer language models",
         )
+    for n, most, what in ((n_layers, _MOST_LAYERS, "num_hidden_layers"), (hidden_dim, _MOST_WIDTH, "hidden_size")):
+        if n > most:
+            raise ModelError(f"the config of {model.name} names {n} as {what}, and no model has so many", hint=_WHOLE)
     names = ("max_position_embeddings", "max_seq_len", "n_positions", "max_sequence_length")
     limit = next((value for name in names if (value := getattr(text, name, None))), None)
     rope = getattr(text, "rope_parameters", None) or {}
@@ -171,9 +178,12 @@ def _check_sealed(model: ModelFolder, *, weights: bool = False) -> None:
     """Compare the files of a model, or of a tokenizer alone, with the manifest that names them, as train-gpt's does.
 
     Raises:
+        ModelError: One that is read whole is too large.
         StorageError: One is not as it was sealed.
     """
     for path in sorted(model.path.iterdir()):
+        if path.suffix in _READ_WHOLE and path.is_file() and path.stat().st_size > JSON_BYTES:
+            raise ModelError(f"{path} has more than {JSON_BYTES >> 20} MiB", hint="is it the right file?")
         if path.is_file() and (weights or path.suffix not in (".safetensors", ".bin")):
             check_sealed(path)
 

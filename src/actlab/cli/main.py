@@ -1,5 +1,6 @@
 """`actlab`: commands, errors in two lines, exit codes."""
 
+import errno
 import logging
 import os
 import signal
@@ -116,14 +117,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         _drop_stdout()  # nobody reads any more
         sys.exit(1)
+    except MemoryError:
+        _fail(*_OUT_OF_MEMORY)
     except OSError as error:  # a path that is too long, not ours to read, on a full disk: the user's to mend
         _drop_stdout()
+        if error.errno == errno.ENOMEM:  # a file that was to be mapped, a process that was to be started
+            _fail(*_OUT_OF_MEMORY)
         where = f" {error.filename}" if error.filename else ""
         _fail(f"cannot go on{where}: {error.strerror or error}", "check the path, its permissions and the disk", 1)
-    except Exception:
-        if not _interrupts:
-            raise
-        _fail(*_INTERRUPTED)  # a library that was being imported made another error of it
+    except Exception as error:
+        if _interrupts:
+            _fail(*_INTERRUPTED)  # a library that was being imported made another error of it
+        if _is_torch_out_of_memory(error):
+            _fail(*_OUT_OF_MEMORY)
+        raise
     sys.exit(0)
 
 
@@ -132,6 +139,20 @@ def _drop_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _is_torch_out_of_memory(error: Exception) -> bool:
+    """Whether torch had too little memory, which it says by a RuntimeError."""
+    if not isinstance(error, RuntimeError) or "torch" not in sys.modules:
+        return False
+    from actlab.backends.memory import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+_OUT_OF_MEMORY = (
+    "out of memory: what was asked for does not fit into this machine's",
+    "lower --batch-size or --limit, where the command has one, or use a machine with more memory",
+    1,
+)
 _INTERRUPTED = ("interrupted", "run the same command again: finished units are kept", EXIT_INTERRUPTED)
 _interrupts: list[int] = []
 """Signals that asked for an end."""

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.serialization import get_default_mmap_options
 from torch.utils.data import Dataset
 
+from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import ConfigError, StorageError, reason_of
 from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_object, sealed_manifest
 from actlab.ground.manifest import METADATA, stored_files
@@ -422,7 +423,9 @@ class Activations:
                 hint="dumps of other programs say nothing about their rows",
             )
         try:
-            table: pd.DataFrame = pq.read_table(pa.BufferReader(read_sealed(path)), schema=EXAMPLES_SCHEMA).to_pandas()
+            data = read_sealed(path)
+            refuse_false_counts(pa.BufferReader(data))
+            table: pd.DataFrame = pq.read_table(pa.BufferReader(data), schema=EXAMPLES_SCHEMA).to_pandas()
         except (pa.ArrowException, OSError, ValueError) as error:
             raise StorageError(f"cannot read {path}: {error}", hint="run actlab verify DIR") from error
         return table

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Shaped
 
 from actlab.formats.groups import equal_rows, joined
-from actlab.formats.npz import write_npz
+from actlab.formats.npz import refuse_false_sizes, write_npz
+from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import DataError, foreign_errors
 from actlab.ground.storage import write_file
 
@@ -169,6 +170,7 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
             text = json.loads(pq.read_schema(path).metadata[_PARQUET_KEY])["meta_manifest"]["value"]
         else:
             with np.load(path, allow_pickle=False) as file:
+                refuse_false_sizes(file.zip)
                 text = str(file["meta_manifest"])
         return cast(dict[str, Any], json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
@@ -230,8 +232,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
             raise DataError(f"{path} is not an NPZ", hint=hint)
         if file.zip is None or sum(info.file_size for info in file.zip.infolist()) > _MOST_BYTES:
             raise DataError(f"{path} claims to hold more than {_MOST_BYTES} bytes", hint=hint)
-        for info in file.zip.infolist():  # also those that are not read: a damaged name would hide one that is
-            file.zip.open(info).close()
+        refuse_false_sizes(file.zip)
         names = [name.removesuffix(".npy") for name in file.zip.namelist()]
         return {key: _member(file.zip, key) for key in names if key in ("X", "y") or key.startswith(("meta_", "norm_"))}
 
@@ -261,6 +262,7 @@ def _parquet_bytes(arrays: Mapping[str, Any], stored: Mapping[str, Any]) -> byte
 def _read_parquet(path: Path) -> dict[str, Any]:
     hint = "give a Parquet file that actlab generate-datasets wrote"
     with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError):
+        refuse_false_counts(path)
         table = pq.read_table(path)
         found = {name: _column(table[name].combine_chunks()) for name in ("X", "y")}
         text = table.schema.metadata[_PARQUET_KEY]

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actlab.ground.errors import DataError, foreign_errors
+from actlab.ground.limits import refuse_false_size
 
 _HEAD_BYTES = 1024
 """Read at a member's start: its local header, its array header and, of a small array, all of it."""
@@ -318,6 +319,7 @@ class NpzReader:
         is_deflated = info.compress_type == zipfile.ZIP_DEFLATED
         if offset + info.compress_size > self._state[0]:
             raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+        refuse_false_size(info)
         header = _read_header(self._beginning(offset, info, head[n_local:]))
         if header.dtype.hasobject or header.dtype.kind not in "fiubU":
             raise DataError(f"{self.path}: {name} holds {header.dtype}, neither numbers nor text", hint=_HINT)
@@ -340,6 +342,26 @@ class NpzReader:
 
     def _errors(self) -> Any:
         return foreign_errors(f"cannot read {self.path}", hint=_HINT, kind=DataError)
+
+
+def refuse_false_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuse an NPZ whose arrays are not as large as they say, before a library makes room for them.
+
+    Raises:
+        ValueError: What is stored cannot be so much, or an array's header says another size than the archive.
+    """
+    for info in archive.infolist():
+        refuse_false_size(info)
+        with archive.open(info) as member:  # also one that is not read: a damaged name would hide one that is
+            start = member.read(min(_HEAD_BYTES, info.file_size))
+        if not info.filename.endswith(".npy"):
+            continue
+        n_header = _header_bytes(start)
+        if n_header > len(start):  # very many dimensions, or none such
+            raise ValueError(f"{info.filename} has an array header of {n_header} bytes")
+        header = _read_header(start[:n_header])
+        if not header.dtype.hasobject and n_header + header.n_bytes != info.file_size:
+            raise ValueError(f"{info.filename} has not the size that its header says")
 
 
 def _header_bytes(data: bytes) -> int:

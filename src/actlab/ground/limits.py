@@ -5,6 +5,7 @@ A tokenizer takes some 200 bytes of memory a byte of text, up to 300 for one wit
 """
 
 import os
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, AnyStr
@@ -21,6 +22,9 @@ YAML_BYTES = 4 << 20
 YAML_NODES = 200_000
 """With every alias written out."""
 YAML_DEPTH = 100
+
+_MOST_INFLATED = 1032
+"""Bytes that a deflated one can stand for, by zlib's own account (https://zlib.net/zlib_tech.html)."""
 
 LONG_LINE = "line longer than 16 MiB"
 LONG_TEXT = "text longer than 4 MiB"
@@ -122,6 +126,17 @@ def _too_large(path: Path, most: int) -> StorageError:
 def _refuse_pipe(path: Path) -> None:
     if path.resolve().is_fifo():  # the one of a shell's <(command) has no name
         raise StorageError(f"{path} is a named pipe", hint="write what comes out of it to a file")
+
+
+def refuse_false_size(info: zipfile.ZipInfo) -> None:
+    """Refuse a member of an archive that says that it is larger than what is stored of it can be.
+
+    Raises:
+        ValueError: It does.
+    """
+    most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_INFLATED}.get(info.compress_type)
+    if most is not None and info.file_size > most * info.compress_size:
+        raise ValueError(f"{info.filename} says {info.file_size} bytes, and {info.compress_size} are stored")
 
 
 def refuse_large_yaml(text: str, loader: Any, where: str, kind: type[ActlabError]) -> None:

@@ -12,6 +12,7 @@ from actlab.backends.saes.places import other_place
 from actlab.backends.saes.sae import SaeFacts
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.integrity import check_sealed
+from actlab.ground.limits import refuse_false_size
 
 FILE = "params.npz"
 _KEYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
@@ -51,6 +52,8 @@ def read(path: Path) -> SaeFacts:
         raise ModelError(f"{path} does not say its layer and average L0", hint=_HINT)
     layer, l0 = int(names["layer"]), int(names["l0"])
     with foreign_errors(f"cannot read {path}", hint=_HINT), np.load(path, allow_pickle=False) as file:
+        for info in file.zip.infolist():
+            refuse_false_size(info)
         if lacking := sorted(_KEYS - set(file.files)):
             raise ModelError(f"{path} has no {lacking[0]}", hint=_HINT)
         d_in, n_features = len(file["b_dec"]), len(file["b_enc"])

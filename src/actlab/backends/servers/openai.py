@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from actlab.backends.servers.calls import (
+    CUT,
     UNREACHABLE,
     CallError,
     Endpoint,
@@ -32,6 +33,8 @@ _START = "start it, or say where it is: --base-url http://host:port/v1"
 _LET_IN = "set OPENAI_API_KEY to a key of this server"
 _CLOSED = (401, 403)
 _DONE = b"[DONE]"
+_MOST_LINES = 1000
+"""Of an event: they have one."""
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 """Of DeepSeek, llama.cpp and SGLang; vLLM and Ollama's /v1; OpenRouter; and LiteLLM."""
 _TEXTS = ("text", "output_text")
@@ -61,6 +64,9 @@ def events(lines: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the data of each server-sent event; comments and other fields are passed over.
 
     Some servers leave out the empty line between two events, or send an error, or the whole answer, without "data:".
+
+    Raises:
+        CallError: An event does not end.
     """
     data: list[bytes] = []
     for line in lines:
@@ -70,6 +76,8 @@ def events(lines: Iterable[bytes]) -> Iterator[bytes]:
             data = []
         if is_data:
             data.append(line.removeprefix(b"data:").removeprefix(b" "))
+        if len(data) > _MOST_LINES:  # each time all of them are looked at
+            raise CallError(CUT, "an event without end")
     if data:
         yield b"\n".join(data)
 

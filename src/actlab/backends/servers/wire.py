@@ -21,6 +21,10 @@ from actlab.ground.errors import scrubbed
 # A header that is none harms nothing, and the library would print a traceback for it.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "Failed to parse headers" not in str(record.msg))
 
+MOST_BYTES = 1 << 26
+"""Of a reply, thoughts and all that is around them: 100,000 tokens, the most to ask for, of 600 bytes each; a token
+takes some 300 as an event of its own."""
+
 
 class CancelledCallError(Exception):
     """Nobody wants the reply any more."""
@@ -148,10 +152,13 @@ class Answer:
         """Yield each line as soon as it is there, without its end; the last may lack its end.
 
         Raises:
-            CallError: A limit was passed, or the connection lost.
+            CallError: A limit was passed, the reply or a line of it does not end, or the connection was lost.
         """
-        rest = b""
+        rest, n_bytes = b"", 0
         while chunk := self._read():
+            n_bytes += len(chunk)
+            if n_bytes > MOST_BYTES:
+                raise CallError(CUT, f"a reply without end: more than {MOST_BYTES >> 20} MiB")
             *whole, rest = (rest + chunk).split(b"\n")
             yield from (line.rstrip(b"\r") for line in whole)
             if len(rest) > LONGEST_ANSWER:

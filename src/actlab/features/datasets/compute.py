@@ -85,8 +85,21 @@ def scale_columns(
         fitted = _fit(columns if fit_rows is None else columns[fit_rows], method)
         X[:, start : start + _BLOCK] = _scaled(columns, fitted)
         blocks.append(fitted.stored)
-    joined = {key: np.concatenate([block[key] for block in blocks]).astype(np.float32) for key in blocks[0]}
-    return {"method": method} | joined
+    joined = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+    _refuse_outside_float32(joined["std" if method == "standardize" else "range"])
+    return {"method": method} | {key: values.astype(np.float32) for key, values in joined.items()}
+
+
+def _refuse_outside_float32(divisor_f: Float[np.ndarray, " f"]) -> None:
+    """Refuse columns whose divisor would be stored as infinity or 0: nobody could undo the scaling."""
+    of_float32 = np.finfo(np.float32)
+    wrong_f = (divisor_f > of_float32.max) | (divisor_f < of_float32.smallest_subnormal)
+    if wrong_f.any():
+        column = int(np.argmax(wrong_f))
+        raise DataError(
+            f"column {column} of X varies by {divisor_f[column]:.3g}, outside float32",
+            hint="multiply it by a number that brings it near 1",
+        )
 
 
 class _Fitted(NamedTuple):

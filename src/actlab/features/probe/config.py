@@ -1,6 +1,5 @@
 """The settings of `actlab train-probe`."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,6 +8,9 @@ from actlab.ground.layers import check_layers
 from actlab.ground.options import CommonOptions, execution
 
 _MOST_DRAWS = 100_000
+_STRONGEST = 1e12
+"""Weights are 0 to rounding long before. From about 1e18 on the logistic fit stops short of its optimum, measured, and
+from 1e300 on it never stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,11 @@ class ProbeConfig(CommonOptions):
             raise ConfigError(f"--test-size {self.test_size} is no share to test on", hint="use 0.05 to 0.5")
         if not 2 <= self.folds <= 100:
             raise ConfigError(f"--folds {self.folds} cannot be", hint="use 2 to 100, as in --folds 5")
-        if not (math.isfinite(self.regularization) and self.regularization > 0):
-            raise ConfigError(f"--regularization {self.regularization} is no strength", hint="use a number above 0")
+        if not 0 < self.regularization <= _STRONGEST:
+            raise ConfigError(
+                f"--regularization {self.regularization} is no strength",
+                hint=f"use a number above 0, at most {_STRONGEST:g}",
+            )
         if self.bootstrap is not None and not 1 <= self.bootstrap <= _MOST_DRAWS:
             raise ConfigError(f"--bootstrap {self.bootstrap} cannot be", hint=f"use 1 to {_MOST_DRAWS} resamples")
 

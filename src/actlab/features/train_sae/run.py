@@ -170,13 +170,14 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
         n_more = config.n_steps - 1
         scaled = (x_td.to(job.device) * scale for x_td in _chain(first_td, itertools.islice(batches, n_more)))
         train(sae, scaled, n_steps=config.n_steps, learning_rate=config.learning_rate, on_step=on_step)
-    _refuse_diverged(curve, layer)
+    weights = sae.folded(scale)
+    _refuse_diverged(curve, weights, layer)
     last = curve[-1]._replace(l0=sae.l0(next(batches).to(job.device) * scale))
     log.info(
         "layer %d: explained variance %.3f, L0 %.1f, %.1f %% of the features dead",
         *(layer, last.explained_variance, last.l0, 100 * last.dead_share),
     )
-    return list(_files(job, layer, sae.folded(scale), last)), {
+    return list(_files(job, layer, weights, last)), {
         "environment": environment(job.device, job.reader.backbone.module),
         "layer": layer,
         "last": last._asdict(),
@@ -184,13 +185,14 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
     }
 
 
-def _refuse_diverged(curve: list[Step], layer: int) -> None:
-    """Refuse an SAE whose loss became NaN or infinite: so are its weights.
+def _refuse_diverged(curve: list[Step], weights: dict[str, Tensor], layer: int) -> None:
+    """Refuse an SAE whose loss, or a weight in the last step, became NaN or infinite.
 
     Raises:
         DataError: It did.
     """
-    if not all(math.isfinite(number) for step in curve for number in step):
+    is_finite = all(bool(weight.isfinite().all()) for weight in weights.values())
+    if not is_finite or not all(math.isfinite(number) for step in curve for number in step):
         raise DataError(
             f"training the SAE of layer {layer} left the range of floating-point numbers",
             hint="give more texts, more tokens a step (--batch-size), or a smaller --learning-rate",
