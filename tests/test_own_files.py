@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from actlab.ground.errors import EmptyDatasetError, StorageError
-from actlab.ground.storage import NewFile, is_complete, partial_of, publish, refuse_others, reopen, stage
+from actlab.ground.storage import NewFile, Staging, is_complete, partial_of, publish, refuse_others, reopen, stage
 from actlab.ground.storage.own_files import refuse_foreign_partial
 from actlab.ground.units import Part
 from tests.command_line import fails_in_two_lines
@@ -71,7 +71,7 @@ def link_to_a_folder(folder):
 
 
 def readme(folder):
-    (folder / "README.md").write_text("# My thoughts on this dataset\n")
+    (folder / "README.md").write_text("# My thoughts on this dataset\n\n- card made by actlab 0.1.0\n")
 
 
 INTRUDERS = {
@@ -206,13 +206,9 @@ def test_what_took_the_place_of_a_file_or_a_folder_of_the_dataset_stays_too(tmp_
     assert everything(tmp_path / "out.old")[0] == ["b", "table.txt", "table.txt/notes.txt"]
 
 
-def test_a_card_from_the_hub_and_the_systems_own_files_are_in_nobodys_way(tmp_path):
-    from actlab.backends.card import make_card
-    from actlab.ground.manifest import read_manifest
-
+def test_what_stopped_runs_left_and_the_systems_own_files_are_in_nobodys_way(tmp_path):
     output = tmp_path / "out"
     run(output, make_plan(setting=2))
-    (output / "README.md").write_text(make_card(output, read_manifest(output), "me/out"))
     (output / ".DS_Store").touch()
     (output / ".replaced").touch()
     (output / ".tmp-0123abcd-metadata.json").touch()
@@ -268,6 +264,31 @@ def test_a_partial_that_was_stopped_while_it_sealed_is_discarded(tmp_path):
         with pytest.raises(Killed):
             staging.seal(lambda staging: finish(staging) and killed())
     refuse_foreign_partial(partial_of(output))
+    run(output, make_plan(), overwrite=True)
+    assert "a/0" not in hashes(output)
+
+
+def test_a_partial_whose_sealing_was_stopped_and_then_a_run_before_it_sealed_is_discarded(tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    with stage(output, make_plan(setting=5, n_units=1), part=Part()) as staging, monkeypatch.context() as patch:
+        staging.commit({"unit": 0}, [NewFile("a/0", b"x", 1)], {"rows": 1})
+        settled = Staging._settle_manifest
+        patch.setattr(Staging, "_settle_manifest", lambda *of: settled(*of) or killed())
+        with pytest.raises(Killed):
+            staging.seal(finish)
+    assert (partial_of(output) / "table.txt").exists()
+    with stage(output, make_plan(setting=5, n_units=1), part=Part()):
+        pass
+    run(output, make_plan(), overwrite=True)
+    assert "a/0" not in hashes(output)
+
+
+def test_a_partial_with_a_damaged_unit_that_was_to_be_done_again_is_discarded(tmp_path):
+    output = tmp_path / "out"
+    with stage(output, make_plan(setting=5, n_units=1), part=Part()) as staging:
+        staging.commit({"unit": 0}, [NewFile("a/0", b"x", 1), NewFile("a/1", b"x", 1)], {"rows": 1})
+        (partial_of(output) / "a" / "1").write_bytes(b"cut off")
+        assert staging.missing() == [{"unit": 0}], "and stopped"
     run(output, make_plan(), overwrite=True)
     assert "a/0" not in hashes(output)
 

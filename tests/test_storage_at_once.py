@@ -12,14 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, StorageError
 from actlab.ground.manifest import read_manifest
-from actlab.ground.storage import NewFile, is_complete, reopen, stage
+from actlab.ground.storage import GoneError, NewFile, Staging, is_complete, reopen, stage
 from actlab.ground.storage.plan import UNITS
+from actlab.ground.storage.publish import publish
 from actlab.ground.units import Part
 from tests.folders import hashes
-from tests.toy import Killed, finish, make_plan, memory, run, stepping
+from tests.toy import Killed, finish, kill, make_plan, memory, run, stepping
 
 NEVER = 10**9
 
@@ -48,6 +50,12 @@ def undisturbed(tmp_path):
 @pytest.fixture
 def lockless(monkeypatch):
     monkeypatch.setattr(fcntl, "flock", no_lock)
+
+
+@pytest.fixture
+def local_locks(monkeypatch):
+    """Locks that one machine alone sees: two machines both hold what they ask for."""
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
 
 @pytest.fixture(params=["locks", "lockless"])
@@ -101,6 +109,7 @@ def test_two_results_for_one_unit_are_never_mixed(tmp_path, undisturbed, lockles
     with stage(output, make_plan(), part=Part(1, 2)) as one, stage(output, make_plan(), part=Part(1, 2)) as two:
         one.commit({"unit": 0}, of_unit(0), record_of(0) | {"environment": {"torch": "1"}})
         two.commit({"unit": 0}, of_unit(0), record_of(0) | {"environment": {"torch": "2"}})
+        two.commit({"unit": 0}, of_unit(0), record_of(0) | {INPUTS_CHECKED: True})
         with pytest.raises(StorageError, match=r"different results for unit 0 of .*: a/0\.bin") as caught:
             two.commit({"unit": 0}, of_unit(0, setting=7), record_of(0) | {"environment": {"torch": "2"}})
         assert "torch 1 / 2" in caught.value.hint
@@ -109,6 +118,15 @@ def test_two_results_for_one_unit_are_never_mixed(tmp_path, undisturbed, lockles
         assert not list(one.folder.rglob(".tmp-*"))
     run(output, make_plan())
     assert hashes(output) == undisturbed
+
+
+def test_runs_of_which_one_alone_checks_its_inputs_have_the_same_results(tmp_path, lockless):
+    plan = make_plan(n_units=1)
+    with stage(tmp_path / "out", plan, part=Part()) as one, stage(tmp_path / "out", plan, part=Part()) as two:
+        one.commit({"unit": 0}, of_unit(0), {"metadata": {INPUTS_CHECKED: False, "n": 1}})
+        two.commit({"unit": 0}, of_unit(0), {"metadata": {INPUTS_CHECKED: True, "n": 1}})
+        with pytest.raises(StorageError, match=r"metadata\.n is 1 there and 2 here"):
+            two.commit({"unit": 0}, of_unit(0), {"metadata": {INPUTS_CHECKED: True, "n": 2}})
 
 
 def test_a_late_worker_leaves_the_partial_of_another_plan_alone(tmp_path, lockless):
@@ -124,10 +142,20 @@ def test_a_late_worker_leaves_the_partial_of_another_plan_alone(tmp_path, lockle
     assert is_sound(output)
 
 
-@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 9])
+@pytest.mark.parametrize(
+    ("locks", "every"),
+    [
+        pytest.param("lockless", 1, marks=pytest.mark.slow),
+        pytest.param("local_locks", 1, marks=pytest.mark.slow),
+        ("lockless", 9),
+    ],
+)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("kind", ["same", "sealed", "replaced", "unlike"])
-def test_a_run_delayed_at_any_step_finds_what_another_did_meanwhile(tmp_path, lockless, exit_at, kind, after, every):
+def test_a_run_delayed_at_any_step_finds_what_another_did_meanwhile(
+    tmp_path, request, exit_at, kind, after, locks, every
+):
+    request.getfixturevalue(locks)
     n_unlike = 0
     for step in range(0, 500, every):
         output = tmp_path / f"run-{step}"
@@ -161,6 +189,109 @@ def test_a_run_delayed_at_any_step_finds_what_another_did_meanwhile(tmp_path, lo
             assert kind != "unlike" or n_unlike > 15 / every
             return
     raise AssertionError("the protocol has no end")
+
+
+@pytest.mark.parametrize("every", [pytest.param(1, marks=pytest.mark.slow), 5])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_machine_that_only_starts_meanwhile_takes_nothing_from_a_run(
+    tmp_path, undisturbed, local_locks, exit_at, after, every
+):
+    for step in range(0, 500, every):
+        output, happened = tmp_path / f"run-{step}", []
+
+        def meanwhile(output=output, happened=happened):
+            with stage(output, make_plan(), part=Part()) as staging:
+                happened.append(staging.missing())
+
+        exit_at(step, after=after, do=meanwhile)
+        assert run(output, make_plan()).sealed
+        exit_at(NEVER, after=after)
+        assert hashes(output) == undisturbed
+        if not happened:
+            assert step > 30
+            return
+    raise AssertionError("the protocol has no end")
+
+
+def test_what_is_not_complete_is_not_published(tmp_path):
+    folder = storage.partial_of(tmp_path / "out")
+    run(tmp_path / "out", make_plan(), "1/2")
+    before = hashes(folder)
+    with pytest.raises(GoneError, match="not complete"):
+        publish(tmp_path / "out", overwrite=False)
+    assert hashes(folder) == before
+
+
+def test_a_file_that_was_lost_before_it_had_its_name_is_said_and_its_unit_done_again(tmp_path, undisturbed, either):
+    def lose():
+        for path in (tmp_path / "out.partial").rglob(".tmp-*-0.bin"):
+            path.unlink()
+        return record_of(0)
+
+    with stage(tmp_path / "out", make_plan(), part=Part(1, 2)) as staging:
+        with pytest.raises(StorageError, match=r"cannot write .*/a/\.tmp-\w+-0\.bin: No such file"):
+            staging.commit({"unit": 0}, of_unit(0), lose)
+        assert {"unit": 0} in staging.missing()
+    run(tmp_path / "out", make_plan())
+    assert hashes(tmp_path / "out") == undisturbed
+
+
+def test_a_run_that_is_interrupted_leaves_no_temporary_files_and_a_killed_ones_go_at_publication(tmp_path, undisturbed):
+    def stop(kind):
+        raise kind
+
+    output = tmp_path / "out"
+    for kind, n_left in ((KeyboardInterrupt, 0), (Killed, 2)):
+        with stage(output, make_plan(), part=Part()) as staging, pytest.raises(kind):
+            staging.commit({"unit": 0}, of_unit(0), lambda kind=kind: stop(kind))
+        assert len(list(staging.folder.rglob(".tmp-*"))) == n_left
+    run(output, make_plan())
+    assert hashes(output) == undisturbed
+
+
+def stopped_while_sealing(output: Path, monkeypatch) -> Path:
+    """Make a `.partial` whose sealing was stopped between the manifest and the metadata, and return the manifest."""
+    settled = Staging._settle_manifest
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "_settle_manifest", lambda *of: settled(*of) or kill())
+        with pytest.raises(Killed):
+            run(output, make_plan())
+    assert not is_complete(storage.partial_of(output))
+    return storage.partial_of(output) / "manifest.json"
+
+
+def test_the_manifest_of_another_versions_stopped_sealing_is_named_and_not_mixed(
+    tmp_path, undisturbed, either, monkeypatch
+):
+    output = tmp_path / "out"
+    manifest = stopped_while_sealing(output, monkeypatch)
+    manifest.write_text(manifest.read_text().replace('"extra": 1', '"extra": 2'))
+    with pytest.raises(StorageError, match="extra is 2 there and 1 here") as caught:
+        run(output, make_plan())
+    assert f"remove {manifest}" in caught.value.hint
+    assert '"extra": 2' in manifest.read_text()
+    manifest.unlink()
+    run(output, make_plan())
+    assert hashes(output) == undisturbed
+
+
+def test_a_unit_done_again_to_other_bytes_under_a_stopped_sealings_manifest_says_how_to_go_on(
+    tmp_path, either, monkeypatch
+):
+    output = tmp_path / "out"
+    manifest = stopped_while_sealing(output, monkeypatch)
+    (manifest.parent / "a" / "0.bin").unlink()
+    for _ in range(2):
+        with stage(output, make_plan(), part=Part()) as staging:
+            (unit,) = staging.missing()
+            with pytest.raises(StorageError, match=r"different results for unit 0 of .*: a/0\.bin") as caught:
+                staging.commit(unit, of_unit(0, setting=7), record_of(0))
+        assert f"remove {manifest}" in caught.value.hint
+    manifest.unlink()
+    with stage(output, make_plan(), part=Part()) as staging:
+        staging.commit(unit, of_unit(0, setting=7), record_of(0))
+        assert staging.seal(finish)
+    assert is_sound(output)
 
 
 def run_unlike(output: Path) -> str:

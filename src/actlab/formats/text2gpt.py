@@ -12,7 +12,7 @@ from pathlib import Path
 from actlab.formats.documents import Document
 from actlab.ground.errors import StorageError
 from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
-from actlab.ground.storage.files import TEMPORARY
+from actlab.ground.temporary import TEMPORARY
 
 JSON_NAME, TXT_NAME = "dataset.json", "dataset.txt"
 _BEGINNINGS = {JSON_NAME: b'{\n  "metadata": {\n    "total_samples": ', TXT_NAME: b"=== Sample 1 ===\n"}

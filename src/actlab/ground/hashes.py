@@ -8,13 +8,13 @@ asks whether bytes are whole, as verify does, reads them.
 import contextlib
 import hashlib
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from actlab.ground.cache import cache_folder
+from actlab.ground.temporary import TEMPORARY, new_token, temporary_of
 
 _FOLDER = "hashes"
 _SMALLEST_BYTES = 1 << 20
@@ -23,7 +23,6 @@ _SETTLED_NS = 2_000_000_000
 """A file written to within the tick of its file system's clock keeps its times, as in git's "racy" index entries; the
 coarsest tick, FAT's, is two seconds. So a hash is remembered only of a file that was older when its reading began."""
 _MOST_ENTRIES = 4096
-_TEMPORARY = ".tmp-"
 
 
 class FileState(NamedTuple):
@@ -115,7 +114,7 @@ def _recall(entry: Path) -> str | None:
 
 def _remember(entry: Path, sha256: str) -> None:
     """Write an entry under its name at once, so that processes can share the folder without a lock."""
-    temporary = entry.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{entry.name[:16]}")
+    temporary = temporary_of(entry, new_token())
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -139,5 +138,5 @@ def _own(folder: Path) -> Iterator[os.DirEntry[str]]:
     """Yield the entries, and what killed processes left of them."""
     with os.scandir(folder) as there:
         for one in there:
-            if one.name.startswith(_TEMPORARY) or (len(one.name) == 64 and set(one.name) <= set("0123456789abcdef")):
+            if one.name.startswith(TEMPORARY) or (len(one.name) == 64 and set(one.name) <= set("0123456789abcdef")):
                 yield one

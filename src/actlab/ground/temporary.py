@@ -1,11 +1,25 @@
-"""Files that a library insists on writing to a folder, from which they are read back."""
+"""Temporary files: their names beside what they become, and a folder for what a library insists on writing to one."""
 
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from actlab.ground.errors import StorageError, foreign_errors
+
+TEMPORARY = ".tmp-"
+"""How temporary names begin."""
+
+
+def temporary_of(path: Path, token: str) -> Path:
+    """Return the temporary name of a file; `token`, of `new_token`, tells its maker from others."""
+    return path.with_name(f"{TEMPORARY}{token}-{path.name}")
+
+
+def new_token() -> str:
+    """Return what the temporary names of one maker's files share, and nobody else's."""
+    return secrets.token_hex(4)
 
 
 @contextmanager

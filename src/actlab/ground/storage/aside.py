@@ -2,15 +2,17 @@
 
 Several processes may make the same files at once, each delayed or killed at any moment. Each writes its own under
 temporary names and then tries to create the record, which one of them alone can do. Only files that a record names
-ever get a dataset's names, so a file under its name is the one whose hash is in the record. The mark, a temporary
-name of the record itself, stays until the files have their names: whoever finds one finishes the renaming.
+ever get a dataset's names, so a file under its name is the one whose hash is in the record. The pending record, which
+is the record under a temporary name, stays until the files have their names: whoever finds one finishes the renaming.
+
+What killed processes leave stays until the dataset is published, since nobody can tell it from a slow process's files:
+a lock may be seen by one machine alone.
 """
 
 import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,8 +20,9 @@ from typing import BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError
 from actlab.ground.manifest import Stored
-from actlab.ground.storage.files import TEMPORARY, is_gone, make_folders, storage_errors, sync_folder
+from actlab.ground.storage.files import is_gone, make_folders, storage_errors, sync_folder
 from actlab.ground.storage.plan import output_of
+from actlab.ground.temporary import TEMPORARY, new_token, temporary_of
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -40,9 +43,9 @@ class Aside:
         self.folder = folder
         self.is_lost = False
         """Whether the folder has gone: files are only measured then."""
-        self._token = secrets.token_hex(4)
+        self._token = new_token()
         self._paths: list[str] = []
-        self._mark: Path | None = None
+        self._pending: Path | None = None
 
     def write(self, new: NewFile) -> Stored:
         """Write one file and return its entry for the manifest."""
@@ -50,7 +53,7 @@ class Aside:
             return _fill(file, new)
 
     def _new_file(self, path: str) -> BinaryIO:
-        temporary = _aside(self.folder / path, self._token)
+        temporary = temporary_of(self.folder / path, self._token)
         if not self.is_lost:
             try:
                 make_folders(self.folder, temporary.parent)
@@ -64,29 +67,26 @@ class Aside:
 
     def settle(self, record: Path, data: bytes) -> bool:
         """Create the record unless there is one, and say whether the one that is there now is this one."""
-        self._mark = _aside(record, self._token)
+        self._pending = temporary_of(record, self._token)
         with storage_errors(record):
             for parent in self._parents():
                 sync_folder(parent)
-            with open(self._mark, "wb") as file:
+            with open(self._pending, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            is_new = _link_new(self._mark, record)
+            is_new = _link_new(self._pending, record)
             sync_folder(record.parent)
         return is_new
 
-    def replace(self, record: Path) -> None:
-        """Put the record of `settle` in the place of another, where nobody else can be at work."""
-        assert self._mark is not None
-        with storage_errors(record):
-            os.replace(self._mark, record)
-            sync_folder(record.parent)
-
     def name(self, only: str | None = None) -> None:
-        """Give the files their names, or one of them: for who created the record, or found one with the same hashes."""
+        """Give the files their names, or one of them: for who created the record, or found one with the same hashes.
+
+        Raises:
+            GoneError: One is there by neither of its names.
+        """
         with storage_errors(self.folder):
-            _name_files(self.folder, self._token, self._paths if only is None else [only])
+            _name_files(self.folder, self._token, [path for path in self._paths if only in (None, path)])
             for parent in self._parents():
                 sync_folder(parent)
         self.drop()
@@ -98,7 +98,7 @@ class Aside:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | ActlabError):  # else it was killed or has a bug: a later run removes them
+        if isinstance(error, OSError | ActlabError | KeyboardInterrupt):  # else publication removes them
             self.drop()
 
     def drop(self) -> None:
@@ -106,34 +106,28 @@ class Aside:
 
         A file that is being created while its folder is published may come to lie in the dataset.
         """
-        temporary = [_aside(self.folder / path, self._token) for path in self._paths]
-        temporary += [self._mark] if self._mark is not None else []
+        temporary = [temporary_of(self.folder / path, self._token) for path in self._paths]
+        temporary += [self._pending] if self._pending is not None else []
         for place in (self.folder, output_of(self.folder)):
             for path in temporary if place.is_dir() else ():
                 with contextlib.suppress(OSError):
                     (place / path.relative_to(self.folder)).unlink()
 
 
-def finish_naming(folder: Path, record: Path, files: Iterable[Stored], marks: Iterable[Path]) -> None:
+def finish_naming(folder: Path, record: Path, files: Iterable[Stored], pending: Iterable[Path]) -> None:
     """Give a record's files the names that its maker, stopped or slow, did not give them yet."""
-    for mark in marks:
+    for one in pending:
         with storage_errors(record), contextlib.suppress(FileNotFoundError):
-            if mark.read_bytes() == record.read_bytes():
+            if one.read_bytes() == record.read_bytes():
                 paths = [file.path for file in files]
-                _name_files(folder, token_of(mark), paths)
+                _name_files(folder, _token_of(one), paths)
                 for parent in {(folder / path).parent for path in paths}:
                     sync_folder(parent)
-                mark.unlink()
+                one.unlink()
 
 
-def token_of(temporary: Path) -> str:
-    """Return what the temporary names of one maker's files share."""
+def _token_of(temporary: Path) -> str:
     return temporary.name.removeprefix(TEMPORARY).split("-")[0]
-
-
-def record_of(mark: Path) -> Path:
-    """Return the record of which a path is the mark."""
-    return mark.with_name(mark.name.removeprefix(TEMPORARY).split("-", 1)[1])
 
 
 def is_aside(name: str) -> bool:
@@ -146,14 +140,13 @@ def put_back(temporary: Path, record: Path) -> None:
     _link_new(temporary, record)
 
 
-def _aside(path: Path, token: str) -> Path:
-    return path.with_name(f"{TEMPORARY}{token}-{path.name}")
-
-
 def _name_files(folder: Path, token: str, paths: Iterable[str]) -> None:
     for path in paths:
-        with contextlib.suppress(FileNotFoundError):  # it has its name already
-            os.replace(_aside(folder / path, token), folder / path)
+        try:
+            os.replace(temporary_of(folder / path, token), folder / path)
+        except FileNotFoundError:
+            if not (folder / path).exists():  # else another process gave it its name
+                raise
 
 
 def _open_to_read_too(path: str, flags: int) -> int:

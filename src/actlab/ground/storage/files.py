@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import BinaryIO
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.manifest import MANIFEST
+from actlab.ground.temporary import new_token, temporary_of
 
-TEMPORARY = ".tmp-"
 _GONE = (errno.ENOENT, errno.ESTALE)
 """What a system says of a file whose folder was renamed or removed; the second where the folder lies on a server."""
 
@@ -97,7 +96,7 @@ def write_file(path: Path, data: bytes | Callable[[BinaryIO], None], *, makes_fo
         GoneError: The folder is not there, and `makes_folder` is False.
         StorageError: The system refuses it.
     """
-    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_of(path, new_token())
     with storage_errors(path):
         if makes_folder:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,13 @@
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST
-from actlab.ground.storage.aside import is_aside, record_of, token_of
+from actlab.ground.storage.aside import is_aside
 from actlab.ground.storage.existing import (
     forget_discarded,
     is_done,
@@ -27,7 +25,6 @@ from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.own_files import refuse_foreign, refuse_foreign_partial
 from actlab.ground.storage.plan import (
     PLAN,
-    UNITS,
     Plan,
     inode,
     is_complete,
@@ -105,8 +102,6 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
                 remove_tree(folder, last=PLAN)
             staging.end()
             return
-        if lock.is_real:
-            _remove_leftovers(folder, files_too=part.is_whole)
     if not part.is_whole:
         _share(lock, output)
     if not part.is_whole and lock.is_real:
@@ -114,23 +109,6 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
         stack.enter_context(own)
         if not own.try_acquire():
             raise _busy(f"part {part} of {output} is at work already")
-
-
-def _remove_leftovers(folder: Path, *, files_too: bool) -> None:
-    """Remove what stopped runs left that nothing names, while no other is at work: half a sealing, temporary files.
-
-    Temporary files whose record has its mark stay: they only lack their names.
-    """
-    with storage_errors(folder):
-        if not is_complete(folder):
-            (folder / MANIFEST).unlink(missing_ok=True)
-        walked = os.walk(folder) if files_too else ()
-        found = [Path(parent) / name for parent, _, names in walked for name in names if is_aside(name)]
-        marks = [path for path in found if path.parent == folder / UNITS]
-        marked = {token_of(mark) for mark in marks if record_of(mark).exists()}
-        for path in found:
-            if token_of(path) not in marked:
-                path.unlink(missing_ok=True)
 
 
 def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:

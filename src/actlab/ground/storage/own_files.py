@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import DROPPED, MANIFEST
-from actlab.ground.storage.files import TEMPORARY
 from actlab.ground.storage.plan import PLAN, UNITS
+from actlab.ground.temporary import TEMPORARY
 
 log = logging.getLogger("actlab")
 
@@ -20,7 +20,6 @@ REPLACED = ".replaced"
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-.+")
 _OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
 """What NFS keeps of a deleted file that is open somewhere, and what macOS keeps of a folder's looks."""
-_CARD, _CARDS_SIGN = "README.md", b"\n- card made by actlab "
 _MOST_NAMED = 3
 
 
@@ -76,7 +75,7 @@ def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
                 yield path + "/"
         for name in files:
             path = (inside / name).as_posix()
-            if path not in own and not _is_aside(folder / path, is_top=inside == Path()):
+            if path not in own and not _is_nobodys(name, is_top=inside == Path()):
                 yield path
 
 
@@ -86,15 +85,10 @@ def _is_without_files(folder: Path) -> bool:
     )
 
 
-def _is_aside(path: Path, *, is_top: bool) -> bool:
-    """Whether a file that no manifest names is nobody's work: left by a stop, the system's, or a push's card."""
-    if _TEMPORARY.fullmatch(path.name) or _OF_THE_SYSTEM.fullmatch(path.name):
-        return True
-    if not is_top:
-        return False
-    if path.name == _CARD and path.is_file():
-        return _CARDS_SIGN in path.read_bytes()
-    return path.name in (MANIFEST, REPLACED)
+def _is_nobodys(name: str, *, is_top: bool) -> bool:
+    """Whether a file that no manifest names is nobody's work: left by a stop, or the system's."""
+    is_ours = is_top and name in (MANIFEST, REPLACED)
+    return is_ours or bool(_TEMPORARY.fullmatch(name) or _OF_THE_SYSTEM.fullmatch(name))
 
 
 def _named_by_manifest(folder: Path) -> set[str]:
@@ -129,7 +123,7 @@ def remove_replaced(old: Path) -> None:
             (old / path).rmdir()
     with contextlib.suppress(FileNotFoundError):
         for one in list(old.iterdir()):
-            if one.is_file() and one.name not in (MANIFEST, REPLACED) and _is_aside(one, is_top=True):
+            if one.is_file() and one.name not in (MANIFEST, REPLACED) and _is_nobodys(one.name, is_top=True):
                 one.unlink(missing_ok=True)
     for name in (MANIFEST, REPLACED):
         (old / name).unlink(missing_ok=True)

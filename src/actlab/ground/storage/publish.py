@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from actlab.ground.errors import StorageError
-from actlab.ground.storage.files import TEMPORARY, remove_folder, storage_errors, sync_folder
+from actlab.ground.storage.files import GoneError, remove_folder, storage_errors, sync_folder
 from actlab.ground.storage.own_files import REPLACED, refuse_foreign, remove_replaced
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
+from actlab.ground.temporary import TEMPORARY
 
 _IS_THERE = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
 """What a rename says when another process did it."""
@@ -22,7 +23,7 @@ def publish(output: Path, *, overwrite: bool) -> None:
     """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then.
 
     Raises:
-        GoneError: It has gone: another process published it.
+        GoneError: It is not there, or not complete: another process published it.
         StorageError: Something else is in the way, or lies in the old dataset's folder and is not actlab's.
     """
     folder, old = partial_of(output), old_of(output)
@@ -34,6 +35,8 @@ def publish(output: Path, *, overwrite: bool) -> None:
             raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
         if is_taken:
             refuse_foreign(output)
+        if not is_complete(folder):
+            raise GoneError(f"{folder} is not there, or not complete", hint="run the same command again")
         _clean(folder)
         sync_folder(folder)
         if is_taken and not old.exists():

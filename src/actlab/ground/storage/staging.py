@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +17,6 @@ from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import DROPPED, MANIFEST, Stored
 from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back
 from actlab.ground.storage.files import (
-    TEMPORARY,
     GoneError,
     make_folders,
     storage_errors,
@@ -36,6 +34,7 @@ from actlab.ground.storage.plan import (
     unit_names,
 )
 from actlab.ground.storage.publish import publish
+from actlab.ground.temporary import new_token, temporary_of
 from actlab.ground.units import Part
 
 log = logging.getLogger("actlab")
@@ -43,8 +42,10 @@ log = logging.getLogger("actlab")
 TRIES = 10
 """How often something is tried again that another process changed under it."""
 _LOOKS = 50
-_MAY_DIFFER = ("environment", "made_on", "plan")
-"""Keys of a record that say where a unit was made, not what came of it."""
+_MAY_DIFFER = ("environment", "made_on", "plan", "inputs_checked")
+"""Keys of a record and its metadata that say where and with how much care a unit was made, not what came of it."""
+
+_FIRST_STANDS = "the first result stands; run the same command again to go on"
 
 
 class Finish(NamedTuple):
@@ -97,10 +98,10 @@ class Staging:
         if self.sealed or holds(self.folder, self.plan):
             return []
         names = unit_names(self.folder)
-        marks = {name for name in names if is_aside(name)}
+        pending = {name for name in names if is_aside(name)}
         found = []
         for unit in self.plan.units:
-            if part.has(unit["unit"]) and not self._has(unit["unit"], names, marks):
+            if part.has(unit["unit"]) and not self._has(unit["unit"], names, pending):
                 found.append(unit)
                 if discard and self._record_path(unit["unit"]).name in names:
                     self._discard(unit["unit"])
@@ -126,7 +127,7 @@ class Staging:
                 return self.output
         return None
 
-    def _has(self, unit: int, names: set[str], marks: set[str]) -> bool:
+    def _has(self, unit: int, names: set[str], pending: set[str]) -> bool:
         """Whether a unit has its record, and the files that the record names, whole."""
         path = self._record_path(unit)
         if path.name not in names:
@@ -135,7 +136,7 @@ class Staging:
             files = list(manifests.stored_files(self._read_record(path)))
         except (StorageError, KeyError, TypeError):
             return False
-        own = [path.with_name(name) for name in marks if name.endswith("-" + path.name)]
+        own = [path.with_name(name) for name in pending if name.endswith("-" + path.name)]
         finish_naming(self.folder, path, files, own)
         return not manifests.damaged_files(self.folder, files)
 
@@ -152,22 +153,25 @@ class Staging:
             if not path.exists():
                 raise GoneError(f"{path} is not there", hint="run the same command again") from None
             raise
-        if not isinstance(record, dict) or record.get("plan", self.plan.fingerprint) != self.plan.fingerprint:
+        if record.get("plan", self.plan.fingerprint) != self.plan.fingerprint:
             raise StorageError(f"{path} is of another plan", hint="run the same command again")
         return record
 
     def _discard(self, unit: int) -> None:
-        """Take away a record that is cut or whose files are damaged, unless another process put it right."""
+        """Take away a record that is cut or whose files are damaged, unless another process put it right.
+
+        It keeps a temporary name, by which the files that it names are known as actlab's.
+        """
         path = self._record_path(unit)
-        taken = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+        taken = temporary_of(path, new_token())
         with storage_errors(path), contextlib.suppress(FileNotFoundError):
             os.rename(path, taken)
             problem = self._problem(taken)
             if problem is None:
                 put_back(taken, path)
+                taken.unlink()
             else:
                 log.warning("unit %d is done again: %s", unit, problem)
-            taken.unlink()
 
     def _problem(self, record: Path) -> str | None:
         """Name what is wrong with a record or its files."""
@@ -204,9 +208,9 @@ class Staging:
             content |= record() if callable(record) else record
             try:
                 self._settle(aside, self._record_path(unit["unit"]), content)
-            except GoneError:
+            except GoneError as error:
                 aside.drop()
-                self._end_if_published(stored)
+                self._end_if_published(stored, error)
 
     def _settle(self, aside: Aside, path: Path, content: dict[str, Any]) -> None:
         """Make a unit's record, or find that it is there already with the same results."""
@@ -218,10 +222,10 @@ class Staging:
             with storage_errors(path):
                 make_folders(self.folder, path.parent)
             if aside.settle(path, data):
-                sealed = manifests.read_manifest(self.folder)  # then this record came too late, in a new folder
+                sealed = manifests.read_manifest(self.folder)  # then this came too late, or a sealing was stopped
                 if sealed is not None and (unlike := _unlike_files(manifests.stored_files(sealed), content)):
                     path.unlink(missing_ok=True)
-                    _refuse_unlike(what, unlike)
+                    _refuse_unlike(what, unlike, hint=self._how_to_seal_anew())
                 aside.name()
                 return
             try:
@@ -256,11 +260,11 @@ class Staging:
             self._plan_seen = seen
         return True
 
-    def _end_if_published(self, files: list[Stored]) -> NoReturn:
+    def _end_if_published(self, files: list[Stored], error: GoneError) -> NoReturn:
         """End this run as done: its `.partial` went since the dataset was published, with the same files.
 
         Raises:
-            StorageError: It was not, or other files were.
+            StorageError: It was not, or other files were; `error` where the `.partial` is there.
         """
         place = self._place_of_whole()
         while place == self.folder:
@@ -269,7 +273,7 @@ class Staging:
             place = self._place_of_whole()
         manifest = place and manifests.read_manifest(place)
         if not manifest:
-            raise self._gone()
+            raise error if self._is_its_folder() else self._gone()
         unlike = _unlike_files(manifests.stored_files(manifest), {"files": [file.as_json() for file in files]})
         if unlike:
             _refuse_unlike(str(self.output), unlike)
@@ -389,15 +393,16 @@ class Staging:
         if not aside.settle(path, data):
             with storage_errors(path):
                 there = path.read_bytes()
-            if there != data and self._lock.is_real:
-                aside.replace(path)  # of a sealing that was stopped, by another version
-            elif there != data:
+            if there != data:  # of a run elsewhere, whose lock need not be seen here, or of a sealing that was stopped
                 found = manifests.differences(manifests.read_json(path), json.loads(data))
                 raise StorageError(
                     f"two runs sealed {self.output} with different results: {'; '.join(found[:3])}",
-                    hint=f"if no other run is at work on it, remove {path} and run the same command again",
+                    hint=self._how_to_seal_anew(),
                 )
         aside.name()
+
+    def _how_to_seal_anew(self) -> str:
+        return f"if no other run is at work on it, remove {self.folder / MANIFEST} and run the same command again"
 
     def _record_path(self, unit: int) -> Path:
         return self.folder / UNITS / f"{unit:06d}.json"
@@ -418,16 +423,24 @@ def _compare(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
     machines = [one.get("environment") for one in (there, here)]
     if unlike := _unlike_files(manifests.stored_files(there), here):
         _refuse_unlike(what, unlike, [one for one in machines if isinstance(one, dict)])
-    results = [{key: value for key, value in one.items() if key not in _MAY_DIFFER} for one in (there, here)]
-    if found := manifests.differences(results[0], results[1]):
+    if found := manifests.differences(_results(there), _results(here)):
         _refuse_unlike(what, found, [one for one in machines if isinstance(one, dict)])
 
 
-def _refuse_unlike(what: str, unlike: list[str], machines: list[dict[str, Any]] | None = None) -> NoReturn:
-    reasons = "; ".join(unlike_parts(machines or []))
+def _results(record: dict[str, Any]) -> dict[str, Any]:
+    results = {key: value for key, value in record.items() if key not in _MAY_DIFFER}
+    if isinstance(metadata := results.get("metadata"), dict):
+        results["metadata"] = _results(metadata)
+    return results
+
+
+def _refuse_unlike(
+    what: str, unlike: list[str], machines: Iterable[dict[str, Any]] = (), *, hint: str = _FIRST_STANDS
+) -> NoReturn:
+    reasons = "; ".join(unlike_parts(list(machines)))
     because = f"; they ran under {reasons}" if reasons else ""
     raise StorageError(
         f"two runs gave different results for {what}: {unlike[0]}"
         + (f" and {len(unlike) - 1} more" * (len(unlike) > 1)),
-        hint=f"the first result stands; run the same command again to go on{because}",
+        hint=hint + because,
     )

@@ -19,7 +19,7 @@ import torch
 from actlab.ground.errors import StorageError, foreign_errors
 from actlab.ground.manifest import sha256_of
 from actlab.ground.storage import GoneError, storage_errors, write_file
-from actlab.ground.storage.files import TEMPORARY
+from actlab.ground.temporary import TEMPORARY
 
 log = logging.getLogger("actlab")
 
