@@ -16,9 +16,9 @@ from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, StorageError
 from actlab.ground.manifest import read_manifest
-from actlab.ground.storage import GoneError, NewFile, Staging, is_complete, reopen, stage
+from actlab.ground.storage import GoneError, NewFile, Staging, existing, is_complete, reopen, stage
+from actlab.ground.storage import publish as publishing
 from actlab.ground.storage.plan import UNITS
-from actlab.ground.storage.publish import publish
 from actlab.ground.units import Part
 from tests.folders import hashes
 from tests.toy import Killed, finish, kill, make_plan, memory, run, stepping
@@ -218,8 +218,35 @@ def test_what_is_not_complete_is_not_published(tmp_path):
     run(tmp_path / "out", make_plan(), "1/2")
     before = hashes(folder)
     with pytest.raises(GoneError, match="not complete"):
-        publish(tmp_path / "out", overwrite=False)
+        publishing.publish(tmp_path / "out", overwrite=False)
     assert hashes(folder) == before
+
+
+def test_who_publishes_what_another_published_and_a_third_began_anew_ends_as_done(tmp_path, undisturbed, monkeypatch):
+    output = tmp_path / "out"
+    sync, came = publishing.sync_folder, []
+
+    def meanwhile(folder):
+        if not came:
+            came.append(folder.rename(output))
+            folder.mkdir()
+            (folder / ".tmp-0123abcd-plan.json").touch()
+        sync(folder)
+
+    monkeypatch.setattr(publishing, "sync_folder", meanwhile)
+    assert run(output, make_plan()).sealed
+    assert came
+    assert hashes(output) == undisturbed
+
+
+def test_a_plan_that_another_process_writes_while_it_is_looked_for_is_found(tmp_path, lockless, monkeypatch):
+    run(tmp_path / "out", make_plan(), "1/2")
+    looks = iter([None])
+    seen = existing.read_plan
+    monkeypatch.setattr(existing, "read_plan", lambda folder: next(looks, seen(folder)))
+    existing.refuse_other_plan(storage.partial_of(tmp_path / "out"), make_plan())
+    with pytest.raises(StorageError, match="setting is 1 there and 2 here"):
+        existing.refuse_other_plan(storage.partial_of(tmp_path / "out"), make_plan(setting=2))
 
 
 def test_a_file_that_was_lost_before_it_had_its_name_is_said_and_its_unit_done_again(tmp_path, undisturbed, either):

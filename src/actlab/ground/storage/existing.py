@@ -130,6 +130,8 @@ def refuse_other_plan(folder: Path, plan: Plan) -> None:
     if there is None and folder.is_dir():
         if _is_empty(folder):
             return
+        there = read_plan(folder)  # again: it may just have been written
+    if there is None and folder.is_dir():
         raise StorageError(f"{folder} has no plan", hint="move it away, or give --overwrite to discard it")
     if there is not None and there.fingerprint != plan.fingerprint:
         found = "; ".join(differences_to(there.described(), plan))

@@ -41,11 +41,25 @@ def publish(output: Path, *, overwrite: bool) -> None:
         sync_folder(folder)
         if is_taken and not old.exists():
             _move_away(output, folder, old)
-        os.rename(folder, output)
+        _rename(folder, output)
         _clean(output)  # of what a late process put there since
         sync_folder(output.parent)
         if is_replaced(old):
             remove_replaced(old)
+
+
+def _rename(folder: Path, output: Path) -> None:
+    """Give the folder the dataset's name.
+
+    Raises:
+        GoneError: Another process published it, and a later one has begun a new one in its place.
+    """
+    try:
+        os.rename(folder, output)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise GoneError(f"{output} is there already", hint="run the same command again") from error
 
 
 def _clean(folder: Path) -> None:
