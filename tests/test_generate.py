@@ -640,9 +640,10 @@ def test_a_model_that_only_thinks_is_given_up_after_three_with_the_setting_to_ch
     api, setting, max_tokens, tmp_path, tokenizer
 ):
     with serve(always=Fault("thinking")) as there:
-        with pytest.raises(ServerError, match="thought: a thought") as refusal:
+        with pytest.raises(ServerError, match="thought: ") as refusal:
             ask(there, tmp_path / "out", tokenizer, api, max_tokens=max_tokens)
         assert setting in refusal.value.hint
+        assert "--fallback always" in refusal.value.hint
         assert len(there.asked) - (api == "openai") == 3, "the first of OpenAI's loads the model"
         path = ask(there, tmp_path / "out", tokenizer, api, max_tokens=max_tokens, fallback="always")
     assert metadata_of(path)["left_out"]["reply: thought"] == 3
@@ -694,7 +695,7 @@ def test_a_thought_without_end_is_dropped_by_name_and_three_in_a_row_end_the_run
         return (["<think>", *tokens], "length") if seed % 3 else (tokens, reason)
 
     monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
-    with serve() as there, pytest.raises(ServerError, match="a thought that does not end") as refusal:
+    with serve() as there, pytest.raises(ServerError, match="unfinished reasoning, no text") as refusal:
         ask(there, tmp_path / "out", tokenizer)
     assert "--max-tokens" in refusal.value.hint
     replies = [json.loads(line) for line in journal_of(tmp_path / "out").read_text().splitlines()]
@@ -721,12 +722,63 @@ def test_a_model_that_refuses_ten_times_in_a_row_is_given_up_and_no_refusal_is_a
 
     monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
     with serve() as there:
-        with pytest.raises(ServerError, match="the last 10 replies refuse") as refusal:
+        with pytest.raises(ServerError, match=r"the last 10 replies are refusals, e\.g\.") as refusal:
             ask(there, tmp_path / "out", tokenizer)
         assert sum(there.asked.values()) == 10
         assert "another model" in refusal.value.hint
         path = ask(there, tmp_path / "out", tokenizer, fallback="always")
-    assert metadata_of(path)["left_out"]["refusal"] == 10
+    metadata = metadata_of(path)
+    assert metadata["left_out"]["refusal"] == 10
+    assert metadata["server_problem"].startswith("the last 10 replies are refusals, e.g. ")
+    assert metadata["server_stalled"] is True
+    assert ask(there, path, tokenizer, fallback="always", retry_failed=True) == path, "nothing is to be asked again"
+    assert metadata_of(path) == metadata
+
+
+def test_three_refusals_that_a_server_calls_so_end_the_run_even_after_text(tmp_path, tokenizer):
+    choice = {"message": {"content": None, "refusal": "I cannot do it."}, "finish_reason": "stop"}
+    refused = Fault("page", status=200, message=json.dumps({"choices": [choice]}))
+    with serve() as there:
+        failing_from(4, there, refused)
+        with pytest.raises(ServerError, match=r"refused: I cannot do it\.") as refusal:
+            ask(there, tmp_path / "out", tokenizer, "openai", tokens=600)
+        path = ask(there, tmp_path / "out", tokenizer, "openai", tokens=600, fallback="always")
+    assert "another model" in refusal.value.hint
+    assert "--fallback always" in refusal.value.hint
+    assert metadata_of(path)["left_out"] == {"reply: refusal": 3}
+    assert not any("cannot do it" in one.text for one in read_documents(path))
+
+
+def test_ten_replies_in_a_row_that_are_cut_before_a_sentence_ends_end_the_run_with_the_setting(
+    tmp_path, tokenizer, monkeypatch
+):
+    monkeypatch.setattr(
+        conformance_server, "tokens_of", lambda prompt, seed, at_most: ([f"rice {seed}", " and"], "length")
+    )
+    with serve() as there, pytest.raises(ServerError, match="the last 10 replies were cut by length") as refusal:
+        ask(there, tmp_path / "out", tokenizer)
+    assert sum(there.asked.values()) == 10
+    assert "--max-tokens" in refusal.value.hint
+    replies = Replies(Collected(1000), None, "ollama", MODEL)  # type: ignore[arg-type]
+    for k in range(30):
+        reason = "error" if k % 10 == 9 else "length"
+        replies.take(Reply(k=k, text="", done_reason=reason, timings=Timings(total_s=0.1)))
+        assert not replies.stalled, "ten, and in a row"
+
+
+def test_a_dataset_of_a_model_that_repeated_itself_is_known_by_the_words_of_earlier_versions(
+    tmp_path, tokenizer, monkeypatch
+):
+    def as_earlier(source: Source, collected: Collected, files: collect.ReplyFiles) -> collect.Asked:
+        collected.fill(source.templates(), most=1000)
+        return collect.Asked("tiny", "", "almost nothing new came any more")
+
+    with serve() as gone:
+        pass
+    with monkeypatch.context() as patched:
+        patched.setattr("actlab.text.generate.run.collect", as_earlier)
+        path = ask(gone, tmp_path / "out", tokenizer, tokens=600)
+    assert ask(gone, path, tokenizer, tokens=600, retry_failed=True) == path
 
 
 REFUSED = "Unsupported value: 'temperature' does not support 0.8 with this model"
@@ -844,7 +896,7 @@ def test_a_server_that_repeats_itself_is_given_up_after_ten_with_a_hint(parrot, 
 
 def test_a_model_that_repeats_itself_is_given_up_as_well_when_its_server_is_gone(tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(conformance_server, "tokens_of", lambda prompt, seed, at_most: (["One", " bird", "."], "stop"))
-    with serve() as there, pytest.raises(ServerError, match=r"the last 10 replies are alike, as 'One bird\.'"):
+    with serve() as there, pytest.raises(ServerError, match=r"the last 10 replies are alike, e.g. 'One bird\.'"):
         ask(there, tmp_path / "out", tokenizer)
     with pytest.raises(ServerError, match="the last 10 replies are alike"):
         ask(there, tmp_path / "out", tokenizer)
@@ -886,8 +938,26 @@ def test_short_replies_are_no_stall_as_long_as_they_are_new():
         (["rice", "peas", "rice", "soup"] * 3, "alike"),
         (["rice"] * 9, ""),
         (["rice"] * 9 + ["peas", "soup", "tea"], ""),
-        (["I'm sorry, but I can't help with that. " + word for word in "abcdefghij"], "refuse"),
+        (["I'm sorry, but I can't help with that. " + word for word in "abcdefghij"], "refus"),
+        ([f"I'm afraid I can't help with that{mark}" for mark in ".!;, -—:…."], "refus"),
+        ([f"I'm not able to write that story. {word}" for word in "abcdefghij"], "refus"),
+        ([f"I'm sorry, but I'm not comfortable writing that. {word}" for word in "abcdefghij"], "refus"),
+        ([f"I apologize, but I won't be able to write that. {word}" for word in "abcdefghij"], "refus"),
+        ([f"I'm sorry, but I cannot provide medical advice. {word}" for word in "abcdefghij"], "refus"),
         (["I can't help it.", "I'm sorry that the soup is cold.", "As an AI researcher, Ann cooked."] * 2, ""),
+        *(
+            ([f"{said} The fox saw {word} and ran home." for word in "abcdefghij"], "")
+            for said in (
+                '"I can\'t do that," said Tom.',
+                '"I can\'t help with that request," said Tom.',
+                "“I won't help you,” said the mule.",
+                "‘I'm sorry, but I can't help with that,’ said the mule.",
+                "I can't help with the dishes, I thought.",
+                "I cannot answer that.",
+                "Unfortunately, I cannot share my grandmother's recipe.",
+                "I cannot write that story, thought Ann. " + "It rained on the town. " * 10,
+            )
+        ),
     ],
 )
 def test_ten_like_texts_or_refusals_are_seen_whatever_their_case_and_marks(texts, ended):

@@ -6,6 +6,8 @@ import json
 import logging
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from actlab.cli.common import echo
 from actlab.formats.activations import read_shard
 from actlab.formats.classifier import load_dataset
 from actlab.ground.errors import ActlabError, ConfigError, scrubbed
-from actlab.ground.printing import LineFormatter, printable
+from actlab.ground.printing import LineFormatter, lines_of_libraries, printable
 from tests.command_line import run
 from tests.conformance_server import MODEL, Fault, serve
 from tests.conftest import make_rows
@@ -67,6 +69,10 @@ def test_the_command_line_shows_no_password_of_an_address(tmp_path, monkeypatch)
     flags = ["generate-text", "tea", "--method", "ollama", "--model", "m", "--output", tmp_path / "out"]
     done = run(*flags, "--base-url", WRONG_ADDRESSES[0])
     assert (done.returncode, SECRET.search(done.stdout + done.stderr)) == (2, None)
+    hint = done.stderr.splitlines()[-1]
+    assert "put name:password@ before the host" in hint
+    assert hint == printable(hint)
+    assert "…" not in hint
     extra = run(*flags, f"http://{NAME}:{PASSWORD}@box:80/v1?api_key=sekrit&n=2")
     assert (extra.returncode, SECRET.search(extra.stdout + extra.stderr)) == (2, None)
     monkeypatch.setenv("OLLAMA_HOST", WRONG_ADDRESSES[1])
@@ -109,7 +115,7 @@ def test_a_login_is_sent_and_stands_in_no_file_and_no_line(api, tmp_path, monkey
 
 
 def test_what_a_server_repeats_of_a_login_is_hidden_in_every_kind_of_answer():
-    said = f"{BASIC} {NAME} {PASSWORD} sekrit-key"
+    said = f"{BASIC} {NAME}:{PASSWORD} {PASSWORD} sekrit-key {NAME}: no"
     endpoint = {"model": MODEL, "limits": PRESETS["cpu"], "login": f"{NAME}:{PASSWORD}", "api_key": "sekrit-key"}
     for fault in (
         Fault("status", status=400, message=said),
@@ -131,6 +137,18 @@ def test_what_a_server_repeats_of_a_login_is_hidden_in_every_kind_of_answer():
         assert not SECRET.search(problem)
 
 
+def test_a_login_of_ordinary_words_leaves_the_words_of_others():
+    def hidden(login: str, text: str) -> str:
+        return Endpoint(base_url="", model=MODEL, limits=PRESETS["cpu"], login=login).hidden(text)
+
+    said = "model 'abcdef' not found by an admin of administrators"
+    assert hidden("admin:abc", said) == said
+    assert hidden("admin:abc", "admin:abc, and admin: abc is wrong") == "***, and ***: abc is wrong"
+    assert hidden("admin:models", "the models, and remodelsing") == "the ***, and remodelsing"
+    assert hidden("adm:model", base64.b64encode(b"adm:model").decode()) == "***"
+    assert hidden("atoken123:", "atoken123 is no name") == "*** is no name"
+
+
 def test_scrubbing_takes_secrets_and_leaves_addresses():
     for whole, left in (
         ("see http://ann:pw@box:80/v1 now", "see http://…@box:80/v1 now"),
@@ -138,10 +156,67 @@ def test_scrubbing_takes_secrets_and_leaves_addresses():
         ("x?api_key=abc&n=2&access_token=de#f", "x?api_key=…&n=2&access_token=…#f"),
         ("Authorization: Bearer abc123 failed", "Authorization: Bearer … failed"),
         ("Incorrect API key sk-proj-abcdefghij0123456789", "Incorrect API key sk-…"),
+        ("http://ann:p@ss@box/a", "http://…@box/a"),
+        ("http://ann:a/b@c@box/v1", "http://…@box/v1"),
+        ("x-api-key: abc1 failed", "x-api-key: … failed"),
+        ('{"api_key": "abc", "n": 2}', '{"api_key": "…", "n": 2}'),
+        ("{'token': 'abc'}", "{'token': '…'}"),
+        ("--token=abc --password=abc", "--token=… --password=…"),
+        ("OPENAI_API_KEY=abc HF_TOKEN=abc", "OPENAI_API_KEY=… HF_TOKEN=…"),
+        ("ghp_abcdefghij0123456789 github_pat_abcdefghij", "ghp_… github_pat_…"),
     ):
         assert scrubbed(whole) == left
-    for text in ("https://huggingface.co/a/b@main", "ann@example.org", "a bearer of news", "basic understanding"):
+        assert scrubbed(left) == left
+    for text in (
+        "https://huggingface.co/a/b@main",
+        "https://box:8000/a/b@c",
+        "s3://bucket/run:3/model@main",
+        "ann@example.org",
+        "a bearer of news",
+        "basic understanding",
+        "--tokens=500, pad_token='<eos>', --tokenizer=actlab/tiny and max_tokens=8",
+        "unknown key: 'layer', token: 5",
+    ):
         assert scrubbed(text) == text
+
+
+@pytest.mark.parametrize("part", ["://", "://a:b", "://a@", "?key", "api_key", "A_KEY", "token: ", "bearer "])
+def test_a_long_line_is_scrubbed_at_once(part):
+    for _ in range(3):
+        scrubbed(part * (300_000 // len(part)))  # of what takes the square of its length, this would take hours
+
+
+def test_a_library_with_a_handler_of_its_own_writes_lines_without_secrets():
+    for library, is_there in (("library_a", False), ("library_b", True)):
+        handler = logging.StreamHandler(io.StringIO())
+        if is_there:
+            logging.getLogger(library).addHandler(handler)
+        lines_of_libraries(library)
+        logger = logging.getLogger(library)
+        if not is_there:
+            logger.addHandler(handler)
+        handler.setFormatter(logging.Formatter("[lib] %(message)s"))
+        logger.propagate = False
+        logging.getLogger(f"{library}.part").warning("a\x1b[31m\nb http://ann:pw@box")
+        assert handler.stream.getvalue() == "[lib] a\\u001b[31m\\u000ab http://…@box\n"
+    assert logging.getLoggerClass() is logging.Logger
+
+
+@pytest.mark.slow
+def test_the_lines_of_transformers_and_of_the_hub_are_the_command_lines_own():
+    code = """
+import contextlib, logging
+from actlab.cli.main import main
+with contextlib.suppress(SystemExit):
+    main(["--version"])
+import transformers, huggingface_hub.utils
+for name in ("transformers", "huggingface_hub"):
+    logging.getLogger(name + ".part").warning("a\x1b[31m\\nb http://ann:pw@box")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert sum("a\\u001b[31m\\u000ab http://…@box" in line for line in lines) >= 2
+    assert not any("\x1b" in line or ":pw@" in line for line in lines)
 
 
 # The terminal

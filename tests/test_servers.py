@@ -36,7 +36,7 @@ from actlab.backends.servers.pauses import retry_after_s
 from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
 from actlab.backends.servers.sentences import trim_to_sentence
 from actlab.backends.servers.server import Server, ollama_server, openai_server
-from actlab.backends.servers.thoughts import spoken
+from actlab.backends.servers.thoughts import split_thoughts
 from actlab.backends.servers.wire import Answer, OpenCalls, Watch
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from tests.conformance_server import DIGEST, MODEL, RUNNER_STOPPED, Conformance, Fault, busy, serve, tokens_of
@@ -801,7 +801,7 @@ def test_a_thought_that_does_not_end_is_no_text_and_says_so(whose):
     with serve(always=Fault("page", status=200, message=json.dumps(whole_of("ollama", torn)))) as there:
         reply = ask(server_at(there), request())
     assert (reply.text, reply.done_reason, reply.failed) == ("", "thought", True)
-    assert reply.problem == "a thought that does not end"
+    assert reply.problem == "unfinished reasoning, no text"
 
 
 @pytest.mark.parametrize(
@@ -814,19 +814,56 @@ def test_a_thought_that_does_not_end_is_no_text_and_says_so(whose):
         "Analysis of the soup: it is good.",
         "analysis of soup. An assistant finally came.",
         "x < y, and y > z.",
+        "Okay, the user interface of this kettle has one button.",
+        "All right, the user manual says so.",
+        "Okay, I have to write a letter today.",
+        "Alright, we need to create more jobs.",
+        "Hmm, I have to create a cake without eggs.",
+        "Models such as R1 write `<think>` before they reason.",
+        "The answer follows the tag `</think>`. Before it is the thought.",
+        "```html\n</think>\n```\nThat is all.",
+        "The tag </think> ends a thought, and <think> begins it.",
+        'Write "</think>" there.',
+        "In my XML, <reasoning>two plus two</reasoning> is an element.",
+        "<Reflection> of light is the first chapter.",
+        "The chapter is <Reflection> of light.",
+        "<THINKING CAP> is the name of the shop.",
+        "[think] tags are rare.",
+        "The <|channel|> token begins a part.",
+        "<|channel|> is a token.",
     ],
 )
 def test_what_only_looks_like_a_thought_stays(text):
-    assert spoken(text) == (text, False, False)
+    assert split_thoughts(text) == (text, False, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "<think>x</think> Rice is good. The tag </think> ends a thought. Done.",
+            "Rice is good. The tag </think> ends a thought. Done.",
+        ),
+        ("<think>x</think>\n<answer>Four.</answer> And more.", "Four. And more."),
+        ("<think>I end with `</think>`. Hm.</think> It rains.", "It rains."),
+        ("<think>x</think> `<think>` begins a thought.", "`<think>` begins a thought."),
+        ("<think>x</think>\n\n<think>y</think> It rains.", "It rains."),
+        ("I wrote ```x``` and <think>.</think> Hm.\n</think>\nIt rains.", "It rains."),
+        ("The user wants rain </think> It rains.", "It rains."),
+    ],
+)
+def test_marks_in_what_follows_a_thought_are_its_words(text, left):
+    assert split_thoughts(text) == (left, True, False)
+    assert split_thoughts(left) == (left, False, False), "as in a journal that is read again"
 
 
 def test_a_thought_that_was_begun_in_the_prompt_and_never_ends_is_known_by_how_it_begins():
     for start in (
         "Okay, the user wants a poem. ",
         "Alright, so I need to write three sentences. ",
-        "Hmm, the user is ",
+        "Hmm, the user is asking for rice. ",
     ):
-        assert spoken(start + "Let me see.").unclosed
+        assert split_thoughts(start + "Let me see.").unclosed
 
 
 PARTS = ["<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "final<|message|>", "<answer>", "</answer>",
@@ -834,12 +871,12 @@ PARTS = ["<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "final<|me
 
 
 @given(st.lists(st.sampled_from(PARTS), max_size=12).map("".join))
-def test_what_is_left_of_a_reply_holds_no_thought_and_no_mark(text):
-    said = spoken(text)
-    assert spoken(said.text) == (said.text, False, False)
+def test_what_is_left_of_a_reply_begins_with_no_thought_and_stays_as_it_is(text):
+    said = split_thoughts(text)
+    assert split_thoughts(said.text) == (said.text, False, False)
     left = iter(text)
     assert all(character in left for character in said.text), "nothing is added or moved"
-    assert not re.search(r"</?think>|\[/?THINK\]|<\|channel\|>", said.text)
+    assert not re.match(r"\s*(<think>|\[THINK\]|<\|channel\|>final)", said.text)
 
 
 def test_a_thought_is_cut_before_the_last_sentence_is_looked_for(api):
@@ -860,6 +897,24 @@ def test_a_reply_of_reasoning_alone_is_a_thought_under_any_name(names):
     with serve(always=Fault("page", status=200, message=page)) as there:
         reply = ask(server_at(there, "openai"), request())
     assert (reply.text, reply.done_reason, reply.failed, reply.attempts) == ("", "thought", True, 1)
+
+
+REFUSED = {
+    "in pieces": [{"delta": {"content": None, "refusal": "I can"}}, {"delta": {"refusal": "not do it."}}],
+    "whole": [{"message": {"content": None, "refusal": "I cannot do it."}}],
+    "a part": [{"message": {"content": [{"type": "refusal", "refusal": "I cannot do it."}]}}],
+}
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_what_a_server_calls_a_refusal_is_no_text(form):
+    *firsts, last = REFUSED[form]
+    events = [{"choices": [one]} for one in (*firsts, {**last, "finish_reason": "stop"})]
+    page = "".join(f"data: {json.dumps(one)}\n\n" for one in events) + "data: [DONE]\n\n"
+    with serve(always=Fault("page", status=200, message=page)) as there:
+        reply = ask(server_at(there, "openai"), request())
+    assert (reply.text, reply.done_reason, reply.problem) == ("", "refusal", "refused: I cannot do it.")
+    assert (reply.failed, reply.attempts) == (True, 1)
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff", "\r\n\n"], ids=["plain", "BOM", "empty lines"])

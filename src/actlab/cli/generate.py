@@ -17,7 +17,8 @@ def generate(config: GenerateTextConfig) -> None:
 
     From grammars, offline and in seconds, with labels on every document; or from a local model, with varied
     prompts and time-outs that lose nothing. When the model fails half-way a grammar writes the rest (exit
-    status 3, unless --fallback says always); when no text came from it, nothing is written (1).
+    status 3, unless --fallback says always); when no text came from it, or it repeats itself, refuses or only
+    thinks, nothing is written (1).
 
     \b
     actlab generate-text "simple recipes" --tokens 100000 --output Text/recipes

@@ -28,7 +28,7 @@ from actlab.cli import (
 )
 from actlab.cli.common import EXIT_INTERRUPTED, echo
 from actlab.ground.errors import ActlabError, did_you_mean
-from actlab.ground.printing import LineFormatter
+from actlab.ground.printing import LineFormatter, lines_of_libraries
 
 EXIT_USAGE = 2
 
@@ -94,6 +94,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(handlers=[handler])
+    lines_of_libraries("transformers", "huggingface_hub")
     logging.getLogger("actlab").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)

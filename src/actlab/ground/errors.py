@@ -85,18 +85,30 @@ def _better_hint(error: Exception, reason: str) -> str | None:
     return None
 
 
-_SECRETS = (
-    (r"hf_[A-Za-z0-9]{8,}", "hf_…"),
-    (r"\bsk-[A-Za-z0-9_-]{16,}", "sk-…"),
-    (r"\b(bearer|authorization\W+basic)\s+(?=\S*[\d=+/])\S+", r"\1 …"),
-    (r"://(?:[^\s'\"/@]{0,400}|[^\s'\"@]{0,400}:[^\s'\"]{0,400})@", "://…@"),
-    (
-        r"([?&][\w.-]{0,40}(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]{0,40})=[^&\s'\"#]+",
-        r"\1=…",
-    ),
+_NAMES = (
+    r"(?:api|access|secret|private|auth)[_-]?key|(?:client[_-]?)?secret|password|passwd|pwd"
+    r"|(?:access|auth|refresh)[_-]?token"
 )
-"""What stands for a secret, and what for it: tokens of the hub and of OpenAI, headers, and addresses' names, passwords
-and keys. Of an address whose password has a slash in it, all up to the host."""
+_SECRETS = tuple(
+    (re.compile(secret, re.IGNORECASE), shown)
+    for secret, shown in (
+        (r"hf_[A-Za-z0-9]{8,}", "hf_…"),
+        (r"\bsk-[A-Za-z0-9_-]{16,}", "sk-…"),
+        (r"\b(gh[opsur]_|github_pat_)[A-Za-z0-9_]{8,}", r"\1…"),
+        (r"\b(bearer|authorization\W+basic)\s+(?=\S*[\d=+/])\S+", r"\1 …"),
+        (r"://(?:[^\s'\"/]*|[^\s'\"/@:]+:(?!\d{0,5}/)(?:(?!://)[^\s'\"])*)@", "://…@"),
+        (
+            r"([?&][\w.-]{0,40}(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]{0,40})=[^&\s'\"#]+",
+            r"\1=…",
+        ),
+        (rf"(?<![?&\w])((?:x-)?(?:{_NAMES})(?:['\"]?\s{{0,3}}:\s{{0,3}}|=)['\"]?)[^\s'\",;&}}…]+", r"\1…"),
+        (r"(?<![?&\w])(?<!\w-)(token(?:=|['\"]\s{0,3}:\s{0,3})['\"]?)[^\s'\",;&}…]+", r"\1…"),
+        (r"\b(?-i:([A-Z][A-Z0-9_]{0,60}(?:KEY|TOKEN|SECRET|PASSWORD)=['\"]?))[^\s'\",;&}…]+", r"\1…"),
+    )
+)
+"""What stands for a secret, and what for it: tokens of the hub, of OpenAI and of GitHub, headers, addresses' names and
+passwords, and what fields, flags and variables hold that are named as keys. Of an address whose password has a slash
+in it, all up to the host; host:port/path is none. No pattern tries a character more than a bounded number of times."""
 
 
 def scrubbed(text: str) -> str:
@@ -106,7 +118,7 @@ def scrubbed(text: str) -> str:
     ('hub.token is hf_…', 'http://…@box/v1?api_key=…')
     """
     for secret, shown in _SECRETS:
-        text = re.sub(secret, shown, text, flags=re.IGNORECASE)
+        text = secret.sub(shown, text)
     return text
 
 

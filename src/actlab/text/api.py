@@ -94,7 +94,8 @@ class DataGenerator:
 
         Raises:
             ConfigError: A setting is wrong, or the grammar cannot supply so much.
-            ServerError: No text came from the model, or it repeats itself (`Ollama.fallback` asks otherwise).
+            ServerError: No text came from the model, or it repeats itself, refuses, only thinks or is cut before a
+                sentence ends (`Ollama.fallback` asks otherwise).
             DataError: The grammar repeats itself before there are tokens enough.
         """
         if num_tokens is None:
@@ -197,7 +198,7 @@ class DataRefiner:
         with self._judge(model if use_ollama else None, texts) as judge:
             refined = refine_documents(documents, settings, judge)
             if judge is not None:
-                judge.refuse_silence(refined)
+                judge.require_some_scores(refined)
         if refined.n_unanswered:
             log.warning("the judge gave no score for %d texts: their own stands", refined.n_unanswered)
         if documents and not refined.chosen:

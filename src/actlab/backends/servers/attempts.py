@@ -27,7 +27,7 @@ from actlab.backends.servers.dialect import Dialect
 from actlab.backends.servers.fields import lines_of, refusal_text, shown
 from actlab.backends.servers.pauses import AGAIN, BUSY, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
 from actlab.backends.servers.sentences import trim_to_sentence
-from actlab.backends.servers.thoughts import ALONE, UNCLOSED, spoken
+from actlab.backends.servers.thoughts import ALONE, UNCLOSED, split_thoughts
 from actlab.backends.servers.wire import Answer, OpenCalls, Watch, answer_to
 from actlab.ground.seeds import derive_seed
 
@@ -120,13 +120,14 @@ def attempt(
                     reason, problem = LENGTH, f"more than {most} characters for {request.max_tokens} tokens"
                     break
                 if piece.error:
-                    reason, problem = ERROR, shown(endpoint.hidden(piece.error))
+                    reason, problem = piece.done_reason or ERROR, shown(endpoint.hidden(piece.error))
+                    last = piece
                 elif piece.done_reason:
                     last, reason, problem = piece, piece.done_reason, ""
                     break
     except CallError as error:
         reason, problem = error.reason, endpoint.hidden(str(error))
-    said = spoken("".join(texts))
+    said = split_thoughts("".join(texts))
     text = usable(said.text, reason, prose=request.schema is None)
     if (thought or said.thought) and not said.text.strip() and reason in (STOP, LENGTH):
         reason, problem = THOUGHT, UNCLOSED if said.unclosed or reason == LENGTH else ALONE

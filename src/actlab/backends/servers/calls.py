@@ -12,9 +12,9 @@ from actlab.ground.errors import ActlabError
 STOP, LENGTH = "stop", "length"
 """How a reply ends whose end was seen."""
 TIMEOUT, CUT, ERROR, REFUSED, UNREACHABLE, EMPTY = "timeout", "cut", "error", "refused", "unreachable", "empty"
-THOUGHT = "thought"
+THOUGHT, REFUSAL = "thought", "refusal"
 """How one fails: a limit passed; ended without its end marker; the server said that it failed; it would not take
-the request; no connection, or a lost one; an end marker and no text; a thought and no text."""
+the request; no connection, or a lost one; an end marker and no text; a thought and no text; the model declined."""
 
 
 class ServerError(ActlabError):
@@ -148,11 +148,28 @@ class Endpoint:
         return f"Bearer {self.api_key}" if self.api_key else ""
 
     def hidden(self, text: str) -> str:
-        """Return what a server says without the key and the login, which it may repeat."""
+        """Return what a server says without the key and the login, which it may repeat.
+
+        Of a login the pair, as it is and as it is sent; its password where it stands as a word of at least four
+        characters; its name only before a colon: both may be words that a server says of itself.
+        """
         name, _, password = self.login.partition(":")
-        for secret in (self.authorization.partition(" ")[2], self.api_key, self.login, password, name):
-            if secret:
-                text = re.sub(
-                    rf"(?<!\w){re.escape(secret)}(?!\w)" if len(secret) < 8 else re.escape(secret), "***", text
-                )
+        sent = self.authorization.partition(" ")[2]
+        secrets = [_anywhere(one) for one in (sent, self.api_key, self.login) if one]
+        secrets += [_as_word(one) for one in [password or name] if len(one) >= _SHORTEST_PASSWORD]
+        secrets += [rf"{_as_word(name)}(?=:)"] if name else []
+        for secret in secrets:
+            text = re.sub(secret, "***", text)
         return text
+
+
+_SHORTEST_PASSWORD = 4
+"""Of those that are told from other words; a shorter one is hidden with its name alone."""
+
+
+def _as_word(secret: str) -> str:
+    return rf"(?<!\w){re.escape(secret)}(?!\w)"
+
+
+def _anywhere(secret: str) -> str:
+    return _as_word(secret) if len(secret) < 8 else re.escape(secret)

@@ -129,18 +129,20 @@ def _base_url(given: str, scheme: str, rest: str) -> str:
     shown = repr(given)
     if any(mark in given for mark in "@?#"):
         shown = "what was given"
-        hint += "; a password as http://name:password@host:port, its odd characters as %40; a key as OPENAI_API_KEY"
+        hint += (
+            "; for a password put name:password@ before the host, odd characters as %40; a key goes into OPENAI_API_KEY"
+        )
     try:
         parts = _split(rest)
         port = _PORTS.get(scheme) if parts.port is None else parts.port
     except ValueError:  # its words have a piece of the address
-        raise ConfigError(f"{shown} is not a server's address: its host or its port is none", hint=hint) from None
+        raise ConfigError(f"{shown} is not a server's address: host or port is not valid", hint=hint) from None
     name = parts.hostname
     problems = {
         "its scheme is neither http nor https": scheme not in _PORTS,
         "nobody can be called at port 0": port == 0,
         "it names no host": not name and parts.port is None,
-        "it is more than scheme, host, port and path": (
+        "only scheme, host, port and path are allowed": (
             parts.query or parts.fragment or "@" in parts.path or any(map(str.isspace, rest))
         ),
     }

@@ -18,19 +18,19 @@ class Journal:
     """A file of replies that grows by a line a call; use it in a `with` block.
 
     A last line that was torn by a stop is cut off when the file is opened. With `forget_failures` the replies
-    that failed are asked for again: for a server that was mended meanwhile. With `forget_fruitless` so are those of
+    that failed are asked for again: for a server that was mended meanwhile. With `retry_if_all_failed` so are those of
     a journal in which all failed.
 
     Raises:
         DataError: Another line is not a journal's.
     """
 
-    def __init__(self, path: Path, *, forget_failures: bool = False, forget_fruitless: bool = False) -> None:
+    def __init__(self, path: Path, *, forget_failures: bool = False, retry_if_all_failed: bool = False) -> None:
         self.path = path
         self._lock = threading.Lock()
         self._file: BinaryIO | None = None
         self._replies, self._n_whole_bytes, self._n_torn_bytes = _read(path)
-        if forget_failures or (forget_fruitless and all(reply.failed for reply in self._replies.values())):
+        if forget_failures or (retry_if_all_failed and all(reply.failed for reply in self._replies.values())):
             self._replies = {key: reply for key, reply in self._replies.items() if not reply.failed}
 
     def __len__(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from actlab.backends.servers.calls import (
     CUT,
+    REFUSAL,
     UNREACHABLE,
     CallError,
     Endpoint,
@@ -92,10 +93,13 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
 
     The reason to stop is the end marker, the count of tokens comes after it.
 
+    A refusal, which arrives in pieces of its own, is told whole, in place of the reason to stop.
+
     Raises:
         CallError: An event is no JSON object, or its text no text.
     """
     end: str | None = None
+    refusal = ""
     n_tokens: int | None = None
     in_deltas = False
     try:
@@ -110,13 +114,17 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
             for choice in as_objects(fields.get("choices"))[:1]:
                 in_deltas |= bool(choice.get("delta"))
                 end = shown(as_text(choice.get("finish_reason"))) or end
-                yield _piece(as_fields(choice.get("delta" if in_deltas else "message")))
+                message = as_fields(choice.get("delta" if in_deltas else "message"))
+                refusal += _refusal(message)
+                yield _piece(message)
             if end and n_tokens is not None:
                 break
     except CallError:
         if end is None:  # after the end marker only the count can be lost
             raise
-    if end is not None:
+    if refusal:
+        yield Piece(error=f"refused: {refusal}", done_reason=REFUSAL, n_tokens=n_tokens)
+    elif end is not None:
         yield Piece(done_reason=end, n_tokens=n_tokens)
 
 
@@ -131,16 +139,28 @@ def _error_of(fields: dict[str, Any]) -> str:
 def _piece(message: dict[str, Any]) -> Piece:
     """Return a message's text, or what it has of a thought, under any of the names that are in use.
 
-    A refusal is a text too: what it is worth is for the reader to say.
-
     Raises:
         CallError: The text is none.
     """
-    content = message.get("content") or message.get("refusal")
-    parts = as_objects(content) if isinstance(content, list) else [{"text": content}]
+    parts = [part for part in _parts(message) if part.get("type") != REFUSAL]
     texts = [as_text(part.get("text")) for part in parts if part.get("type", "text") in _TEXTS]
     thought = len(texts) < len(parts) or any(message.get(name) for name in _THOUGHTS)
     return Piece("".join(texts), thought=thought)
+
+
+def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content")
+    return as_objects(content) if isinstance(content, list) else [{"text": content}]
+
+
+def _refusal(message: dict[str, Any]) -> str:
+    """Return what a message says of a refusal, in the field of that name or in parts of that type.
+
+    Raises:
+        CallError: It is no text.
+    """
+    said = [part.get(REFUSAL) for part in _parts(message) if part.get("type") == REFUSAL]
+    return "".join(map(as_text, [message.get(REFUSAL), *said]))
 
 
 def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:

@@ -6,10 +6,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import THOUGHT, Reply, Request, ServerError, ServerFacts
+from actlab.backends.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, Request, ServerError, ServerFacts
 from actlab.backends.servers.journal import Journal
 from actlab.backends.servers.limits import limits_for
-from actlab.backends.servers.run import BROKEN, EXHAUSTED, RunSummary, run_requests
+from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, RunSummary, run_requests
 from actlab.backends.servers.server import Server
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_json, to_json
@@ -34,8 +34,8 @@ _NO_THOUGHTS = {
 _SPARE = 2
 """Template documents are looked at up to so many times as often as are expected to be needed."""
 
-STALLED = "almost nothing new came any more"
-"""The problem of a model that repeats itself, which asking again does not mend."""
+_NO_REFUSALS = "use another model, or other words for what it shall write"
+_NO_ROOM = "give a reply room for a sentence: --max-tokens"
 _WAYS_OUT = "or let the grammar write it: --fallback always, or --method template"
 
 
@@ -54,6 +54,8 @@ class Asked(NamedTuple):
     digest: str = ""
     problem: str | None = None
     """Why it did not write all of it, if so."""
+    stalled: bool = False
+    """Whether that is how the model writes, which asking again does not change."""
 
 
 def reply_files(output: Path) -> ReplyFiles:
@@ -68,8 +70,8 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
 
     Raises:
         ConfigError: The server's address, or a time in the environment, is none.
-        ServerError: The server fails and --fallback is never, or it fails before any text came or repeats itself, and
-            --fallback is not always.
+        ServerError: The server fails and --fallback is never, or --fallback is not always and it fails before any text
+            came, repeats itself, refuses, only thinks or is cut before a sentence ends.
         DataError: All that the grammar has does not meet the target.
     """
     asked = Asked()
@@ -105,7 +107,7 @@ def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Aske
     server, gone = _find_server(source, files)
     replies = Replies(collected, source.counter, config.method, server.endpoint.model)
     with (
-        Journal(files.replies, forget_failures=config.retry_failed, forget_fruitless=True) as journal,
+        Journal(files.replies, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
         progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
     ):
 
@@ -128,9 +130,12 @@ def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Aske
             interval_s=source.environment.request_interval_s,
         )
     if not summary.problem:
-        summary = summary._replace(problem=replies.stalled)
-    problem = None if collected.is_met else _allowed(source, collected, server.endpoint.model, summary, gone)
-    return Asked(server.endpoint.model, server.endpoint.digest, problem)
+        summary = summary._replace(problem=replies.stalled, reason=LENGTH if replies.cut_short else "")
+    model, digest = server.endpoint.model, server.endpoint.digest
+    if collected.is_met:
+        return Asked(model, digest)
+    problem = _allowed(source, collected, model, summary, gone)
+    return Asked(model, digest, problem, stalled=summary.ended == DONE)
 
 
 def _find_server(source: Source, files: ReplyFiles) -> tuple[Server, ServerError | None]:
@@ -188,15 +193,18 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
     elif summary.ended == BROKEN:
         problem = summary.problem
         kept = "" if nothing else ": what was written is kept in the journal"
-        hint = f"mend the server and run again with --retry-failed{kept}"
+        hint = f"fix the server and run again with --retry-failed{kept}"
         error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
     else:
-        problem = STALLED
+        problem = summary.problem
         hint = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
-        error = ServerError(f"{model}: {summary.problem}; {so_far}", hint=hint)
-    if summary.reason == THOUGHT and fallback != "always":
-        raise ServerError(str(error), hint=_NO_THOUGHTS[source.config.method])
-    if fallback == "never" or (fallback == "auto" and problem == STALLED):
+        if summary.reason == LENGTH:
+            hint = f"{_NO_ROOM}; {_WAYS_OUT}"
+        error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
+    if summary.reason in (THOUGHT, REFUSAL) and fallback != "always":
+        hint = _NO_THOUGHTS[source.config.method] if summary.reason == THOUGHT else _NO_REFUSALS
+        raise ServerError(str(error), hint=f"{hint}; {_WAYS_OUT}")
+    if fallback == "never" or (fallback == "auto" and summary.ended == DONE):
         raise error
     if fallback == "auto" and nothing:
         raise ServerError(f"no text came from the model: {error}", hint=f"{error.hint}; {_WAYS_OUT}")

@@ -5,18 +5,18 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from actlab.backends.servers.calls import Reply
+from actlab.backends.servers.calls import LENGTH, Reply
 from actlab.backends.servers.fields import shown
 from actlab.backends.token_count import TokenCounter
 from actlab.formats.documents import Document
-from actlab.text.generate.refusals import is_refusal
+from actlab.text.refusals import is_refusal
 from actlab.text.words import text_hash
 
 _WINDOW = 200
 _LEAST_ACCEPTED = 0.02
 """Of the last replies; below that the server repeats itself, and asking on would never end."""
 _IN_A_ROW = 10
-"""Texts by which a model is seen that says the same, or no, to everything."""
+"""Replies by which a model is seen that says the same, no, or half a sentence, to everything."""
 _MOST_ALIKE = 3
 """Different texts among those of a model that says the same: each was asked for in other words."""
 
@@ -72,11 +72,14 @@ class Replies:
     _text: str = ""
     _n_refusals: int = 0
     """In a row."""
+    _n_cut: int = 0
+    """Replies in a row whose length ended them before a sentence did."""
 
     def take(self, reply: Reply) -> None:
         """Offer a reply's text."""
         self.n_offered += 1
         text = reply.text.replace("\r\n", "\n").replace("\r", "\n").strip()
+        self._n_cut = 0 if text or reply.done_reason != LENGTH else self._n_cut + 1
         if reply.failed or not text:
             self.collected.left_out[f"reply: {reply.done_reason}"] += 1
             self._last.append(False)
@@ -93,12 +96,19 @@ class Replies:
         self._last.append(self.collected.offer(document))
 
     @property
+    def cut_short(self) -> bool:
+        """Whether the last replies were all too short for a sentence."""
+        return self._n_cut >= _IN_A_ROW
+
+    @property
     def stalled(self) -> str:
         """Why asking on would give almost nothing new; "" where it would."""
+        if self.cut_short:
+            return f"the last {self._n_cut} replies were cut by length before a sentence ended"
         if self._n_refusals >= _IN_A_ROW:
-            return f"the last {self._n_refusals} replies refuse, as {shown(self._text, 60)!r}"
+            return f"the last {self._n_refusals} replies are refusals, e.g. {shown(self._text, 60)!r}"
         if len(self._alike) == _IN_A_ROW and len(set(self._alike)) <= _MOST_ALIKE:
-            return f"the last {_IN_A_ROW} replies are alike, as {shown(self._text, 60)!r}"
+            return f"the last {_IN_A_ROW} replies are alike, e.g. {shown(self._text, 60)!r}"
         if len(self._last) == _WINDOW and sum(self._last) < _LEAST_ACCEPTED * _WINDOW:
             return f"of the last {_WINDOW} replies almost nothing new came"
         return ""

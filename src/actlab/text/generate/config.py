@@ -40,14 +40,15 @@ class GenerateTextConfig(CommonOptions):
     model: str | None = None
     """The model at the server, as llama3.1:8b."""
     base_url: str | None = execution(None)
-    """The server's address; for Ollama the default is OLLAMA_HOST or this machine."""
+    """The server's address; for Ollama the default is OLLAMA_HOST or this machine. A name and a password in it are
+    sent in place of OPENAI_API_KEY."""
     timeout_preset: Literal["auto", "gpu", "cpu"] = execution("auto")
     """How long to wait for a server; auto asks whether its model is on a GPU."""
     concurrency: int = execution(4)
     """The most requests at a time; it starts with one and grows while that helps."""
     fallback: Literal["auto", "never", "always"] = "auto"
     """Let a grammar write the rest: auto when the server fails after some text (exit status 3), always also when no
-    text came or the model repeats itself (0)."""
+    text came or the model repeats itself, refuses, only thinks or is cut before a sentence ends (exit status 0)."""
     temperature: float = 0.8
     """Of the model's draws."""
     max_tokens: int = 150

@@ -25,7 +25,7 @@ from actlab.ground.storage import (
     publish_single,
     refuse_others,
 )
-from actlab.text.generate.collect import STALLED, collect, reply_files
+from actlab.text.generate.collect import collect, reply_files
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import VERSION, names_words
@@ -38,6 +38,8 @@ log = logging.getLogger("actlab")
 
 _OF_SERVERS = {"model", "fallback", "temperature", "max_tokens"}
 """Settings that change nothing where a grammar writes the text."""
+_STALLED_EARLIER = "almost nothing new came any more"
+"""The problem of a model that repeats itself, in datasets without the key server_stalled."""
 _LINES_SAMPLED = 100
 """Documents by which a dataset's size on disk is estimated."""
 
@@ -83,8 +85,8 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
 
     Raises:
         ConfigError: A setting is wrong, or the grammar cannot supply so much.
-        ServerError: The server fails and --fallback is never, or it fails before any text came or repeats itself, and
-            --fallback is not always.
+        ServerError: The server fails and --fallback is never, or --fallback is not always and it fails before any text
+            came, repeats itself, refuses, only thinks or is cut before a sentence ends.
         DataError: The grammar repeats itself before the target is met. As after a ServerError, what a server wrote
             is kept in the journal.
         StorageError: Another dataset is in the way.
@@ -161,7 +163,8 @@ def _is_a_stopgap(output: Path, *, overwrite: bool) -> bool:
     Raises:
         StorageError: That would replace it, and nobody said so.
     """
-    if read_sealed_object(output / METADATA).get("server_problem") in (None, STALLED):
+    metadata = read_sealed_object(output / METADATA)
+    if metadata.get("server_problem") in (None, _STALLED_EARLIER) or metadata.get("server_stalled"):
         return False
     if not overwrite:
         raise StorageError(
@@ -175,8 +178,8 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
     config = source.config
     collected = Collected(config.target)
     asked = collect(source, collected, reply_files(output))
-    if asked.problem not in (None, STALLED):
-        log.warning("for the model's own text, mend the server and run again with --overwrite --retry-failed")
+    if asked.problem is not None and not asked.stalled:
+        log.warning("for the model's own text, fix the server and run again with --overwrite --retry-failed")
     tokenizer_files = saved_tokenizer(source.tokenizer)
     documents = b"".join(map(document_line, collected.documents))
     files = [
@@ -194,6 +197,7 @@ def _make(source: Source, plan: Plan, output: Path) -> Made:
         "model": asked.model,
         "model_digest": asked.digest,
         "server_problem": asked.problem,
+        "server_stalled": asked.stalled,
         "target": config.target,
         "n_documents": len(collected.documents),
         "n_tokens": collected.n_tokens,

@@ -36,7 +36,8 @@ class RefineConfig(CommonOptions):
     judge_api: Literal["ollama", "openai"] = execution("ollama")
     """What the judge's server speaks."""
     base_url: str | None = execution(None)
-    """The judge's server; for Ollama the default is OLLAMA_HOST or this machine."""
+    """The judge's server; for Ollama the default is OLLAMA_HOST or this machine. A name and a password in it are
+    sent in place of OPENAI_API_KEY."""
     timeout_preset: Literal["auto", "gpu", "cpu"] = execution("auto")
     """How long to wait for the judge; auto sees where the model lies after loading it."""
     plots: bool = True

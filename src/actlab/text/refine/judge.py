@@ -81,7 +81,7 @@ class ServerJudge:
             )
         return score
 
-    def refuse_silence(self, refined: Refined) -> None:
+    def require_some_scores(self, refined: Refined) -> None:
         """Refuse what it was to judge, and scored nothing of.
 
         Raises:

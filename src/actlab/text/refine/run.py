@@ -215,7 +215,7 @@ def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJu
         DataError: No document passes.
     """
     if judge is not None:
-        judge.refuse_silence(refined)
+        judge.require_some_scores(refined)
     counts = ", ".join(f"{reason}: {count}" for reason, count in refined.n_rejects.items() if reason != NOT_NEEDED)
     if not refined.chosen:
         raise DataError(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from actlab.formats.documents import Document
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.table import Preset
+from actlab.text.refusals import QUOTED, REFUSALS
 from actlab.text.words import ends_sentence
 
 _BROKEN = re.compile("[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -16,9 +17,6 @@ _TWICE_ENCODED = re.compile(f"[Â-ÅÎ-Ñ]{_C}|[âï]{_C}{{2}}|ðŸ{_C}{{2}}|(?:
 Latin, Greek and Cyrillic letters; punctuation; emoji; two letters of other scripts, for one may be "allé…»"."""
 _AFTER_A_WORD = frozenset("‘’“”‚„‹›«»…–—²³¹·°±")
 """What may stand after a capital letter as it is: the end of a quotation, and the square of an "Å"."""
-_QUOTED = re.compile(
-    r'"[^"\n]{0,1000}"|“[^”\n]{0,1000}”|«[^»\n]{0,1000}»|(?<!\w)[‘\'][^\n]{0,1000}?[’\'](?!\w)'  # no apostrophes
-)
 _OPENER = r"\A\W*(sure( thing)?|certainly|of course|absolutely|great question)"
 _OFFER = r"(here(['’]s| is) (an?|the|your|my|some|another|how|what)|here are|below (is|are)|i['’]d be (glad|happy))\b"
 _PHRASES = tuple(
@@ -27,9 +25,7 @@ _PHRASES = tuple(
         rf"{_OPENER}[,!.:]+\s+{_OFFER}",
         rf"{_OPENER}[!:][*_ \t]*\n",
         r"\A\W*(here is|here are|here's|here’s|below is)\b[^\n]{0,120}:\s*$",
-        r"\bas an? (ai( language)?( model| assistant)?|(large )?language model),? i\b",
-        r"\A\W*(i(['’]m| am) sorry,? (but )?)?i (can(not|['’]t)|am (unable|not able) to) "
-        r"(assist|fulfill?|provide|create|generate|help (you )?with|write (about|this|that))\b",
+        *REFUSALS,
         r"\bword count\s*:\s*\d",
         r"(\A|[.!?:]\s+|\n[^\w\n]*)(let me know if (you|this|there)|i hope this (helps|meets))\b[^\n]{0,200}\s*\Z",
     )
@@ -92,8 +88,8 @@ def _artefact(document: Document, preset: Preset) -> str | None:
     text = document.text
     found = _MARKERS.search(text) or (None if preset.may_have_code else _CODE_FENCE.search(text))
     if found is None:
-        spoken = _QUOTED.sub("", text)
-        found = next((match for phrase in _PHRASES if (match := phrase.search(spoken))), None)
+        unquoted = QUOTED.sub("", text)
+        found = next((match for phrase in _PHRASES if (match := phrase.search(unquoted))), None)
     return found and found[0].strip().lstrip(".!?: ")[:_MOST_SHOWN]
 
 
