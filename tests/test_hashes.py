@@ -19,8 +19,9 @@ from actlab.backends.hub import find_model, model_files
 from actlab.backends.saes.find import Encoders, find_saes
 from actlab.ground import hashes
 from actlab.ground.errors import ActlabError, ModelError, StorageError
-from actlab.ground.hashes import FileState, remembered_sha256
-from actlab.ground.manifest import file_entry, input_entry
+from actlab.ground.hashes import FileState, remembered_hash
+from actlab.ground.integrity import input_entry
+from actlab.ground.manifest import file_entry, fingerprint
 from actlab.ground.verify import check_files
 from tests.conftest import untested
 from tests.folders import hashes as hashes_in
@@ -74,7 +75,7 @@ def test_a_second_plan_does_not_read_a_large_file_again(cache, big, readings, tm
     assert first == second == {"role": "dataset", "name": "big.bin", "bytes": BIG, "sha256": true_sha256(big)}
     link = tmp_path / "link.bin"
     link.symlink_to(big)
-    assert remembered_sha256(link) == true_sha256(big)
+    assert remembered_hash(link).sha256 == true_sha256(big)
     assert readings == ["big.bin"]
 
 
@@ -103,16 +104,16 @@ def replace(path):
 
 @pytest.mark.parametrize("change", [flip, put_mtime_back, replace])
 def test_a_file_that_changed_is_read_again(change, cache, big):
-    old = remembered_sha256(big)
+    old = remembered_hash(big).sha256
     change(big)
-    assert remembered_sha256(big) == true_sha256(big) != old
+    assert remembered_hash(big).sha256 == true_sha256(big) != old
 
 
 def test_a_file_that_may_still_change_within_its_clocks_tick_is_not_remembered(tmp_path, monkeypatch, big, readings):
     monkeypatch.setenv("ACTLAB_CACHE", str(tmp_path / "cache"))
     for later in (0, 1_900_000_000, -(10**12)):  # at once, in the same tick, and by a clock that is behind
         monkeypatch.setattr(hashes, "time", SimpleNamespace(time_ns=lambda n=later: big.stat().st_ctime_ns + n))
-        remembered_sha256(big)
+        remembered_hash(big)
     assert readings == ["big.bin"] * 3
     assert not (tmp_path / "cache").exists()
 
@@ -126,7 +127,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_remembered(cache, big
         return digest
 
     monkeypatch.setattr(hashlib, "file_digest", meanwhile)
-    remembered_sha256(big)
+    remembered_hash(big)
     monkeypatch.undo()
     assert not list(cache.glob("hashes/*"))
 
@@ -134,7 +135,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_remembered(cache, big
 def test_small_files_are_not_remembered(cache, tmp_path):
     path = tmp_path / "small.bin"
     path.write_bytes(bytes(BIG - 1))
-    assert remembered_sha256(path) == true_sha256(path)
+    assert remembered_hash(path).sha256 == true_sha256(path)
     assert not cache.exists()
 
 
@@ -171,9 +172,9 @@ def folder_for_entry(cache):
 
 @pytest.mark.parametrize("damage", [break_entry, cut_entry, fill_entry, swap_entry, no_folder, folder_for_entry])
 def test_a_damaged_or_unusable_cache_costs_a_reading_and_nothing_else(damage, cache, big, readings):
-    remembered_sha256(big)
+    remembered_hash(big)
     damage(cache)
-    assert remembered_sha256(big) == true_sha256(big)
+    assert remembered_hash(big).sha256 == true_sha256(big)
     assert readings == ["big.bin"] * 2
     assert not list(cache.glob("hashes/.tmp-*"))
 
@@ -185,7 +186,7 @@ def test_a_user_without_a_home_has_no_cache_and_no_trouble(cache, big, monkeypat
     monkeypatch.delenv("ACTLAB_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", no_home)
-    assert remembered_sha256(big) == true_sha256(big)
+    assert remembered_hash(big).sha256 == true_sha256(big)
 
 
 def test_what_is_remembered_does_not_grow_without_end(cache, tmp_path, monkeypatch, big):
@@ -196,12 +197,12 @@ def test_what_is_remembered_does_not_grow_without_end(cache, tmp_path, monkeypat
     os.utime(cache / "hashes" / ".tmp-of a killed process", (0, 0))
     for k in range(20):
         os.truncate(big, BIG + k)
-        remembered_sha256(big)
+        remembered_hash(big)
         assert len(list((cache / "hashes").iterdir())) <= 9
     assert (cache / "hashes" / "notes.txt").is_file()
     assert not list((cache / "hashes").glob(".tmp-*"))
     monkeypatch.setattr(hashes, "measured_hash", None)
-    assert remembered_sha256(big) == true_sha256(big), "the newest stays"
+    assert remembered_hash(big).sha256 == true_sha256(big), "the newest stays"
 
 
 @pytest.fixture
@@ -211,13 +212,14 @@ def unseen(monkeypatch):
 
 
 def test_whoever_asks_whether_bytes_are_whole_reads_them(cache, unseen, big, tmp_path):
-    stored = [{"path": big.name, "bytes": BIG, "sha256": remembered_sha256(big)}]
-    manifest = {"kind": "k", "fingerprint": "f", "identity": {}, "inputs": [], "dropped": {}, "files": stored}
+    stored = [{"path": big.name, "bytes": BIG, "sha256": remembered_hash(big).sha256}]
+    described = {"format_version": 1, "kind": "k", "identity": {}, "inputs": []}
+    manifest = described | {"fingerprint": fingerprint(described), "dropped": {}, "files": stored}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     assert input_entry("documents", big) == file_entry("documents", big)
     assert not any(check_files(tmp_path, manifest, [big]))
     flip(big)
-    assert remembered_sha256(big) != true_sha256(big), "a plan cannot see it"
+    assert remembered_hash(big).sha256 != true_sha256(big), "a plan cannot see it"
     assert any("sha256 differs" in one for found in check_files(tmp_path, manifest, [big]) for one in found)
     with pytest.raises(StorageError, match="are not the ones that were written"):
         input_entry("documents", big)
@@ -311,6 +313,19 @@ def test_a_mirrors_names_of_blobs_say_nothing(llama, tmp_path, hub):
     assert {one["name"]: one["sha256"] for one in model_files(find_model("org/made"))} == hashes_in(llama)
 
 
+def test_a_mirror_may_name_blobs_by_the_sha1_of_their_bytes(llama, tmp_path, hub):
+    snapshot = in_hub_cache(llama, tmp_path)
+    for link in list(snapshot.iterdir()):
+        blob = link.resolve()
+        link.unlink()
+        link.symlink_to(blob.rename(blob.with_name(hashlib.sha1(blob.read_bytes()).hexdigest())))
+    hub(snapshot)
+    assert {one["name"]: one["sha256"] for one in model_files(find_model("org/made"))} == hashes_in(llama)
+    flip((snapshot / "config.json").resolve())
+    with pytest.raises(ModelError, match=r"which is config\.json, is damaged"):
+        model_files(find_model("org/made"))
+
+
 def test_weights_that_were_swapped_after_the_plan_are_not_loaded(llama, dataset, tmp_path):
     folder = shutil.copytree(llama, tmp_path / "model")
     config = ExtractConfig(model=(str(folder),), dataset=(str(dataset),), output=str(tmp_path / "out"))
@@ -395,7 +410,6 @@ def remove_tokenizer(folder):
         (lambda folder: flip(folder / "tokenizer.json"), "is damaged: tokenizer.json"),
         (lambda folder: flip(folder / "config.json"), "is damaged: config.json"),
         (remove_tokenizer, "is damaged: tokenizer.json"),
-        (remove_record, "has no record of its files' hashes"),
         (empty_record, "has no record of its files' hashes"),
         (damage_record, "is damaged"),
     ],
@@ -426,3 +440,32 @@ def test_a_damaged_model_in_a_cache_that_cannot_be_written_is_not_used(kept, mon
     with pytest.raises(StorageError, match=r"model\.safetensors is not as it was made, and cannot be made") as told:
         kept.use()
     assert "ACTLAB_CACHE" in told.value.hint
+
+
+def test_a_model_that_an_earlier_version_made_without_a_record_is_used_as_it_is_and_recorded(kept, caplog):
+    before = kept.folder.with_name(kept.folder.name + ".sha256").read_bytes()
+    remove_record(kept.folder)
+    for _ in range(2):
+        assert kept.use() == kept.folder
+    assert caplog.text.count("has no record of its files' hashes: it is used as it is, unchecked") == 1
+    assert kept.folder.with_name(kept.folder.name + ".sha256").read_bytes() == before
+    flip(kept.folder / "model.safetensors")
+    kept.use()
+    assert len(kept.trained) == 1, "from then on it is compared"
+
+
+def test_a_model_without_a_record_in_a_cache_that_cannot_be_written_is_used_with_a_word(kept, monkeypatch, caplog):
+    remove_record(kept.folder)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for _ in range(2):
+        assert kept.use() == kept.folder
+    assert caplog.text.count("used as it is, unchecked") == 2
+    assert not kept.trained
+    assert not kept.folder.with_name(kept.folder.name + ".sha256").exists()
+
+
+def test_a_model_without_a_record_that_lacks_a_file_is_trained_again(kept):
+    remove_record(kept.folder)
+    remove_tokenizer(kept.folder)
+    assert hashes_in(kept.use()) == kept.whole
+    assert len(kept.trained) == 1

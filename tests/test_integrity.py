@@ -1,11 +1,13 @@
 """No bit of a sealed dataset changes a result without a word: its readers compare what they read with its manifest."""
 
+import gc
 import hashlib
 import io
 import itertools
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,11 @@ from actlab.formats.activations import Activations, load_activations, open_activ
 from actlab.formats.documents import read_documents
 from actlab.formats.sentences.folder import load_all_sentences
 from actlab.ground import integrity
-from actlab.ground.errors import ConfigError, StorageError
-from actlab.ground.integrity import check_sealed, open_sealed, read_sealed, sealed_manifest
+from actlab.ground.errors import ActlabError, ConfigError, StorageError
+from actlab.ground.integrity import check_sealed, input_entry, is_sealed, open_sealed, read_sealed, sealed_manifest
 from actlab.ground.manifest import to_json
 from actlab.text.dataset import TextDataset
+from actlab.text.words import is_cut_by_script, versions_of_documents
 from tests import fabricated, made_saes
 from tests.command_line import fails_in_two_lines, run
 from tests.damage import flipped, places, refused_flips, seal
@@ -499,3 +502,68 @@ def test_show_and_the_card_of_a_push_refuse_damaged_metadata(documents):
         fails_in_two_lines(run("show", documents), 1, f"{documents} is damaged: metadata.json")
         with pytest.raises(StorageError, match=r"is damaged: metadata.json"):
             make_card(documents, manifest, "owner/name")
+
+
+CHECKING = (
+    read_sealed,
+    check_sealed,
+    lambda path: list(read_documents(path)),
+    lambda path: input_entry("documents", path),
+)
+
+
+def test_a_link_to_a_sealed_file_is_checked_as_the_file_itself(documents, tmp_path):
+    (tmp_path / "sub").mkdir()
+    by_file, by_folder = tmp_path / "sub" / "link.jsonl", tmp_path / "linked"
+    by_file.symlink_to(documents / "documents.jsonl")
+    by_folder.symlink_to(documents)
+    for path in (by_file, by_folder / "documents.jsonl", tmp_path / "sub" / ".." / "text" / "documents.jsonl"):
+        assert is_sealed(path)
+        assert len(list(read_documents(path))) == 30
+        readers = [
+            read_sealed,
+            check_sealed,
+            lambda path: list(read_documents(path)),
+            lambda path: input_entry("", path),
+        ]
+        for read in readers:
+            read(path)
+            with (
+                flipped(documents / "documents.jsonl", 60, 1),
+                pytest.raises(StorageError, match=r"is damaged: documents\.jsonl"),
+            ):
+                read(path)
+    loop = tmp_path / "loop.jsonl"
+    loop.symlink_to(loop)
+    with pytest.raises(ActlabError, match="cannot read"):
+        list(read_documents(loop))
+
+
+@pytest.mark.parametrize("change", [lambda text: text[:-20], lambda text: text.replace('"files"', '"filfs"')])
+def test_a_manifest_that_cannot_be_read_beside_metadata_does_not_turn_checking_off(change, documents):
+    manifest = documents / "manifest.json"
+    manifest.write_text(change(manifest.read_text()))
+    for read in (
+        read_sealed,
+        check_sealed,
+        lambda path: list(read_documents(path)),
+        lambda path: input_entry("", path),
+    ):
+        with pytest.raises(StorageError, match=r"manifest\.json is not"):
+            read(documents / "documents.jsonl")
+    (documents / "metadata.json").unlink()
+    assert len(list(read_documents(documents))) == 30, "nothing says that it is a dataset of actlab's"
+
+
+def test_reading_that_stops_early_leaves_no_damage_to_the_garbage_collector(documents, monkeypatch):
+    path = documents / "documents.jsonl"
+    (documents / "manifest.json").unlink()
+    path.write_text('{"text": "猫が水を飲む。"}\n' + path.read_text())
+    seal(documents, "text")
+    assert versions_of_documents(path, is_cut_by_script)
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    with flipped(path, path.stat().st_size - 60, 1), pytest.raises(StorageError, match="is damaged"):
+        versions_of_documents(path, is_cut_by_script)
+    gc.collect()
+    assert not unraisable

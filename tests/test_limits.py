@@ -122,7 +122,7 @@ def test_whole_files_of_json_and_yaml_have_a_limit(tmp_path, monkeypatch):
             read(huge)
     settings = tmp_path / "settings.yaml"
     settings.write_text("# " + "x" * limits.YAML_BYTES)
-    with pytest.raises(StorageError, match="has more than 4 MiB"):
+    with pytest.raises(StorageError, match="has more than 1 MiB"):
         read_yaml(settings)
 
 
@@ -161,6 +161,22 @@ def test_a_text_that_is_too_long_never_reaches_the_tokenizer_of_an_extraction():
     first, second, third = tokens.examples(rows)
     assert second == Dropped(2, "text", limits.LONG_TEXT)
     assert (first.ids, third.ids) == (tuple(map(ord, "one")), tuple(map(ord, "three")))
+
+
+class Chat(NoLongText):
+    chat_template = "writes all of a message"
+
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
+        return "".join(message.get("calls", "") + message["content"] for message in messages)
+
+
+def test_what_a_chat_template_makes_too_long_never_reaches_the_tokenizer():
+    tokens = Tokens(Chat(), ExtractConfig(dataset=("d",), output="o", chat_template=True), 8)
+    question = {"role": "user", "content": "a"}
+    talks = [(question | {"calls": calls}, {"role": "assistant", "content": "b"}) for calls in ("x", LONG_TEXT)]
+    first, second = tokens.examples(Row(k, str(k), "a", {"text": "b"}, talk) for k, talk in enumerate(talks))
+    assert first.ids == tuple(map(ord, "xab"))
+    assert second == Dropped(1, "text", limits.LONG_TEXT)
 
 
 def test_texts_are_tokenised_a_bounded_number_of_characters_at_a_time(monkeypatch):
@@ -232,6 +248,15 @@ def test_anchors_are_read_as_they_were(tmp_path):
     assert len(read["k3"]) == 9
 
 
+def test_yaml_is_read_as_its_own_reader_in_python_reads_it(tmp_path):
+    text = "a: [1, -2, 1.5, 1e-3, 0x1f, 010, 7:30, no, ~, 2001-01-01]\nb: {c: 'x y'}\nd: |\n  é\n  f\ne: \"\\u00e9\"\n"
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    read = read_yaml(tmp_path / "c.yaml")
+    assert repr(read) == repr(yaml.load(text, yaml.SafeLoader))
+    (tmp_path / "c.yaml").write_text("# nothing but a comment\n")
+    assert read_yaml(tmp_path / "c.yaml") == {}
+
+
 @pytest.mark.slow  # the parser in C would end the process
 def test_a_grammar_that_nests_a_hundred_thousand_deep_ends_in_two_lines(tmp_path):
     path = tmp_path / "g.yaml"
@@ -289,6 +314,14 @@ def test_numbers_that_float32_holds_are_read_as_they_were(tmp_path):
     path = tmp_path / "d.npz"
     np.savez(path, X=X, y=np.array([0, 1]))
     assert np.array_equal(load_dataset(path).X, X)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_dataset_without_rows_is_read_and_refused_by_who_needs_some(dtype, tmp_path):
+    path = tmp_path / "d.npz"
+    np.savez(path, X=np.zeros((0, 3), dtype), y=np.zeros(0, dtype))
+    assert load_dataset(path).X.shape == (0, 3)
+    fails_in_two_lines(run("train-probe", "--input", path, "--output", tmp_path / "o"), 1, "")
 
 
 # shapes of JSON

@@ -283,6 +283,19 @@ def test_errors_and_log_lines_are_one_line_each_and_harmless(tmp_path, capsys):
     assert not ACTS.search(capsys.readouterr().err)
 
 
+def test_a_traceback_in_the_log_is_harmless_and_without_secrets():
+    try:
+        raise ValueError(f"a{HARMFUL}\x1b]8;;http://x\x07b http://ann:pw@box")
+    except ValueError:
+        record = logging.LogRecord("actlab", logging.ERROR, "", 0, "it failed", (), sys.exc_info())
+    record.stack_info = "Stack\x1b[2J"
+    shown = LineFormatter().format(record)
+    assert not ACTS.search(shown)
+    assert "pw@" not in shown
+    assert shown.startswith("it failed\nTraceback (most recent call last):\n")
+    assert shown.endswith("Stack\\u001b[2J")
+
+
 def test_all_commands_print_through_one_function():
     commands = Path(__file__).parent.parent / "src" / "actlab" / "cli"
     for path in commands.glob("*.py"):

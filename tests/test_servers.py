@@ -1085,7 +1085,7 @@ def test_a_server_that_is_busy_when_the_model_is_loaded_is_asked_again_and_a_lon
         (Fault("page", status=400, message="no  such\nthing"), "400 no such thing"),
         (Fault("page", status=302, headers={"Location": "https://x.example/v1"}),
          "302 Found: it points to https://x.example/v1"),
-        (Fault("status", status=400, message="\x1b[31mred\x00\x07"), r"400 \x1b[31mred\x00\x07"),
+        (Fault("status", status=400, message="\x1b[31mred\x00\x07"), r"400 \u001b[31mred\u0000\u0007"),
         (Fault("page", status=400, message='{"error":' * 3000 + "1" + "}" * 3000), "400 "),
     ],
 )  # fmt: skip

@@ -326,6 +326,15 @@ def test_overwrite_replaces_sequences_and_nothing_else(tmp_path):
         assert made.n_examples == size
 
 
+def test_a_file_in_the_way_of_sequences_is_not_read_to_see_that_it_is_another(tmp_path, monkeypatch):
+    config, large = as_yaml(tmp_path), tmp_path / "large.json"
+    with large.open("wb") as file:
+        file.truncate(1 << 40)  # a hole: it takes no room
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(ActlabError, match="is there with other content"):
+        actlab.create_sig_dataset(config_path=config, filename=large, size=20)
+
+
 def test_a_pattern_that_is_too_small_is_left_out_or_refused_with_strict(tmp_path, capsys, caplog):
     patterns = ["all_same", "palindrome", "starts_with", "increasing_pairs", "sorted_ascending"]
     changes = {"dataset.patterns.enabled_patterns": patterns}

@@ -166,6 +166,8 @@ class Tokens:
         except ModelError as error:
             log.debug("line %d: %s", row.line, error)
             return NOT_IN_TEMPLATE
+        if is_too_long(text):  # with all that a template writes besides, such as calls of tools
+            return LONG_TEXT
         before, found, behind = around.rpartition(_STAND_IN)
         start, end = len(before), len(text) - len(behind)
         is_around = found and start <= end and text.startswith(before) and text.endswith(behind)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError, ConfigError, DataError
+from actlab.ground.hashes import FileState
 from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, lines_of
 from actlab.ground.storage import safe_name
@@ -83,8 +84,8 @@ class Source:
     """Lines to be read, `--limit` heeded."""
     splits: tuple[str, ...]
     units: tuple[UnitLines, ...]
-    state: tuple[int, ...]
-    """Size, time of change and inode when it was hashed: a file that changes meanwhile is refused."""
+    state: FileState
+    """When it was hashed: a file that changes meanwhile is refused."""
 
     def as_input(self) -> dict[str, Any]:
         """Return the manifest's entry for this file."""
@@ -134,7 +135,7 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
     n_bytes = n_lines = 0
     try:
         with open_sealed(path) as file:
-            state = _state(file)
+            state = FileState.by(os.fstat(file.fileno()))
             for line in _pieces(file):
                 digest.update(line.data)
                 if line.begins:
@@ -153,11 +154,6 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
     )
     found = _splits_in(path, splits, n_lines)
     return Source(path, path.stem, n_bytes, digest.hexdigest(), n_lines, found, units, state)
-
-
-def _state(file: BinaryIO) -> tuple[int, ...]:
-    status = os.fstat(file.fileno())
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class _Piece(NamedTuple):
@@ -188,7 +184,7 @@ def read_unit(source: Source, unit: UnitLines) -> Iterator[Row | Dropped]:
         with source.path.open("rb") as file:
             file.seek(unit.offset)
             lines = list(itertools.islice(lines_of(file), unit.n_lines))
-            if _state(file) != source.state:
+            if FileState.by(os.fstat(file.fileno())) != source.state:
                 raise changed
     except OSError as error:
         raise changed from error

@@ -112,10 +112,11 @@ def _refuse_damaged(path: Path, sha256: str) -> None:
     """Refuse a file in the hub's cache whose bytes are not those that the hub names.
 
     Source: huggingface_hub names a blob by its etag, which is the sha256 of a file in LFS or Xet, and git's own
-    hash of any other; https://huggingface.co/docs/hub/local-cache. Other names, as of a mirror, say nothing.
+    hash of any other; https://huggingface.co/docs/hub/local-cache. A mirror's may be the sha1 of the bytes alone, and
+    names of other lengths say nothing.
     """
     etag = _etag(path)
-    if etag is None or etag == (sha256 if len(etag) == 64 else _git_sha1(path)):
+    if etag is None or etag in ((sha256,) if len(etag) == 64 else _sha1s(path)):
         return
     raise ModelError(
         f"{path.resolve()}, which is {path.name}, is damaged: its bytes are not those that the hub names {etag[:12]}",
@@ -137,13 +138,15 @@ def _etag(path: Path) -> str | None:
     return None
 
 
-def _git_sha1(path: Path) -> str:
-    """Return the hash that git gives a file's content."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+def _sha1s(path: Path) -> tuple[str, str]:
+    """Return the hash that git gives a file's content, and that of the content alone."""
+    of_git = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    alone = hashlib.sha1(usedforsecurity=False)
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+            of_git.update(piece)
+            alone.update(piece)
+    return of_git.hexdigest(), alone.hexdigest()
 
 
 def refuse_changed(hashed: Mapping[Path, Hashed]) -> None:

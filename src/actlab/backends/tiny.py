@@ -2,6 +2,7 @@
 
 # b window, t token
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.resources
@@ -25,7 +26,8 @@ from actlab.backends.quiet import quiet_transformers
 from actlab.backends.threads import one_thread
 from actlab.ground.cache import cache_folder
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import fingerprint, sha256_of
+from actlab.ground.hashes import sha256_of
+from actlab.ground.manifest import fingerprint
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import Lock, storage_errors, write_file
@@ -34,6 +36,7 @@ log = logging.getLogger("actlab")
 
 TINY = "actlab/tiny"
 _TEXT = "tiny_text.jsonl"
+_NEEDED = ("config.json", "model.safetensors", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
 
     The model is a Llama of about a million parameters with a byte-level BPE tokenizer, trained from a fixed
     seed on the text that ships with actlab, which `actlab generate-text` made (`scripts/tiny_text.py`).
-    The hashes of its files lie beside its folder, in NAME.sha256, and are compared each time.
+    The hashes of its files lie beside its folder, in NAME.sha256, and are compared each time. A model without them,
+    which an earlier version made, is used as it is: trained again it may come out another, as with another torch.
 
     Raises:
         StorageError: The cache folder cannot be written.
@@ -68,6 +72,9 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
     text = importlib.resources.files("actlab.backends").joinpath(_TEXT).read_bytes()
     name = "tiny-" + fingerprint([dataclasses.asdict(recipe), hashlib.sha256(text).hexdigest()])[:12]
     folder = (cache or cache_folder()) / name
+    if not _sums_of(folder).exists() and all((folder / name).is_file() for name in _NEEDED):
+        _record_as_it_is(folder)
+        return folder
     wrong = _wrong(folder)
     if wrong is None:
         return folder
@@ -102,6 +109,14 @@ def _sums_of(folder: Path) -> Path:
     return folder.with_name(folder.name + ".sha256")
 
 
+def _record_as_it_is(folder: Path) -> None:
+    """Write the record of a model that has none, where that can be done, and say that it was not compared."""
+    log.warning("%s has no record of its files' hashes: it is used as it is, unchecked", folder)
+    if os.access(folder.parent, os.W_OK):
+        with contextlib.suppress(StorageError):
+            write_file(_sums_of(folder), _sums(folder))
+
+
 def _sums(folder: Path) -> bytes:
     """Return the hashes of a folder's files, as sha256sum writes and checks them from inside it."""
     return "".join(f"{sha256_of(path)}  {path.name}\n" for path in sorted(folder.iterdir())).encode()
@@ -113,7 +128,7 @@ def _wrong(folder: Path) -> str | None:
         return "is not there, or not whole"
     try:
         lines = _sums_of(folder).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):  # as an earlier version of actlab left it
+    except (OSError, UnicodeDecodeError):
         return "has no record of its files' hashes"
     written = {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
     for name, sha256 in written.items():

@@ -190,7 +190,7 @@ def _check(X: Any, y: Any, where: str) -> None:
     for name, values in (("X", X), ("y", y)):
         if not all(np.isfinite(values[start : start + 4096]).all() for start in range(0, len(values), 4096)):
             raise DataError(f"{where}: {name} holds NaN or inf", hint="remove those samples")
-        if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+        if values.size and values.dtype.kind == "f" and values.dtype.itemsize > 4:
             _refuse_outside_float32(values.reshape(len(values), -1), name, where)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from actlab.ground.errors import DataError, foreign_errors
+from actlab.ground.hashes import FileState
 from actlab.ground.limits import refuse_false_size
 
 _HEAD_BYTES = 1024
@@ -110,7 +111,7 @@ class NpzReader:
         """How many `with` blocks it is in."""
         self._infos: dict[str, zipfile.ZipInfo] = {}
         self._members: dict[str, _Member] = {}
-        self._state: tuple[int, int] | None = None
+        self._state: FileState | None = None
         self._inflating: dict[int, _Elements] = {}
         """Compressed arrays that are half read, by their offset."""
 
@@ -134,10 +135,9 @@ class NpzReader:
     def _open(self) -> None:
         with self._errors():
             self._file = self.path.open("rb", buffering=0)
-            status = os.fstat(self._file.fileno())
             if hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
-            state = (status.st_size, status.st_mtime_ns)
+            state = FileState.by(os.fstat(self._file.fileno()))
             if self._state is None:
                 with zipfile.ZipFile(self._file) as archive:
                     for info in archive.infolist():
@@ -307,7 +307,7 @@ class NpzReader:
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
             raise DataError(f"{self.path}: {name} is encrypted or compressed in an unknown way", hint=_HINT)
         assert self._state is not None
-        n_bytes = min(_HEAD_BYTES, max(0, self._state[0] - info.header_offset))
+        n_bytes = min(_HEAD_BYTES, max(0, self._state.size - info.header_offset))
         head = self._pread(n_bytes, info.header_offset)
         if head[:4] != b"PK\x03\x04":
             raise DataError(f"{self.path}: {name} is not where the file says", hint=_HINT)
@@ -317,7 +317,7 @@ class NpzReader:
         n_local = 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         offset = info.header_offset + n_local
         is_deflated = info.compress_type == zipfile.ZIP_DEFLATED
-        if offset + info.compress_size > self._state[0]:
+        if offset + info.compress_size > self._state.size:
             raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
         refuse_false_size(info)
         header = _read_header(self._beginning(offset, info, head[n_local:]))

@@ -52,11 +52,6 @@ def sha256_of(path: Path) -> str:
     return measured_hash(path).sha256
 
 
-def remembered_sha256(path: Path) -> str:
-    """Return the sha256 of a file for a plan: remembered, or taken from its bytes now."""
-    return remembered_hash(path).sha256
-
-
 def remembered_hash(path: Path) -> Hashed:
     """Return a file's sha256 for a plan, and the state that it goes with.
 

@@ -1,6 +1,7 @@
 """Reading what was sealed: a file that a manifest names is hashed as it is read, and has to be as it was written.
 
-The manifest lies in the file's folder or in one above it. What no manifest names is read as it is.
+The manifest lies in the file's folder or in one above it, or above the file that a link leads to. What no manifest
+names is read as it is.
 """
 
 import hashlib
@@ -13,27 +14,27 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import StorageError
+from actlab.ground.hashes import FileState
 from actlab.ground.limits import JSON_BYTES, read_at_most
 from actlab.ground.manifest import (
     MANIFEST,
+    METADATA,
     Stored,
     as_object,
-    fingerprint,
+    file_entry,
+    has_own_fingerprint,
+    measured_entry,
     read_json,
     read_manifest,
     stored_files,
 )
 
 _PIECE_BYTES = 1 << 20
-_DESCRIBED = ("format_version", "kind", "identity", "inputs")
 _OTHER_BYTES = "its bytes are not the ones that were written"
 
-_State = tuple[int, int, int, int, int]
-"""Device, inode, size and both times of a file: another one means that it may have been written to."""
-
-_manifests: dict[Path, tuple[_State, dict[str, Stored]]] = {}
+_manifests: dict[Path, tuple[FileState, dict[str, Stored]]] = {}
 """By folder, the files that its manifest names: a dataset of 10,000 files has its manifest parsed once."""
-_sound: dict[str, tuple[_State, str]] = {}
+_sound: dict[str, tuple[FileState, str]] = {}
 """Files that this process has hashed whole and found to be as written, so that none is hashed for each use of it."""
 _is_off: ContextVar[bool] = ContextVar("_is_off", default=False)
 
@@ -63,7 +64,8 @@ def read_sealed(path: Path, most: int | None = None) -> bytes:
         StorageError: A manifest names the file, and these are not the bytes that were written.
         OSError: It cannot be read.
     """
-    data, named = path.read_bytes() if most is None else read_at_most(path, most), _named(path)
+    data = path.read_bytes() if most is None else read_at_most(path, most)
+    named = _named(path)
     if named is not None and hashlib.sha256(data).hexdigest() != named.stored.sha256:
         raise _damaged(named)
     return data
@@ -71,6 +73,9 @@ def read_sealed(path: Path, most: int | None = None) -> bytes:
 
 def open_sealed(path: Path) -> BinaryIO:
     """Open a file that is read from its start on; what its reader leaves is hashed when the file is closed.
+
+    So whoever stops early has to close it, and a generator that reads it, by `contextlib.closing`: what the garbage
+    collector closes is read to its end then, and its damage becomes a message that nobody catches.
 
     Raises:
         StorageError: As `read_sealed`, at the end of the file, or when it is closed: before that, or while a parser's
@@ -96,12 +101,27 @@ def check_sealed(path: Path) -> None:
     if not path.exists():
         raise _damaged(named, "it is missing")
     with path.open("rb") as file:
-        state = _state(os.fstat(file.fileno()))
+        state = FileState.by(os.fstat(file.fileno()))
         if _sound.get(str(path.absolute())) == (state, named.stored.sha256):
             return
         if hashlib.file_digest(file, "sha256").hexdigest() != named.stored.sha256:
             raise _damaged(named)
     _sound[str(path.absolute())] = state, named.stored.sha256
+
+
+def input_entry(role: str, path: Path) -> dict[str, Any]:
+    """Return a plan's `file_entry`; a file that a manifest names is read for it, and has to be as it was written.
+
+    Raises:
+        StorageError: It is not.
+    """
+    named = _named(path)
+    if named is None:
+        return file_entry(role, path)
+    entry = measured_entry(role, path)
+    if entry["sha256"] != named.stored.sha256:
+        raise _damaged(named)
+    return entry
 
 
 def is_sealed(path: Path) -> bool:
@@ -140,19 +160,19 @@ def sealed_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _refuse_other_fingerprint(folder: Path, manifest: dict[str, Any]) -> None:
-    if fingerprint({key: manifest.get(key) for key in _DESCRIBED}) != manifest["fingerprint"]:
-        raise StorageError(
-            f"{folder} is damaged: {MANIFEST}: its fingerprint is not that of its settings and inputs",
-            hint=_hint(folder),
-        )
+    if not has_own_fingerprint(manifest):
+        raise damage(folder, MANIFEST, "its fingerprint is not that of its settings and inputs")
+
+
+def damage(folder: Path, path: str, what: str) -> StorageError:
+    """Return the error that says what is wrong with a dataset's file."""
+    return StorageError(
+        f"{folder} is damaged: {path}: {what}", hint=f"actlab verify {folder} tells all; make it again with --overwrite"
+    )
 
 
 def _damaged(named: _Named, what: str = _OTHER_BYTES) -> StorageError:
-    return StorageError(f"{named.folder} is damaged: {named.stored.path}: {what}", hint=_hint(named.folder))
-
-
-def _hint(folder: Path) -> str:
-    return f"actlab verify {folder} tells all; make it again with --overwrite"
+    return damage(named.folder, named.stored.path, what)
 
 
 class _Hashing(io.RawIOBase):
@@ -196,14 +216,16 @@ class _Hashing(io.RawIOBase):
 
 
 def _named(path: Path) -> _Named | None:
-    """Return a file's entry in the nearest manifest that has one."""
+    """Return a file's entry in the nearest manifest that has one; of a link's place first, then of the file's own."""
     if _is_off.get():
         return None
-    place = path.absolute()
-    for folder in place.parents:
-        stored = _files_of(folder).get(place.relative_to(folder).as_posix())
-        if stored is not None:
-            return _Named(_as_given(path, stored, folder), stored)
+    real = Path(os.path.realpath(path))
+    for given in (path, real) if real != path.absolute() else (path,):
+        place = given.absolute()
+        for folder in place.parents:
+            stored = _files_of(folder).get(place.relative_to(folder).as_posix())
+            if stored is not None:
+                return _Named(_as_given(given, stored, folder), stored)
     return None
 
 
@@ -217,10 +239,12 @@ def _files_of(folder: Path) -> dict[str, Stored]:
     """Return the files that the manifest in a folder names, by their paths: none where it is no manifest of actlab's.
 
     Raises:
-        StorageError: Its fingerprint is not that of its settings and inputs.
+        StorageError: Its fingerprint is not that of its settings and inputs, or it is none beside metadata of
+            actlab's.
+        OSError: It cannot be read, beside such metadata.
     """
     try:
-        state = _state((folder / MANIFEST).stat())
+        state = FileState.by((folder / MANIFEST).stat())
     except OSError:
         return {}
     known = _manifests.get(folder)
@@ -230,14 +254,12 @@ def _files_of(folder: Path) -> dict[str, Stored]:
     try:
         manifest = read_manifest(folder)
         found = [] if manifest is None else list(stored_files(manifest))
-    except (StorageError, OSError):  # a browser extension's, say: the reader of a dataset's own complains by itself
-        manifest, found = None, []
+    except (StorageError, OSError):
+        if (folder / METADATA).exists():
+            raise
+        manifest, found = None, []  # a browser extension's, say
     if manifest is not None:
         _refuse_other_fingerprint(folder, manifest)
         files = {stored.path: stored for stored in found}
     _manifests[folder] = state, files
     return files
-
-
-def _state(status: os.stat_result) -> _State:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

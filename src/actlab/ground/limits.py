@@ -18,7 +18,7 @@ TEXT_BYTES = 4 << 20
 """The longest text that is tokenised, in UTF-8: the Bible is about as long. A line may hold several, and escapes."""
 JSON_BYTES = 256 << 20
 """The largest JSON file: the manifest of a million files."""
-YAML_BYTES = 4 << 20
+YAML_BYTES = 1 << 20
 YAML_NODES = 200_000
 """With every alias written out."""
 YAML_DEPTH = 100

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.errors import StorageError
-from actlab.ground.hashes import remembered_sha256
-from actlab.ground.hashes import sha256_of as sha256_of
+from actlab.ground.hashes import remembered_hash, sha256_of
 from actlab.ground.limits import read_at_most
 
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
 DROPPED = "dropped.jsonl"
+
+_DESCRIBED = ("format_version", "kind", "identity", "inputs")
+"""What the fingerprint is taken over, as `Plan.described` has it."""
 
 
 class Stored(NamedTuple):
@@ -45,12 +47,17 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def has_own_fingerprint(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest's fingerprint is that of its settings and inputs."""
+    return bool(fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest["fingerprint"])
+
+
 def file_entry(role: str, path: Path) -> dict[str, Any]:
     """Return a plan's entry for a file that is read: its last path component, size and hash, which may be remembered.
 
     It says what the plan is about; whether the bytes are whole is for who reads them.
     """
-    return _entry(role, path, remembered_sha256(path))
+    return _entry(role, path, remembered_hash(path).sha256)
 
 
 def measured_entry(role: str, path: Path) -> dict[str, Any]:
@@ -60,26 +67,6 @@ def measured_entry(role: str, path: Path) -> dict[str, Any]:
 
 def _entry(role: str, path: Path, sha256: str) -> dict[str, Any]:
     return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
-
-
-def input_entry(role: str, path: Path) -> dict[str, Any]:
-    """Return a `file_entry`; a file that its dataset's manifest names has to be as it was written, and is read.
-
-    Raises:
-        StorageError: It is not.
-    """
-    folder = path.parent
-    manifest = read_manifest(folder)
-    written = {one.path: one.sha256 for one in stored_files(manifest)} if manifest is not None else {}
-    if path.name not in written:
-        return file_entry(role, path)
-    entry = measured_entry(role, path)
-    if written[path.name] != entry["sha256"]:
-        raise StorageError(
-            f"{folder} is damaged: {path.name}: its bytes are not the ones that were written",
-            hint=f"actlab verify {folder} tells all; make it again with --overwrite",
-        )
-    return entry
 
 
 def read_json(path: Path, read: Callable[[Path], bytes] = read_at_most) -> Any:

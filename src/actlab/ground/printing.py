@@ -29,7 +29,11 @@ def printable_line(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a record as one line, without secrets, that a terminal shows as it is."""
+    """Formats a record as one line, and below it a traceback if it has one: without secrets, as a terminal shows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record with all that belongs to it."""
+        return printable(scrubbed(super().format(record)))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Return the record's message."""

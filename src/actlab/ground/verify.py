@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.ground.manifest import DROPPED, MANIFEST, fingerprint, n_dropped, sha256_of, stored_files
+from actlab.ground.hashes import sha256_of
+from actlab.ground.manifest import DROPPED, MANIFEST, has_own_fingerprint, n_dropped, stored_files
 from actlab.ground.progress import progress
 from actlab.ground.storage import FORMAT_VERSION
 
@@ -45,8 +46,7 @@ def check_manifest(folder: Path, manifest: dict[str, Any]) -> list[str]:
     problems = []
     if manifest.get("format_version") != FORMAT_VERSION:
         problems.append(f"{MANIFEST}: format version {manifest.get('format_version')}, not {FORMAT_VERSION}")
-    described = {key: manifest.get(key) for key in ("format_version", "kind", "identity", "inputs")}
-    if fingerprint(described) != manifest["fingerprint"]:
+    if not has_own_fingerprint(manifest):
         problems.append(f"{MANIFEST}: its fingerprint is not that of its settings and inputs")
     listed = folder / DROPPED
     n_listed = len(listed.read_bytes().splitlines()) if listed.is_file() else 0

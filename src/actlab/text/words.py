@@ -3,6 +3,7 @@
 What a word is depends on the script. Text of which nothing is beyond Latin's rules (`ground.scripts`) is cut by them.
 """
 
+import contextlib
 import hashlib
 import re
 import unicodedata
@@ -202,8 +203,11 @@ def versions_of_documents(path: Path, is_by_script: Callable[[str], bool]) -> di
     try:
         with path.open(encoding="utf-8", errors="ignore") as file:
             is_latin = _is_latin_throughout(iter(lambda: file.read(_READ_AT_ONCE), ""))
-        if is_latin or not any(is_by_script(one.text) for one in read_documents(path, allow_empty=True)):
+        if is_latin:
             return {}
+        with contextlib.closing(read_documents(path, allow_empty=True)) as documents:
+            if not any(is_by_script(one.text) for one in documents):
+                return {}
     except (OSError, DataError):
         return {}
     return {"words": VERSION}

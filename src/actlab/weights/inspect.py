@@ -14,8 +14,9 @@ import torch
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, StoredRows, WeightsDataset
 from actlab.ground.errors import ConfigError, DataError, StorageError
+from actlab.ground.hashes import sha256_of
 from actlab.ground.integrity import read_sealed_object, unchecked
-from actlab.ground.manifest import METADATA, read_manifest, sha256_of
+from actlab.ground.manifest import METADATA, read_manifest
 from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
 from actlab.ground.verify import Verified, check_against_manifest, files_of

@@ -17,7 +17,8 @@ from actlab.backends.models import pick_device
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import ATTEMPTS, SIGNATURE_FILE, STORE, TASKS, WeightsDataset, table_bytes
 from actlab.ground.errors import ConfigError, DataError, StorageError
-from actlab.ground.manifest import differences, sha256_of
+from actlab.ground.hashes import sha256_of
+from actlab.ground.manifest import differences
 from actlab.ground.options import from_settings, takes
 from actlab.ground.progress import progress
 from actlab.weights.compute.unit import SURPLUS, Filled, fill

@@ -79,6 +79,11 @@ def _draw(source: Source, what: str, n_positives: int, n_negatives: int) -> Sequ
     return Sequences(letters_of(rows.tokens), labels, patterns, list(source.space.letters))
 
 
+def _is_other(path: Path, data: bytes) -> bool:
+    """Whether a file holds something else; it is not read unless it has as many bytes."""
+    return path.stat().st_size != len(data) or path.read_bytes() != data
+
+
 def _is_sequence_set(path: Path) -> bool:
     """Whether a file is one that these commands made, and so may be replaced."""
     try:
@@ -115,7 +120,7 @@ def _write(filename: str, data: bytes, drawn: Sequences, *, overwrite: bool, dry
     refuse_inside_dataset(path)
     if path.is_dir():
         raise StorageError(f"{path} is a folder", hint="give --filename a file's name, such as sig.json")
-    if path.exists() and not overwrite and path.read_bytes() != data:
+    if path.exists() and not overwrite and _is_other(path, data):
         raise StorageError(
             f"{path} is there with other content", hint="choose another --filename, or give --overwrite to replace it"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from actlab.backends.servers.calls import CUT, CallError
 from actlab.ground.errors import scrubbed
+from actlab.ground.printing import printable_line
 
 LONGEST_ANSWER = 1 << 22  # a line of a stream is a token; an object of megabytes is no reply
 _MOST = 1e18  # a count or a time over this is none
@@ -92,13 +93,12 @@ def as_seconds(nanoseconds: Any) -> float:
 
 
 def shown(text: str, at_most: int = 300) -> str:
-    """Return a server's words in one line that a terminal can show: control characters are escaped.
+    """Return a server's words in one line that a terminal shows as they are.
 
     >>> print(shown("no\\n such\\x1b[31m  model"))
-    no such\\x1b[31m model
+    no such\\u001b[31m model
     """
-    line = " ".join(text.split())[:at_most]
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    return printable_line(" ".join(text.split())[:at_most])
 
 
 def error_text(body: Any) -> str:

@@ -16,8 +16,8 @@ from actlab.features.datasets.source import Bank, Wanted, read_bank, text_versio
 from actlab.formats.sentences.folder import INPUTS_CHECKED, SentenceFolder, load_all_sentences
 from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
+from actlab.ground.hashes import sha256_of
 from actlab.ground.integrity import sealed_manifest
-from actlab.ground.manifest import sha256_of
 from actlab.ground.options import takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import Plan

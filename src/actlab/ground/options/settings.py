@@ -6,6 +6,7 @@ import inspect
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -147,20 +148,30 @@ def parse_yaml(text: str, *, where: str) -> Any:
     """Return what a YAML text holds.
 
     Raises:
-        ConfigError: It is not YAML, or a mapping in it has a key twice.
+        ConfigError: It is not YAML, is too large, or a mapping in it has a key twice.
     """
     import yaml
 
+    rules = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same rules, read ten times faster
     try:
-        refuse_large_yaml(text, yaml.SafeLoader, where, ConfigError)
-        root = yaml.compose(text, yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        refuse_large_yaml(text, rules, where, ConfigError)
+        loader = rules(text)
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _refuse_keys_set_twice(root, where)
+        return loader.construct_document(root)
     except yaml.MarkedYAMLError as error:  # the line itself is not shown: it may hold a token
         at = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{where} is not YAML{at}: {error.problem}", hint=_YAML_HINT) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{where} is not YAML: {reason}", hint=_YAML_HINT) from None
+
+
+def _refuse_keys_set_twice(root: Any, where: str) -> None:
+    import yaml
+
     nodes, seen = [root], set()
     while nodes:
         node = nodes.pop()
@@ -168,11 +179,10 @@ def parse_yaml(text: str, *, where: str) -> Any:
             continue  # an anchor that is used again
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
-            keys = [_key(key.value) for key, _ in node.value]
-            if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            counts = Counter(_key(key.value) for key, _ in node.value)
+            if twice := sorted(key for key, count in counts.items() if count > 1):
                 raise ConfigError(f"{where} sets {twice[0]} twice", hint="keep one of them")
             nodes += [value for _, value in node.value]
-    return content
 
 
 def _key(key: Any) -> str:

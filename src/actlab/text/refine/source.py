@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
-from actlab.ground.integrity import read_sealed_object
-from actlab.ground.manifest import METADATA, input_entry
+from actlab.ground.integrity import input_entry, read_sealed_object
+from actlab.ground.manifest import METADATA
 from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")

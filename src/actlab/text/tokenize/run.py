@@ -12,7 +12,7 @@ from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import find_tokenizer, tokenizer_sha256, vocab_size_of
 from actlab.formats.documents import find_documents
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
-from actlab.ground.manifest import input_entry
+from actlab.ground.integrity import input_entry
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Plan, Staging, finish_single, output_of, refuse_others, stage

@@ -1,5 +1,6 @@
 """Documents, and the side of the split that each of them is on."""
 
+import contextlib
 import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -29,9 +30,10 @@ class Source(NamedTuple):
 
     def texts(self, split: str) -> Iterator[str]:
         """Yield the texts of one side, in their order; they are read again, not kept: see `refuse_changed`."""
-        for document, is_val in zip(read_documents(self.path), self.is_val, strict=False):
-            if is_val == (split == "val"):
-                yield document.text
+        with contextlib.closing(read_documents(self.path)) as documents:
+            for document, is_val in zip(documents, self.is_val, strict=False):
+                if is_val == (split == "val"):
+                    yield document.text
 
 
 def refuse_changed(path: Path, entry: dict[str, Any]) -> None:
@@ -65,12 +67,13 @@ def read_source(
     keys, ids_keys = array("Q"), array("Q")
 
     def texts() -> Iterator[str]:
-        for document in read_documents(path):
-            digest.update(document.text.encode() + b"\0")
-            keys.append(text_key(document.text))
-            if validation and ids_of is not None:
-                ids_keys.append(_ids_key(*ids_of([document.text])))
-            yield document.text
+        with contextlib.closing(read_documents(path)) as documents:
+            for document in documents:
+                digest.update(document.text.encode() + b"\0")
+                keys.append(text_key(document.text))
+                if validation and ids_of is not None:
+                    ids_keys.append(_ids_key(*ids_of([document.text])))
+                yield document.text
 
     near = near_duplicate_clusters(texts(), near_duplicates if validation else 0)
     if not keys:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from actlab.ground.errors import StorageError, foreign_errors
-from actlab.ground.manifest import sha256_of
+from actlab.ground.hashes import sha256_of
 from actlab.ground.storage import GoneError, storage_errors, write_file
 from actlab.ground.temporary import TEMPORARY
 

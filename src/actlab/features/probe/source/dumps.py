@@ -14,10 +14,11 @@ from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples, group_numbers
 from actlab.formats.activations import EXAMPLES, Activations, open_activations
 from actlab.formats.groups import equal_rows, joined
-from actlab.ground.errors import DataError, StorageError
-from actlab.ground.integrity import sealed_manifest
+from actlab.ground.errors import DataError
+from actlab.ground.hashes import sha256_of
+from actlab.ground.integrity import damage, sealed_manifest
 from actlab.ground.layers import parse_layers
-from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, sha256_of, stored_files
+from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, stored_files
 from actlab.ground.storage import safe_name
 
 _ALIKE = ("model_name", "hidden_dim", "num_layers", "position", "load_in_4bit", "hook", "text")
@@ -154,10 +155,7 @@ def _described(role: str, dump: Activations) -> dict[str, Any]:
     if files is not None:
         named = {dataset / file.path for file in files}
         if strange := [path for path in _paths(dump) if path not in named]:
-            raise StorageError(
-                f"{dataset} is damaged: {strange[0].relative_to(dataset)}: the manifest does not name it",
-                hint=f"actlab verify {dataset} tells all; make it again with --overwrite",
-            )
+            raise damage(dataset, strange[0].relative_to(dataset).as_posix(), "the manifest does not name it")
     if files is None or damaged_files(dataset, files):
         files = [_stored(dump, path) for path in _paths(dump)]
     return {
