@@ -543,6 +543,7 @@ def test_a_link_to_a_sealed_file_is_checked_as_the_file_itself(documents, tmp_pa
 def test_a_manifest_that_cannot_be_read_beside_metadata_does_not_turn_checking_off(change, documents):
     manifest = documents / "manifest.json"
     manifest.write_text(change(manifest.read_text()))
+    (documents / "metadata.json").write_text('{"fingerprint": "as sealing writes it"}')
     for read in (
         read_sealed,
         check_sealed,
@@ -551,7 +552,12 @@ def test_a_manifest_that_cannot_be_read_beside_metadata_does_not_turn_checking_o
     ):
         with pytest.raises(StorageError, match=r"manifest\.json is not"):
             read(documents / "documents.jsonl")
-    (documents / "metadata.json").unlink()
+    (documents / "metadata.json").rename(documents / "split.json")
+    (documents / "EM").mkdir()
+    (documents / "split.json").rename(documents / "EM" / "metadata.json")
+    with pytest.raises(StorageError, match=r"manifest\.json is not"):
+        read_sealed(documents / "documents.jsonl")
+    (documents / "EM" / "metadata.json").write_text('{"of": "another program"}')
     assert len(list(read_documents(documents))) == 30, "nothing says that it is a dataset of actlab's"
 
 

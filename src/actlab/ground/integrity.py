@@ -235,6 +235,12 @@ def _as_given(path: Path, stored: Stored, folder: Path) -> Path:
     return path.parents[height - 1] if height < len(path.parts) else folder
 
 
+def _was_sealed(folder: Path) -> bool:
+    """Whether metadata of actlab's lies in a folder, or in one below it that has no manifest of its own."""
+    below = [path for path in folder.glob(f"*/{METADATA}") if not (path.parent / MANIFEST).exists()]
+    return any(b'"fingerprint"' in path.read_bytes() for path in [folder / METADATA, *below] if path.is_file())
+
+
 def _files_of(folder: Path) -> dict[str, Stored]:
     """Return the files that the manifest in a folder names, by their paths: none where it is no manifest of actlab's.
 
@@ -255,7 +261,7 @@ def _files_of(folder: Path) -> dict[str, Stored]:
         manifest = read_manifest(folder)
         found = [] if manifest is None else list(stored_files(manifest))
     except (StorageError, OSError):
-        if (folder / METADATA).exists():
+        if _was_sealed(folder):
             raise
         manifest, found = None, []  # a browser extension's, say
     if manifest is not None:
