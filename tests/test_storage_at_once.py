@@ -92,6 +92,25 @@ def test_a_commit_that_comes_after_publication_makes_nothing_and_ends_as_done(tm
     assert run(output, make_plan()).sealed
 
 
+def test_a_late_commit_leaves_no_record_in_the_partial_that_a_later_run_has_begun(tmp_path, undisturbed, lockless):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part(1, 2)) as late:
+        plan = (late.folder / "plan.json").read_bytes()
+
+        def meanwhile():
+            run(output, make_plan())
+            for name in ("", "a", "b"):  # where yet another run has begun to write
+                (late.folder / name).mkdir()
+            (late.folder / "plan.json").write_bytes(plan)
+            return record_of(0)
+
+        late.commit({"unit": 0}, of_unit(0), meanwhile)
+    assert late.sealed
+    assert run(output, make_plan()).sealed
+    assert hashes(output) == undisturbed
+    assert not late.folder.exists()
+
+
 def test_a_late_commit_of_other_results_is_refused_and_names_the_file(tmp_path, undisturbed, lockless):
     output = tmp_path / "out"
     with stage(output, make_plan(), part=Part(1, 2)) as late:
@@ -258,6 +277,7 @@ def test_a_file_that_was_lost_before_it_had_its_name_is_said_and_its_unit_done_a
     with stage(tmp_path / "out", make_plan(), part=Part(1, 2)) as staging:
         with pytest.raises(StorageError, match=r"cannot write .*/a/\.tmp-\w+-0\.bin: No such file"):
             staging.commit({"unit": 0}, of_unit(0), lose)
+        assert not (staging.folder / UNITS / "000000.json").exists()
         assert {"unit": 0} in staging.missing()
     run(tmp_path / "out", make_plan())
     assert hashes(tmp_path / "out") == undisturbed

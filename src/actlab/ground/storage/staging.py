@@ -226,7 +226,11 @@ class Staging:
                 if sealed is not None and (unlike := _unlike_files(manifests.stored_files(sealed), content)):
                     path.unlink(missing_ok=True)
                     _refuse_unlike(what, unlike, hint=self._how_to_seal_anew())
-                aside.name()
+                try:
+                    aside.name()
+                except GoneError:  # a record without its files, perhaps in a folder that a later run has begun
+                    self._discard(content["unit"])
+                    raise
                 return
             try:
                 there = self._read_record(path)
