@@ -1108,7 +1108,7 @@ def test_only_what_a_server_says_of_the_request_is_said_to_be_refused(status, hi
 @pytest.mark.parametrize(("status", "hint"), [(401, "name:password@"), (502, "proxy")])
 def test_what_a_proxy_answers_in_ollamas_place_is_said_to_be_a_proxys(status, hint, monkeypatch):
     monkeypatch.setattr(questions, "wait_before", lambda *asked, **more: None)
-    with serve(pages={path: (status, LOGIN) for path in ("/api/version", "/api/generate")}) as there:
+    with serve(pages=dict.fromkeys(("/api/version", "/api/generate"), (status, LOGIN))) as there:
         for asked in (server_at(there).preflight, server_at(there).warm_up):
             with pytest.raises(ServerError, match=f"answers {status} ") as caught:
                 asked()
