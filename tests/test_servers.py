@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actlab.backends.servers import attempts, questions, wire
+from actlab.backends.servers import attempts, wire
 from actlab.backends.servers.calls import CallError, Endpoint, Reply, Request, ServerError, Timings
 from actlab.backends.servers.environment import ServerEnvironment, ollama_url, read_environment
 from actlab.backends.servers.journal import Journal
@@ -1095,7 +1095,7 @@ def test_an_address_that_answers_with_a_page_is_not_this_api():
     [(401, "OPENAI_API_KEY"), (500, "server's log"), (502, "server's log"), (404, "name of the model")],
 )
 def test_only_what_a_server_says_of_the_request_is_said_to_be_refused(status, hint, monkeypatch):
-    monkeypatch.setattr(questions, "wait_before", lambda *asked, **more: None)
+    monkeypatch.setattr("actlab.backends.servers.questions.wait_before", lambda *asked, **more: None)
     with serve(always=Fault("status", status=status, message="no")) as there:
         with pytest.raises(
             ServerError, match=f"refuses .*: {status} no" if status == 404 else f"answers {status} no"
@@ -1107,7 +1107,7 @@ def test_only_what_a_server_says_of_the_request_is_said_to_be_refused(status, hi
 
 @pytest.mark.parametrize(("status", "hint"), [(401, "name:password@"), (502, "proxy")])
 def test_what_a_proxy_answers_in_ollamas_place_is_said_to_be_a_proxys(status, hint, monkeypatch):
-    monkeypatch.setattr(questions, "wait_before", lambda *asked, **more: None)
+    monkeypatch.setattr("actlab.backends.servers.questions.wait_before", lambda *asked, **more: None)
     with serve(pages=dict.fromkeys(("/api/version", "/api/generate"), (status, LOGIN))) as there:
         for asked in (server_at(there).preflight, server_at(there).warm_up):
             with pytest.raises(ServerError, match=f"answers {status} ") as caught:
