@@ -83,6 +83,8 @@ class Conformance:
     capabilities: tuple[str, ...] = ("completion",)
     pages: dict[str, str | tuple[int, str]] = field(default_factory=dict)
     """By path: what is answered instead, with status 200 or another."""
+    refuses: dict[str, str] = field(default_factory=dict)
+    """By field of a request of OpenAI's API: what is said of it, with status 400."""
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     """By prompt, which is "" where the model is only to be loaded: the first is taken by the first request, and so
     on."""
@@ -283,13 +285,7 @@ class Handler(BaseHTTPRequestHandler):
         prompt = body["messages"][-1]["content"] if chat else body.get("prompt") or ""
         started = time.monotonic()
         if not prompt:
-            for fault in self.state.faults.get("", [])[:1]:
-                self.state.faults[""].pop(0)
-                return self.send_json(fault.status, {"error": fault.message}, fault.headers)
-            self.load(options)
-            return self.send_json(
-                200, {"model": MODEL, "created_at": "", "response": "", "done": True, "done_reason": "load"}
-            )
+            return self.only_load(options)
         fault = self.state.take_fault(prompt)
         if fault is not None and self.refused(fault, lambda message: {"error": message}):
             return None
@@ -303,11 +299,7 @@ class Handler(BaseHTTPRequestHandler):
                 return {"message": {"role": "assistant", "content": text, **told}}
             return {"response": text, **told}
 
-        tokens, reason = tokens_of(prompt, options.get("seed", 0), options.get("num_predict", 1 << 30))
-        if "score" in (body.get("format") or {}).get(
-            "properties", {}
-        ):  # as a model that is held to a schema: points for the words of the text that it judges
-            tokens, reason = [json.dumps({"score": len(prompt.rpartition("Text:")[2].split()) % 6})], "stop"
+        tokens, reason = self.said(prompt, options, body.get("format") or {})
         with self.slot():
             at_work = time.monotonic()
             base = {"model": MODEL, "created_at": "2025-01-01T00:00:00Z"}
@@ -344,15 +336,33 @@ class Handler(BaseHTTPRequestHandler):
             self.state.answered[prompt] += 1
         return None
 
+    def only_load(self, options: dict[str, Any]) -> None:
+        for fault in self.state.faults.get("", [])[:1]:
+            self.state.faults[""].pop(0)
+            return self.send_json(fault.status, {"error": fault.message}, fault.headers)
+        self.load(options)
+        loaded = {"model": MODEL, "created_at": "", "response": "", "done": True, "done_reason": "load"}
+        return self.send_json(200, loaded)
+
+    def said(self, prompt: str, options: dict[str, Any], schema: dict[str, Any]) -> tuple[list[str], str]:
+        if "score" in schema.get("properties", {}):
+            # as a model that is held to a schema: points for the words of the text that it judges
+            return [json.dumps({"score": len(prompt.rpartition("Text:")[2].split()) % 6})], "stop"
+        return tokens_of(prompt, options.get("seed", 0), options.get("num_predict", 1 << 30))
+
     def complete(self, body: dict[str, Any]) -> None:
         chat = self.path == "/v1/chat/completions"
         if body.get("model") not in ("tiny", MODEL):
             return self.fail(404, f"model '{body.get('model')}' not found", openai=True)
+        for name, message in self.state.refuses.items():
+            if name in body:
+                return self.fail(400, message, openai=True)
         prompt = body["messages"][-1]["content"] if chat else body["prompt"]
         fault = self.state.take_fault(prompt)
         if fault is not None and self.refused(fault, lambda message: {"error": {"message": message, "type": "x"}}):
             return None
-        tokens, reason = tokens_of(prompt, body.get("seed") or 0, body.get("max_tokens") or 1 << 30)
+        at_most = body.get("max_tokens") or body.get("max_completion_tokens") or 1 << 30
+        tokens, reason = tokens_of(prompt, body.get("seed") or 0, at_most)
         base = {"id": "c-1", "created": 0, "model": MODEL, "object": "chat.completion" if chat else "text_completion"}
         usage = {"prompt_tokens": 1, "completion_tokens": len(tokens), "total_tokens": 1 + len(tokens)}
         with self.slot():

@@ -442,7 +442,7 @@ def test_a_server_is_waited_for_as_long_as_the_preset_or_its_gpu_says(tmp_path, 
         for timeouts in ("gpu", "cpu"):
             generator = DataGenerator(PROMPT, tokenizer, ollama_host=there.url, timeouts=timeouts)
             generator.generate_samples(100, Ollama("tiny"))
-        monkeypatch.setattr(Server, "warm_up", lambda self: Warmth(0.1, on_gpu=True))
+        monkeypatch.setattr(Server, "warm_up", lambda self, temperature: Warmth(0.1, on_gpu=True))
         ask(there, tmp_path / "on_gpu", tokenizer, tokens=100)
     assert [one.total_s for one in limits] == [30, 300, 300, 30, 300, 30], "as the seed document has it"
 
@@ -779,6 +779,73 @@ def test_a_dataset_of_a_model_that_repeated_itself_is_known_by_the_words_of_earl
         patched.setattr("actlab.text.generate.run.collect", as_earlier)
         path = ask(gone, tmp_path / "out", tokenizer, tokens=600)
     assert ask(gone, path, tokenizer, tokens=600, retry_failed=True) == path
+
+
+@pytest.mark.parametrize("mark", ["\x1b[31m", "\x1b]0;own\x07", "\0", "\x9b", "\u202e", "\ud83d"])
+def test_a_reply_with_control_characters_is_no_document_and_is_counted(mark, tmp_path, tokenizer, monkeypatch):
+    real = conformance_server.tokens_of
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        tokens, reason = real(prompt, seed, at_most)
+        return ([tokens[0], mark, *tokens[1:]] if seed % 3 == 0 else tokens), reason
+
+    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
+    with serve() as there:
+        path = ask(there, tmp_path / "out", tokenizer, tokens=300)
+    journal = [json.loads(line)["text"] for line in journal_of(path).read_bytes().splitlines()]
+    kept = mark.replace("\ud83d", "\ufffd")
+    n_broken = sum(kept in text for text in journal)
+    assert n_broken >= 2
+    assert metadata_of(path)["left_out"]["reply: control characters"] == n_broken
+    assert not any(kept in document.text for document in read_documents(path))
+
+
+def test_what_repeats_the_login_is_in_no_file(tmp_path, tokenizer, monkeypatch):
+    real = conformance_server.tokens_of
+    password = "pass-word-of-ann"
+
+    def tokens_of(prompt: str, seed: int, at_most: int) -> tuple[list[str], str]:
+        tokens, reason = real(prompt, seed, at_most)
+        return ([*tokens[:-1], f" {password}."] if seed % 3 == 0 else tokens), reason
+
+    monkeypatch.setattr(conformance_server, "tokens_of", tokens_of)
+    with serve() as there:
+        url = there.url.replace("://", f"://ann:{password}@")
+        path = ask(there, tmp_path / "out", tokenizer, tokens=300, base_url=url)
+    assert metadata_of(path)["left_out"]["reply: secret"] >= 2
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert journal_of(path) in files
+    assert not [file for file in files if password.encode() in file.read_bytes()]
+
+
+def test_loading_a_model_asks_it_at_the_runs_own_temperature(tmp_path, tokenizer):
+    with serve() as there:
+        ask(there, tmp_path / "out", tokenizer, "openai", tokens=100, temperature=1.0)
+    assert {body["temperature"] for body in there.bodies} == {1.0}
+
+
+@pytest.mark.parametrize("prompt", ["...", "123 !", "🍕", "tea\x1b[31m", "tea \u202e"])
+def test_a_prompt_without_letters_or_with_control_characters_is_a_usage_error(prompt):
+    with pytest.raises(ConfigError, match=r"no letters|control character") as caught:
+        GenerateTextConfig(prompt=prompt, output="x")
+    assert str(caught.value).isprintable()
+
+
+def test_a_tokenizer_of_the_grammars_text_is_warned_of_where_a_server_writes_in_another_script(warnings_of):
+    def source(prompt: str, **more: Any) -> Source:
+        return Source(GenerateTextConfig(prompt=prompt, output="x", domain="cooking", vocab_size=300, **more))
+
+    served = {"method": "ollama", "model": "tiny"}
+    for quiet in (
+        source("рецепты"),
+        source("Café recipes", **served),
+        source("рецепты", tokenizer="actlab/tiny", **served),
+    ):
+        assert quiet.tokenizer
+    assert not warnings_of()
+    assert source("рецепты", **served).tokenizer
+    assert "few of the prompt's letters" in warnings_of()
+    assert "--tokenizer" in warnings_of()
 
 
 REFUSED = "Unsupported value: 'temperature' does not support 0.8 with this model"

@@ -78,6 +78,8 @@ def test_the_share_of_documents_that_hold_a_word_of_the_prompt_is_measured(promp
         ("poetry", "names the domain poetry"),
         ("a short story", "names the domain general"),
         ("программирование на питоне", r"script \(Cyrillic\) that the grammar of general lacks"),
+        ("x", "has no word that could be looked for"),
+        ("a b 2020 ...", "has no word that could be looked for"),
         ("面条食谱", r"script \(CJK\)"),
         ("パスタの作り方", r"script \(.*Katakana\)"),
         ("नूडल", r"script \(Devanagari\)"),

@@ -857,10 +857,14 @@ def test_a_refiner_wants_samples_or_texts(samples):
         DataRefiner("recipes").refine_samples(samples, 10)
 
 
-def test_a_target_out_of_reach_is_said_with_what_was_rejected(write, tmp_path, caplog):
-    with caplog.at_level(logging.WARNING):
-        refine_text(input=write([document(GOOD), document("No.", "2")]), output=tmp_path / "o", tokens=900, plots=False)
-    assert "of --tokens 900 (too short: 1)" in caplog.text
+def test_a_target_out_of_reach_is_said_by_each_run_with_what_was_rejected(write, tmp_path, caplog):
+    source = write([document(GOOD), document("No.", "2")])
+    for _ in range(2):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            refine_text(input=source, output=tmp_path / "o", tokens=900, plots=False)
+        assert "of --tokens 900 (too short: 1)" in caplog.text
+    assert json.loads((tmp_path / "o" / "metadata.json").read_text())["target"] == 900
 
 
 @pytest.mark.parametrize(
@@ -868,6 +872,7 @@ def test_a_target_out_of_reach_is_said_with_what_was_rejected(write, tmp_path, c
     [
         (GOOD + " Then take the", "--preset web"),
         (GOOD.replace("bread", "bre\ufffdd"), "encoding"),
+        (GOOD.replace("bread", "bre\x1b[31md"), "control characters"),
         (GOOD + " I hope this helps!", "the text alone"),
         ("Boil pasta.", "--preset"),
         ("Stir the pot and wait. " * 5, "seed"),

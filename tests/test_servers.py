@@ -39,6 +39,7 @@ from actlab.backends.servers.server import Server, ollama_server, openai_server
 from actlab.backends.servers.thoughts import split_thoughts
 from actlab.backends.servers.wire import Answer, OpenCalls, Watch
 from actlab.ground.errors import ConfigError, DataError, StorageError
+from tests import conformance_server
 from tests.conformance_server import DIGEST, MODEL, RUNNER_STOPPED, Conformance, Fault, busy, serve, tokens_of
 
 SOON = TimeoutLimits(connect_s=1, first_token_s=0.15, idle_s=0.1, total_s=0.6, evaluation_s=0.3, load_s=2)
@@ -241,6 +242,17 @@ def test_a_key_is_in_no_message_even_where_the_server_repeats_it():
     with serve(always=Fault("status", status=400, message="bad key sk-secret given")) as there:
         reply = ask(server_at(there, "openai", api_key="sk-secret"), request())
     assert reply.problem == "400 bad key *** given"
+
+
+@pytest.mark.parametrize("secret", ["pass-word-of-ann", "YW5uOnBhc3Mtd29yZC1vZi1hbm4=", "sk-0123456789"])
+def test_a_text_that_repeats_the_key_or_the_login_is_none(api, secret, monkeypatch):
+    monkeypatch.setattr(conformance_server, "tokens_of", lambda *asked: (["The code", f" is {secret}", "."], "stop"))
+    login = "" if secret.startswith("sk-") else "ann:pass-word-of-ann"
+    with serve() as there:
+        reply = ask(server_at(there, api, api_key="sk-0123456789", login=login), request())
+        assert ask(server_at(there, api), request()).text == f"The code is {secret}."
+    assert (reply.text, reply.done_reason, reply.failed) == ("", "secret", True)
+    assert secret not in json.dumps(reply.as_json())
 
 
 def test_retry_after_is_seconds_or_a_date_and_nothing_else():
@@ -1101,7 +1113,7 @@ def test_what_is_wrong_with_a_server_is_not_blamed_on_the_model():
         with pytest.raises(ServerError, match="lists no models: 500 disk") as caught:
             server_at(there).preflight()
         assert "ollama pull" not in caught.value.hint
-        there.pages = {"/api/version": "hello"}
+        there.pages = {"/api/version": "[]"}
         with pytest.raises(ServerError, match="is no Ollama: /api/version answers with no version"):
             server_at(there).preflight()
         there.always = Fault("status", status=401, message="who are you?")
@@ -1116,6 +1128,83 @@ def test_what_is_wrong_with_a_server_is_not_blamed_on_the_model():
     assert "--base-url" in caught.value.hint
     with pytest.raises(ConfigError, match="port 0"):
         ollama_url("localhost:0")
+
+
+LOGIN = "<html> <body>Log in</body></html>"
+
+
+def test_an_address_that_answers_with_a_page_is_not_this_api():
+    with serve(pages={"/api/version": LOGIN, "/v1/models": LOGIN, "/v1/chat/completions": LOGIN}) as there:
+        with pytest.raises(ServerError, match="is not this API: /api/version begins '<html> <body>Log") as first:
+            server_at(there).preflight()
+        there.pages["/api/generate"] = there.pages.pop("/api/version")
+        with pytest.raises(ServerError, match="is not this API: /api/generate begins '<html>") as second:
+            server_at(there).warm_up()
+        with pytest.raises(ServerError, match="is not this API: /chat/completions begins '<html>") as third:
+            server_at(there, "openai").warm_up()
+    assert all("check --base-url" in one.value.hint for one in (first, second, third))
+
+
+@pytest.mark.parametrize(
+    ("status", "hint"),
+    [(401, "OPENAI_API_KEY"), (500, "server's log"), (502, "server's log"), (404, "name of the model")],
+)
+def test_only_what_a_server_says_of_the_request_is_said_to_be_refused(status, hint, monkeypatch):
+    monkeypatch.setattr("actlab.backends.servers.questions.wait_before", lambda *asked, **more: None)
+    with serve(always=Fault("status", status=status, message="no")) as there:
+        with pytest.raises(
+            ServerError, match=f"refuses .*: {status} no" if status == 404 else f"answers {status} no"
+        ) as e:
+            server_at(there, "openai").warm_up()
+    assert hint in e.value.hint
+    assert "name of the model" not in e.value.hint or status == 404
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "name:password@"), (502, "proxy")])
+def test_what_a_proxy_answers_in_ollamas_place_is_said_to_be_a_proxys(status, hint, monkeypatch):
+    monkeypatch.setattr("actlab.backends.servers.questions.wait_before", lambda *asked, **more: None)
+    with serve(pages=dict.fromkeys(("/api/version", "/api/generate"), (status, LOGIN))) as there:
+        for asked in (server_at(there).preflight, server_at(there).warm_up):
+            with pytest.raises(ServerError, match=f"answers {status} ") as caught:
+                asked()
+            assert hint in caught.value.hint
+
+
+WANTS_LATER_NAME = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+)
+
+
+def test_a_server_that_wants_max_completion_tokens_gets_them_and_the_keys_stay_as_they_were():
+    with serve(refuses={"max_tokens": WANTS_LATER_NAME}) as there:
+        server = server_at(there, "openai")
+        before = server.key(request())
+        server.warm_up()
+        limited = server.limited(SOON)
+        assert ask(limited, request(max_tokens=99)).text == whole_text()
+        assert limited.key(request()) == before == server_at(there, "openai").key(request())
+        sent = [(body.get("max_tokens"), body.get("max_completion_tokens")) for body in there.bodies]
+    assert sent == [(1, None), (None, 1), (None, 99)]
+    with serve() as there:
+        server_at(there, "openai").warm_up()
+        assert "max_completion_tokens" not in there.bodies[0]
+
+
+def test_a_model_that_refuses_what_actlab_sends_is_not_said_to_be_misspelt():
+    only_one = (
+        "Unsupported value: 'temperature' does not support 0.8 with this model. Only the default (1) is supported."
+    )
+    with serve(refuses={"temperature": only_one}) as there:
+        with pytest.raises(ServerError, match="refuses 'tiny:latest': 400 Unsupported value") as temperature:
+            server_at(there, "openai").warm_up(0.7)
+        assert there.bodies[0]["temperature"] == 0.7
+        there.refuses = {"seed": "Unrecognized request argument supplied: seed"}
+        with pytest.raises(ServerError, match="argument supplied: seed") as seed:
+            server_at(there, "openai").warm_up()
+    assert "refuses temperature" in temperature.value.hint
+    assert "--temperature" in temperature.value.hint
+    assert "max_tokens, temperature, seed, and this model refuses seed" in seed.value.hint
+    assert "name of the model" not in temperature.value.hint + seed.value.hint
 
 
 def test_a_proxy_is_not_asked_for_this_machine(monkeypatch):

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,13 @@ _MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
 _A = {str: "text", int: "a whole number", dict: "an object"}
 _MOST_TOKENS = 2**53
 """What JSON's other readers still count exactly; no text is so long."""
+
+
+BROKEN = re.compile("[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What no text has that was read as it was written: control characters other than tabs and ends of lines, and what
+stands for letters that could not be read."""
+UNPRINTABLE = re.compile(f"{BROKEN.pattern[:-1]}\u202d\u202e]")
+"""That, and what turns the direction of all that follows: in a terminal it shows what is not there."""
 
 
 class Document(NamedTuple):

@@ -168,7 +168,8 @@ class DataRefiner:
     ) -> list[Sample]:
         """Return the chosen samples, the first choice first, until they have the tokens asked for or no more pass.
 
-        With `use_ollama` a model judges those whose score leaves it open.
+        The list is empty where none passes, and a warning has the reasons. With `use_ollama` a model judges those whose
+        score leaves it open.
 
         Raises:
             ConfigError: A judge is wanted, and no model named; or the target is no number from 1 on.

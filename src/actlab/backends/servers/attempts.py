@@ -34,6 +34,9 @@ from actlab.ground.seeds import derive_seed
 _CHARACTERS_A_TOKEN, _CHARACTERS_MORE = 32, 1000
 """A text of more a token was not held to its limit: long words have 32 characters, and are several tokens."""
 
+SECRET = "secret"
+"""How a reply fails that no file may hold."""
+
 
 class Attempt(NamedTuple):
     """What one attempt gave."""
@@ -107,7 +110,8 @@ def attempt(
     n_characters, thought = 0, False
     last, reason, problem = Piece(), CUT, "ended without its end marker"
     try:
-        with answer_to(endpoint, dialect.path, dialect.payload(endpoint, request), watch=watch, calls=calls) as answer:
+        body = endpoint.as_sent(dialect.payload(endpoint, request))
+        with answer_to(endpoint, dialect.path, body, watch=watch, calls=calls) as answer:
             if answer.status != 200:
                 return _refusal(answer, watch, endpoint)
             for piece in dialect.pieces(lines_of(answer.lines())):
@@ -133,6 +137,8 @@ def attempt(
         reason, problem = THOUGHT, UNCLOSED if said.unclosed or reason == LENGTH else ALONE
     elif reason == STOP and not text:
         reason, problem = EMPTY, "an end marker and no text"
+    if endpoint.hidden(text) != text:
+        text, reason, problem = "", SECRET, "the reply repeats the key or the login that was sent"
     return Attempt(
         text,
         reason,

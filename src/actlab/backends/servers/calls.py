@@ -139,6 +139,13 @@ class Endpoint:
     login: str = field(default="", repr=False)
     """A name and a password, joined by a colon: sent in place of the key where the address has them."""
     digest: str = ""
+    renamed: dict[str, str] = field(default_factory=dict, compare=False)
+    """Fields of a request that this server wants under another name, as it said when the model was loaded. All copies
+    share them, and the journal's keys know nothing of them."""
+
+    def as_sent(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a request's body with the names that this server wants."""
+        return {self.renamed.get(name, name): value for name, value in body.items()}
 
     @property
     def authorization(self) -> str:

@@ -15,4 +15,5 @@ class Dialect(NamedTuple):
     payload: Callable[[Endpoint, Request], dict[str, Any]]
     pieces: Callable[[Iterable[bytes]], Iterator[Piece]]
     preflight: Callable[[Endpoint, OpenCalls], ServerFacts]
-    warm_up: Callable[[Endpoint, OpenCalls], Warmth]
+    warm_up: Callable[[Endpoint, float, OpenCalls], Warmth]
+    """Takes the temperature of the run."""

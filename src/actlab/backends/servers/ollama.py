@@ -20,7 +20,7 @@ from actlab.backends.servers.fields import (
     fields_of,
     shown,
 )
-from actlab.backends.servers.questions import Answered, ask
+from actlab.backends.servers.questions import Answered, ask, refuse_page
 from actlab.backends.servers.wire import OpenCalls
 
 KEEP_ALIVE = "30m"
@@ -29,6 +29,11 @@ DEFAULT_CONTEXT = 2048
 """Enough for a prompt and 150 tokens. Ollama's own, up to 256k by memory, is multiplied by its parallel requests."""
 _AROUND = 512
 """Tokens for what is put around a run's prompt: the model's template, and the words that vary it."""
+_ADDRESS = "check --base-url, or OLLAMA_HOST"
+_ANOTHER = "is it another server? then use --method openai with --base-url"
+_LET_IN = "give a name and a password that it knows: put name:password@ before the host"
+_BEHIND = "see the log of the proxy and Ollama's own: does Ollama run?"
+_A_PROXYS = {401: _LET_IN, 403: _LET_IN, 502: _BEHIND, 504: _BEHIND}
 _START = "start it (ollama serve), or say where it is: OLLAMA_HOST or --base-url"
 
 
@@ -108,12 +113,11 @@ def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:
     """
     limit_s = endpoint.limits.preflight_s
     version = ask(endpoint, "/api/version", within_s=limit_s, hint=_START, calls=calls)
+    refuse_page(endpoint, "/api/version", version, hint=f"{_ADDRESS}; {_ANOTHER}")
+    _refuse_before_ollama(endpoint, version)
     if version.status != 200 or not isinstance(version.json, dict):
         answer = "with no version" if version.status == 200 else version.problem
-        raise ServerError(
-            f"{endpoint.base_url} is no Ollama: /api/version answers {answer}",
-            hint="is it another server? then use --method openai with --base-url",
-        )
+        raise ServerError(f"{endpoint.base_url} is no Ollama: /api/version answers {answer}", hint=_ANOTHER)
     tags = ask(endpoint, "/api/tags", within_s=limit_s, hint=_START, calls=calls)
     wanted = full_name(endpoint.model)
     found = _found(endpoint, tags, wanted)
@@ -122,6 +126,16 @@ def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:
     _refuse_unfit(endpoint, wanted, shown_of)
     digest = found.get("digest")
     return ServerFacts(wanted, digest if isinstance(digest, str) else "")
+
+
+def _refuse_before_ollama(endpoint: Endpoint, answered: Answered) -> None:
+    """Refuse what a proxy before Ollama answers in its place: Ollama itself has no logins.
+
+    Raises:
+        ServerError: It does.
+    """
+    if answered.status in _A_PROXYS:
+        raise ServerError(f"{endpoint.base_url} answers {answered.problem}", hint=_A_PROXYS[answered.status])
 
 
 def _found(endpoint: Endpoint, tags: Answered, wanted: str) -> dict[str, Any]:
@@ -171,8 +185,8 @@ def full_name(model: str) -> str:
     return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
 
 
-def warm_up(endpoint: Endpoint, calls: OpenCalls) -> Warmth:
-    """Load the model with the run's options, so that no request's limit is spent on it.
+def warm_up(endpoint: Endpoint, temperature: float, calls: OpenCalls) -> Warmth:
+    """Load the model with the run's options, so that no request's limit is spent on it; nothing is drawn.
 
     Raises:
         ServerError: It cannot be loaded, or not within the limit for loading.
@@ -181,6 +195,8 @@ def warm_up(endpoint: Endpoint, calls: OpenCalls) -> Warmth:
     started = time.monotonic()
     hint = "see Ollama's log; a smaller model, or a smaller context, may fit"
     loaded = ask(endpoint, "/api/generate", body, within_s=endpoint.limits.load_s, hint=hint, calls=calls)
+    refuse_page(endpoint, "/api/generate", loaded, hint=_ADDRESS)
+    _refuse_before_ollama(endpoint, loaded)
     if loaded.status != 200:
         raise ServerError(f"Ollama cannot load {endpoint.model}: {loaded.problem}", hint=hint)
     load_s = time.monotonic() - started

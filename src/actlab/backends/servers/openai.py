@@ -27,12 +27,20 @@ from actlab.backends.servers.fields import (
     json_of,
     shown,
 )
-from actlab.backends.servers.questions import ask, ask_once
+from actlab.backends.servers.pauses import AGAIN
+from actlab.backends.servers.questions import Answered, ask, ask_once, refuse_page
 from actlab.backends.servers.wire import OpenCalls
 
 _START = "start it, or say where it is: --base-url http://host:port/v1"
 _LET_IN = "set OPENAI_API_KEY to a key of this server"
+_ADDRESS = "check --base-url"
+_WHOLE_CHECK = "check the name of the model, --base-url and the server's log"
+_ITS_LOG = "see the server's log, and that of a proxy before it; run again once it is fixed"
 _CLOSED = (401, 403)
+_UNFIT = (400, 422)
+_SENT = ("max_tokens", "temperature", "seed")
+_LATER_NAME = "max_completion_tokens"
+"""Of max_tokens, which OpenAI's reasoning models refuse (OpenAI's API reference, chat completions)."""
 _DONE = b"[DONE]"
 _MOST_LINES = 1000
 """Of an event: they have one."""
@@ -183,21 +191,43 @@ def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:
     return ServerFacts(endpoint.model, "")
 
 
-def warm_up(endpoint: Endpoint, calls: OpenCalls) -> Warmth:
-    """Ask for one token, which makes the server load the model.
+def warm_up(endpoint: Endpoint, temperature: float, calls: OpenCalls) -> Warmth:
+    """Ask for one token, which makes the server load the model, and shows what it wants a request's fields named.
 
     Raises:
-        ServerError: It does not have the model, or not within the limit for loading.
+        ServerError: It does not have the model, or refuses how it is asked, or not within the limit for loading.
     """
-    body = payload(endpoint, Request(k=0, prompt="Hello", seed=0, max_tokens=1, temperature=0.0))
+    body = payload(endpoint, Request(k=0, prompt="Hello", seed=0, max_tokens=1, temperature=temperature))
     body = {key: value for key, value in body.items() if key not in ("stream", "stream_options")}
     started = time.monotonic()
-    hint = "check the name of the model, --base-url and the server's log"
-    loaded = ask(endpoint, "/chat/completions", body, within_s=endpoint.limits.load_s, hint=hint, calls=calls)
+
+    def asked() -> Answered:
+        sent, limit_s = endpoint.as_sent(body), endpoint.limits.load_s
+        return ask(endpoint, "/chat/completions", sent, within_s=limit_s, hint=_WHOLE_CHECK, calls=calls)
+
+    loaded = asked()
+    if loaded.status in _UNFIT and _LATER_NAME in loaded.problem:
+        endpoint.renamed["max_tokens"] = _LATER_NAME
+        loaded = asked()
+    refuse_page(endpoint, "/chat/completions", loaded, hint=_ADDRESS)
     if loaded.status != 200:
-        problem = f"{endpoint.base_url} refuses {endpoint.model!r}: {loaded.problem}"
-        raise ServerError(problem, hint=_LET_IN if loaded.status in _CLOSED else hint)
+        raise _refused(endpoint, loaded)
     return Warmth(time.monotonic() - started, on_gpu=None)
+
+
+def _refused(endpoint: Endpoint, loaded: Answered) -> ServerError:
+    """Return what to say of a server that did not load the model: what is the server's is not blamed on the model."""
+    refuses = f"{endpoint.base_url} refuses {endpoint.model!r}: {loaded.problem}"
+    named = [name for name in _SENT if name in loaded.problem]
+    if loaded.status in _UNFIT and named:
+        hint = f"actlab sends {', '.join(_SENT)}, and this model refuses {' and '.join(named)}: choose another model"
+        if "temperature" in named:
+            hint += ", or a temperature that it takes (generate-text has --temperature)"
+        return ServerError(refuses, hint=hint)
+    if 400 <= loaded.status < 500 and loaded.status not in (*_CLOSED, *AGAIN):
+        return ServerError(refuses, hint=_WHOLE_CHECK)
+    hint = _LET_IN if loaded.status in _CLOSED else _ADDRESS if loaded.status < 400 else _ITS_LOG
+    return ServerError(f"{endpoint.base_url} answers {loaded.problem}", hint=hint)
 
 
 OPENAI = Dialect("openai", "/chat/completions", payload, pieces, preflight, warm_up)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from actlab.backends.servers.calls import CallError, Endpoint, ServerError
-from actlab.backends.servers.fields import json_of, refusal_text
+from actlab.backends.servers.fields import json_of, refusal_text, shown
 from actlab.backends.servers.pauses import AGAIN, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
 from actlab.backends.servers.wire import OpenCalls, Watch, answer_to
+
+_OBJECT_OR_STREAM = ("{", "data:", "event:", ":")
 
 
 class Answered(NamedTuple):
@@ -20,6 +22,8 @@ class Answered(NamedTuple):
     problem: str
     """What a refusal says, in one line."""
     retry_after_s: float
+    begins: str
+    """Its first words, in one line."""
 
 
 def ask(
@@ -62,4 +66,16 @@ def ask_once(
     with answer_to(endpoint, path, body, watch=Watch(limits), calls=calls) as answer:
         content = answer.body()
     problem = refusal_text(answer.status, content, answer.headers, hidden=endpoint.hidden)
-    return Answered(answer.status, json_of(content), problem, retry_after_s(answer.headers, now=time.time()))
+    begins = shown(endpoint.hidden(content[:1000].decode(errors="replace")), 60)
+    return Answered(answer.status, json_of(content), problem, retry_after_s(answer.headers, now=time.time()), begins)
+
+
+def refuse_page(endpoint: Endpoint, path: str, answered: Answered, *, hint: str) -> None:
+    """Refuse what answers with success and is no API, as the page of a login or of a proxy.
+
+    Raises:
+        ServerError: It is so.
+    """
+    if answered.status == 200 and answered.json is None and not answered.begins.startswith(_OBJECT_OR_STREAM):
+        said = f"{path} begins {answered.begins!r}" if answered.begins else f"{path} answers nothing"
+        raise ServerError(f"{endpoint.base_url} is not this API: {said}", hint=hint)

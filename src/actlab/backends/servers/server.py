@@ -42,14 +42,14 @@ class Server:
         """
         return self.dialect.preflight(self.endpoint, calls or OpenCalls())
 
-    def warm_up(self, *, calls: OpenCalls | None = None) -> Warmth:
-        """Load the model, under a limit of its own.
+    def warm_up(self, temperature: float = Request.temperature, *, calls: OpenCalls | None = None) -> Warmth:
+        """Load the model, under a limit of its own; where that takes a request, it has the run's temperature.
 
         Raises:
             ServerError: It cannot be loaded.
             CancelledCallError: `calls` was closed meanwhile.
         """
-        return self.dialect.warm_up(self.endpoint, calls or OpenCalls())
+        return self.dialect.warm_up(self.endpoint, temperature, calls or OpenCalls())
 
     def generate(self, request: Request, *, calls: OpenCalls | None = None) -> Reply:
         """Ask for a text, with retries; a failure is a reply that says so.

@@ -164,7 +164,7 @@ def _made_ready(source: Source, server: Server, files: ReplyFiles) -> Server:
     known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
     write_file(files.server, to_json(known))
     server = server.known(facts)
-    warmth = server.warm_up()
+    warmth = server.warm_up(config.temperature)
     log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
     return server.limited(limits_for(config.timeout_preset, source.environment, on_gpu=warmth.on_gpu))
 

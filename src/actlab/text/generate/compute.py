@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from actlab.backends.servers.calls import LENGTH, Reply
 from actlab.backends.servers.fields import shown
 from actlab.backends.token_count import TokenCounter
-from actlab.formats.documents import Document
+from actlab.formats.documents import UNPRINTABLE, Document
 from actlab.text.refusals import is_refusal
 from actlab.text.words import text_hash
 
@@ -84,6 +84,10 @@ class Replies:
             self.collected.left_out[f"reply: {reply.done_reason}"] += 1
             self._last.append(False)
             return
+        if UNPRINTABLE.search(text):
+            self.collected.left_out["reply: control characters"] += 1
+            self._last.append(False)
+            return
         self._text = text
         self._alike.append(_letters(text))
         self._n_refusals = self._n_refusals + 1 if is_refusal(text) else 0
@@ -110,7 +114,8 @@ class Replies:
         if len(self._alike) == _IN_A_ROW and len(set(self._alike)) <= _MOST_ALIKE:
             return f"the last {_IN_A_ROW} replies are alike, e.g. {shown(self._text, 60)!r}"
         if len(self._last) == _WINDOW and sum(self._last) < _LEAST_ACCEPTED * _WINDOW:
-            return f"of the last {_WINDOW} replies almost nothing new came"
+            why = ", ".join(f"{reason} {n}" for reason, n in self.collected.left_out.most_common(2))
+            return f"of the last {_WINDOW} replies almost nothing new came; left out in all: {why}"
         return ""
 
 

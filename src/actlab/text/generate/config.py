@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from actlab.formats.documents import UNPRINTABLE
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import CommonOptions, argument, execution
 
@@ -32,7 +33,8 @@ class GenerateTextConfig(CommonOptions):
     grammar: str | None = execution(None)
     """A grammar of your own, a YAML file."""
     tokenizer: str | None = execution(None)
-    """The student's: a folder, a hub name or actlab/tiny; by default a byte-level BPE is trained here."""
+    """The student's: a folder, a hub name or actlab/tiny; by default a byte-level BPE is trained here, on the
+    grammar's text also where a server writes."""
     vocab_size: int = 4096
     """Of the tokenizer that is trained here."""
     seed: int = 0
@@ -63,6 +65,10 @@ class GenerateTextConfig(CommonOptions):
             raise ConfigError("the prompt is empty", hint='say what the text is to be about, as "simple recipes"')
         if any("\ud800" <= character <= "\udfff" for character in self.prompt):
             raise ConfigError("the prompt is no valid UTF-8", hint="type it anew")
+        if found := UNPRINTABLE.search(self.prompt):
+            raise ConfigError(f"the prompt has a control character, U+{ord(found[0]):04X}", hint="type it anew")
+        if not any(map(str.isalpha, self.prompt)):
+            raise ConfigError(f"the prompt {self.prompt!r} has no letters", hint="say in words what the text is about")
         if self.tokens is not None and self.model_size is not None:
             raise ConfigError("--tokens and --model-size both say how much", hint="give one of them")
         bounds = {

@@ -1,5 +1,6 @@
 """What a run reads: the grammar, the tokenizer, what the environment says of servers."""
 
+import logging
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -22,6 +23,12 @@ from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.plan import GrammarFacts, describe_grammar
 from actlab.text.templates.read import domain_path, read_grammar
 
+log = logging.getLogger("actlab")
+
+_ANOTHER_SCRIPT = (
+    "the tokenizer that is trained here knows the grammar's text alone, which has few of the prompt's letters, and "
+    "cuts them into bytes: give the student's own (generate-text has --tokenizer)"
+)
 _TOKENIZER_DOCUMENTS = 2000
 """Template documents that a tokenizer is trained on, some 100,000 words' worth of pieces."""
 _SAMPLE = 200
@@ -57,7 +64,7 @@ class Source:
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The student's tokenizer: given, or trained on the grammar's own text.
+        """The student's tokenizer: given, or trained on the grammar's own text, whoever writes the documents.
 
         Raises:
             ModelError: The one that was named cannot be loaded.
@@ -67,6 +74,9 @@ class Source:
         if self.config.tokenizer is not None:
             return find_tokenizer(self.config.tokenizer)
         texts = [self.compiled.generate(self.config.seed, k).text for k in range(_TOKENIZER_DOCUMENTS)]
+        letters, known = list(filter(str.isalpha, self.config.prompt)), set("".join(texts))
+        if self.config.method != "template" and sum(one.lower() not in known for one in letters) > len(letters) / 2:
+            log.warning(_ANOTHER_SCRIPT)
         return train_tokenizer(texts, self.config.vocab_size)
 
     @property

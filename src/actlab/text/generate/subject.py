@@ -76,7 +76,9 @@ def prompt_subject(prompt: str, compiled: Compiled) -> PromptSubject:
     """Return the subject of a prompt, as far as it is written in a script of the grammar's own text."""
     words, domain = subject_words(prompt, compiled.grammar), compiled.grammar.domain
     if not words:
-        return PromptSubject([], f"the prompt names the domain {domain} and nothing in it")
+        is_word = any(len(part) > 1 and not part.isdigit() for part in parts_of(normal_form(prompt)))
+        nothing = f"names the domain {domain} and nothing in it" if is_word else "has no word that could be looked for"
+        return PromptSubject([], f"the prompt {nothing}")
     known = set().union(*(_scripts(compiled.generate(0, k).text) for k in range(_SAMPLE)))
     readable = [word for word in words if _scripts(word) <= known]
     if readable:

@@ -37,6 +37,7 @@ Text:
 RUBRIC_VERSION = 2
 """Of the rubric where no subject is known; with one it is still the first."""
 _MAX_TOKENS = 32
+_TEMPERATURE = 0.0
 _MOST_FAILURES = 3
 _MOST_BYTES = 6000
 """Of a text that is judged, some 1,000 words; of a longer one, its beginning."""
@@ -96,7 +97,9 @@ class ServerJudge:
     def _reply(self, text: str) -> Reply:
         prompt = _prompt(self.subject, text)
         number = int(text_hash(text)[:8], 16)
-        request = Request(k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=0.0, schema=_SCHEMA)
+        request = Request(
+            k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=_TEMPERATURE, schema=_SCHEMA
+        )
         key = self.server.key(request)
         reply = self.journal.get(number, key)
         if reply is None:
@@ -150,6 +153,6 @@ def _server(config: RefineConfig, environment: ServerEnvironment, context: int) 
         context=context,
     )
     server = server.known(server.preflight())
-    warmth = server.warm_up()
+    warmth = server.warm_up(_TEMPERATURE)
     log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
     return server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())

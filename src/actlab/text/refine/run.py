@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,8 @@ _INHERITED = ("tokenizer", "tokenizer_sha256", "method", "model")
 """What the input's metadata says of its making, which holds for what is chosen of it too."""
 _HINTS = {
     "empty": "is this the right file? none of its texts says anything",
-    "mojibake": "read the text again in the encoding that it was written in, and save it as UTF-8",
+    "mojibake": "read the text again in the encoding that it was written in, save it as UTF-8, and take out control "
+    "characters",
     "teacher artefact": "take away what the model says about its text, or ask it for the text alone",
     "too short": "try another --preset, or make longer documents",
     "unfinished": "let each text end a sentence, or give --preset web, which does not ask for that",
@@ -103,6 +104,7 @@ def refine_text(config: RefineConfig) -> RefinedText:
     metadata = read_sealed_object(output / METADATA)
     if ready.exported is not None:
         _export(config, output, metadata, ready.exported)
+    _warn_of_too_few(config.tokens, metadata)
     shuffled = read_sealed_json(output / REPORT_NAME).get("against_shuffled", {})
     told = {key: metadata[key] for key in RefinedText._fields[1:-1]}
     return RefinedText(path=output, **told, auroc_against_shuffled=shuffled.get("auroc"))
@@ -166,8 +168,9 @@ def _make(config: RefineConfig, ready: _Ready) -> Made:
         progress("refining", total=len(read.documents), unit="document", quiet=config.quiet) as tick,
     ):
         refined = refine_documents(read.documents, settings, judge=judge, tick=tick)
-    _check(refined, source, config.tokens, judge)
+    _check(refined, source, judge)
     about = {
+        "target": config.tokens,
         "preset": config.preset,
         "select": config.select,
         "judge": judge and judge.model,
@@ -207,8 +210,8 @@ def _judge(config: RefineConfig, ready: _Ready, texts: Iterable[str]) -> "Abstra
     return asked(config, ready.subject.prompt, texts, journal)
 
 
-def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJudge | None") -> None:
-    """Refuse a choice of nothing; tell what a judge was asked; warn of too small a choice, and of no answer.
+def _check(refined: Refined, source: Input, judge: "ServerJudge | None") -> None:
+    """Refuse a choice of nothing; tell what a judge was asked; warn of no answer.
 
     Raises:
         ServerError: A judge was asked and scored no text.
@@ -216,10 +219,9 @@ def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJu
     """
     if judge is not None:
         judge.require_some_scores(refined)
-    counts = ", ".join(f"{reason}: {count}" for reason, count in refined.n_rejects.items() if reason != NOT_NEEDED)
     if not refined.chosen:
         raise DataError(
-            f"no document of {source.file} passes ({counts})",
+            f"no document of {source.file} passes ({_counts(refined.n_rejects)})",
             hint=_HINTS[max(_HINTS, key=Counter(refined.n_rejects).__getitem__)],
         )
     if judge is not None:
@@ -230,9 +232,17 @@ def _check(refined: Refined, source: Input, target: int | None, judge: "ServerJu
             "the judge gave no score for %d texts: their own stands; to ask again, remove the output",
             refined.n_unanswered,
         )
-    n_tokens = sum(one.document.n_tokens for one in refined.chosen)
-    if target is not None and n_tokens < target:
-        log.warning("all that passes has %d of --tokens %d (%s)", n_tokens, target, counts or "nothing rejected")
+
+
+def _counts(n_rejects: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason}: {count}" for reason, count in n_rejects.items() if reason != NOT_NEEDED)
+
+
+def _warn_of_too_few(target: int | None, metadata: dict[str, Any]) -> None:
+    """Say in each run, also where the dataset was there already, that it misses its target."""
+    if target is not None and metadata["n_tokens"] < target:
+        why = _counts(metadata["n_rejects"]) or "nothing rejected"
+        log.warning("all that passes has %d of --tokens %d (%s)", metadata["n_tokens"], target, why)
 
 
 def _export(config: RefineConfig, output: Path, metadata: dict[str, Any], folder: Path) -> None:

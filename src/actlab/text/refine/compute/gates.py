@@ -4,13 +4,12 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from actlab.formats.documents import Document
+from actlab.formats.documents import BROKEN, Document
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.table import Preset
 from actlab.text.refusals import QUOTED, REFUSALS
 from actlab.text.words import ends_sentence
 
-_BROKEN = re.compile("[\ufffd\ufffe\uffff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _C = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
 _TWICE_ENCODED = re.compile(f"[Â-ÅÎ-Ñ]{_C}|[âï]{_C}{{2}}|ðŸ{_C}{{2}}|(?:[à-î]{_C}{{2}}){{2,}}")
 """What UTF-8's bytes look like when they are read as Windows-1252 (Latin-1 leaves U+0080 to U+009F, which are broken):
@@ -63,7 +62,7 @@ def _empty(document: Document, _preset: Preset) -> str | None:
 
 
 def _mojibake(document: Document, _preset: Preset) -> str | None:
-    broken = _BROKEN.search(document.text)
+    broken = BROKEN.search(document.text)
     if broken:
         return f"U+{ord(broken[0]):04X} at character {broken.start()}"
     for found in () if document.text.isascii() else _TWICE_ENCODED.finditer(document.text):
