@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +54,7 @@ def find_documents(path: Path) -> Path:
     return file
 
 
-def read_documents(path: Path, *, allow_empty: bool = False) -> Iterator[Document]:
+def read_documents(path: Path, *, allow_empty: bool = False) -> Generator[Document, None, None]:
     """Read the documents of a file, or of the `documents.jsonl` in a folder, one after the other.
 
     A row with `text` alone gets its line's number (from 1) as id, no tokens, no labels and the source "file". Line
