@@ -318,7 +318,15 @@ def test_a_text_of_every_script_is_cut_at_a_sentences_end(kept, cut):
     assert trim_to_sentence(kept + cut) == kept
 
 
-@pytest.mark.parametrize("text", ["We call the angle α; and then", "The word ไป มา means", "１．お湯を"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We call the angle α; and then",
+        "The word ไป มา means",
+        "１．お湯を",
+        pytest.param("." * 30_000 + "ж", id="dots"),
+    ],
+)
 def test_other_scripts_ends_are_none_in_latin_text_and_in_numbers(text):
     assert trim_to_sentence(text) == ""
 

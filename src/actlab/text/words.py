@@ -221,6 +221,9 @@ def versions_of_documents(path: Path, is_by_script: Callable[[str], bool]) -> di
 
     `is_by_script` is asked of the texts. A file that cannot be read says nothing here: whoever reads it for its texts
     says why.
+
+    Raises:
+        StorageError: The file is a sealed dataset's and not as it was written.
     """
     try:
         with closing(read_documents(path, allow_empty=True)) as documents:

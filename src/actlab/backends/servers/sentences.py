@@ -9,12 +9,12 @@ from actlab.ground.scripts import CLOSING, TERMINAL, WITHOUT_ENDS, is_latin
 # End marks with their closing quotes and brackets; after those that Latin text has, there is a space or the end.
 _CLOSERS = "[" + regex.escape("".join(one for one in CLOSING if one not in "\"'*_ \t\r\n")) + "]*"
 _MARKED = (
-    r"""[.!?…]+["'”’»)\]]*(?=\s|$)"""
+    r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s|$)"""
     rf"""|(?:(?!\uff0e\p{{Nd}}){TERMINAL})+{_CLOSERS}(?:["']+(?=\s|$))?"""
 )
 _END = regex.compile(_MARKED, regex.V1)
 _END_BY_SCRIPT = regex.compile(
-    rf"""{_MARKED}|[.!?…]+{_CLOSERS}(?=\s|$)"""
+    rf"""{_MARKED}|(?<![.!?…])[.!?…]++{_CLOSERS}+(?=\s|$)"""
     r"""|(?<=\p{Greek}\p{M}*);["'”’»)\]]*(?=\s|$)"""  # a question mark
     rf"""|(?<={WITHOUT_ENDS})(?=\s+{WITHOUT_ENDS})""",  # a space, which ends a sentence or a clause
     regex.V1,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import regex
 
-from actlab.ground.scripts import PUNCTUATION, is_beyond_latin, is_latin, is_terminal
+from actlab.ground.scripts import PUNCTUATION, is_beyond_latin, is_latin, is_surely_latin, is_terminal
 from actlab.text.refine import table
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.subject import Topic
@@ -57,6 +57,8 @@ def parts_of(text: str, n_tokens: int, preset: table.Preset, context: int, topic
 
 def is_judged_by_script(text: str) -> bool:
     """Return whether gates, score or near-duplicates of a text may be others than Latin's rules would give."""
+    if is_surely_latin(text):
+        return False
     return not is_latin(text) or is_beyond_latin(text) or is_cut_by_script(text)
 
 
