@@ -12,12 +12,13 @@ import pytest
 from actlab.formats.documents import Document
 from actlab.ground.errors import StorageError
 from actlab.text import DataGenerator, Ollama
+from actlab.text.domains import THINGS
 from actlab.text.generate import run
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests
 from actlab.text.generate.run import generate_text, plan_text
 from actlab.text.generate.source import Source
-from actlab.text.generate.subject import SubjectShare, measure
+from actlab.text.generate.subject import SubjectShare, measure, subject_words
 from actlab.text.templates.read import domain_grammar
 from tests import conformance_server
 from tests.command_line import run as run_command
@@ -83,6 +84,10 @@ def test_the_share_of_documents_that_hold_a_word_of_the_prompt_is_measured(promp
         ("面条食谱", r"script \(CJK\)"),
         ("パスタの作り方", r"script \(.*Katakana\)"),
         ("नूडल", r"script \(Devanagari\)"),
+        (
+            "like something for everyone, without anything, within themselves",
+            "names the domain general",
+        ),
     ],
 )
 def test_a_prompt_without_a_subject_or_in_another_script_is_not_measured_and_says_why(prompt, reason):
@@ -110,6 +115,35 @@ def test_a_grammar_of_ones_own_is_measured_in_its_own_script(tmp_path):
     grammar.write_text(RUSSIAN, encoding="utf-8")
     texts, found = measured("борщ", grammar=str(grammar))
     assert found.subject_share == pytest.approx(sum("борщ" in text for text in texts) / len(texts), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("C programming", ["c"]),
+        ("a guide to R", ["r"]),
+        ("A plan b for what I do, by J. Smith of the U.S.", ["plan", "smith"]),
+    ],
+)
+def test_a_letter_that_the_prompt_writes_large_is_a_word_and_an_initial_is_none(prompt, words):
+    assert subject_words(prompt, domain_grammar("technical")) == words
+
+
+def test_a_subject_in_a_script_without_spaces_is_not_measured(tmp_path):
+    grammar = tmp_path / "dogs.yaml"
+    grammar.write_text(
+        "domain: dogs\nskeletons: {one: '一个男孩有一只#dog#。'}\nsymbols: {dog: [小狗, 大狗, dog]}", encoding="utf-8"
+    )
+    _, found = measured("一个关于茶的故事", grammar=str(grammar))
+    assert found.subject_share is None
+    assert "by spaces" in found.subject_unmeasured
+    texts, found = measured("一个 dog", grammar=str(grammar))
+    assert found == (["dog"], pytest.approx(sum("dog" in text for text in texts) / len(texts), abs=1e-6), None)
+
+
+def test_what_names_something_in_a_domain_is_a_keyword_of_its_grammar():
+    for domain, things in THINGS.items():
+        assert set(things.split()) <= set(domain_grammar(domain).keywords)
 
 
 @pytest.fixture

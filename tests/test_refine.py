@@ -942,14 +942,16 @@ def test_the_auroc_is_scikit_learns_ties_counted_half(positive, negative):
 
 
 @pytest.mark.parametrize(
-    "text", [GOOD, "“Don’t re-heat it!” – she said (twice).\n\nIt was 5 o'clock.", "煮米饭, 别 忘了盐。"]
+    ("text", "words"),
+    [
+        (GOOD, r"[^\W_]+(?:['’\-][^\W_]+)*"),
+        ("“Don’t re-heat it!” – she said (twice).\n\nIt was 5 o'clock.", r"[^\W_]+(?:['’\-][^\W_]+)*"),
+        ("煮米饭, 别 忘了盐。", r"\w"),
+    ],
 )
-def test_a_shuffled_copy_has_the_words_in_another_order_and_all_else_in_its_place(text):
+def test_a_shuffled_copy_has_the_words_in_another_order_and_all_else_in_its_place(text, words):
     copy = shuffled(text, "a name")
-    between = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
-    is_spaced = text[0] != "煮"
-    assert between.split(copy) == between.split(text) or not is_spaced
-    assert [one for one in copy if not one.isalnum()] == [one for one in text if not one.isalnum()] or is_spaced
+    assert re.split(words, copy) == re.split(words, text)
     assert copy != text
     assert Counter(words_of(copy)) == Counter(words_of(text))
     assert copy == shuffled(text, "a name") != shuffled(text, "another name")

@@ -306,6 +306,43 @@ def test_a_cut_text_ends_where_a_reader_would_end_it(text, kept):
     assert trim_to_sentence(text) == kept
 
 
+@pytest.mark.parametrize(
+    ("kept", "cut"),
+    [
+        ("सुबह किसान खेत की ओर चल पड़ा।", " उसके साथ उसकी"),
+        ("بوڑھا مالی باغ میں آیا۔", " اس کی پوتی نے"),
+        ("هل بقي شيء من كعك الأمس؟", " ابتسم وأعطاها"),
+        ("Τι ώρα είναι;", " Και μετά ο ψαράς"),
+        ("Արևը ծագեց։", " Նա գնաց"),
+        ("သူ ဈေးသို့ သွားသည်။", " သူ၏ သမီး"),
+        ("ልጁ ወደ ገበያ ሄደ።", " እናቱ"),
+        ("ខ្ញុំទៅផ្សារ។", " គាត់"),
+        ("ང་ཁྲོམ་ལ་འགྲོ།", " ཁོང་"),
+        ("แม่พาลูกสาวไปเดินตลาด พวกเขาซื้อผักสด", " ระหว่างทางกลับบ้านฝนเริ่ม"),
+        ("ແມ່ໄປຕະຫຼາດ", " ລູກສາວຢາກກິນ"),
+        ("「本当？」", "弟は少し"),
+        ("そうです．", "値段は２．５"),
+        ("उसने कहा: “चलो।”", " फिर वह"),
+        ("Он вышел из дома.", " Над рекой стоял"),
+    ],
+)
+def test_a_text_of_every_script_is_cut_at_a_sentences_end(kept, cut):
+    assert trim_to_sentence(kept + cut) == kept
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We call the angle α; and then",
+        "The word ไป มา means",
+        "１．お湯を",
+        pytest.param("." * 30_000 + "ж", id="dots"),
+    ],
+)
+def test_other_scripts_ends_are_none_in_latin_text_and_in_numbers(text):
+    assert trim_to_sentence(text) == ""
+
+
 @given(st.text(alphabet="abc A.1?!\n\"'。)", max_size=60))
 def test_trimming_takes_from_the_end_alone_and_takes_nothing_twice(text):
     kept = trim_to_sentence(text)

@@ -13,13 +13,13 @@ import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actlab.backends.bpe import train_tokenizer
 from actlab.features.split.compute.duplicates import near_duplicate_groups
 from actlab.features.split.run import make_split
 from actlab.formats.documents import Document, document_line
 from actlab.ground import scripts
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import read_manifest
-from actlab.ground.options import from_settings
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.run import _plan as plan_of_text
 from actlab.text.generate.source import Source
@@ -35,8 +35,6 @@ from actlab.text.refine.table import PRESETS
 from actlab.text.tokenize.run import tokenize_text
 from actlab.text.tokenize.source import read_source
 from actlab.text.words import (
-    CLOSING,
-    TERMINAL,
     ends_sentence,
     is_cut_by_script,
     normal_form,
@@ -152,7 +150,15 @@ def shipped(n: int) -> list[str]:
         f"“{text.replace(chr(39), '’')}” – naïve café, 5 µm… {'👩‍🔬❤️'} H₂O, don´t; 1️⃣ x⃗." for text in texts[: n // 4]
     ]
     odd = [f"{text} (It said: ﬁne!) Straße №5 ½ ™ „Ja“ ‼" for text in texts[: n // 4]]
-    return [*texts, *curly, *odd, *(text.removesuffix(".") for text in texts[:9]), *(texts[k] * 3 for k in range(9))]
+    greek = [f"{text} We call the angle α;" for text in texts[:9]] + [f"Τι;\nΤι\n{text}\n" for text in texts[:9]]
+    return [
+        *texts,
+        *curly,
+        *odd,
+        *greek,
+        *(text.removesuffix(".") for text in texts[:9]),
+        *(texts[k] * 3 for k in range(9)),
+    ]
 
 
 # ---- Latin text
@@ -199,14 +205,14 @@ def test_what_english_text_comes_to_is_what_the_version_before_made_of_it():
 
 
 BEFORE = {
-    "words": "665e8aef3d08",
-    "gates": "258c8a5947b4",
-    "scores": "f8b77850f39d",
-    "repetition": "0dccc7352cb6",
-    "runs": "299829e78970",
-    "openings": "bce2ed1d6a6f",
-    "clusters": "a5aae29bca87",
-    "groups": "97c71fc1b1fc",
+    "words": "a3b85dd760af",
+    "gates": "cc93b6688958",
+    "scores": "31b23856e5bc",
+    "repetition": "45eef6cddaf5",
+    "runs": "fd640482fc19",
+    "openings": "c6336521b13d",
+    "clusters": "de6660da3655",
+    "groups": "ee131c0bc25f",
 }
 """As actlab 0.2.0 gives them."""
 
@@ -282,13 +288,32 @@ def test_a_subject_in_a_script_without_spaces_is_its_runs_of_letters():
     assert shares[1] <= 0.5
 
 
-def test_a_mark_that_ends_a_sentence_is_one_to_unicode_too():
+@pytest.mark.parametrize(
+    ("subject", "text", "relevance"),
+    [
+        ("狗", "昨天一只小狗跑过了街道，男孩在后面追它。", 1.0),
+        ("茶", "昨天一只小狗跑过了街道，男孩在后面追它。", 0.5),
+        ("ชา", "แม่ยกน้ำชาร้อนมาให้ดื่ม", 1.0),
+        ("ชา", "หมาตัวเล็กวิ่งข้ามถนน", 0.5),
+    ],
+)
+def test_a_subject_shorter_than_a_run_is_found_within_one(subject, text, relevance):
+    assert parts_of(text, 20, PRESETS["short"], 256, topic_of(subject)).relevance == relevance
+
+
+def test_a_mark_ends_a_sentence_where_unicode_says_so_and_in_latin_text_as_before():
     # An ellipsis ends what is left open; the shad ends clauses too; the Greek question mark is a semicolon to Unicode.
-    no_sentence_terminal = set("…།༎\u037e")
     is_terminal = regex.compile(r"[\p{SB=STerm}\p{SB=ATerm}]").fullmatch
-    assert {one for one in TERMINAL if not is_terminal(one)} - {"។", "៕", "׃"} <= no_sentence_terminal
-    beyond = [one for one in (*TERMINAL, *CLOSING) if not scripts.is_surely_latin(one)]
-    assert all(map(scripts.is_beyond_latin, beyond)), "what is new here must not change Latin text"
+    for one in regex.findall(r"[\p{SB=STerm}\p{SB=ATerm}\p{P}\p{S}]", "".join(map(chr, range(0x110000)))):
+        if scripts.is_surely_latin(one):
+            assert scripts.is_terminal(one) is (one in ".!?…")
+        elif scripts.is_terminal(one):
+            assert is_terminal(one) or one in "།༎\u037e។៕׃"
+            assert scripts.is_beyond_latin(one), "what is new here must not change Latin text"
+        else:
+            assert not is_terminal(one)
+    beyond = [one for one in scripts.CLOSING if not scripts.is_surely_latin(one)]
+    assert all(map(scripts.is_beyond_latin, beyond))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +335,12 @@ def test_a_mark_that_ends_a_sentence_is_one_to_unicode_too():
                 "ទេ៕",
             )
         ],
-        *[(text, True) for text in ("Τι ώρα είναι;", "Τι ώρα είναι\u037e", "ไปไหนมา", "ไปไหนมาๆ ", "“ไป”", "ໄປໃສ")],
+        *[
+            (text, True)
+            for text in ("Τι ώρα είναι;", "Τι ώρα είναι\u037e", "ไปไหนมา", "ไปไหนมาๆ ", "“ไป”", "ໄປໃສ", "จบ ๛", "ไป 😀")
+        ],
+        *[(text, True) for text in ("ꦲꦤ꧉", "ᱥᱟᱱᱛᱟᱲᱤ᱾", "𑄌𑄋𑄴𑄟𑄳𑄦𑅁", "Ինչ՞։", "ܫܠܡܐ܀")],
+        ("We call the angle α;", False),
         *[
             (text, False)
             for text in ("そして彼は", "और फिर वह", "ثم قال", "Wait;", "Подожди;", "ไปไหนมา,", "그리고 나는", "")
@@ -478,6 +508,74 @@ def test_a_dataset_of_the_rule_before_is_known_for_another_versions(tmp_path, mo
         tokenize_text(input=source, output=made.path, vocab_size=300)
 
 
+@pytest.fixture(scope="module")
+def plan_of():
+    tokenizer = train_tokenizer(ENGLISH, 300)  # stands in for the one that a run trains
+
+    def plan(prompt: str, method: str = "template", **more):
+        settings = {"prompt": prompt, "output": "t", "tokens": 2000, "method": method, **more}
+        return plan_of_text(
+            Source(GenerateTextConfig(**settings, model=None if method == "template" else "m"), tokenizer)
+        )
+
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("method", "prompt", "fingerprint"),
+    [
+        ("template", "simple recipes", "d0f91359749392f8"),
+        ("template", "simple recipes！", "e217b1fd8ed8ec64"),
+        ("template", "simple recipes\u200f", "cca92ab51bb02f5c"),
+        ("template", "面条食谱", "97f91ea8fcec8245"),
+        ("template", "दाल", "35b4ef8ed3b78701"),
+        ("template", "café recipes", "8637586e10c99a32"),
+        ("ollama", "simple recipes", "d60f74ca2ec050db"),
+        ("ollama", "simple recipes！", "606eaf01f376dc16"),
+        ("ollama", "recipes؟", "d9a215760b4a20c7"),
+    ],
+)
+def test_text_that_version_0_2_0_made_the_same_of_a_prompt_keeps_its_fingerprint(method, prompt, fingerprint, plan_of):
+    """Real fingerprints of that version; they are of the shipped grammars' bytes too."""
+    assert plan_of(prompt, method).fingerprint.startswith(fingerprint)
+
+
+@pytest.mark.parametrize("method", ["template", "ollama"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["recipes食谱", "做pasta"],  # which was one word, and neither the domain nor a value
+)
+def test_a_prompt_that_chooses_another_grammar_or_other_values_by_script_says_so(prompt, method, plan_of):
+    assert plan_of(prompt, method).identity["versions"]["words"] == 2
+
+
+def test_a_grammar_of_ones_own_in_which_other_values_are_named_by_script_says_so(tmp_path, plan_of):
+    grammar = tmp_path / "cafe.yaml"
+    for value, versions in (("cafe\u0301", {"words": 2}), ("café", None)):
+        grammar.write_text(
+            f"domain: d\nskeletons: {{one: 'The #place# is open.'}}\nsymbols: {{place: [{value}, bar]}}", "utf-8"
+        )
+        plan = plan_of("cafe", grammar=str(grammar), tokens=5)
+        assert plan.identity.get("versions") == versions
+
+
+def test_what_version_0_2_0_refined_and_tokenised_keeps_its_fingerprint_where_it_is_the_same(tmp_path):
+    """Real fingerprints of that version."""
+    for name, texts in (("e", ENGLISH), ("c", CHINESE)):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "d.jsonl", texts, escaped=False)
+    english, chinese = tmp_path / "e" / "d.jsonl", tmp_path / "c" / "d.jsonl"
+    made: list[str] = []
+    for prompt in (None, "simple recipes！"):
+        refined = refine_text(input=english, output=tmp_path / f"r{prompt}", plots=False, min_score=0, prompt=prompt)
+        made.append(read_manifest(refined.path)["fingerprint"][:16])
+    for source in (english, chinese):
+        tokens = tokenize_text(input=source, output=tmp_path / f"t{len(made)}", vocab_size=300, near_duplicates=0.7)
+        made.append(read_manifest(tokens.path)["fingerprint"][:16])
+    assert made[:3] == ["ad5337e8a05b30a6", "25e5f336a25fbe04", "25037d7b807dc017"]
+    assert made[3] != "738128f41d98f2d3", "it is another split"
+
+
 @pytest.mark.parametrize(
     ("text", "is_cut"),
     [
@@ -504,11 +602,11 @@ def test_labels_in_another_script_and_unreadable_files_name_no_rule(tmp_path):
     )
 
 
-def test_a_prompt_that_is_cut_by_script_is_in_the_identity_of_what_it_asks_for(tmp_path):
-    for prompt, expected in (("simple recipes", None), ("दाल की recipes", 2)):
-        settings = {"prompt": prompt, "output": str(tmp_path / "t"), "method": "ollama", "model": "m"}
-        plan = plan_of_text(Source(from_settings(GenerateTextConfig, settings)))
-        assert plan.identity.get("versions", {}).get("words") == expected
+def test_texts_compared_with_a_prompt_that_is_cut_by_script_say_so_and_marks_alone_cut_nothing(tmp_path):
+    source = written(tmp_path / "e.jsonl", ENGLISH, escaped=False)
+    for k, (prompt, versions) in enumerate([("recipes！", None), ("दाल", {"words": 2}), ("狗", None)]):
+        refined = refine_text(input=source, output=tmp_path / str(k), prompt=prompt, plots=False, min_score=0)
+        assert read_manifest(refined.path)["identity"].get("versions") == versions
 
 
 def test_a_split_of_the_rule_before_is_known_for_another_versions(tmp_path, monkeypatch):

@@ -45,10 +45,10 @@ def generate(config: GenerateTextConfig) -> None:
 
 
 def _subject(plan: "PlannedText") -> str:
-    if plan.subject_share is None:
-        return f"subject not measured: {plan.subject_unmeasured}"
-    words = ", ".join(plan.subject_words)
-    return f"about {plan.subject_share:.0%} of the documents would hold a word of the prompt's subject ({words})"
+    from actlab.text.generate.subject import SubjectShare, describe
+
+    found = SubjectShare(plan.subject_words, plan.subject_share, plan.subject_unmeasured)
+    return describe(found, lambda share: f"about {share:.0%} of the documents would")
 
 
 def _as_text(plan: "PlannedText") -> str:

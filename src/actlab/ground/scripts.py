@@ -16,11 +16,19 @@ MARK = r"[[\p{Mn}\p{Mc}\uff9e\uff9f]--[\u180b-\u180d\u20d0-\u20f0\ufe00-\ufe0f\U
 """What combines with a letter; not the marks of symbols, nor what chooses a character's shape, as of emoji."""
 JOINER = r"(?<=[\p{L}" + MARK + r"])[\u200c\u200d](?=\p{L})"
 """What Persian and the scripts of India have within words, between letters."""
+_ENDS_OF_LATIN = ".!?…"
+TERMINAL = r"[[\p{Sentence_Terminal}\u037e\u05c3\u0f0d\u0f0e]--[.!?\u2024\u203c\u203d\u2047-\u2049]]"
+"""What ends a sentence in other scripts than Latin: Unicode's property, the Greek question mark, which is mostly
+written as a semicolon, and the marks of Hebrew verses and Tibetan clauses; without the marks that Latin text has."""
+CLOSING = "\"'”’»›)]}」』）*_ \t\r\n" + "｣》〉】〕〗〙〛〞〟＂＇］｝\u061c\u200f"
+"""What may follow the end of a sentence."""
+WITHOUT_ENDS = r"[\p{Thai}\p{Lao}]"
+"""Of scripts whose sentences end with a space or with nothing."""
 _HANGUL_PARTS = r"[\u1100-\u11ff\ua960-\ua97f\ud7b0-\ud7ff]"
 PUNCTUATION = (
     r"[\u3001-\u3003\u3008-\u3011\u3014-\u301f\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufe10-\ufe19"
     r"\u037e\u0387\u055c\u055e\u0589\u05c3\u060c\u061b\u061f\u06d4\u0700-\u0702\u07f9\u0964\u0965\u0df4\u0f0d\u0f0e"
-    r"\u104a\u104b\u1362-\u1368\u166e\u17d4-\u17d6\u1803\u1809\u061c\u200f]"
+    r"\u104a\u104b\u1362-\u1368\u166e\u17d4-\u17d6\u1803\u1809\u061c\u200f" + TERMINAL + "]"
 )
 """Of scripts other than Latin, full-width forms and the marks of direction among it."""
 _BEYOND_LATIN = regex.compile(f"{UNSPACED}|{MARK}|{_HANGUL_PARTS}|{PUNCTUATION}|{JOINER}", regex.V1)
@@ -32,21 +40,12 @@ _NOT_SURELY_LATIN = re.compile(
 """All but Latin letters and what stands between them, in any case and Unicode form: quick to see, and most texts."""
 _LATIN = regex.compile(r"\p{Latin}")
 _OTHER_LETTER = regex.compile(r"[\p{L}--[\p{Latin}\p{Common}]]", regex.V1)
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_TERMINAL = regex.compile(TERMINAL, regex.V1)
 
 
 def is_surely_latin(text: str) -> bool:
     """Return whether a text, its case and its Unicode form (NFC, NFKC) set aside, is Latin beyond doubt."""
     return text.isascii() or not _NOT_SURELY_LATIN.search(text)
-
-
-def is_surely_latin_json(text: str) -> bool:
-    """Return `is_surely_latin` of what the strings in some JSON say, which may write characters by number."""
-    return is_surely_latin(text) and ("\\u" not in text or is_surely_latin(_ESCAPE.sub(_escaped, text)))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return chr(int(found[1], 16))
 
 
 def is_beyond_latin(text: str) -> bool:
@@ -65,3 +64,14 @@ def is_latin(text: str) -> bool:
     (True, False)
     """
     return is_surely_latin(text) or len(_LATIN.findall(text)) >= len(_OTHER_LETTER.findall(text))
+
+
+def is_terminal(character: str) -> bool:
+    """Return whether a character ends sentences of its script; "" does not.
+
+    >>> [is_terminal(one) for one in (".", "…", "。", "،", "")]
+    [True, True, True, False, False]
+    """
+    if is_surely_latin(character):
+        return character != "" and character in _ENDS_OF_LATIN
+    return _TERMINAL.match(character) is not None

@@ -1,5 +1,6 @@
 """Tell a prompt's domain by its words."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import exp
 from typing import NamedTuple
@@ -62,15 +63,17 @@ def _keywords() -> dict[str, list[tuple[str, float]]]:
     return found
 
 
-def detect_domain(prompt: str) -> Detected:
+def detect_domain(prompt: str, parts: Callable[[str], list[str]] = parts_of) -> Detected:
     """Find the domain whose keywords a prompt names most, each stem once; `general` where none is clearly ahead.
+
+    `parts` cuts it into words.
 
     >>> detect_domain("simple recipes").domain, detect_domain("a history of maps").domain
     ('cooking', 'general')
     """
     evidence: list[Evidence] = []
     seen: set[str] = set()
-    for word in parts_of(prompt):
+    for word in parts(prompt):
         if (one := stem(word)) not in seen:
             seen.add(one)
             evidence += [Evidence(word, domain, weight) for domain, weight in _keywords().get(one, [])]

@@ -3,11 +3,11 @@
 What a word is depends on the script. Text of which nothing is beyond Latin's rules (`ground.scripts`) is cut by them.
 """
 
-import contextlib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +16,17 @@ import regex
 from actlab.formats.documents import read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.scripts import (
+    CLOSING,
     EAST_ASIAN,
     JOINER,
     MARK,
     SOUTH_EAST_ASIAN,
     UNSPACED,
+    WITHOUT_ENDS,
     is_beyond_latin,
+    is_latin,
     is_surely_latin,
-    is_surely_latin_json,
+    is_terminal,
 )
 
 VERSION = 2
@@ -40,17 +43,12 @@ _EAST, _SOUTH_EAST = regex.compile(EAST_ASIAN, regex.V1), regex.compile(SOUTH_EA
 _EAST_PER_WORD, _SOUTH_EAST_PER_WORD = 2, 3
 """Characters that stand for a word where a rule counts words: about a Chinese or Japanese word's, and a Thai one's."""
 
-TERMINAL = (
-    *(".", "!", "?", "…", "。", "！", "？", "।", "؟"),
-    *("｡", "．", "॥", "۔", "։", "׃", "܀", "܁", "܂", "߹", "།", "༎", "။", "።", "፧", "፨", "᙮", "។", "៕", "᠃", "᠉"),
-    "\u037e",  # the Greek question mark, which is mostly written as a semicolon: see `_ends_by_script`
-)
-CLOSING = "\"'”’»›)]}」』）*_ \t\r\n" + "｣》〉】〕〗〙〛〞〟＂＇］｝\u061c\u200f"
-_WITHOUT_ENDS = regex.compile(r"[\p{Thai}\p{Lao}]")
-"""Scripts whose sentences end with a space or with nothing."""
+_WITHOUT_ENDS = regex.compile(WITHOUT_ENDS)
 _GREEK = regex.compile(r"\p{Greek}")
-_READ_AT_ONCE = 1 << 20
-_LONGEST_ESCAPE = 6
+_LAST_IN_THAI = "\u0e5b"
+"""The mark that ends a chapter."""
+_UNMARKED = frozenset(("Lo", "Lm", "Lu", "Ll", "Lt", "Mn", "Mc", "Me", "Nd", "Nl", "No", "So", "Sk"))
+"""Letters, marks, numbers and pictures, with which a sentence ends that has no mark at its end."""
 
 
 class Written(NamedTuple):
@@ -135,7 +133,7 @@ def ends_sentence(text: str) -> bool:
     [True, False, True, True]
     """
     text = text.rstrip(CLOSING)
-    return text.endswith(TERMINAL) or (not text.isascii() and _ends_by_script(text))
+    return is_terminal(text[-1:]) or (not text.isascii() and _ends_by_script(text))
 
 
 def has_no_ends(text: str) -> bool:
@@ -145,22 +143,36 @@ def has_no_ends(text: str) -> bool:
 
 def _ends_by_script(text: str) -> bool:
     if text.endswith(";"):
-        return _GREEK.match(_last_letter(text)) is not None
-    return has_no_ends(text) and unicodedata.category(text[-1])[0] in "LMN"
+        return _GREEK.match(_last_letter(text)) is not None and not is_latin(text)
+    return has_no_ends(text) and (text[-1] == _LAST_IN_THAI or unicodedata.category(text[-1]) in _UNMARKED)
 
 
 def _last_letter(text: str) -> str:
     return next(filter(str.isalpha, reversed(text)), "")
 
 
+def shorter_terms(wanted: Iterable[str], terms: Iterable[str]) -> set[str]:
+    """Return those of some terms without spaces that are too short for a run, and stand within one of a text's.
+
+    >>> sorted(shorter_terms(["狗", "猫", "鱼汤"], terms_of("小狗喝鱼汤")))
+    ['狗']
+    """
+    short = [one for one in wanted if is_unspaced(one) and len(_CHARACTER.findall(one)) < _per_run(one)]
+    return {one for one in short if any(one in term for term in terms)}
+
+
 def _terms(text: str) -> Iterator[str]:
     for found in _RUN.finditer(text):
         letters = _CHARACTER.findall(found["unspaced"] or "")
         if letters:
-            length = _EAST_PER_WORD if _EAST.match(letters[0]) else _SOUTH_EAST_PER_WORD
+            length = _per_run(letters[0])
             yield from ("".join(letters[start : start + length]) for start in range(max(1, len(letters) - length + 1)))
         else:
             yield found[0]
+
+
+def _per_run(term: str) -> int:
+    return _EAST_PER_WORD if _EAST.match(term) else _SOUTH_EAST_PER_WORD
 
 
 def normal_form(text: str) -> str:
@@ -189,34 +201,32 @@ def is_cut_by_script(text: str) -> bool:
     return is_beyond_latin(normal) and words_of(normal) != _WORD.findall(normal)
 
 
+def latin_words_of(text: str) -> list[str]:
+    """Return a text's words by Latin's rules, as in version 1, whatever its script."""
+    return _WORD.findall(text.lower())
+
+
 def versions_of_prompt(prompt: str | None) -> dict[str, int]:
-    """Return the version of the words by which a prompt is compared: nothing where they are as they were in 1."""
-    return {"words": VERSION} if is_beyond_latin((prompt or "").lower()) else {}
+    """Return the version of the words by which texts are compared with a prompt: nothing where they are those of 1.
+
+    >>> [versions_of_prompt(prompt) for prompt in ("recipes！", "दाल", None)]
+    [{}, {'words': 2}, {}]
+    """
+    prompt = prompt or ""
+    return {"words": VERSION} if terms_of(prompt) != latin_words_of(prompt) else {}
 
 
 def versions_of_documents(path: Path, is_by_script: Callable[[str], bool]) -> dict[str, int]:
     """Return the version of the words that decide what is made of documents: nothing where all is as it was in 1.
 
-    `is_by_script` is asked of the texts, but of none where the file is surely Latin. A file that cannot be read says
-    nothing here: whoever reads it for its texts says why.
+    `is_by_script` is asked of the texts. A file that cannot be read says nothing here: whoever reads it for its texts
+    says why.
+
+    Raises:
+        StorageError: The file is a sealed dataset's and not as it was written.
     """
     try:
-        with path.open(encoding="utf-8", errors="ignore") as file:
-            is_latin = _is_latin_throughout(iter(lambda: file.read(_READ_AT_ONCE), ""))
-        if is_latin:
-            return {}
-        with contextlib.closing(read_documents(path, allow_empty=True)) as documents:
-            if not any(is_by_script(one.text) for one in documents):
-                return {}
-    except (OSError, DataError):
+        with closing(read_documents(path, allow_empty=True)) as documents:
+            return {"words": VERSION} if any(is_by_script(one.text) for one in documents) else {}
+    except DataError:
         return {}
-    return {"words": VERSION}
-
-
-def _is_latin_throughout(pieces: Iterator[str]) -> bool:
-    before = ""
-    for piece in pieces:
-        if not is_surely_latin_json(before + piece):
-            return False
-        before = piece[-_LONGEST_ESCAPE:]
-    return True

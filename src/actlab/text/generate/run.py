@@ -32,7 +32,6 @@ from actlab.text.generate.prompts import VERSION, names_words
 from actlab.text.generate.source import Source
 from actlab.text.generate.subject import TOO_OLD, SubjectShare, measure, say
 from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
-from actlab.text.words import versions_of_prompt
 
 log = logging.getLogger("actlab")
 
@@ -149,7 +148,7 @@ def _plan(source: Source) -> Plan:
         idle |= _OF_SERVERS
     settings = {name: value for name, value in identity_of(config).items() if name not in idle}
     identity = settings | {"prompt": config.prompt, "target": config.target, "domain": source.domain}
-    versions = versions_of_prompt(config.prompt)
+    versions = source.versions
     if config.method != "template" and not names_words(config, source.grammar):
         versions |= {"server_prompts": VERSION}
     if versions:

@@ -21,7 +21,10 @@ from actlab.text.generate.subject import PromptSubject, prompt_subject
 from actlab.text.templates.engine import Compiled, compile_grammar
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.plan import GrammarFacts, describe_grammar
+from actlab.text.templates.prompt import names_by_script
 from actlab.text.templates.read import domain_path, read_grammar
+from actlab.text.templates.stems import latin_parts_of
+from actlab.text.words import VERSION
 
 log = logging.getLogger("actlab")
 
@@ -61,6 +64,15 @@ class Source:
     def subject(self) -> PromptSubject:
         """What the prompt asks for beyond the domain."""
         return prompt_subject(self.config.prompt, self.compiled)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of the words by which the prompt chose the grammar or its values; none where 1 chose the same."""
+        prompt, detected = self.config.prompt, self.detected
+        is_other = names_by_script(self.grammar, prompt) or (
+            detected is not None and detect_domain(prompt, latin_parts_of).domain != detected.domain
+        )
+        return {"words": VERSION} if is_other else {}
 
     @cached_property
     def tokenizer(self) -> Any:

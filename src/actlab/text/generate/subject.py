@@ -1,8 +1,9 @@
 """Whether text is about its prompt: the share of documents that hold a word of the prompt's subject."""
 
 import logging
+import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from actlab.formats.documents import Document
@@ -10,7 +11,7 @@ from actlab.text.domains import COMMON, FALLBACK, THINGS
 from actlab.text.templates.engine import Compiled
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.stems import parts_of, stem
-from actlab.text.words import normal_form
+from actlab.text.words import is_unspaced, normal_form
 
 log = logging.getLogger("actlab")
 
@@ -21,9 +22,13 @@ _FORMS = """article basic best collection corpus create data dataset describe de
     essay every example explain few generate good guide great idea instruction list little long many more most new nice
     note old paragraph passage piece produce quick sample several small story tale thing tip top topic various word"""
 """Words that say what form a text is to have, or how good it is to be, and not what it is about."""
-_FUNCTION_WORDS = """after again all also am because been before being between both but can could did does don't each
-    else had has he her here him his if just let may more need no nor not now one only other own she should so such
-    then there through too under until us very want was we were when where which while who whom whose why will would"""
+_FUNCTION_WORDS = """after again all also am anybody anyone anything because been before being between both but can
+    could did does don't during each else everybody everyone everything had has he her here herself him himself his if
+    itself just let like may more myself need no nobody nor not nothing now one oneself only other ourselves own she
+    should so somebody someone something such themselves then there through too under until us using very want was we
+    were when where which while who whom whose why will within without would yourself yourselves"""
+_NAMED_LETTER = re.compile(r"(?<![\w.'’&-])[B-HJ-Z](?![\w'’&-]|\.\s*\w)")
+"""A letter that is a word, as of a language for computers; not an initial, an abbreviation's, "A" and "I"."""
 _SAMPLE = 50
 """Texts of a grammar that show in which scripts it writes."""
 
@@ -58,8 +63,9 @@ def subject_words(prompt: str, grammar: Grammar) -> list[str]:
     """
     idle = _stems(" ".join([*COMMON, _FORMS, _FUNCTION_WORDS])) | _names_of(grammar)
     found: dict[str, str] = {}
+    letters = {letter.lower() for letter in _NAMED_LETTER.findall(unicodedata.normalize("NFKC", prompt))}
     for word in parts_of(normal_form(prompt)):
-        if not word.isdigit() and not (word.isascii() and len(word) == 1):
+        if not word.isdigit() and (word in letters or len(word) > 1 or not word.isascii()):
             found.setdefault(stem(word), word)
     return [word for one, word in found.items() if one not in idle]
 
@@ -73,7 +79,10 @@ def is_foreign(prompt: str, grammar: Grammar, *, is_own: bool) -> bool:
 
 
 def prompt_subject(prompt: str, compiled: Compiled) -> PromptSubject:
-    """Return the subject of a prompt, as far as it is written in a script of the grammar's own text."""
+    """Return the subject of a prompt, as far as it is written in a script of the grammar's own text, with spaces.
+
+    Without spaces it is not known which runs of letters are words: "一个" is no subject, but would be found.
+    """
     words, domain = subject_words(prompt, compiled.grammar), compiled.grammar.domain
     if not words:
         is_word = any(len(part) > 1 and not part.isdigit() for part in parts_of(normal_form(prompt)))
@@ -81,8 +90,11 @@ def prompt_subject(prompt: str, compiled: Compiled) -> PromptSubject:
         return PromptSubject([], f"the prompt {nothing}")
     known = set().union(*(_scripts(compiled.generate(0, k).text) for k in range(_SAMPLE)))
     readable = [word for word in words if _scripts(word) <= known]
+    spaced = [word for word in readable if not is_unspaced(word)]
+    if spaced:
+        return PromptSubject(spaced, None)
     if readable:
-        return PromptSubject(readable, None)
+        return PromptSubject(readable, "the prompt is in a script that does not tell words apart by spaces")
     scripts = ", ".join(sorted(_scripts("".join(words)) - known))
     return PromptSubject(words, f"the prompt is in a script ({scripts}) that the grammar of {domain} lacks")
 
@@ -96,17 +108,18 @@ def measure(subject: PromptSubject, documents: Iterable[Document]) -> SubjectSha
     return SubjectShare(subject.words, round(sum(holds) / len(holds), 6) if holds else None, None)
 
 
-def describe(found: SubjectShare, n_documents: int) -> str:
-    """Return the share in words, for one line."""
+def describe(found: SubjectShare, documents: Callable[[float], str]) -> str:
+    """Return the share in words, for one line; `documents` says of how many documents a share is."""
     if found.subject_share is None:
         return f"subject not measured: {found.subject_unmeasured}"
-    words, n = ", ".join(found.subject_words), round(found.subject_share * n_documents)
-    return f"{n} of {n_documents} documents hold a word of the prompt's subject ({words})"
+    words = ", ".join(found.subject_words)
+    return f"{documents(found.subject_share)} hold a word of the prompt's subject ({words})"
 
 
 def say(found: SubjectShare, sources: Mapping[str, int], domain: str) -> None:
     """Log the share, as a warning where it is below a half; `sources` counts the documents by what made them."""
-    told = describe(found, sum(sources.values()))
+    n = sum(sources.values())
+    told = describe(found, lambda share: f"{round(share * n)} of {n} documents")
     if found.subject_share is None or found.subject_share >= ENOUGH:
         log.info("%s", told)
     elif set(sources) == {"template"}:

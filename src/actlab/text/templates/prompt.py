@@ -1,12 +1,14 @@
 """What a prompt changes in a grammar: values that it names come up more often."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from math import ceil
 
+from actlab.ground.scripts import is_surely_latin
 from actlab.text.templates.check import MAX_COMBINATIONS
 from actlab.text.templates.grammar import Alternative, Grammar, Template, Values
-from actlab.text.templates.stems import parts_of, stem
+from actlab.text.templates.stems import latin_parts_of, parts_of, stem
 from actlab.text.words import is_unspaced, normal_form
 
 NAMED_SHARE = 0.5
@@ -30,6 +32,27 @@ def biased(grammar: Grammar, prompt: str) -> Grammar:
         variables={name: _biased_values(values, stems, whole=False) for name, values in grammar.variables.items()},
         symbols={name: _biased_symbol(alternatives, stems) for name, alternatives in grammar.symbols.items()},
     )
+
+
+def names_by_script(grammar: Grammar, prompt: str) -> bool:
+    """Return whether a prompt names other values than in version 1, where all text went by Latin's rules."""
+    stems, before = _stems(prompt), frozenset(map(stem, latin_parts_of(prompt)))
+    texts = (text for text in _texts(grammar) if not (is_surely_latin(prompt) and is_surely_latin(text)))
+    return any(_names(text, stems) != _named_before(text, before) for text in texts)
+
+
+def _named_before(text: str, stems: frozenset[str]) -> bool:
+    found = frozenset(map(stem, latin_parts_of(text)))
+    return any(len(one) > 2 for one in found) and found <= stems
+
+
+def _texts(grammar: Grammar) -> Iterator[str]:
+    """Yield what a prompt can name."""
+    for values in (*grammar.parameters.values(), *grammar.variables.values()):
+        if values.pool is None:
+            yield from (text for row in values.rows for text in row)
+    for alternatives in grammar.symbols.values():
+        yield from (str(one.template[0]) for one in alternatives if _is_text(one.template))
 
 
 def _biased_parameters(grammar: Grammar, stems: frozenset[str]) -> dict[str, Values]:
@@ -60,7 +83,11 @@ def _biased_symbol(alternatives: tuple[Alternative, ...], stems: frozenset[str])
 
 
 def _is_named(template: Template, stems: frozenset[str]) -> bool:
-    return len(template) == 1 and isinstance(template[0], str) and _names(template[0], stems)
+    return _is_text(template) and _names(str(template[0]), stems)
+
+
+def _is_text(template: Template) -> bool:
+    return len(template) == 1 and isinstance(template[0], str)
 
 
 def _names(text: str, stems: frozenset[str]) -> bool:

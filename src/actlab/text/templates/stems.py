@@ -3,7 +3,7 @@
 import functools
 import re
 
-from actlab.text.words import terms_of
+from actlab.text.words import latin_words_of, terms_of
 
 _VOWEL = re.compile(r"[aeiouy]")
 
@@ -40,3 +40,8 @@ def parts_of(text: str) -> list[str]:
     ['a', "poet's", 'recipe', 'book']
     """
     return [part for word in terms_of(text) for part in word.split("-")]
+
+
+def latin_parts_of(text: str) -> list[str]:
+    """Return the same by Latin's rules, as in version 1 of the words, whatever the text's script."""
+    return [part for word in latin_words_of(text) for part in word.split("-")]

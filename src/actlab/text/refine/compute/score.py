@@ -9,16 +9,24 @@ from typing import NamedTuple
 
 import regex
 
-from actlab.ground.scripts import PUNCTUATION, is_beyond_latin, is_latin
+from actlab.ground.scripts import PUNCTUATION, is_beyond_latin, is_latin, is_surely_latin, is_terminal
 from actlab.text.refine import table
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
 from actlab.text.refine.subject import Topic
 from actlab.text.templates.stems import stem
-from actlab.text.words import TERMINAL, ends_sentence, has_no_ends, is_cut_by_script, is_unspaced, terms_of, words_of
+from actlab.text.words import (
+    ends_sentence,
+    has_no_ends,
+    is_cut_by_script,
+    is_unspaced,
+    shorter_terms,
+    terms_of,
+    words_of,
+)
 
 _MARKS = frozenset('.,;:!?…—–()"“”')
-_MARKS_BEYOND_LATIN = regex.compile(PUNCTUATION)
-_LINE_ENDS = (*TERMINAL, '"', "”")
+_MARKS_BEYOND_LATIN = regex.compile(PUNCTUATION, regex.V1)
+_QUOTES = ('"', "”")
 _SYMBOLS = ("#", "...", "…")  # Gopher's
 
 
@@ -49,6 +57,8 @@ def parts_of(text: str, n_tokens: int, preset: table.Preset, context: int, topic
 
 def is_judged_by_script(text: str) -> bool:
     """Return whether gates, score or near-duplicates of a text may be others than Latin's rules would give."""
+    if is_surely_latin(text):
+        return False
     return not is_latin(text) or is_beyond_latin(text) or is_cut_by_script(text)
 
 
@@ -87,7 +97,8 @@ def _length(n_tokens: int, preset: table.Preset, context: int) -> float:
 
 def _punctuation(text: str, n_words: int) -> float:
     lines = [stripped for line in text.split("\n") if (stripped := line.strip())]
-    n_ended = sum(_ends_line(line) for line in lines)
+    is_latin_text = is_latin(text) and not is_beyond_latin(text)
+    n_ended = sum(_ends_line(line, is_latin_text) for line in lines)
     per_word = _n_marks(text) / max(n_words, 1)
     enough = 1.0 if has_no_ends(text) else table.MARKS_PER_WORD(per_word)
     shares = table.PUNCTUATION_SHARES
@@ -98,10 +109,10 @@ def _punctuation(text: str, n_words: int) -> float:
     )
 
 
-def _ends_line(line: str) -> bool:
-    if line.endswith(_LINE_ENDS):
+def _ends_line(line: str, is_latin_text: bool) -> bool:
+    if is_terminal(line[-1]) or line.endswith(_QUOTES):
         return True
-    return (is_beyond_latin(line) or not is_latin(line)) and ends_sentence(line)
+    return not is_latin_text and (is_beyond_latin(line) or not is_latin(line)) and ends_sentence(line)
 
 
 def _n_marks(text: str) -> int:
@@ -117,6 +128,7 @@ def _relevance(terms: Sequence[str], topic: Topic) -> float:
     """
     stems = [stem(term) for term in terms]
     in_text = frozenset(stems)
+    in_text |= shorter_terms(topic.prompt_stems - in_text, in_text)
     of_domain = topic.keyword_stems | topic.vocabulary_stems
     prompt_share = _share(topic.prompt_stems, in_text, table.PROMPT_STEMS_ENOUGH)
     domain_share = _share(of_domain, in_text, table.DOMAIN_STEMS_ENOUGH) if of_domain else 1.0
