@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -426,3 +427,13 @@ def test_a_damaged_model_in_a_cache_that_cannot_be_written_is_not_used(kept, mon
     with pytest.raises(StorageError, match=r"model\.safetensors is not as it was made, and cannot be made") as told:
         kept.use()
     assert "ACTLAB_CACHE" in told.value.hint
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/nope"])
+def test_a_cache_folder_that_cannot_be_made_is_named_by_its_setting(place, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("ACTLAB_CACHE", str(tmp_path / place))
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / place))) as told:
+        tiny_model.tiny_folder()
+    assert told.value.hint == "set $ACTLAB_CACHE to a folder that you may write to"
+    assert (tmp_path / "file").read_text() == "mine"

@@ -126,14 +126,24 @@ def test_whole_files_of_json_and_yaml_have_a_limit(tmp_path, monkeypatch):
         read_yaml(settings)
 
 
-def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+def test_a_named_pipe_is_refused_and_not_waited_for(llama, tmp_path):
     pipe = tmp_path / "pipe.jsonl"
     os.mkfifo(pipe)
     with pytest.raises(StorageError, match="is a named pipe"):
         read_yaml(pipe)
     with pytest.raises(StorageError, match="is a named pipe"):
         read_json(pipe)
-    fails_in_two_lines(run("split", "--input", pipe), 2, "there is no input")
+    for arguments in (
+        ("split", "--input", pipe),
+        ("extract-activations", "--dataset", pipe),
+        ("train-sae", "--input", pipe, "--output", "saes", "--model", llama),
+        ("tokenize-text", pipe, "--output", "tokens"),
+        ("compute-features", "--input", pipe, "--output", "out", "--sae", "sae", "--model", llama),
+        ("train-probe", "--input", pipe, "--output", "probe"),
+        ("rank-features", "--input", pipe, "--output", "ranking"),
+        ("show", pipe),
+    ):
+        fails_in_two_lines(run(*arguments, cwd=tmp_path), 1, f"{pipe} is a named pipe", "to a file")
 
 
 # texts
@@ -258,8 +268,9 @@ def test_no_setting_of_any_command_takes_a_number_that_is_not_finite():
             )
             for value in wrong:
                 tried += 1
-                with pytest.raises(ConfigError, match=option.flag or option.name):
+                with pytest.raises(ConfigError, match=option.flag or option.name) as refused:
                     from_settings(config, {option.name: value})
+                assert refused.value.hint.startswith("give ")
     assert tried > 100
 
 

@@ -49,7 +49,12 @@ def push(config: PushConfig) -> None:
     set_loudness(config.quiet)
     folder = Path(os.path.expanduser(config.dir))
     if config.dry_run:
-        print_plan(plan_push(folder, config.repo_id, private=config.private), _as_text, as_json=config.json)
+        plan = plan_push(
+            folder, config.repo_id, private=config.private, verify=config.verify, quiet=config.quiet or config.json
+        )
+        if not config.verify:
+            log.warning("%s: the files' hashes were not checked", folder)
+        print_plan(plan, _as_text, as_json=config.json)
         return
     pushed = push_dataset(
         folder,

@@ -5,6 +5,7 @@ The manifest lies in the file's folder or in one above it. What no manifest name
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +17,17 @@ from actlab.ground.errors import StorageError
 from actlab.ground.limits import JSON_BYTES, read_at_most
 from actlab.ground.manifest import (
     MANIFEST,
+    METADATA,
     Stored,
     as_object,
     fingerprint,
     read_json,
     read_manifest,
+    read_object,
     stored_files,
 )
+
+log = logging.getLogger("actlab")
 
 _PIECE_BYTES = 1 << 20
 _DESCRIBED = ("format_version", "kind", "identity", "inputs")
@@ -35,6 +40,10 @@ _manifests: dict[Path, tuple[_State, dict[str, Stored]]] = {}
 """By folder, the files that its manifest names: a dataset of 10,000 files has its manifest parsed once."""
 _sound: dict[str, tuple[_State, str]] = {}
 """Files that this process has hashed whole and found to be as written, so that none is hashed for each use of it."""
+_told: set[Path] = set()
+"""Datasets of which it was said that a file could not be checked."""
+_says_sealed_by: dict[Path, bool] = {}
+"""By folder, whether its metadata says that it was sealed."""
 _is_off: ContextVar[bool] = ContextVar("_is_off", default=False)
 
 
@@ -204,7 +213,35 @@ def _named(path: Path) -> _Named | None:
         stored = _files_of(folder).get(place.relative_to(folder).as_posix())
         if stored is not None:
             return _Named(_as_given(path, stored, folder), stored)
+    _say_unchecked(place)
     return None
+
+
+def _say_unchecked(place: Path) -> None:
+    """Warn where a file lies in a sealed dataset whose manifest is gone or does not name it; of each dataset once."""
+    if not place.is_file():
+        return
+    for folder in place.parents:
+        if _files_of(folder):
+            what = f"its manifest does not list {place.relative_to(folder).as_posix()}"
+        elif not (folder / MANIFEST).exists() and _says_sealed(folder):
+            what = "its manifest is missing"
+        else:
+            continue
+        if folder not in _told:
+            _told.add(folder)
+            log.warning("%s was sealed, but %s: not checked", folder, what)
+        return
+
+
+def _says_sealed(folder: Path) -> bool:
+    """Whether a folder's metadata has the fingerprint that a manifest would have."""
+    if folder not in _says_sealed_by:
+        try:
+            _says_sealed_by[folder] = isinstance(read_object(folder / METADATA).get("fingerprint"), str)
+        except (StorageError, OSError):
+            _says_sealed_by[folder] = False
+    return _says_sealed_by[folder]
 
 
 def _as_given(path: Path, stored: Stored, folder: Path) -> Path:

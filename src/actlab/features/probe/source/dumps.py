@@ -158,8 +158,11 @@ def _described(role: str, dump: Activations) -> dict[str, Any]:
                 f"{dataset} is damaged: {strange[0].relative_to(dataset)}: the manifest does not name it",
                 hint=f"actlab verify {dataset} tells all; make it again with --overwrite",
             )
-    if files is None or damaged_files(dataset, files):
+    if files is None:
         files = [_stored(dump, path) for path in _paths(dump)]
+    elif found := damaged_files(dataset, files):  # also of a layer that is not read: its hash is part of the identity
+        hint = f"actlab verify {dataset} tells all; make it again with --overwrite"
+        raise DataError(f"{dataset} is damaged: {found[0]}", hint=hint)
     return {
         "role": role,
         "name": dump.folder.name,
