@@ -126,19 +126,20 @@ def test_whole_files_of_json_and_yaml_have_a_limit(tmp_path, monkeypatch):
         read_yaml(settings)
 
 
-def test_a_named_pipe_is_refused_and_not_waited_for(llama, tmp_path):
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
     pipe = tmp_path / "pipe.jsonl"
     os.mkfifo(pipe)
     with pytest.raises(StorageError, match="is a named pipe"):
         read_yaml(pipe)
     with pytest.raises(StorageError, match="is a named pipe"):
         read_json(pipe)
+    for read in (read_table, lambda path: read_texts(str(path), text_column="text", limit=None)):
+        with pytest.raises(StorageError, match="is a named pipe"):
+            read(pipe)
     for arguments in (
         ("split", "--input", pipe),
         ("extract-activations", "--dataset", pipe),
-        ("train-sae", "--input", pipe, "--output", "saes", "--model", llama),
         ("tokenize-text", pipe, "--output", "tokens"),
-        ("compute-features", "--input", pipe, "--output", "out", "--sae", "sae", "--model", llama),
         ("train-probe", "--input", pipe, "--output", "probe"),
         ("rank-features", "--input", pipe, "--output", "ranking"),
         ("show", pipe),
