@@ -123,7 +123,7 @@ def warned_of(caplog, folder) -> list[str]:
 
 @pytest.mark.parametrize("damage", ["cut", "grown"])
 def test_a_damaged_shard_of_a_layer_that_is_not_read_is_refused(dump, fresh, damage):
-    other = dump / "EM" / "layer_00" / "shard_000.pt"
+    other = dump / "EM" / "layer_00" / "shard_001.pt"
     for split in ("EM", "Neutral"):
         shutil.copytree(dump / split / "layer_01", dump / split / "layer_00")
         path = dump / split / "metadata.json"
@@ -134,7 +134,7 @@ def test_a_damaged_shard_of_a_layer_that_is_not_read_is_refused(dump, fresh, dam
     assert run("train-probe", *arguments, "--quiet", "--output", fresh()).returncode == 0
     other.write_bytes(other.read_bytes()[:-7] if damage == "cut" else other.read_bytes() + b"0")
     done = run("train-probe", *arguments, "--output", fresh())
-    fails_in_two_lines(done, 1, f"{dump} is damaged: EM/layer_00/shard_000.pt", "actlab verify")
+    fails_in_two_lines(done, 1, f"{dump} is damaged: EM/layer_00/shard_001.pt", "actlab verify")
 
 
 def test_a_file_that_the_manifest_of_its_folder_does_not_name_is_said_to_be_unchecked_once(dump, caplog):

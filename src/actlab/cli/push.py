@@ -25,7 +25,7 @@ class PushConfig:
     overwrite: bool = execution(False)
     """Replace whatever else the repository holds."""
     verify: bool = execution(True)
-    """Hash the files first, and compare with the manifest."""
+    """Hash the files first, and compare with the manifest; with --dry-run too."""
     dry_run: bool = execution(False)
     """Print what would go and stop, without asking the hub anything."""
     quiet: bool = execution(False)
