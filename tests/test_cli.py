@@ -429,3 +429,39 @@ def test_other_shells_get_their_script(shell, monkeypatch):
 def test_a_completion_that_cannot_be_is_two_lines_and_exit_2(instruction, says, monkeypatch):
     monkeypatch.setenv("_ACTLAB_COMPLETE", instruction)
     fails_in_two_lines(run(), 2, says, "bash_source")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("place", ["x", "", "-1", "\u00b2", "9" * 5000])
+def test_a_word_that_is_no_number_is_two_lines_and_exit_2(place, shell, monkeypatch):
+    monkeypatch.setenv("_ACTLAB_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", "actlab 'unclosed")
+    monkeypatch.setenv("COMP_CWORD", place)
+    fails_in_two_lines(run(), 2, "COMP_CWORD cannot be", f"{shell}_source")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "hint"),
+    [
+        (["show", "a\0b"], "dir holds a character that no path", "give another"),
+        (["show", ""], "dir is empty", "give another"),
+        (
+            ["generate-text", "x", "--temperature", "nan"],
+            "--temperature nan is no finite number",
+            "give a finite number",
+        ),
+        (["rank-features", "--max-fpr", "-0.1"], "--max-fpr -0.1 is no share", "0 to 1"),
+        (["rank-features", "--max-fpr", "1.01"], "--max-fpr 1.01 is no share", "0 to 1"),
+        (["rank-features", "--min-tpr", "-1"], "--min-tpr -1.0 is no share", "0 to 1"),
+        (["rank-features", "--min-tpr", "2"], "--min-tpr 2.0 is no share", "0 to 1"),
+        (["rank-features", "--min-pearson", "-1.5"], "--min-pearson -1.5 is no correlation", "-1 to 1"),
+        (["rank-features", "--min-pearson", "40"], "--min-pearson 40.0 is no correlation", "-1 to 1"),
+        (["train-probe", "--input", "."], "is a folder", "name the file: "),
+    ],
+)
+def test_the_hint_says_what_to_give(arguments, says, hint, tmp_path):
+    if arguments[0] in ("rank-features", "train-probe"):
+        arguments = [*arguments, "--output", "out"]
+    if arguments[0] == "rank-features":
+        arguments = [*arguments, "--input", "in"]
+    fails_in_two_lines(run(*arguments, cwd=tmp_path), 1 if arguments[0] == "train-probe" else 2, says, hint)

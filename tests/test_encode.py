@@ -1,5 +1,6 @@
 """Sentence files hold what a slow forward pass of each sentence and layer gives; kill it, part it: the same bytes."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -14,6 +15,7 @@ from actlab.backends.saes.find import find_saes
 from actlab.features.encode import run as encode_run
 from actlab.features.train_sae import run as sae_run
 from actlab.features.train_sae.compute import Step
+from actlab.ground.errors import DataError
 from actlab.ground.options import identity_of
 from tests import tiny
 from tests.command_line import fails_in_two_lines, new_processes, run
@@ -621,7 +623,7 @@ def test_a_training_that_becomes_nan_is_refused_and_leaves_no_sae(llama, write_r
     shape = ("--model", llama, "--layers", "1", "--n-features", 16, "--k", 2, "--n-steps", 2)
     command = ("train-sae", "--input", texts, "--output", tmp_path / "saes", *shape)
     done = run(*command, "--batch-size", 1)  # one token has no variance, of which a share could be explained
-    fails_in_two_lines(done, 1, "layer 1 left the range of floating-point numbers", "--learning-rate")
+    fails_in_two_lines(done, 1, "the states of layer 1 are all the same but for rounding", "--batch-size")
     assert not (tmp_path / "saes").exists()
 
     def last_step_overflows(sae, batches, *, on_step, **_):
@@ -634,6 +636,30 @@ def test_a_training_that_becomes_nan_is_refused_and_leaves_no_sae(llama, write_r
     done = run(*command, "--batch-size", 4)
     fails_in_two_lines(done, 1, "layer 1 left the range of floating-point numbers")
     assert not (tmp_path / "saes").exists()
+
+
+def test_states_that_differ_by_rounding_only_train_no_sae(llama, write_rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(sae_run, "train", lambda *_, **__: pytest.fail("trained"))
+    shape = (
+        "--model",
+        llama,
+        "--layers",
+        "0,1",
+        "--n-features",
+        16,
+        "--k",
+        2,
+        "--n-steps",
+        2,
+        "--output",
+        tmp_path / "o",
+    )
+    done = run("train-sae", "--input", write_rows([{"text": "a"}] * 30), *shape)
+    fails_in_two_lines(done, 1, "the states of layer 0 are all the same but for rounding", "--batch-size")
+    noise_td = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    for size, is_refused in ((1e-7, True), (1e-6, True), (1e-3, False)):
+        with pytest.raises(DataError) if is_refused else contextlib.nullcontext():
+            sae_run._refuse_equal_states(100 + 100 * size * noise_td, 0)
 
 
 def test_a_trained_saes_config_is_of_saelens_6_and_one_from_before_is_read_alike(llama, write_rows, tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -469,3 +470,13 @@ def test_a_model_without_a_record_that_lacks_a_file_is_trained_again(kept):
     remove_tokenizer(kept.folder)
     assert hashes_in(kept.use()) == kept.whole
     assert len(kept.trained) == 1
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/nope"])
+def test_a_cache_folder_that_cannot_be_made_is_named_by_its_setting(place, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("ACTLAB_CACHE", str(tmp_path / place))
+    with pytest.raises(StorageError, match=re.escape(str(tmp_path / place))) as told:
+        tiny_model.tiny_folder()
+    assert told.value.hint == "set $ACTLAB_CACHE to a folder that you may write to"
+    assert (tmp_path / "file").read_text() == "mine"

@@ -1,5 +1,6 @@
 """No bit of a sealed dataset changes a result without a word: its readers compare what they read with its manifest."""
 
+import functools
 import gc
 import hashlib
 import io
@@ -117,6 +118,50 @@ def test_rows_that_are_picked_are_checked_only_where_that_is_asked_for(dump):
             with pytest.raises(StorageError, match=r"shard_001.pt: its bytes are not the ones that were written"):
                 read_whole()
     assert open_activations(dump, "EM", check=True)[1][:].shape == (N_ROWS, WIDTH)
+
+
+def warned_of(caplog, folder) -> list[str]:
+    return [one.getMessage() for one in caplog.records if one.getMessage().startswith(f"{folder} was sealed, but")]
+
+
+@pytest.mark.parametrize("damage", ["cut", "grown"])
+def test_a_damaged_shard_of_a_layer_that_is_not_read_is_refused(dump, fresh, damage):
+    other = dump / "EM" / "layer_00" / "shard_001.pt"
+    for split in ("EM", "Neutral"):
+        shutil.copytree(dump / split / "layer_01", dump / split / "layer_00")
+        path = dump / split / "metadata.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"layers": [0, 1]}))
+    (dump / "manifest.json").unlink()
+    seal(dump, "activations")
+    arguments = ("--positive", dump / "EM", "--negative", dump / "Neutral", "--layers", 1, "--folds", 2, "--no-plots")
+    assert run("train-probe", *arguments, "--quiet", "--output", fresh()).returncode == 0
+    other.write_bytes(other.read_bytes()[:-7] if damage == "cut" else other.read_bytes() + b"0")
+    done = run("train-probe", *arguments, "--output", fresh())
+    fails_in_two_lines(done, 1, f"{dump} is damaged: EM/layer_00/shard_001.pt", "actlab verify")
+
+
+def test_a_file_that_the_manifest_of_its_folder_does_not_name_is_said_to_be_unchecked_once(dump, caplog):
+    extra = dump / "EM" / "extra.json"
+    extra.write_text("{}")
+    for _ in range(2):
+        assert read_sealed(extra) == b"{}"
+        check_sealed(dump / "EM" / "layer_01" / "shard_000.pt")
+        check_sealed(dump / "EM" / "missing.json")
+    (warning,) = warned_of(caplog, dump)
+    assert warning.endswith("its manifest does not list EM/extra.json: not checked")
+
+
+@pytest.mark.parametrize("has_fingerprint", [False, True])
+def test_a_sealed_dataset_without_its_manifest_is_said_to_be_unchecked_once(dump, has_fingerprint, caplog):
+    for split in ("EM", "Neutral"):
+        path = dump / split / "metadata.json"
+        told = {"fingerprint": "0" * 64} if has_fingerprint else {}
+        path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    (dump / "manifest.json").unlink()
+    for _ in range(2):
+        assert Activations(dump / "EM")[1][:].shape == (N_ROWS, WIDTH)
+    said = warned_of(caplog, dump / "EM")
+    assert said == [f"{dump / 'EM'} was sealed, but its manifest is missing: not checked"] * has_fingerprint
 
 
 def test_what_no_manifest_names_is_read_as_before(dump):
@@ -372,6 +417,54 @@ def test_commands_of_text_refuse_every_flip_of_documents(command, documents, fre
     assert refused_flips(made, [documents / "documents.jsonl"], n=5) == 5
     if command == "refine-text":
         assert refused_flips(made, [documents / "metadata.json"], n=3) == 3
+
+
+@pytest.mark.parametrize(
+    ("command", "damaged"),
+    [
+        ("tokenize-text", "train.bin"),
+        ("tokenize-text", "tokenizer/tokenizer.json"),
+        ("split", "splits.json"),
+    ],
+)
+def test_made_again_with_overwrite_a_damaged_output_is_as_it_was(command, damaged, documents, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    TEXT_COMMANDS[command](documents, output)
+    whole, path = hashes(output), output / damaged
+    data = path.read_bytes()
+    path.write_bytes(data[:-20] + bytes([data[-20] ^ 1]) + data[-19:])
+    name = {"tokenize-text": "tokenize_text", "split": "make_split"}[command]
+    monkeypatch.setattr(actlab, name, functools.partial(getattr(actlab, name), overwrite=True))
+    TEXT_COMMANDS[command](documents, output)
+    assert hashes(output) == whole
+
+
+def test_generated_text_that_is_damaged_is_made_again_with_overwrite(tmp_path):
+    output = tmp_path / "text"
+    arguments = ["generate-text", "simple recipes", "--tokens", 300, "--vocab-size", 300, "--quiet", "--output", output]
+    assert run(*arguments).returncode == 0
+    whole, path = hashes(output), output / "documents.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"the", b"thx", 1))
+    assert run("verify", output).returncode == 1
+    assert run(*arguments, "--overwrite").returncode == 0
+    assert hashes(output) == whole
+    assert run("verify", output).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["d.npz", "d.parquet"])
+def test_a_damaged_classifier_dataset_is_made_again_with_overwrite(name, sentences, tmp_path):
+    path = tmp_path / name
+    X = generate(sentences, path).X
+    whole = path.read_bytes()
+    place = whole.index(X[3].tobytes())
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(actlab.ActlabError):
+        generate(sentences, path)
+    assert (generate(sentences, path, overwrite=True).X == X).all()
+    assert path.read_bytes() == whole
+    stamp = path.stat().st_mtime_ns
+    generate(sentences, path, overwrite=True)
+    assert path.stat().st_mtime_ns == stamp, "a whole one stays"
 
 
 def test_documents_are_checked_where_reading_stops_early_or_a_line_is_broken(documents):

@@ -133,7 +133,18 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
         read_yaml(pipe)
     with pytest.raises(StorageError, match="is a named pipe"):
         read_json(pipe)
-    fails_in_two_lines(run("split", "--input", pipe), 2, "there is no input")
+    for read in (read_table, lambda path: read_texts(str(path), text_column="text", limit=None)):
+        with pytest.raises(StorageError, match="is a named pipe"):
+            read(pipe)
+    for arguments in (
+        ("split", "--input", pipe),
+        ("extract-activations", "--dataset", pipe),
+        ("tokenize-text", pipe, "--output", "tokens"),
+        ("train-probe", "--input", pipe, "--output", "probe"),
+        ("rank-features", "--input", pipe, "--output", "ranking"),
+        ("show", pipe),
+    ):
+        fails_in_two_lines(run(*arguments, cwd=tmp_path), 1, f"{pipe} is a named pipe", "to a file")
 
 
 # texts
@@ -283,8 +294,9 @@ def test_no_setting_of_any_command_takes_a_number_that_is_not_finite():
             )
             for value in wrong:
                 tried += 1
-                with pytest.raises(ConfigError, match=option.flag or option.name):
+                with pytest.raises(ConfigError, match=option.flag or option.name) as refused:
                     from_settings(config, {option.name: value})
+                assert refused.value.hint.startswith("give ")
     assert tried > 100
 
 

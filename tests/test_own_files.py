@@ -312,6 +312,31 @@ def test_a_folder_by_the_name_of_a_partial_that_actlab_never_made_is_not_deleted
     assert (own / "notes.txt").read_text() == "mine"
 
 
+def test_a_file_by_the_name_of_a_lock_that_holds_something_stays(tmp_path):
+    output = tmp_path / "out"
+    own = tmp_path / "out.partial.lock"
+    own.write_text("mine")
+    for settings in ({}, {}, {"overwrite": True}):
+        run(output, make_plan(setting=2 if settings else 1), **settings)
+        assert own.read_text() == "mine"
+    assert is_complete(output)
+    own.unlink()
+    own.mkdir()
+    with pytest.raises(StorageError, match=r"out\.partial\.lock is in the way"):
+        run(output, make_plan(setting=3), overwrite=True)
+    assert own.is_dir()
+
+
+def test_a_lock_of_the_users_in_a_partial_is_not_cleaned_up(tmp_path):
+    output = tmp_path / "out"
+    with stage(output, make_plan(), part=Part()) as staging:
+        (staging.folder / "uv.lock").write_text("mine")
+        (staging.folder / "part-1-of-2.lock").touch()
+    run(output, make_plan())
+    assert (output / "uv.lock").read_text() == "mine"
+    assert not (output / "part-1-of-2.lock").exists()
+
+
 def test_the_command_refuses_in_two_lines(llama, dataset, tmp_path):
     import actlab
 

@@ -29,6 +29,7 @@ from actlab.ground.options import options_of
 from actlab.ground.storage import Finish, Made, Plan, publish_single, stage
 from actlab.ground.storage import NewFile as FileToWrite
 from actlab.ground.units import Part
+from tests.command_line import fails_in_two_lines, run
 
 TOKEN = "hf_aVerySecretTokenOfTheTests"
 LFS_ENDINGS = {".npz", ".pt", ".parquet", ".bin"}
@@ -373,6 +374,17 @@ def test_no_verify_sends_what_the_manifest_names_without_hashing_first(hub, fold
     monkeypatch.setattr(push_module, "check_against_manifest", lambda *args, **kwargs: pytest.fail("hashed"))
     push_dataset(folder, "me/set", verify=False, quiet=True)
     assert "stray.txt" not in hub.tree("me/set")
+
+
+def test_a_dry_run_refuses_the_damage_that_the_push_refuses(hub, folder):
+    (folder / "a" / "0.npz").write_bytes(b"\xff" * 100)
+    args = ("push", folder, "--repo-id", "me/set", "--dry-run")
+    fails_in_two_lines(run(*args), 1, "sha256 differs", "actlab verify")
+    done = run(*args, "--no-verify")
+    assert done.returncode == 0
+    assert "hashes were not checked" in done.stderr
+    assert "a/0.npz" in done.stdout
+    assert hub.asked == []
 
 
 def test_who_is_not_logged_in_is_told_how_before_any_hashing(hub, folder, monkeypatch):

@@ -465,7 +465,7 @@ def test_a_csv_that_is_no_ranking_is_refused(tmp_path, text, says):
         ({"layers": "4"}, ConfigError, "Layer 4 not found in data"),
         ({"layers": "all", "average_l0": 7}, ConfigError, "average_l0 mismatch"),
         ({"top": 0}, ConfigError, "too small"),
-        ({"min_pearson": 2.0}, ConfigError, "no such share"),
+        ({"min_pearson": 2.0}, ConfigError, "no correlation"),
         ({"input": "/nonexistent"}, ConfigError, "there is no folder"),
         ({"split": "/nonexistent.json"}, DataError, "there is no split"),
     ],

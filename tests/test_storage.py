@@ -101,6 +101,31 @@ def test_a_replacement_stopped_at_every_step_never_loses_both(tmp_path, undistur
     raise AssertionError("the protocol has no end")
 
 
+@pytest.mark.parametrize("path", ["a/0.bin", "b/2", "table.txt", "metadata.json"])
+def test_overwrite_with_the_same_settings_makes_again_what_has_other_bytes_of_the_same_length(
+    tmp_path, undisturbed, path
+):
+    output = tmp_path / "undisturbed"
+    whole = (output / path).read_bytes()
+    (output / path).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    run(output, make_plan())
+    assert hashes(output) != undisturbed, "without it, sizes are enough"
+    run(output, make_plan(), overwrite=True)
+    assert hashes(output) == undisturbed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["undisturbed"]
+
+
+def test_overwrite_with_the_same_settings_leaves_a_whole_dataset_as_it_is(tmp_path, undisturbed):
+    output = tmp_path / "undisturbed"
+    before = output.stat()
+    run(output, make_plan(), overwrite=True)
+    assert os.path.samestat(before, output.stat())
+    manifest = json.loads((output / "manifest.json").read_text())
+    (output / "manifest.json").write_text(json.dumps(manifest | {"identity": {"setting": 2}}))
+    run(output, make_plan(), overwrite=True)
+    assert hashes(output) == undisturbed, "the manifest itself was not as it was written"
+
+
 def test_a_replacement_that_was_begun_and_not_wanted_any_more_is_forgotten(tmp_path, undisturbed):
     output = tmp_path / "run"
     run(output, make_plan())

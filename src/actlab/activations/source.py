@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.hashes import FileState
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LONG_LINE, lines_of
+from actlab.ground.limits import LONG_LINE, lines_of, refuse_pipe
 from actlab.ground.storage import safe_name
 
 log = logging.getLogger("actlab")
@@ -109,6 +109,7 @@ def find_datasets(paths: tuple[str, ...]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
+            refuse_pipe(path)
             raise ConfigError(f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them")
     names: dict[str, Path] = {}
     for path in found:

@@ -53,14 +53,19 @@ class Pushed(NamedTuple):
     n_files_deleted: int
 
 
-def plan_push(folder: Path, repo_id: str, *, private: bool = True) -> PlannedPush:
+def plan_push(
+    folder: Path, repo_id: str, *, private: bool = True, verify: bool = True, quiet: bool = False
+) -> PlannedPush:
     """Return what `push_dataset` would send, without asking the hub anything.
 
     Raises:
-        ActlabError: As `push_dataset`, but for what only the hub or the files' hashes can tell.
+        ActlabError: As `push_dataset`, but for what only the hub can tell.
     """
     _check_name(repo_id)
-    files = _files_of(folder, _sealed(folder), repo_id)
+    manifest = _sealed(folder)
+    files = _files_of(folder, manifest, repo_id)
+    if verify:
+        _refuse_damage(folder, check_against_manifest(folder, manifest, quiet=quiet))
     sizes = {file.path: file.n_bytes for file in files}
     return PlannedPush(repo_id, private, sum(sizes.values()), sizes)
 

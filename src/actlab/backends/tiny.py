@@ -78,12 +78,13 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
     wrong = _wrong(folder)
     if wrong is None:
         return folder
-    with storage_errors(folder):
+    hint = "set $ACTLAB_CACHE to a folder that you may write to"
+    try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the cache folder {folder.parent}: {error.strerror}", hint=hint) from error
     if not os.access(folder.parent, os.W_OK):
-        raise StorageError(
-            f"{folder} {wrong}, and cannot be made there", hint="set ACTLAB_CACHE to a folder that you may write to"
-        )
+        raise StorageError(f"{folder} {wrong}, and cannot be made there", hint=hint)
     with Lock(folder.with_name(name + ".lock")) as lock:
         if not lock.try_acquire():
             raise StorageError(f"another run is training {TINY} in {folder}", hint="wait a minute and run again")

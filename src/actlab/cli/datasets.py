@@ -13,6 +13,7 @@ from typing import Any, Literal
 from actlab.cli.common import EXIT_DROPPED, echo, format_bytes
 from actlab.ground import storage
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
+from actlab.ground.limits import refuse_pipe
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import argument, command, execution
@@ -142,6 +143,7 @@ def _existing(path: str) -> Path:
             f"{path} is a file of another kind", hint="name a dataset's folder, an NPZ or a Parquet file"
         )
     if not folder.is_dir():
+        refuse_pipe(folder)
         raise StorageError(
             f"there is no folder {path}",
             hint="name a dataset's folder, or a classifier dataset's file; show also takes a grammar, as cooking",

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 from types import FrameType
@@ -35,6 +36,8 @@ EXIT_USAGE = 2
 _COMPLETE = "_ACTLAB_COMPLETE"
 """The variable in which a shell asks for its completion script, or for what may follow."""
 _SHELLS = ("bash", "zsh", "fish")
+_PLACE = re.compile("[0-9]{1,9}")
+"""Which word is being typed; fish gives the word itself."""
 
 
 class Group(click.Group):
@@ -180,6 +183,8 @@ def _complete(instruction: str) -> NoReturn:
         _fail(f"{_COMPLETE} cannot be {instruction!r}", hint, EXIT_USAGE)
     if wanted == "complete" and not {"COMP_WORDS", "COMP_CWORD"} <= os.environ.keys():
         _fail(f"{_COMPLETE}={instruction} is set without COMP_WORDS and COMP_CWORD", f"use {shell}_source", EXIT_USAGE)
+    if wanted == "complete" and shell != "fish" and not _PLACE.fullmatch(os.environ["COMP_CWORD"]):
+        _fail(f"COMP_CWORD cannot be {os.environ['COMP_CWORD']!r}", f"use {shell}_source, which sets it", EXIT_USAGE)
     sys.exit(shell_complete(actlab, {}, "actlab", _COMPLETE, instruction))
 
 

@@ -25,7 +25,7 @@ class PushConfig:
     overwrite: bool = execution(False)
     """Replace whatever else the repository holds."""
     verify: bool = execution(True)
-    """Hash the files first, and compare with the manifest."""
+    """Hash the files first, and compare with the manifest; with --dry-run too."""
     dry_run: bool = execution(False)
     """Print what would go and stop, without asking the hub anything."""
     quiet: bool = execution(False)
@@ -49,7 +49,12 @@ def push(config: PushConfig) -> None:
     set_loudness(config.quiet)
     folder = Path(os.path.expanduser(config.dir))
     if config.dry_run:
-        print_plan(plan_push(folder, config.repo_id, private=config.private), _as_text, as_json=config.json)
+        plan = plan_push(
+            folder, config.repo_id, private=config.private, verify=config.verify, quiet=config.quiet or config.json
+        )
+        if not config.verify:
+            log.warning("%s: the files' hashes were not checked", folder)
+        print_plan(plan, _as_text, as_json=config.json)
         return
     pushed = push_dataset(
         folder,

@@ -20,6 +20,7 @@ from actlab.formats.groups import equal_rows, joined
 from actlab.formats.npz import refuse_false_sizes, write_npz
 from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import DataError, foreign_errors
+from actlab.ground.limits import refuse_pipe
 from actlab.ground.storage import write_file
 
 NORM_KEYS = ("method", "mean", "std", "min", "max", "range")
@@ -142,8 +143,10 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise DataError(f"the dataset {path} {what}", hint="make one: actlab generate-datasets --help")
+        refuse_pipe(path)
+        if path.is_dir():
+            raise DataError(f"the dataset {path} is a folder", hint=f"name the file: {path}/NAME.npz")
+        raise DataError(f"the dataset {path} is not there", hint="make one: actlab generate-datasets --help")
     found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     if "X" not in found or "y" not in found:
         raise DataError(f"{path} has no X and y", hint="give an NPZ that actlab generate-datasets wrote")
@@ -162,7 +165,7 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
 
 
 def read_manifest_of(path: Path) -> dict[str, Any] | None:
-    """Return the manifest inside a dataset's file; None where there is no file, or none in it."""
+    """Return the manifest inside a dataset's file, though its rows be damaged; None where no file, or none in it."""
     if not path.is_file():
         return None
     try:
@@ -170,7 +173,7 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
             text = json.loads(pq.read_schema(path).metadata[_PARQUET_KEY])["meta_manifest"]["value"]
         else:
             with np.load(path, allow_pickle=False) as file:
-                refuse_false_sizes(file.zip)
+                refuse_false_sizes(file.zip, only="meta_manifest.npy")
                 text = str(file["meta_manifest"])
         return cast(dict[str, Any], json.loads(text))
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):

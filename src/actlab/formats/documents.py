@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT, is_too_long, lines_of
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT, is_too_long, lines_of, refuse_pipe
 
 KIND = "text"
 FILE_NAME = "documents.jsonl"
@@ -57,6 +57,7 @@ def find_documents(path: Path) -> Path:
     """
     file = _file(path)
     if not file.is_file():
+        refuse_pipe(file)
         what = f"{path} holds no {FILE_NAME}" if path.is_dir() else f"there is no file {path}"
         raise ConfigError(what, hint=f"name a folder with {FILE_NAME}, or a JSONL file; {_MAKE_ONE}")
     return file

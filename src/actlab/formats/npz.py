@@ -344,13 +344,13 @@ class NpzReader:
         return foreign_errors(f"cannot read {self.path}", hint=_HINT, kind=DataError)
 
 
-def refuse_false_sizes(archive: zipfile.ZipFile) -> None:
-    """Refuse an NPZ whose arrays are not as large as they say, before a library makes room for them.
+def refuse_false_sizes(archive: zipfile.ZipFile, only: str | None = None) -> None:
+    """Refuse an NPZ whose arrays (or the `only` one) are not as large as they say, before room is made for them.
 
     Raises:
         ValueError: What is stored cannot be so much, or an array's header says another size than the archive.
     """
-    for info in archive.infolist():
+    for info in archive.infolist() if only is None else [archive.getinfo(only)]:
         refuse_false_size(info)
         with archive.open(info) as member:  # also one that is not read: a damaged name would hide one that is
             start = member.read(min(_HEAD_BYTES, info.file_size))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LONG_LINE, lines_of
+from actlab.ground.limits import LONG_LINE, lines_of, refuse_pipe
 
 KIND = "feature-ranking"
 CSV_NAME = "ranked_features.csv"
@@ -144,6 +144,7 @@ def read_ranking(path: str | Path) -> list[RankedFeature]:
     path = Path(os.path.expanduser(path))
     path = path / CSV_NAME if path.is_dir() else path
     if not path.is_file():
+        refuse_pipe(path)
         raise DataError(f"there is no ranking {path}", hint="make one: actlab rank-features --help")
     try:
         with io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as file:

@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from actlab.ground.errors import DataError, StorageError
 from actlab.ground.integrity import read_sealed_json
+from actlab.ground.limits import refuse_pipe
 from actlab.ground.manifest import fingerprint, read_json, to_json
 
 KIND = "splits"
@@ -119,6 +120,7 @@ def read_splits(path: str | Path) -> Splits:
     """
     path = Path(os.path.expanduser(path))
     if not path.is_file():
+        refuse_pipe(path)
         raise DataError(f"there is no split {path}", hint="make one: actlab split --input … --output splits.json")
     content = read_sealed_json(path)
     hint = "make it anew: actlab split --input … --output splits.json"

@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean, foreign_errors
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LINE_BYTES, LONG_LINE, SHORTER_HINT, is_ended
+from actlab.ground.limits import LINE_BYTES, LONG_LINE, SHORTER_HINT, is_ended, refuse_pipe
 
 TEXT_COLUMN, LABEL_COLUMN = "sentence", "concept_strength_label"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -50,6 +50,7 @@ def read_table(path: Path, limit: int | None = None) -> Table:
         DataError: It is none, has no row, or two columns of one name.
     """
     if not path.is_file():
+        refuse_pipe(path)
         raise ConfigError(f"there is no file {path}", hint=f"give a CSV with the columns {TEXT_COLUMN},{LABEL_COLUMN}")
     hint = "is it a CSV in UTF-8, its first line the columns' names?"
     with (

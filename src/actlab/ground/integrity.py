@@ -6,6 +6,7 @@ names is read as it is.
 
 import hashlib
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +27,11 @@ from actlab.ground.manifest import (
     measured_entry,
     read_json,
     read_manifest,
+    read_object,
     stored_files,
 )
+
+log = logging.getLogger("actlab")
 
 _PIECE_BYTES = 1 << 20
 _OTHER_BYTES = "its bytes are not the ones that were written"
@@ -36,6 +40,10 @@ _manifests: dict[Path, tuple[FileState, dict[str, Stored]]] = {}
 """By folder, the files that its manifest names: a dataset of 10,000 files has its manifest parsed once."""
 _sound: dict[str, tuple[FileState, str]] = {}
 """Files that this process has hashed whole and found to be as written, so that none is hashed for each use of it."""
+_told: set[Path] = set()
+"""Datasets of which it was said that a file could not be checked."""
+_says_sealed_by: dict[Path, bool] = {}
+"""By folder, whether its metadata says that it was sealed."""
 _is_off: ContextVar[bool] = ContextVar("_is_off", default=False)
 
 
@@ -226,7 +234,35 @@ def _named(path: Path) -> _Named | None:
             stored = _files_of(folder).get(place.relative_to(folder).as_posix())
             if stored is not None:
                 return _Named(_as_given(given, stored, folder), stored)
+    _say_unchecked(path.absolute())
     return None
+
+
+def _say_unchecked(place: Path) -> None:
+    """Warn where a file lies in a sealed dataset whose manifest is gone or does not name it; of each dataset once."""
+    if not place.is_file():
+        return
+    for folder in place.parents:
+        if _files_of(folder):
+            what = f"its manifest does not list {place.relative_to(folder).as_posix()}"
+        elif not (folder / MANIFEST).exists() and _says_sealed(folder):
+            what = "its manifest is missing"
+        else:
+            continue
+        if folder not in _told:
+            _told.add(folder)
+            log.warning("%s was sealed, but %s: not checked", folder, what)
+        return
+
+
+def _says_sealed(folder: Path) -> bool:
+    """Whether a folder's metadata has the fingerprint that a manifest would have."""
+    if folder not in _says_sealed_by:
+        try:
+            _says_sealed_by[folder] = isinstance(read_object(folder / METADATA).get("fingerprint"), str)
+        except (StorageError, OSError):
+            _says_sealed_by[folder] = False
+    return _says_sealed_by[folder]
 
 
 def _as_given(path: Path, stored: Stored, folder: Path) -> Path:
@@ -237,8 +273,8 @@ def _as_given(path: Path, stored: Stored, folder: Path) -> Path:
 
 def _was_sealed(folder: Path) -> bool:
     """Whether metadata of actlab's lies in a folder, or in one below it that has no manifest of its own."""
-    below = [path for path in folder.glob(f"*/{METADATA}") if not (path.parent / MANIFEST).exists()]
-    return any(b'"fingerprint"' in path.read_bytes() for path in [folder / METADATA, *below] if path.is_file())
+    below = [path.parent for path in folder.glob(f"*/{METADATA}") if not (path.parent / MANIFEST).exists()]
+    return any(map(_says_sealed, [folder, *below]))
 
 
 def _files_of(folder: Path) -> dict[str, Stored]:

@@ -89,7 +89,7 @@ def read_at_most(path: Path, most: int = JSON_BYTES) -> bytes:
         OSError: It cannot be read.
         StorageError: It is larger, goes on without end, or is a named pipe, which may never begin.
     """
-    _refuse_pipe(path)
+    refuse_pipe(path)
     with path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > most:
             raise _too_large(path, most)
@@ -104,7 +104,7 @@ def read_text_at_most(path: Path, most: int, encoding: str = "utf-8") -> str:
         UnicodeDecodeError: It is not in that encoding.
         StorageError: As for `read_at_most`.
     """
-    _refuse_pipe(path)
+    refuse_pipe(path)
     with path.open(encoding=encoding) as file:
         return _whole(file, most, path)
 
@@ -123,7 +123,12 @@ def _too_large(path: Path, most: int) -> StorageError:
     return StorageError(f"{path} has more than {most >> 20} MiB", hint="is it the right file?")
 
 
-def _refuse_pipe(path: Path) -> None:
+def refuse_pipe(path: Path) -> None:
+    """Refuse a named pipe, which may never begin, and is no file to those who look for one.
+
+    Raises:
+        StorageError: It is one.
+    """
     if path.resolve().is_fifo():  # the one of a shell's <(command) has no name
         raise StorageError(f"{path} is a named pipe", hint="write what comes out of it to a file")
 

@@ -9,8 +9,8 @@ from jaxtyping import Shaped
 
 from actlab.features.datasets.recipe import Recipe
 from actlab.features.datasets.source import Bank
-from actlab.formats.classifier import read_manifest_of, save_dataset
-from actlab.ground.errors import StorageError
+from actlab.formats.classifier import load_dataset, read_manifest_of, save_dataset
+from actlab.ground.errors import DataError, StorageError
 from actlab.ground.manifest import differences
 from actlab.ground.storage import Plan, refuse_inside_dataset
 
@@ -69,6 +69,8 @@ def metadata_of(
 def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     """Whether the dataset is there already, made with the same settings from the same inputs.
 
+    One that may be overwritten has to be whole too: it is read for that.
+
     Raises:
         StorageError: Something else is there, and it may not be overwritten.
     """
@@ -82,7 +84,7 @@ def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
         hint = "choose another --output, or move it away: --overwrite replaces actlab's own datasets alone"
         raise StorageError(f"{output} was not made by actlab generate-datasets", hint=hint)
     if manifest.get("fingerprint") == plan.fingerprint:
-        return True
+        return not overwrite or _is_whole(output)
     if overwrite:
         return False
     here = plan.described()
@@ -93,6 +95,15 @@ def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
         f"{output} was made {made}: {'; '.join(found[:3])}",
         hint="choose another --output, or give --overwrite to replace it",
     )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a dataset can be read, which compares its checksums."""
+    try:
+        load_dataset(path)
+    except DataError:
+        return False
+    return True
 
 
 def write_dataset(

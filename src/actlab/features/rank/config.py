@@ -56,7 +56,9 @@ class RankConfig(CommonOptions):
                 raise ConfigError(f"--{name.replace('_', '-')} {value} is too small", hint=f"use {least} or more")
         if self.permutations > _MOST_PERMUTATIONS:
             raise ConfigError(f"--permutations {self.permutations} is too large", hint="1000 is plenty")
-        for name in ("min_pearson", "min_tpr", "max_fpr"):
+        if not -1 <= self.min_pearson <= 1:
+            raise ConfigError(f"--min-pearson {self.min_pearson} is no correlation", hint="use -1 to 1")
+        for name in ("min_tpr", "max_fpr"):
             value = getattr(self, name)
-            if not -1 <= value <= 1:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} is no such share", hint="use -1 to 1")
+            if not 0 <= value <= 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {value} is no share", hint="use 0 to 1")

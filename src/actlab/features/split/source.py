@@ -19,7 +19,7 @@ from actlab.formats.documents import find_documents, read_documents
 from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.tables import label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
-from actlab.ground.limits import LONG_LINE
+from actlab.ground.limits import LONG_LINE, refuse_pipe
 from actlab.ground.manifest import file_entry
 
 log = logging.getLogger("actlab")
@@ -63,6 +63,7 @@ def read_items(config: SplitConfig) -> Items:
     if path.is_dir() and not is_documents:
         return _from_folder(path)
     if not (path.is_dir() or path.is_file()):
+        refuse_pipe(path)
         raise ConfigError(
             f"there is no input {path}", hint="give a folder of sentence_*.npz, an NPZ, a CSV, or a documents.jsonl"
         )

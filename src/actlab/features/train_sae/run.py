@@ -39,6 +39,8 @@ log = logging.getLogger("actlab")
 
 KIND = "saes"
 _CURVE_POINTS = 100
+_ROUNDING = 1e-5
+"""Of a state, relative to its norm: a hundred times float32's own, as it adds up over the layers."""
 _SMALLER = "lower --n-features or --batch-size, or use --device cpu"
 
 
@@ -151,6 +153,7 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
         reader, job.texts, batch_size=config.batch_size, n_steps=config.n_steps + 1, seed=config.seed
     )
     first_td = next(batches).to(job.device)
+    _refuse_equal_states(first_td, layer)
     scale = job.facts.hidden_dim**0.5 / float(first_td.norm(dim=1).mean())
     draw = torch.Generator().manual_seed(derive_seed(config.seed, "sae", layer))
     over_batch = config.architecture == "jumprelu"
@@ -183,6 +186,20 @@ def _train_layer(job: _Job, layer: int, more: Callable[[int], None]) -> tuple[li
         "last": last._asdict(),
         "curve": [list(step) for step in curve],
     }
+
+
+def _refuse_equal_states(x_td: Tensor, layer: int) -> None:
+    """Refuse states whose differences are those of float32 rounding: an SAE that explains them explains nothing.
+
+    Raises:
+        DataError: They are, or there is one state alone.
+    """
+    x_td = x_td.cpu().double()  # mps has none
+    if float((x_td - x_td.mean(0)).norm()) <= _ROUNDING * float(x_td.norm()):
+        raise DataError(
+            f"the states of layer {layer} are all the same but for rounding",
+            hint="give texts of different tokens, or more tokens a step (--batch-size)",
+        )
 
 
 def _refuse_diverged(curve: list[Step], weights: dict[str, Tensor], layer: int) -> None:

@@ -20,7 +20,7 @@ from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of
+from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of, refuse_pipe
 from actlab.ground.seeds import derive_seed
 
 log = logging.getLogger("actlab")
@@ -49,6 +49,7 @@ def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     """
     file = Path(os.path.expanduser(path))
     if not file.is_file():
+        refuse_pipe(file)
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
     texts = _from_csv(file, text_column, limit) if file.suffix.lower() in (".csv", ".tsv") else _from_jsonl(file, limit)
     whole = [text for text in texts if not is_too_long(text)]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from actlab.formats.sentences.file import HINT, KIND, NAME, WRITTEN, Sentence, SentenceFacts
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.integrity import check_sealed, is_sealed, sealed_manifest
+from actlab.ground.limits import refuse_pipe
 from actlab.ground.manifest import MANIFEST, METADATA, fingerprint, stored_files
 
 log = logging.getLogger("actlab")
@@ -97,6 +98,7 @@ def sentence_paths(folder: str | Path) -> list[Path]:
     """
     folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
+        refuse_pipe(folder)
         raise ConfigError(f"there is no folder {folder}", hint="give the folder that actlab compute-features wrote")
     is_whole = (folder / METADATA).is_file() or not (folder / MANIFEST).is_file()
     if (folder / "plan.json").is_file() or not is_whole:

@@ -48,7 +48,7 @@ class CommonOptions:
     """The words that every command shares which writes something."""
 
     overwrite: bool = execution(False)
-    """Replace a dataset made with other settings; the old one stays until the new one is sealed."""
+    """Replace a dataset made with other settings, or a damaged one; the old one stays until the new one is sealed."""
     dry_run: bool = execution(False)
     """Print the plan (units, records, tokens, bytes, memory) and stop."""
     quiet: bool = execution(False)

@@ -217,7 +217,7 @@ def _refuse_no_number(option: Option, values: Sequence[Any]) -> None:
     name = option.flag or option.name
     for value in values:
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{name} {value} is no finite number", hint=option.help or "see --help")
+            raise ConfigError(f"{name} {value} is no finite number", hint="give a finite number")
         if isinstance(value, int) and abs(value) >= _LARGEST:  # str(value) may be refused by Python itself
             raise ConfigError(f"{name} is too large", hint=f"give at most {_LARGEST - 1}")
 
@@ -238,10 +238,12 @@ def _coerce_one(option: Option, value: Any) -> Any:
             value = str(value)
     if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
         shown = "what it was given" if option.is_secret else repr(value)[:200]
-        raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {shown}", hint=option.help or "see --help")
+        hint = f"give {_A[option.kind]}" if option.kind in (int, float) else option.help or "see --help"
+        raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {shown}", hint=hint)
     if isinstance(value, str) and (not value or "\0" in value or any("\ud800" <= char <= "\udfff" for char in value)):
         what = "is empty" if not value else "holds a character that no path or name can have"
-        raise ConfigError(f"{option.name} {what}", hint="leave the setting away for the default, if it has one")
+        hint = "omit the setting for its default"
+        raise ConfigError(f"{option.name} {what}", hint="give another" if option.default is MISSING else hint)
     if option.choices and value not in option.choices:
         raise ConfigError(
             f"{option.name} cannot be {value!r}",

@@ -3,9 +3,11 @@
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
+from actlab.ground.hashes import sha256_of
 from actlab.ground.manifest import MANIFEST
 from actlab.ground.storage.aside import Aside, is_aside
 from actlab.ground.storage.files import (
@@ -49,8 +51,11 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
         refuse_foreign_partial(partial_of(output))
 
 
-def is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
-    """Whether the dataset is there with the same settings and inputs. With others it is refused."""
+def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) -> bool:
+    """Whether the dataset is there with the same settings and inputs. With others it is refused.
+
+    Files are known by their sizes; where it may be overwritten and `hashes` is given, by their bytes.
+    """
     refuse_inside_dataset(output)
     if output.is_symlink():
         raise StorageError(f"{output} is a symbolic link", hint="choose an --output without one")
@@ -68,7 +73,10 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     if manifest is not None and manifest["kind"] != plan.kind:
         raise StorageError(f"{output} holds {manifest['kind']}, not {plan.kind}", hint="choose another --output")
     if manifest is not None and manifest["fingerprint"] == plan.fingerprint and is_complete(output):
-        damaged = manifests.damaged_files(output, list(manifests.stored_files(manifest)))
+        files = list(manifests.stored_files(manifest))
+        damaged = manifests.damaged_files(output, files)
+        if overwrite and hashes and not damaged and not _is_as_written(output, plan, manifest, files):
+            damaged = [f"{output} is not as it was written"]
         if damaged and not overwrite:
             raise StorageError(
                 f"{output} is damaged: {damaged[0]}", hint="actlab verify tells all; give --overwrite to make it again"
@@ -91,10 +99,22 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     )
 
 
+def _is_as_written(output: Path, plan: Plan, manifest: dict[str, Any], files: list[manifests.Stored]) -> bool:
+    """Whether the manifest has the plan's settings, and each file that it names its bytes, which are read now."""
+    here = {key: manifest.get(key) for key in plan.described()}
+    return manifests.fingerprint(here) == plan.fingerprint and all(
+        sha256_of(output / file.path) == file.sha256 for file in files
+    )
+
+
 def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     """Whether the dataset is there, and nothing in a `.partial` that it lacks."""
     # while no dataset is there, nothing has to be known about the units, whose records are many
-    return output.exists() and not _is_begun(partial_of(output)) and is_done(output, plan, overwrite=overwrite)
+    return (
+        output.exists()
+        and not _is_begun(partial_of(output))
+        and is_done(output, plan, overwrite=overwrite, hashes=True)
+    )
 
 
 def prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:

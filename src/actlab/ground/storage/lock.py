@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from actlab.ground.errors import StorageError
 from actlab.ground.storage.files import storage_errors
 
 log = logging.getLogger("actlab")
@@ -30,6 +31,8 @@ class Lock:
     def try_acquire(self, *, shared: bool = False) -> bool:
         """Take the lock, or change the kind that is held, and say whether it is held now."""
         with storage_errors(self.path):
+            if self.path.is_dir():
+                raise StorageError(f"{self.path} is in the way", hint="move it: the lock of a run goes there")
             while True:
                 if self._descriptor is None:
                     self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -63,8 +66,8 @@ class Lock:
             self._descriptor = None
 
     def remove(self) -> None:
-        """Remove the file if the lock is held, and give the lock back."""
-        if self._descriptor is not None:
+        """Remove the file if the lock is held, and give the lock back. One that holds something is not actlab's."""
+        if self._descriptor is not None and not os.fstat(self._descriptor).st_size:
             self.path.unlink(missing_ok=True)
         self.release()
 

@@ -81,7 +81,7 @@ def _open(staging: Staging, stack: contextlib.ExitStack, lock: Lock, *, again: b
     if again:
         refuse_foreign(output)
     in_the_making = again or folder.exists() or is_replaced(old_of(output))
-    if not in_the_making and is_done(output, plan, overwrite=overwrite):
+    if not in_the_making and is_done(output, plan, overwrite=overwrite, hashes=True):
         if lock.path.exists() and lock.try_acquire():
             lock.remove()  # of a run that was stopped just before its end
         staging.sealed = True

@@ -40,7 +40,7 @@ def refuse_foreign_partial(folder: Path) -> None:
         StorageError: Something does.
     """
     if folder.is_dir():
-        locks = {lock.name for lock in folder.glob("*.lock")}
+        locks = {lock.name for lock in folder.glob("*.lock") if is_lock(lock)}
         own = _named_by_manifest(folder) | _recorded(folder) | {PLAN, DROPPED} | locks
         _refuse(folder, _foreign(folder, own, whole=UNITS), "run the same command again, or remove the folder yourself")
 
@@ -77,6 +77,14 @@ def _foreign(folder: Path, own: set[str], *, whole: str = "") -> Iterator[str]:
             path = (inside / name).as_posix()
             if path not in own and not _is_nobodys(name, is_top=inside == Path()):
                 yield path
+
+
+def is_lock(path: Path) -> bool:
+    """Whether a file by a lock's name is one of actlab's, which are empty; it may go meanwhile."""
+    try:
+        return path.is_file() and not path.stat().st_size
+    except FileNotFoundError:
+        return True
 
 
 def _is_without_files(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from actlab.ground.errors import StorageError
 from actlab.ground.storage.files import GoneError, remove_folder, storage_errors, sync_folder
-from actlab.ground.storage.own_files import REPLACED, refuse_foreign, remove_replaced
+from actlab.ground.storage.own_files import REPLACED, is_lock, refuse_foreign, remove_replaced
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
 from actlab.ground.temporary import TEMPORARY
 
@@ -66,8 +66,9 @@ def _clean(folder: Path) -> None:
     """Remove what the making left: the plan, the records, temporary files, locks."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            if name.startswith(TEMPORARY) or (name.endswith(".lock") and Path(parent) == folder):
-                (Path(parent) / name).unlink(missing_ok=True)
+            path = Path(parent) / name
+            if name.startswith(TEMPORARY) or (name.endswith(".lock") and Path(parent) == folder and is_lock(path)):
+                path.unlink(missing_ok=True)
     (folder / PLAN).unlink(missing_ok=True)
     remove_folder(folder / UNITS)
 

@@ -156,8 +156,10 @@ def _described(role: str, dump: Activations) -> dict[str, Any]:
         named = {dataset / file.path for file in files}
         if strange := [path for path in _paths(dump) if path not in named]:
             raise damage(dataset, strange[0].relative_to(dataset).as_posix(), "the manifest does not name it")
-    if files is None or damaged_files(dataset, files):
+    if files is None:
         files = [_stored(dump, path) for path in _paths(dump)]
+    elif found := damaged_files(dataset, files):  # also of a layer that is not read: its hash is part of the identity
+        raise damage(dataset, *found[0].split(" ", 1))
     return {
         "role": role,
         "name": dump.folder.name,
