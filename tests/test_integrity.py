@@ -633,7 +633,7 @@ def test_a_link_to_a_sealed_file_is_checked_as_the_file_itself(documents, tmp_pa
 
 
 @pytest.mark.parametrize("change", [lambda text: text[:-20], lambda text: text.replace('"files"', '"filfs"')])
-def test_a_manifest_that_cannot_be_read_beside_metadata_does_not_turn_checking_off(change, documents):
+def test_a_manifest_that_cannot_be_read_beside_metadata_does_not_turn_checking_off(change, documents, monkeypatch):
     manifest = documents / "manifest.json"
     manifest.write_text(change(manifest.read_text()))
     (documents / "metadata.json").write_text('{"fingerprint": "as sealing writes it"}')
@@ -651,6 +651,7 @@ def test_a_manifest_that_cannot_be_read_beside_metadata_does_not_turn_checking_o
     with pytest.raises(StorageError, match=r"manifest\.json is not"):
         read_sealed(documents / "documents.jsonl")
     (documents / "EM" / "metadata.json").write_text('{"of": "another program"}')
+    monkeypatch.setattr(integrity, "_says_sealed_by", {})
     assert len(list(read_documents(documents))) == 30, "nothing says that it is a dataset of actlab's"
 
 

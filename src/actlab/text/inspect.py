@@ -35,8 +35,8 @@ from actlab.text.words import text_hash
 
 Problems = Iterator[str]
 
-_NO_PROMPT = "."
-"""A prompt without words, which favours nothing."""
+_NO_PROMPT = "a"
+"""A prompt that favours nothing: a value is named by a word of more than two letters."""
 _MEAN_TOLERANCE = 1e-6
 """A mean score is written with six decimals."""
 
