@@ -123,7 +123,7 @@ def say(found: SubjectShare, sources: Mapping[str, int], domain: str) -> None:
     if found.subject_share is None or found.subject_share >= ENOUGH:
         log.info("%s", told)
     elif set(sources) == {"template"}:
-        log.warning("only %s: the grammar of %s hardly follows prompts; a model would", told, domain)
+        log.warning("only %s: the grammar of %s does not follow prompts, a model (ollama, openai) does", told, domain)
     else:
         log.warning("only %s", told)
 
