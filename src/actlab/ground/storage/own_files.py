@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import DROPPED, MANIFEST
-from actlab.ground.storage.plan import PLAN, UNITS
+from actlab.ground.storage.plan import PLAN, UNITS, inode
 from actlab.ground.temporary import TEMPORARY
 
 log = logging.getLogger("actlab")
@@ -21,6 +21,7 @@ _TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-.+")
 _OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
 """What NFS keeps of a deleted file that is open somewhere, and what macOS keeps of a folder's looks."""
 _MOST_NAMED = 3
+_LOOKS = 10
 
 
 def refuse_foreign(output: Path) -> None:
@@ -29,8 +30,12 @@ def refuse_foreign(output: Path) -> None:
     Raises:
         StorageError: Something does: files, hidden ones too, folders, links.
     """
-    if output.is_dir():
-        _refuse(output, _foreign(output, _named_by_manifest(output)), "run the same command again")
+    for _ in range(_LOOKS):
+        before = inode(output)
+        found = list(_foreign(output, _named_by_manifest(output))) if output.is_dir() else []
+        if inode(output) == before:
+            break  # else another process put a new dataset in its place meanwhile
+    _refuse(output, iter(found), "run the same command again")
 
 
 def refuse_foreign_partial(folder: Path) -> None:
