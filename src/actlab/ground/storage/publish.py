@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from actlab.ground.errors import StorageError
-from actlab.ground.storage.files import GoneError, remove_folder, storage_errors, sync_folder
-from actlab.ground.storage.own_files import REPLACED, is_lock, refuse_foreign, remove_replaced
+from actlab.ground.manifest import MANIFEST
+from actlab.ground.storage.files import GoneError, remove_folder, remove_tree, storage_errors, sync_folder
+from actlab.ground.storage.own_files import REPLACED, is_lock, refuse_foreign, refuse_foreign_partial, remove_replaced
 from actlab.ground.storage.plan import PLAN, UNITS, is_complete, partial_of
 from actlab.ground.temporary import TEMPORARY
 
@@ -29,6 +30,10 @@ def publish(output: Path, *, overwrite: bool) -> None:
     folder, old = partial_of(output), old_of(output)
     with storage_errors(output):
         is_taken = output.exists() and any(output.iterdir()) and folder.is_dir()  # last: else it is the new one
+        if is_taken and not overwrite and _is_same(folder, output):
+            refuse_foreign_partial(folder)
+            remove_tree(folder, last=MANIFEST)  # another process published it while this one, late, made it again
+            return
         if is_taken and not overwrite:
             raise StorageError(f"{output} exists already", hint="give --overwrite to replace it")
         if is_taken and old.exists() and not is_replaced(old):
@@ -60,6 +65,14 @@ def _rename(folder: Path, output: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         raise GoneError(f"{output} is there already", hint="run the same command again") from error
+
+
+def _is_same(folder: Path, output: Path) -> bool:
+    """Whether a `.partial` and a dataset have the same manifest, and so the same files."""
+    try:
+        return (folder / MANIFEST).read_bytes() == (output / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def _clean(folder: Path) -> None:
