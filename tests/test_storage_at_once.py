@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -566,3 +567,15 @@ def test_saes_published_by_another_run_meanwhile_end_as_done(llama, tmp_path, lo
     assert late == came[0]
     assert late.is_sealed
     assert is_sound(tmp_path / "saes")
+
+
+def test_who_made_again_what_another_has_published_leaves_it_there_and_nothing_behind(tmp_path, undisturbed):
+    output, again = tmp_path / "undisturbed", tmp_path / "undisturbed.partial"
+    shutil.copytree(output, again)
+    (again / "manifest.json").write_text((again / "manifest.json").read_text() + " ")
+    with pytest.raises(StorageError, match="exists already"):
+        publishing.publish(output, overwrite=False)
+    shutil.copy(output / "manifest.json", again)
+    publishing.publish(output, overwrite=False)
+    assert hashes(output) == undisturbed
+    assert not again.exists()

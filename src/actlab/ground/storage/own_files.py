@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from actlab.ground import manifest as manifests
@@ -22,6 +22,7 @@ _OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
 """What NFS keeps of a deleted file that is open somewhere, and what macOS keeps of a folder's looks."""
 _MOST_NAMED = 3
 _LOOKS = 10
+"""How often a dataset is looked at again that another process replaced meanwhile."""
 
 
 def refuse_foreign(output: Path) -> None:
@@ -35,7 +36,7 @@ def refuse_foreign(output: Path) -> None:
         found = list(_foreign(output, _named_by_manifest(output))) if output.is_dir() else []
         if inode(output) == before:
             break  # else another process put a new dataset in its place meanwhile
-    _refuse(output, iter(found), "run the same command again")
+    _refuse(output, found, "run the same command again")
 
 
 def refuse_foreign_partial(folder: Path) -> None:
@@ -50,7 +51,7 @@ def refuse_foreign_partial(folder: Path) -> None:
         _refuse(folder, _foreign(folder, own, whole=UNITS), "run the same command again, or remove the folder yourself")
 
 
-def _refuse(folder: Path, foreign: Iterator[str], then: str) -> None:
+def _refuse(folder: Path, foreign: Iterable[str], then: str) -> None:
     found = sorted(foreign)
     if found:
         named = ", ".join(found[:_MOST_NAMED])

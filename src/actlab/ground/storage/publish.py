@@ -23,6 +23,8 @@ _IS_THERE = (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST)
 def publish(output: Path, *, overwrite: bool) -> None:
     """Clean up a complete `.partial` and give it the dataset's name, the old dataset aside until then.
 
+    One that another process has published already, with the same manifest, is taken away.
+
     Raises:
         GoneError: It is not there, or not complete: another process published it.
         StorageError: Something else is in the way, or lies in the old dataset's folder and is not actlab's.
