@@ -18,13 +18,13 @@ from tokenizers import Tokenizer
 
 import actlab
 import actlab.text
-from actlab.backends.servers.calls import Reply, ServerError, Timings, Warmth
-from actlab.backends.servers.limits import TimeoutLimits
-from actlab.backends.servers.run import RunSummary, run_requests
-from actlab.backends.servers.server import Server
 from actlab.cli.generate import generate as command
 from actlab.formats.documents import Document, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
+from actlab.servers.calls import Reply, ServerError, Timings, Warmth
+from actlab.servers.limits import TimeoutLimits
+from actlab.servers.run import RunSummary, run_requests
+from actlab.servers.server import Server
 from actlab.text import DataGenerator, DataRefiner, Ollama, Sample, Template
 from actlab.text.generate import collect, compute
 from actlab.text.generate.compute import Collected, Replies
@@ -1175,9 +1175,7 @@ def test_a_judge_that_gives_no_verdict_is_an_error_with_a_hint(tokenizer, all_op
 
 def test_a_judge_is_waited_for_as_long_as_the_preset_says(tokenizer, all_open, monkeypatch):
     limits = []
-    monkeypatch.setattr(
-        "actlab.backends.servers.server.Server.limited", lambda self, given: limits.append(given) or self
-    )
+    monkeypatch.setattr("actlab.servers.server.Server.limited", lambda self, given: limits.append(given) or self)
     samples = DataGenerator(PROMPT, tokenizer).generate_samples(200)
     with serve() as there:
         for timeouts in ("gpu", "cpu"):

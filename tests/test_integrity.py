@@ -17,7 +17,6 @@ import torch
 
 import actlab
 from actlab.activations.source import scan
-from actlab.backends.card import make_card
 from actlab.features.train_sae.source import read_texts
 from actlab.formats.activations import Activations, load_activations, open_activations, shard_bytes
 from actlab.formats.documents import read_documents
@@ -26,6 +25,7 @@ from actlab.ground import integrity
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.integrity import check_sealed, input_entry, is_sealed, open_sealed, read_sealed, sealed_manifest
 from actlab.ground.manifest import to_json
+from actlab.hub.card import make_card
 from actlab.text.dataset import TextDataset
 from actlab.text.words import is_cut_by_script, versions_of_documents
 from tests import fabricated, made_saes

@@ -6,9 +6,9 @@ import logging
 import pyarrow.parquet as pq
 import pytest
 
-from actlab.backends.servers.calls import ServerError
 from actlab.formats.documents import Document, document_line
 from actlab.ground.errors import ActlabError
+from actlab.servers.calls import ServerError
 from actlab.text import DataRefiner
 from actlab.text.refine.config import RefineConfig
 from actlab.text.refine.judge import asked

@@ -32,7 +32,6 @@ from actlab.backends.models import read_facts
 from actlab.backends.saes import saelens
 from actlab.backends.saes.find import find_saes
 from actlab.backends.saes.sae import make_encoder
-from actlab.backends.servers.journal import Journal
 from actlab.backends.token_count import find_tokenizer
 from actlab.features.encode.source import read_sentences
 from actlab.features.train_sae.source import read_texts
@@ -50,6 +49,7 @@ from actlab.ground.options import CommonOptions, from_settings, options_of
 from actlab.ground.options.settings import read_yaml
 from actlab.ground.storage import Staging
 from actlab.ground.temporary import saved_files
+from actlab.servers.journal import Journal
 from actlab.text.generate.run import generate_text
 from actlab.weights.run import run_data_gen
 from actlab.weights.score.predictions import read_predictions

@@ -16,15 +16,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actlab.backends.servers.calls import Endpoint, Request
-from actlab.backends.servers.environment import ServerEnvironment, read_environment
-from actlab.backends.servers.limits import PRESETS
-from actlab.backends.servers.server import server_of
 from actlab.cli.common import echo
 from actlab.formats.activations import read_shard
 from actlab.formats.classifier import load_dataset
 from actlab.ground.errors import ActlabError, ConfigError, scrubbed
 from actlab.ground.printing import LineFormatter, lines_of_libraries, printable
+from actlab.servers.calls import Endpoint, Request
+from actlab.servers.environment import ServerEnvironment, read_environment
+from actlab.servers.limits import PRESETS
+from actlab.servers.server import server_of
 from tests.command_line import run
 from tests.conformance_server import MODEL, Fault, serve
 from tests.conftest import make_rows

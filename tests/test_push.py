@@ -18,10 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import actlab
-from actlab.backends import card as card_module
-from actlab.backends import push as push_module
-from actlab.backends.push import plan_commits, plan_push, push_dataset
-from actlab.backends.repository import NewFile
 from actlab.cli import push as push_command
 from actlab.ground.errors import ActlabError
 from actlab.ground.manifest import Stored, sha256_of
@@ -29,6 +25,10 @@ from actlab.ground.options import options_of
 from actlab.ground.storage import Finish, Made, Plan, publish_single, stage
 from actlab.ground.storage import NewFile as FileToWrite
 from actlab.ground.units import Part
+from actlab.hub import card as card_module
+from actlab.hub import push as push_module
+from actlab.hub.push import plan_commits, plan_push, push_dataset
+from actlab.hub.repository import NewFile
 from tests.command_line import fails_in_two_lines, run
 
 TOKEN = "hf_aVerySecretTokenOfTheTests"

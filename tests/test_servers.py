@@ -24,21 +24,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actlab.backends.servers import attempts, wire
-from actlab.backends.servers.calls import CallError, Endpoint, Reply, Request, ServerError, Timings
-from actlab.backends.servers.environment import ServerEnvironment, ollama_url, read_environment
-from actlab.backends.servers.journal import Journal
-from actlab.backends.servers.limits import PRESETS, TimeoutLimits, limits_for
-from actlab.backends.servers.ollama import OLLAMA, context_for
-from actlab.backends.servers.openai import OPENAI, events
-from actlab.backends.servers.pace import Pace, Window, next_pace
-from actlab.backends.servers.pauses import retry_after_s
-from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
-from actlab.backends.servers.sentences import trim_to_sentence
-from actlab.backends.servers.server import Server, ollama_server, openai_server
-from actlab.backends.servers.thoughts import split_thoughts
-from actlab.backends.servers.wire import Answer, OpenCalls, Watch
 from actlab.ground.errors import ConfigError, DataError, StorageError
+from actlab.servers import attempts, wire
+from actlab.servers.calls import CallError, Endpoint, Reply, Request, ServerError, Timings
+from actlab.servers.environment import ServerEnvironment, ollama_url, read_environment
+from actlab.servers.journal import Journal
+from actlab.servers.limits import PRESETS, TimeoutLimits, limits_for
+from actlab.servers.ollama import OLLAMA, context_for
+from actlab.servers.openai import OPENAI, events
+from actlab.servers.pace import Pace, Window, next_pace
+from actlab.servers.pauses import retry_after_s
+from actlab.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
+from actlab.servers.sentences import trim_to_sentence
+from actlab.servers.server import Server, ollama_server, openai_server
+from actlab.servers.thoughts import split_thoughts
+from actlab.servers.wire import Answer, OpenCalls, Watch
 from tests import conformance_server
 from tests.conformance_server import DIGEST, MODEL, RUNNER_STOPPED, Conformance, Fault, busy, serve, tokens_of
 
@@ -1187,7 +1187,7 @@ def test_an_address_that_answers_with_a_page_is_not_this_api():
     [(401, "OPENAI_API_KEY"), (500, "server's log"), (502, "server's log"), (404, "name of the model")],
 )
 def test_only_what_a_server_says_of_the_request_is_said_to_be_refused(status, hint, monkeypatch):
-    monkeypatch.setattr("actlab.backends.servers.questions.wait_before", lambda *asked, **more: None)
+    monkeypatch.setattr("actlab.servers.questions.wait_before", lambda *asked, **more: None)
     with serve(always=Fault("status", status=status, message="no")) as there:
         with pytest.raises(
             ServerError, match=f"refuses .*: {status} no" if status == 404 else f"answers {status} no"
@@ -1199,7 +1199,7 @@ def test_only_what_a_server_says_of_the_request_is_said_to_be_refused(status, hi
 
 @pytest.mark.parametrize(("status", "hint"), [(401, "name:password@"), (502, "proxy")])
 def test_what_a_proxy_answers_in_ollamas_place_is_said_to_be_a_proxys(status, hint, monkeypatch):
-    monkeypatch.setattr("actlab.backends.servers.questions.wait_before", lambda *asked, **more: None)
+    monkeypatch.setattr("actlab.servers.questions.wait_before", lambda *asked, **more: None)
     with serve(pages=dict.fromkeys(("/api/version", "/api/generate"), (status, LOGIN))) as there:
         for asked in (server_at(there).preflight, server_at(there).warm_up):
             with pytest.raises(ServerError, match=f"answers {status} ") as caught:
@@ -1268,8 +1268,8 @@ def test_what_a_journal_was_given_outlives_a_kill(tmp_path):
     path = tmp_path / "j.jsonl"
     program = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from actlab.backends.servers.calls import Reply, Timings\n"
-        "from actlab.backends.servers.journal import Journal\n"
+        "from actlab.servers.calls import Reply, Timings\n"
+        "from actlab.servers.journal import Journal\n"
         "with Journal(Path(sys.argv[1])) as journal:\n"
         "    journal.append('key', Reply(k=5, text='It rains.', done_reason='stop', timings=Timings(total_s=1.0)))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"

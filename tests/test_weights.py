@@ -580,8 +580,8 @@ def test_a_prompt_over_the_limit_is_rejected_and_never_cut(tmp_path, llama):
 
 
 def test_the_dataset_is_pushed_after_the_seal_and_never_before(tmp_path, monkeypatch):
-    from actlab.backends import push as pushing
     from actlab.ground.errors import StorageError
+    from actlab.hub import push as pushing
     from actlab.weights import run
 
     sent = []

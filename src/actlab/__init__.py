@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from actlab.activations.run import extract_activations, plan_extraction, preview_texts
     from actlab.activations.show import show_activations
     from actlab.activations.verify.run import verify_activations
-    from actlab.backends.push import plan_push, push_dataset
     from actlab.features.datasets.compute import normalize_features
     from actlab.features.datasets.config import DatasetConfig
     from actlab.features.datasets.run import generate_datasets
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from actlab.formats.weights import WeightsDataset
     from actlab.ground.errors import ActlabError
     from actlab.ground.layers import parse_layers_arg
+    from actlab.hub.push import plan_push, push_dataset
     from actlab.text.generate.config import GenerateTextConfig
     from actlab.text.generate.run import generate_text, plan_text
     from actlab.text.refine.config import RefineConfig
@@ -88,12 +88,12 @@ _HOMES = {
     "plan_extraction": "actlab.activations.run",
     "plan_features": "actlab.features.encode.run",
     "plan_gpt_training": "actlab.text.train_gpt.run",
-    "plan_push": "actlab.backends.push",
+    "plan_push": "actlab.hub.push",
     "plan_refinement": "actlab.text.refine.run",
     "plan_text": "actlab.text.generate.run",
     "plan_tokenizing": "actlab.text.tokenize.run",
     "preview_texts": "actlab.activations.run",
-    "push_dataset": "actlab.backends.push",
+    "push_dataset": "actlab.hub.push",
     "rank_features": "actlab.features.rank.run",
     "read_ranking": "actlab.formats.ranking",
     "read_splits": "actlab.formats.splits",

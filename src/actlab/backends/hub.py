@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from actlab.backends import tiny
-from actlab.ground.errors import ActlabError, ConfigError, ModelError, scrubbed
+from actlab.ground.errors import ActlabError, ConfigError, ModelError, first_line
 from actlab.ground.hashes import Hashed, is_unchanged, measured_hash, remembered_hash
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken"]
@@ -228,9 +228,3 @@ def _unknown(name: str) -> ActlabError:
         f"there is no model {name!r}, neither as a folder here nor on the hub",
         hint="check its name; a private model needs a login (hf auth login)",
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the head of an error's message, tokens removed."""
-    line = (str(error) or type(error).__name__).strip().splitlines()[0]
-    return scrubbed(line)[:200]

@@ -9,7 +9,7 @@ from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, s
 from actlab.ground.options import argument, command, execution
 
 if TYPE_CHECKING:
-    from actlab.backends.push import PlannedPush
+    from actlab.hub.push import PlannedPush
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ def push(config: PushConfig) -> None:
     \b
     actlab push Datasets/Activations/MODEL/DATASET --repo-id NAME --dry-run
     """
-    from actlab.backends.push import plan_push, push_dataset
+    from actlab.hub.push import plan_push, push_dataset
 
     set_loudness(config.quiet)
     folder = Path(os.path.expanduser(config.dir))

@@ -122,6 +122,12 @@ def scrubbed(text: str) -> str:
     return text
 
 
+def first_line(error: BaseException) -> str:
+    """Return the head of an error's message, tokens removed."""
+    line = (str(error) or type(error).__name__).strip().splitlines()[0]
+    return scrubbed(line)[:200]
+
+
 def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:
     """Return a hint that names the nearest known name, or `otherwise`.
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Literal
 
-from actlab.backends.servers.calls import ServerError
 from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
 from actlab.ground.temporary import temporary_folder
+from actlab.servers.calls import ServerError
 from actlab.text.generate.collect import collect, reply_files, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig

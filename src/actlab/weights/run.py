@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actlab.backends.models import environment, pick_device
-from actlab.backends.push import push_dataset, refuse_push
 from actlab.backends.threads import one_thread
 from actlab.formats.weights import KIND
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
@@ -33,6 +32,7 @@ from actlab.ground.storage import (
     stage,
 )
 from actlab.ground.units import Part
+from actlab.hub.push import push_dataset, refuse_push
 from actlab.weights.compute.unit import fill, refuse_low_yield
 from actlab.weights.config.data_gen import DataGenConfig
 from actlab.weights.follow import curves

@@ -6,15 +6,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, Request, ServerError, ServerFacts
-from actlab.backends.servers.journal import Journal
-from actlab.backends.servers.limits import limits_for
-from actlab.backends.servers.run import BROKEN, DONE, EXHAUSTED, RunSummary, run_requests
-from actlab.backends.servers.server import Server
 from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_json, to_json
 from actlab.ground.progress import progress
 from actlab.ground.storage import write_file
+from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, Request, ServerError, ServerFacts
+from actlab.servers.journal import Journal
+from actlab.servers.limits import limits_for
+from actlab.servers.run import BROKEN, DONE, EXHAUSTED, RunSummary, run_requests
+from actlab.servers.server import Server
 from actlab.text.generate.compute import Collected, Replies
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests

@@ -5,10 +5,10 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from actlab.backends.servers.calls import LENGTH, Reply
-from actlab.backends.servers.fields import shown
 from actlab.backends.token_count import TokenCounter
 from actlab.formats.documents import UNPRINTABLE, Document
+from actlab.servers.calls import LENGTH, Reply
+from actlab.servers.fields import shown
 from actlab.text.refusals import is_refusal
 from actlab.text.words import text_hash
 

@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterator
 from itertools import count
 
-from actlab.backends.servers.calls import Request
 from actlab.ground.seeds import derive_seed
+from actlab.servers.calls import Request
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.subject import is_foreign
 from actlab.text.templates.engine import Compiled

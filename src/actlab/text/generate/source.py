@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from actlab.backends.bpe import train_tokenizer
-from actlab.backends.servers.environment import ServerEnvironment, read_environment
-from actlab.backends.servers.ollama import context_for
-from actlab.backends.servers.server import Server, server_of
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import Document
 from actlab.ground.manifest import file_entry
+from actlab.servers.environment import ServerEnvironment, read_environment
+from actlab.servers.ollama import context_for
+from actlab.servers.server import Server, server_of
 from actlab.text.domains import Detected, detect_domain
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.subject import PromptSubject, prompt_subject

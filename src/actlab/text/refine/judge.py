@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actlab.backends.servers.calls import THOUGHT, Reply, Request, ServerError
-from actlab.backends.servers.environment import ServerEnvironment, read_environment
-from actlab.backends.servers.journal import Journal
-from actlab.backends.servers.limits import limits_for
-from actlab.backends.servers.ollama import context_for
-from actlab.backends.servers.server import Server, server_of
-from actlab.backends.servers.wire import OpenCalls
+from actlab.servers.calls import THOUGHT, Reply, Request, ServerError
+from actlab.servers.environment import ServerEnvironment, read_environment
+from actlab.servers.journal import Journal
+from actlab.servers.limits import limits_for
+from actlab.servers.ollama import context_for
+from actlab.servers.server import Server, server_of
+from actlab.servers.wire import OpenCalls
 from actlab.text.refine.compute.verdicts import Refined
 from actlab.text.refine.config import RefineConfig
 from actlab.text.words import text_hash

@@ -5,10 +5,10 @@ import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from actlab.backends.servers.calls import CallError, Endpoint, ServerError
-from actlab.backends.servers.fields import json_of, refusal_text, shown
-from actlab.backends.servers.pauses import AGAIN, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
-from actlab.backends.servers.wire import OpenCalls, Watch, answer_to
+from actlab.servers.calls import CallError, Endpoint, ServerError
+from actlab.servers.fields import json_of, refusal_text, shown
+from actlab.servers.pauses import AGAIN, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
+from actlab.servers.wire import OpenCalls, Watch, answer_to
 
 _OBJECT_OR_STREAM = ("{", "data:", "event:", ":")
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from actlab.backends.servers.calls import Endpoint, Piece, Request, ServerFacts, Warmth
-from actlab.backends.servers.wire import OpenCalls
+from actlab.servers.calls import Endpoint, Piece, Request, ServerFacts, Warmth
+from actlab.servers.wire import OpenCalls
 
 
 class Dialect(NamedTuple):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, get_type_hints
 
-from actlab.backends.servers.limits import TimeoutLimits
 from actlab.ground.errors import ActlabError
+from actlab.servers.limits import TimeoutLimits
 
 STOP, LENGTH = "stop", "length"
 """How a reply ends whose end was seen."""

@@ -10,14 +10,14 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from actlab.backends.card import CARD, make_card
-from actlab.backends.repository import Commit, NewFile, hub_errors, look, make, send, with_owner
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
 from actlab.ground.manifest import MANIFEST, METADATA, damaged_files, read_manifest, stored_files
 from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
 from actlab.ground.verify import check_against_manifest
+from actlab.hub.card import CARD, make_card
+from actlab.hub.repository import Commit, NewFile, hub_errors, look, make, send, with_owner
 
 log = logging.getLogger("actlab")
 

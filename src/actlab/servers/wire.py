@@ -13,10 +13,10 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from actlab.backends.servers.calls import CUT, TIMEOUT, UNREACHABLE, CallError, Endpoint
-from actlab.backends.servers.fields import LONGEST_ANSWER, shown
-from actlab.backends.servers.limits import TimeoutLimits
 from actlab.ground.errors import scrubbed
+from actlab.servers.calls import CUT, TIMEOUT, UNREACHABLE, CallError, Endpoint
+from actlab.servers.fields import LONGEST_ANSWER, shown
+from actlab.servers.limits import TimeoutLimits
 
 # A header that is none harms nothing, and the library would print a traceback for it.
 logging.getLogger("urllib3.connection").addFilter(lambda record: "Failed to parse headers" not in str(record.msg))

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from actlab.backends.servers.calls import Reply
-from actlab.backends.servers.thoughts import without_thoughts
 from actlab.ground.errors import DataError
 from actlab.ground.limits import LONG_LINE, lines_of
 from actlab.ground.storage.files import storage_errors
+from actlab.servers.calls import Reply
+from actlab.servers.thoughts import without_thoughts
 
 
 class Journal:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import (
+from actlab.ground.seeds import derive_seed
+from actlab.servers.calls import (
     CUT,
     EMPTY,
     ERROR,
@@ -23,13 +24,12 @@ from actlab.backends.servers.calls import (
     Request,
     Timings,
 )
-from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.fields import lines_of, refusal_text, shown
-from actlab.backends.servers.pauses import AGAIN, BUSY, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
-from actlab.backends.servers.sentences import trim_to_sentence
-from actlab.backends.servers.thoughts import ALONE, UNCLOSED, split_thoughts
-from actlab.backends.servers.wire import Answer, OpenCalls, Watch, answer_to
-from actlab.ground.seeds import derive_seed
+from actlab.servers.dialect import Dialect
+from actlab.servers.fields import lines_of, refusal_text, shown
+from actlab.servers.pauses import AGAIN, BUSY, LONGEST_RETRY_AFTER_S, N_RETRIES, retry_after_s, wait_before
+from actlab.servers.sentences import trim_to_sentence
+from actlab.servers.thoughts import ALONE, UNCLOSED, split_thoughts
+from actlab.servers.wire import Answer, OpenCalls, Watch, answer_to
 
 _CHARACTERS_A_TOKEN, _CHARACTERS_MORE = 32, 1000
 """A text of more a token was not held to its limit: long words have 32 characters, and are several tokens."""

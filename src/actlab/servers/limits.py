@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
-from actlab.backends.servers.environment import ServerEnvironment
 from actlab.ground.errors import ConfigError, did_you_mean
+from actlab.servers.environment import ServerEnvironment
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import logging
 import random
 from collections.abc import Mapping
 
-from actlab.backends.servers.wire import OpenCalls
+from actlab.servers.wire import OpenCalls
 
 log = logging.getLogger("actlab")
 

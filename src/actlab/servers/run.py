@@ -7,11 +7,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import Reply, Request
-from actlab.backends.servers.journal import Journal
-from actlab.backends.servers.pace import Pace, Window, next_pace
-from actlab.backends.servers.server import Generator
-from actlab.backends.servers.wire import OpenCalls
+from actlab.servers.calls import Reply, Request
+from actlab.servers.journal import Journal
+from actlab.servers.pace import Pace, Window, next_pace
+from actlab.servers.server import Generator
+from actlab.servers.wire import OpenCalls
 
 MOST_FAILURES = 3
 """In a row; then the server is given up."""

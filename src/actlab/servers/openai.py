@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actlab.backends.servers.calls import (
+from actlab.servers.calls import (
     CUT,
     REFUSAL,
     UNREACHABLE,
@@ -16,8 +16,8 @@ from actlab.backends.servers.calls import (
     ServerFacts,
     Warmth,
 )
-from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.fields import (
+from actlab.servers.dialect import Dialect
+from actlab.servers.fields import (
     as_count,
     as_fields,
     as_objects,
@@ -27,9 +27,9 @@ from actlab.backends.servers.fields import (
     json_of,
     shown,
 )
-from actlab.backends.servers.pauses import AGAIN
-from actlab.backends.servers.questions import Answered, ask, ask_once, refuse_page
-from actlab.backends.servers.wire import OpenCalls
+from actlab.servers.pauses import AGAIN
+from actlab.servers.questions import Answered, ask, ask_once, refuse_page
+from actlab.servers.wire import OpenCalls
 
 _START = "start it, or say where it is: --base-url http://host:port/v1"
 _LET_IN = "set OPENAI_API_KEY to a key of this server"

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from actlab.backends.servers.calls import STOP, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
-from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.fields import (
+from actlab.servers.calls import STOP, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
+from actlab.servers.dialect import Dialect
+from actlab.servers.fields import (
     as_count,
     as_fields,
     as_objects,
@@ -20,8 +20,8 @@ from actlab.backends.servers.fields import (
     fields_of,
     shown,
 )
-from actlab.backends.servers.questions import Answered, ask, refuse_page
-from actlab.backends.servers.wire import OpenCalls
+from actlab.servers.questions import Answered, ask, refuse_page
+from actlab.servers.wire import OpenCalls
 
 KEEP_ALIVE = "30m"
 """Longer than the pause between two requests of any run; Ollama's own 5 minutes would not outlast a refinement."""

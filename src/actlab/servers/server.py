@@ -5,15 +5,15 @@ import json
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
-from actlab.backends.servers import attempts
-from actlab.backends.servers.calls import Endpoint, Reply, Request, ServerFacts, Warmth
-from actlab.backends.servers.dialect import Dialect
-from actlab.backends.servers.environment import ServerEnvironment, login_of, ollama_url, openai_url
-from actlab.backends.servers.limits import TimeoutLimits, limits_for
-from actlab.backends.servers.ollama import DEFAULT_CONTEXT, OLLAMA
-from actlab.backends.servers.openai import OPENAI
-from actlab.backends.servers.wire import OpenCalls
 from actlab.ground.errors import ConfigError
+from actlab.servers import attempts
+from actlab.servers.calls import Endpoint, Reply, Request, ServerFacts, Warmth
+from actlab.servers.dialect import Dialect
+from actlab.servers.environment import ServerEnvironment, login_of, ollama_url, openai_url
+from actlab.servers.limits import TimeoutLimits, limits_for
+from actlab.servers.ollama import DEFAULT_CONTEXT, OLLAMA
+from actlab.servers.openai import OPENAI
+from actlab.servers.wire import OpenCalls
 
 
 class Generator(Protocol):

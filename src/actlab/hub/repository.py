@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from actlab.backends.hub import first_line
-from actlab.ground.errors import StorageError
+from actlab.ground.errors import StorageError, first_line
 from actlab.ground.progress import progress
 
 log = logging.getLogger("actlab")

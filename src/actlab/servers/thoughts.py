@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
-from actlab.backends.servers.calls import LENGTH, STOP, THOUGHT, Reply
+from actlab.servers.calls import LENGTH, STOP, THOUGHT, Reply
 
 UNCLOSED, ALONE = "unfinished reasoning, no text", "a thought and no text"
 """What is wrong with a reply of thoughts alone."""

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import responses
 from typing import Any
 
-from actlab.backends.servers.calls import CUT, CallError
 from actlab.ground.errors import scrubbed
 from actlab.ground.printing import printable_line
+from actlab.servers.calls import CUT, CallError
 
 LONGEST_ANSWER = 1 << 22  # a line of a stream is a token; an object of megabytes is no reply
 _MOST = 1e18  # a count or a time over this is none
