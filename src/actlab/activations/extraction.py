@@ -34,6 +34,7 @@ from actlab.backends.selftest import load_reader
 from actlab.formats.activations import DTYPES, KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.layers import parse_layers
+from actlab.ground.manifest import InputEntry
 from actlab.ground.options import identity_of
 from actlab.ground.storage import NewFile, Plan, partial_of, plan_of_manifest, read_plan
 from actlab.ground.units import Part
@@ -71,7 +72,7 @@ class Extraction:
         self._readers: dict[Path, Reader] = {}
 
     @cached_property
-    def input_files(self) -> list[dict[str, Any]]:
+    def input_files(self) -> list[InputEntry]:
         """The model's files, hashed."""
         return [{"role": "model", **file} for file in model_files(self.model)]
 

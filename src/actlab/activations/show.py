@@ -1,5 +1,6 @@
 """What a dump is, how large, and how its layers' norms run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def show_activations(path: str | Path) -> dict[str, Any]:
         raise StorageError(f"{path} has no splits", hint="actlab verify DIR tells what is missing")
     opened = {name: Activations(split) for name, split in splits.items()}
     first = next(iter(opened.values())).metadata
-    manifest = sealed_manifest(dataset_folder) or {}
+    manifest: Mapping[str, object] = sealed_manifest(dataset_folder) or {}
     files = [file for split in splits.values() for file in split.rglob("*") if file.is_file()]
     return {
         "kind": KIND,

@@ -15,6 +15,7 @@ from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.hashes import FileState
 from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, lines_of, refuse_pipe
+from actlab.ground.manifest import InputEntry
 from actlab.ground.storage import safe_name
 
 log = logging.getLogger("actlab")
@@ -87,7 +88,7 @@ class Source:
     state: FileState
     """When it was hashed: a file that changes meanwhile is refused."""
 
-    def as_input(self) -> dict[str, Any]:
+    def as_input(self) -> InputEntry:
         """Return the manifest's entry for this file."""
         return {"role": "dataset", "name": self.path.name, "bytes": self.n_bytes, "sha256": self.sha256}
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from actlab.backends import tiny
 from actlab.ground.errors import ActlabError, ConfigError, ModelError, first_line
 from actlab.ground.hashes import Hashed, is_unchanged, measured_hash, remembered_hash
+from actlab.ground.manifest import InputEntry
 
 _SMALL = ["*.json", "*.model", "*.txt", "*.jinja", "*.py", "*.tiktoken"]
 _ADAPTER = "adapter_config.json"
@@ -77,7 +77,7 @@ def refuse_adapter(name: str, folder: Path) -> None:
     raise ModelError(f"{name} is an adapter ({_ADAPTER}), not a whole model", hint=hint)
 
 
-def model_files(model: ModelFolder, *, remembered: bool = True) -> list[dict[str, Any]]:
+def model_files(model: ModelFolder, *, remembered: bool = True) -> list[InputEntry]:
     """Return name, bytes and sha256 of every file that decides what the model computes.
 
     A plan may take remembered hashes; what asks whether the files are whole may not.

@@ -20,6 +20,8 @@ from actlab.ground.limits import JSON_BYTES, read_at_most
 from actlab.ground.manifest import (
     MANIFEST,
     METADATA,
+    InputEntry,
+    Manifest,
     Stored,
     as_object,
     file_entry,
@@ -117,7 +119,7 @@ def check_sealed(path: Path) -> None:
     _sound[str(path.absolute())] = state, named.stored.sha256
 
 
-def input_entry(role: str, path: Path) -> dict[str, Any]:
+def input_entry(role: str, path: Path) -> InputEntry:
     """Return a plan's `file_entry`; a file that a manifest names is read for it, and has to be as it was written.
 
     Raises:
@@ -155,7 +157,7 @@ def read_sealed_object(path: Path, **shapes: type) -> dict[str, Any]:
     return as_object(path, read_sealed_json(path), **shapes)
 
 
-def sealed_manifest(folder: Path) -> dict[str, Any] | None:
+def sealed_manifest(folder: Path) -> Manifest | None:
     """Return the manifest in a folder, or None where there is none.
 
     Raises:
@@ -167,7 +169,7 @@ def sealed_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _refuse_other_fingerprint(folder: Path, manifest: dict[str, Any]) -> None:
+def _refuse_other_fingerprint(folder: Path, manifest: Manifest) -> None:
     if not has_own_fingerprint(manifest):
         raise damage(folder, MANIFEST, "its fingerprint is not that of its settings and inputs")
 

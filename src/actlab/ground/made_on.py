@@ -2,13 +2,14 @@
 
 import json
 import logging
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+from actlab.ground.manifest import Environment
 
 log = logging.getLogger("actlab")
 
 
-def made_on(environments: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+def made_on(environments: Iterable[Environment]) -> list[Environment]:
     """Return the environments of units, each once, for the manifest; warn where they are not all the same."""
     distinct = {json.dumps(one, sort_keys=True): one for one in environments}
     found = [distinct[key] for key in sorted(distinct)]
@@ -17,7 +18,7 @@ def made_on(environments: Iterable[dict[str, str]]) -> list[dict[str, str]]:
     return found
 
 
-def unlike_parts(environments: list[dict[str, Any]]) -> list[str]:
+def unlike_parts(environments: Sequence[Environment]) -> list[str]:
     """Name what environments differ in.
 
     >>> unlike_parts([{"torch": "2.12.0", "device": "cpu"}, {"torch": "2.13.0", "device": "cpu"}])

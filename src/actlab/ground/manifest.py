@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import remembered_hash, sha256_of
 from actlab.ground.limits import read_at_most
+from actlab.ground.shapes import as_shape
 
 MANIFEST = "manifest.json"
 METADATA = "metadata.json"
@@ -16,6 +17,51 @@ DROPPED = "dropped.jsonl"
 
 _DESCRIBED = ("format_version", "kind", "identity", "inputs")
 """What the fingerprint is taken over, as `Plan.described` has it."""
+
+
+Identity = dict[str, Any]
+"""The settings that change the data, and what they came to for these inputs. Every value is JSON."""
+Environment = dict[str, str]
+"""Versions and machine on which a unit was made."""
+
+
+InputEntry = Mapping[str, object]
+"""What was read, as plan and manifest name it: its role, the last component of its path, its size and sha256."""
+Unit = Mapping[str, int]
+"""A unit of work: its number as `unit`, and where in the inputs it lies."""
+
+
+class FileEntry(TypedDict):
+    """A file in a manifest or a unit's record."""
+
+    path: str
+    bytes: int
+    sha256: str
+    rows: NotRequired[int]
+
+
+class Manifest(TypedDict):
+    """What a sealed dataset's `manifest.json` says."""
+
+    format_version: NotRequired[int]
+    kind: str
+    identity: Identity
+    inputs: list[InputEntry]
+    fingerprint: str
+    n_units: NotRequired[int]
+    dropped: dict[str, int]
+    made_on: NotRequired[list[Environment]]
+    files: list[FileEntry]
+
+
+class Record(TypedDict):
+    """What a unit's completion record says, whatever the pipeline."""
+
+    unit: int
+    files: list[FileEntry]
+    plan: NotRequired[str]
+    dropped: NotRequired[dict[str, int]]
+    dropped_records: NotRequired[list[dict[str, object]]]
 
 
 class Stored(NamedTuple):
@@ -28,31 +74,31 @@ class Stored(NamedTuple):
     rows: int | None = None
     """Rows in it, where it has rows."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> FileEntry:
         """Return the manifest's entry for this file."""
-        entry = self._asdict()
-        if self.rows is None:
-            del entry["rows"]
+        entry = FileEntry(path=self.path, bytes=self.bytes, sha256=self.sha256)
+        if self.rows is not None:
+            entry["rows"] = self.rows
         return entry
 
 
-def to_json(value: Any) -> bytes:
+def to_json(value: object) -> bytes:
     """Return indented UTF-8 JSON with a final newline: the same value gives the same bytes."""
     return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def fingerprint(value: Any) -> str:
+def fingerprint(value: object) -> str:
     """Return the sha256 of a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def has_own_fingerprint(manifest: dict[str, Any]) -> bool:
+def has_own_fingerprint(manifest: Mapping[str, object]) -> bool:
     """Whether a manifest's fingerprint is that of its settings and inputs."""
-    return bool(fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest["fingerprint"])
+    return fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest["fingerprint"]
 
 
-def file_entry(role: str, path: Path) -> dict[str, Any]:
+def file_entry(role: str, path: Path) -> InputEntry:
     """Return a plan's entry for a file that is read: its last path component, size and hash, which may be remembered.
 
     It says what the plan is about; whether the bytes are whole is for who reads them.
@@ -60,12 +106,12 @@ def file_entry(role: str, path: Path) -> dict[str, Any]:
     return _entry(role, path, remembered_hash(path).sha256)
 
 
-def measured_entry(role: str, path: Path) -> dict[str, Any]:
+def measured_entry(role: str, path: Path) -> InputEntry:
     """Return a `file_entry` whose hash is taken from the bytes now."""
     return _entry(role, path, sha256_of(path))
 
 
-def _entry(role: str, path: Path, sha256: str) -> dict[str, Any]:
+def _entry(role: str, path: Path, sha256: str) -> InputEntry:
     return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
 
@@ -100,7 +146,7 @@ def read_object(path: Path, **shapes: type) -> dict[str, Any]:
     return as_object(path, read_json(path), **shapes)
 
 
-def as_object(path: Path, content: Any, **shapes: type) -> dict[str, Any]:
+def as_object(path: Path, content: object, **shapes: type) -> dict[str, Any]:
     """Return what a file holds as an object, as `read_object` does.
 
     Raises:
@@ -128,7 +174,7 @@ class _Read(dict[str, Any]):
 _A = {int: "a whole number", float: "a number", str: "text", dict: "an object", list: "a list"}
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """Return the manifest in a folder, or None where there is none.
 
     Raises:
@@ -137,25 +183,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    manifest = read_json(path)
-    shapes = {"kind": str, "fingerprint": str, "identity": dict, "inputs": list, "dropped": dict, "files": list}
-    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(key), of) for key, of in shapes.items()):
-        raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
-    made_on = manifest.get("made_on", [])
-    if not isinstance(made_on, list) or not all(isinstance(one, dict) for one in made_on):
-        raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?")
-    if not all(isinstance(count, int) for count in manifest["dropped"].values()):
-        raise StorageError(f"{path} has counts that are no numbers", hint="was it edited by hand?")
-    return manifest
+    content = read_json(path)
+    try:
+        return as_shape(path, content, Manifest)
+    except StorageError as error:
+        raise StorageError(f"{path} is not an actlab manifest", hint="was it edited by hand?") from error
 
 
-def stored_files(manifest: dict[str, Any]) -> Iterator[Stored]:
-    """Yield the files that a manifest names.
+def stored_files(manifest: Mapping[str, object]) -> Iterator[Stored]:
+    """Yield the files that a manifest or a record names.
 
     Raises:
         StorageError: An entry lacks a field, or names a path outside the dataset.
     """
-    for entry in manifest["files"]:
+    entries: Any = manifest["files"]
+    for entry in entries:
         try:
             stored = Stored(**entry)
             inside = not Path(stored.path).is_absolute() and ".." not in Path(stored.path).parts
@@ -180,12 +222,12 @@ def damaged_files(folder: Path, files: Iterable[Stored]) -> list[str]:
     return damaged
 
 
-def n_dropped(manifest: dict[str, Any]) -> int:
+def n_dropped(manifest: Manifest) -> int:
     """Return how many records the dataset's run dropped, over all reasons."""
-    return sum(manifest.get("dropped", {}).values())
+    return sum(manifest["dropped"].values())
 
 
-def differences(there: Any, here: Any, path: str = "") -> list[str]:
+def differences(there: object, here: object, path: str = "") -> list[str]:
     """Name what differs between two JSON values, leaf by leaf.
 
     >>> differences({"dtype": "float16", "limit": None}, {"dtype": "float32", "limit": None})
@@ -209,6 +251,6 @@ def differences(there: Any, here: Any, path: str = "") -> list[str]:
     return [f"{path} is {_short(there)} there and {_short(here)} here"]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

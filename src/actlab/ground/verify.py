@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.ground.hashes import sha256_of
-from actlab.ground.manifest import DROPPED, MANIFEST, has_own_fingerprint, n_dropped, stored_files
+from actlab.ground.manifest import DROPPED, MANIFEST, Manifest, has_own_fingerprint, n_dropped, stored_files
 from actlab.ground.progress import progress
 from actlab.ground.storage import FORMAT_VERSION
 
@@ -30,7 +30,7 @@ def files_of(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
 
 
-def check_against_manifest(folder: Path, manifest: dict[str, Any], *, quiet: bool) -> list[str]:
+def check_against_manifest(folder: Path, manifest: Manifest, *, quiet: bool) -> list[str]:
     """Return what is wrong with the manifest itself and with the files that it names."""
     files = files_of(folder)
     problems = check_manifest(folder, manifest)
@@ -41,7 +41,7 @@ def check_against_manifest(folder: Path, manifest: dict[str, Any], *, quiet: boo
     return problems
 
 
-def check_manifest(folder: Path, manifest: dict[str, Any]) -> list[str]:
+def check_manifest(folder: Path, manifest: Manifest) -> list[str]:
     """Compare the manifest with itself and with the list of what was dropped."""
     problems = []
     if manifest.get("format_version") != FORMAT_VERSION:
@@ -55,7 +55,7 @@ def check_manifest(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return problems
 
 
-def check_files(folder: Path, manifest: dict[str, Any], files: list[Path]) -> Iterator[list[str]]:
+def check_files(folder: Path, manifest: Manifest, files: list[Path]) -> Iterator[list[str]]:
     """Yield the problems of each file that is there, or that the manifest names."""
     on_disk = {file.relative_to(folder).as_posix() for file in files}
     named = set()

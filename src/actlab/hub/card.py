@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from actlab.ground.integrity import read_sealed_object
-from actlab.ground.manifest import METADATA, stored_files
+from actlab.ground.manifest import METADATA, Identity, InputEntry, Manifest, stored_files
 
 CARD = "README.md"
 
@@ -31,7 +31,7 @@ _LOADED_BY = {
 _OTHERWISE = 'manifest = json.load(open(f"{{folder}}/manifest.json"))  # names every file'
 
 
-def make_card(folder: Path, manifest: dict[str, Any], repo_id: str) -> str:
+def make_card(folder: Path, manifest: Manifest, repo_id: str) -> str:
     """Return the card of a sealed dataset as Markdown; names and values stand in it as code."""
     files = list(stored_files(manifest))
     metadata = [one.path for one in files if PurePosixPath(one.path).name == METADATA]
@@ -48,7 +48,7 @@ def make_card(folder: Path, manifest: dict[str, Any], repo_id: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _summary(manifest: dict[str, Any]) -> str:
+def _summary(manifest: Manifest) -> str:
     identity = manifest["identity"]
     sources = dict.fromkeys(str(one.get("name")) for one in manifest["inputs"] if one.get("role") != "model")
     names = [_code(name) for name in sources]
@@ -81,12 +81,12 @@ def _loading(kind: str, metadata: Sequence[str], repo_id: str) -> str:
     )
 
 
-def _input(entry: dict[str, Any]) -> tuple[Any, Any, str]:
+def _input(entry: InputEntry) -> tuple[Any, Any, str]:
     sha256 = str(entry.get("sha256") or entry.get("checksums_sha256") or "")
     return entry.get("role", ""), entry.get("name", ""), sha256[:12]
 
 
-def _numbers(folder: Path, metadata: Iterable[str], identity: dict[str, Any]) -> list[tuple[str, str, int]]:
+def _numbers(folder: Path, metadata: Iterable[str], identity: Identity) -> list[tuple[str, str, int]]:
     """Return the whole numbers in each `metadata.json` that are no settings."""
     found = []
     for path in metadata:

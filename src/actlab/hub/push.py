@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
-from actlab.ground.manifest import MANIFEST, METADATA, damaged_files, read_manifest, stored_files
+from actlab.ground.manifest import MANIFEST, METADATA, Manifest, damaged_files, read_manifest, stored_files
 from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
 from actlab.ground.verify import check_against_manifest
@@ -213,7 +213,7 @@ def _check_name(repo_id: str) -> None:
         ) from error
 
 
-def _sealed(folder: Path) -> dict[str, Any]:
+def _sealed(folder: Path) -> Manifest:
     """Return the manifest of a dataset that is whole, as far as names and sizes can tell."""
     if not folder.is_dir():
         what = "is a file, not a dataset's folder" if folder.is_file() else "is not there"
@@ -241,7 +241,7 @@ def _refuse_damage(folder: Path, problems: list[str]) -> None:
         )
 
 
-def _files_of(folder: Path, manifest: dict[str, Any], repo_id: str) -> list[NewFile]:
+def _files_of(folder: Path, manifest: Manifest, repo_id: str) -> list[NewFile]:
     """Return the files that the manifest names, itself, and a card where there is none; in the order of sending."""
     folder = folder.absolute()
     files = [NewFile(one.path, one.bytes, one.sha256, folder / one.path) for one in stored_files(manifest)]

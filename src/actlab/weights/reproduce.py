@@ -5,8 +5,9 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from actlab.backends.threads import one_thread
 from actlab.formats.weights import ATTEMPTS, SIGNATURE_FILE, STORE, TASKS, WeightsDataset, table_bytes
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.hashes import sha256_of
-from actlab.ground.manifest import differences
+from actlab.ground.manifest import InputEntry, differences
 from actlab.ground.options import from_settings, takes
 from actlab.ground.progress import progress
 from actlab.weights.compute.unit import SURPLUS, Filled, fill
@@ -143,10 +144,10 @@ def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
     return source
 
 
-def _hashes(inputs: list[dict[str, Any]]) -> dict[str, set[str]]:
+def _hashes(inputs: Sequence[InputEntry]) -> dict[str, set[str]]:
     by_role: dict[str, set[str]] = {}
     for entry in inputs:
-        by_role.setdefault(entry["role"], set()).add(entry["sha256"])
+        by_role.setdefault(str(entry["role"]), set()).add(str(entry["sha256"]))
     return by_role
 
 

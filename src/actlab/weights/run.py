@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from actlab.backends.threads import one_thread
 from actlab.formats.weights import KIND
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.integrity import read_sealed_object, sealed_manifest
-from actlab.ground.manifest import METADATA, n_dropped
+from actlab.ground.manifest import METADATA, InputEntry, Unit, n_dropped
 from actlab.ground.options import takes
 from actlab.ground.progress import More, progress
 from actlab.ground.storage import (
@@ -150,7 +150,7 @@ def _refuse_curves_inside(folder: Path, output: Path) -> None:
 class _Done(NamedTuple):
     """A unit as a worker hands it back."""
 
-    unit: dict[str, Any]
+    unit: Unit
     files: list[NewFile]
     record: dict[str, Any]
     histories: dict[int, list[dict[str, Any]]]
@@ -223,9 +223,7 @@ class _Tally:
         self._more(accepted, f"{self._accepted} of {self._attempted} attempts accepted, {share:.0%}")
 
 
-def _done_units(
-    config: DataGenConfig, dataset: Staging, missing: list[dict[str, Any]], tally: _Tally
-) -> Iterator[_Done]:
+def _done_units(config: DataGenConfig, dataset: Staging, missing: list[Unit], tally: _Tally) -> Iterator[_Done]:
     """Yield units as they are done: here, round by round, or by worker processes in any order."""
     inputs = dataset.plan.inputs
     n_workers = min(config.pipeline.max_threads, len(missing))
@@ -253,7 +251,7 @@ def _done_units(
         get_reusable_executor().shutdown(wait=False, kill_workers=True)
 
 
-def _work_for(parent: int, config: DataGenConfig, inputs: list[dict[str, Any]], unit: dict[str, Any]) -> _Done:
+def _work_for(parent: int, config: DataGenConfig, inputs: Sequence[InputEntry], unit: Unit) -> _Done:
     """Do a unit in a worker process, which ends when the process that it works for was killed."""
     if _WATCH not in {thread.name for thread in threading.enumerate()}:
         threading.Thread(target=_end_with, args=(parent,), name=_WATCH, daemon=True).start()
@@ -266,9 +264,7 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _do_unit(
-    config: DataGenConfig, inputs: list[dict[str, Any]], unit: dict[str, Any], tally: _Tally | None = None
-) -> _Done:
+def _do_unit(config: DataGenConfig, inputs: Sequence[InputEntry], unit: Unit, tally: _Tally | None = None) -> _Done:
     """Fill a unit's slots and make its files.
 
     Raises:

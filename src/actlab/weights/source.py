@@ -17,6 +17,7 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_
 from actlab.formats.sequence_sets import parse_sequences, read_file
 from actlab.formats.weights import tokens_of
 from actlab.ground.errors import ConfigError
+from actlab.ground.manifest import InputEntry
 from actlab.ground.options import identity_of
 from actlab.ground.seeds import derive_seed
 from actlab.weights.config.data_gen import WeightsSettings
@@ -155,11 +156,11 @@ class Source:
         """A function that counts a text's tokens, without special ones; None without a tokenizer."""
         return None if self.tokenizer is None else TokenCounter(self.tokenizer).count
 
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[InputEntry]:
         """Return the manifest's entries for what is read."""
         data = self.signature_bytes
         sha256 = hashlib.sha256(data).hexdigest()
-        entries = [
+        entries: list[InputEntry] = [
             {"role": "signature_dataset", "name": self.signature_path.name, "bytes": len(data), "sha256": sha256}
         ]
         name = self.config.task_generation.tokenizer

@@ -15,7 +15,7 @@ from actlab.formats.activations import (
     shard_name,
 )
 from actlab.ground.errors import ActlabError, StorageError
-from actlab.ground.manifest import MANIFEST, METADATA
+from actlab.ground.manifest import MANIFEST, METADATA, Manifest
 
 
 def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[str]:
@@ -82,7 +82,7 @@ def _check_shard(path: Path, hidden_dim: int) -> tuple[int, str, list[str]]:
     return len(rows_nd), str(rows_nd.dtype).removeprefix("torch."), problems
 
 
-def check_tables(splits: dict[str, Path], manifest: dict[str, Any]) -> list[str]:
+def check_tables(splits: dict[str, Path], manifest: Manifest) -> list[str]:
     """Compare the example tables with the shards, and the splits with one another."""
     problems = []
     shard_size = manifest["identity"]["shard_size"]

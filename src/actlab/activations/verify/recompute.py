@@ -18,6 +18,7 @@ from actlab.formats.activations import (
     Activations,
 )
 from actlab.ground.errors import ConfigError, DataError, ModelError
+from actlab.ground.manifest import Manifest
 from actlab.ground.options import from_settings, options_of
 from actlab.ground.seeds import derive_seed
 
@@ -33,7 +34,7 @@ class Recomputed(NamedTuple):
 
 def recompute_rows(
     splits: dict[str, Path],
-    manifest: dict[str, Any],
+    manifest: Manifest,
     n_rows: int,
     *,
     model: str | None,
@@ -79,14 +80,12 @@ def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
     return ends + [between[draw.randrange(low, high)] for low, high in itertools.pairwise(bounds)]
 
 
-def _original(
-    manifest: dict[str, Any], *, model: str | None, dataset: str | None, device: str
-) -> tuple[Extraction, Any]:
+def _original(manifest: Manifest, *, model: str | None, dataset: str | None, device: str) -> tuple[Extraction, Any]:
     """Find the model and the dataset that a dump was made from, and make sure that they are the same."""
     identity = manifest["identity"]
     inputs = {(entry["role"], entry["name"]): entry for entry in manifest["inputs"]}
     (dataset_name,) = (name for role, name in inputs if role == "dataset")
-    path = Path(dataset or Path("Datasets/SPDatasets") / dataset_name)
+    path = Path(dataset or f"Datasets/SPDatasets/{dataset_name}")
     if not path.is_file():
         raise ConfigError(f"there is no {path} to recompute from", hint=f"say where {dataset_name} is: --dataset FILE")
     name = model or identity["model_name"]

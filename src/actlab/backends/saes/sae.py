@@ -14,6 +14,7 @@ from torch import Tensor
 from actlab.backends.hub import hashed_whole
 from actlab.ground.errors import ModelError
 from actlab.ground.hashes import Hashed
+from actlab.ground.manifest import InputEntry
 
 Architecture = Literal["standard", "jumprelu", "topk", "batchtopk", "gated"]
 InputNorm = Literal["none", "constant_norm_rescale", "layer_norm", "expected_average_only_in"]
@@ -70,7 +71,7 @@ class SaeFacts:
             "neuronpedia_id": self.neuronpedia_id,
         }
 
-    def as_inputs(self) -> list[dict[str, Any]]:
+    def as_inputs(self) -> list[InputEntry]:
         """Return the manifest's entries for its files.
 
         Raises:

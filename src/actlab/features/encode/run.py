@@ -22,7 +22,7 @@ from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.integrity import read_sealed_object, sealed_manifest
 from actlab.ground.layers import parse_layers_arg
-from actlab.ground.manifest import METADATA, n_dropped
+from actlab.ground.manifest import METADATA, Unit, n_dropped
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import NewFile, Plan, Staging, output_of, refuse_others, stage
@@ -138,9 +138,7 @@ def _work(job: _Job, dataset: Staging) -> None:
             more(unit["n"])
 
 
-def _unit_files(
-    job: _Job, unit: dict[str, Any], encoders: Encoders, check: SaeCheck, sink: UnitSink
-) -> Iterator[NewFile]:
+def _unit_files(job: _Job, unit: Unit, encoders: Encoders, check: SaeCheck, sink: UnitSink) -> Iterator[NewFile]:
     """Yield a unit's files, some sentences' states in memory at a time."""
     for states, dropped in job.states.read(unit["first"], unit["n"], job.layers):
         if dropped and job.config.on_bad == "error":

@@ -20,6 +20,7 @@ from actlab.formats.splits import read_splits
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import sealed_manifest
 from actlab.ground.layers import parse_layers, parse_layers_arg
+from actlab.ground.manifest import InputEntry
 
 log = logging.getLogger("actlab")
 
@@ -157,9 +158,9 @@ def read_tokens(
     return found
 
 
-def as_input(folder: SentenceFolder) -> dict[str, Any]:
+def as_input(folder: SentenceFolder) -> InputEntry:
     """Return the manifest's entry for the sentence files, those left out named."""
-    return folder.as_input() | {"left_out": [one.name for one in folder.lost]}
+    return {**folder.as_input(), "left_out": [one.name for one in folder.lost]}
 
 
 def _configurations(folder: SentenceFolder, config: RankConfig) -> tuple[Configuration, ...]:

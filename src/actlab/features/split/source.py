@@ -20,7 +20,7 @@ from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.tables import label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
 from actlab.ground.limits import LONG_LINE, refuse_pipe
-from actlab.ground.manifest import file_entry
+from actlab.ground.manifest import InputEntry, file_entry
 
 log = logging.getLogger("actlab")
 
@@ -40,7 +40,7 @@ class Items:
     """What must stay together, whatever the texts: equal values are one group. None where nothing says."""
     n_dropped: int
     """Files or lines that were left out."""
-    input: dict[str, Any]
+    input: InputEntry
     """Name of the input, and what says that it is the same one."""
     has_text_groups: bool = False
     """Whether `together` already holds near-equal texts."""

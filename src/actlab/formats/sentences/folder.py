@@ -12,7 +12,7 @@ from actlab.formats.sentences.file import HINT, KIND, NAME, WRITTEN, Sentence, S
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.integrity import check_sealed, is_sealed, sealed_manifest
 from actlab.ground.limits import refuse_pipe
-from actlab.ground.manifest import MANIFEST, METADATA, fingerprint, stored_files
+from actlab.ground.manifest import MANIFEST, METADATA, InputEntry, fingerprint, stored_files
 
 log = logging.getLogger("actlab")
 
@@ -48,7 +48,7 @@ class SentenceFolder(Sequence[Sentence]):
     def __len__(self) -> int:
         return len(self.sentences)
 
-    def as_input(self) -> dict[str, Any]:
+    def as_input(self) -> InputEntry:
         """Return the manifest's entry for these files: their checksums stand for their bytes."""
         manifest = sealed_manifest(self.path)
         content = [[sentence.path.name, sentence.checksums] for sentence in self.sentences]

@@ -3,12 +3,11 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import sha256_of
-from actlab.ground.manifest import MANIFEST
+from actlab.ground.manifest import MANIFEST, Manifest
 from actlab.ground.storage.aside import Aside, is_aside
 from actlab.ground.storage.files import (
     make_folders,
@@ -99,7 +98,7 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     )
 
 
-def _is_as_written(output: Path, plan: Plan, manifest: dict[str, Any], files: list[manifests.Stored]) -> bool:
+def _is_as_written(output: Path, plan: Plan, manifest: Manifest, files: list[manifests.Stored]) -> bool:
     """Whether the manifest has the plan's settings, and each file that it names its bytes, which are read now."""
     here = {key: manifest.get(key) for key in plan.described()}
     return manifests.fingerprint(here) == plan.fingerprint and all(
@@ -131,7 +130,7 @@ def prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
     is_done(output, plan, overwrite=overwrite)
     if (folder / PLAN).exists() or is_complete(folder):
         return
-    described = {**plan.described(), "fingerprint": plan.fingerprint, "units": plan.units}
+    described = {**plan.described(), "fingerprint": plan.fingerprint, "units": [dict(unit) for unit in plan.units]}
     with storage_errors(folder), Aside(folder) as aside:
         make_folders(folder.parent, folder)
         aside.settle(folder / PLAN, manifests.to_json(described))

@@ -1,14 +1,13 @@
 """The plan of a dataset, and the folders in which it is made."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST, METADATA, Stored
+from actlab.ground.manifest import MANIFEST, METADATA, Identity, InputEntry, Manifest, Stored, Unit
 
 FORMAT_VERSION = 1
 PLAN = "plan.json"
@@ -21,11 +20,11 @@ class Plan:
 
     kind: str
     """Which pipeline made it, and so who can show, verify and seal it."""
-    identity: dict[str, Any]
+    identity: Identity
     """The settings that change the data, and what they came to for these inputs."""
-    inputs: list[dict[str, Any]]
+    inputs: Sequence[InputEntry]
     """Name, bytes and sha256 of every file that is read."""
-    units: list[dict[str, Any]] = field(default_factory=list)
+    units: Sequence[Unit] = ()
     """The closed list of units, in order."""
 
     @property
@@ -33,13 +32,13 @@ class Plan:
         """The sha256 of what decides the dataset's bytes."""
         return manifests.fingerprint(self.described())
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> dict[str, object]:
         """Return the part of the plan that the manifest keeps."""
         return {
             "format_version": FORMAT_VERSION,
             "kind": self.kind,
             "identity": json.loads(json.dumps(self.identity)),
-            "inputs": self.inputs,
+            "inputs": [dict(entry) for entry in self.inputs],
         }
 
 
@@ -51,10 +50,10 @@ def is_complete(folder: Path) -> bool:
 def holds(folder: Path, plan: Plan) -> bool:
     """Whether a folder is complete, and by this plan."""
     manifest = _complete_manifest(folder)
-    return manifest is not None and bool(manifest["fingerprint"] == plan.fingerprint)
+    return manifest is not None and manifest["fingerprint"] == plan.fingerprint
 
 
-def _complete_manifest(folder: Path) -> dict[str, Any] | None:
+def _complete_manifest(folder: Path) -> Manifest | None:
     """Return the manifest of a complete folder; None also where it is renamed in this moment."""
     manifest = None
     for tries_left in (2, 1, 0):
@@ -119,7 +118,7 @@ def plan_of_manifest(folder: Path) -> Plan | None:
     return Plan(manifest["kind"], manifest["identity"], manifest["inputs"]) if manifest is not None else None
 
 
-def differences_to(there: dict[str, Any], plan: Plan, *, most: int = 3) -> list[str]:
+def differences_to(there: Mapping[str, object], plan: Plan, *, most: int = 3) -> list[str]:
     """Name what differs between a manifest or plan on disk and a plan, the first few only."""
     here = plan.described()
     found = manifests.differences({key: there.get(key) for key in here}, here)

@@ -1,17 +1,17 @@
 """Datasets of one unit: a handful of files made together, published whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import METADATA, Unit
 from actlab.ground.storage.aside import NewFile
 from actlab.ground.storage.opening import stage
 from actlab.ground.storage.plan import Plan
 from actlab.ground.storage.staging import Finish, Staging
 from actlab.ground.units import Part
 
-SINGLE = [{"unit": 0}]
+SINGLE: tuple[Unit, ...] = ({"unit": 0},)
 """The units of such a dataset's plan."""
 
 
@@ -19,7 +19,7 @@ class Made(NamedTuple):
     """What such a dataset consists of."""
 
     files: list[NewFile]
-    metadata: dict[str, Any]
+    metadata: Mapping[str, object]
     """The content of its `metadata.json`."""
 
 

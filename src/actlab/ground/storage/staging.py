@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.made_on import unlike_parts
-from actlab.ground.manifest import DROPPED, MANIFEST, Stored
+from actlab.ground.manifest import DROPPED, MANIFEST, Environment, Stored, Unit
 from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back
 from actlab.ground.storage.files import (
     GoneError,
@@ -53,9 +53,9 @@ class Finish(NamedTuple):
 
     files: list[Stored]
     """Written already, by `Staging.write`."""
-    metadata: dict[str, Any]
+    metadata: Mapping[str, Mapping[str, object]]
     """The JSON of each `metadata.json`, by its path."""
-    manifest: dict[str, Any]
+    manifest: Mapping[str, object]
     """More keys for the manifest."""
     hints: Mapping[str, str] = {}
     """What helps where every record was dropped, by reason."""
@@ -86,15 +86,15 @@ class Staging:
         """What had the dataset's name before, by its inode."""
         self._plan_seen: tuple[int, int, int] | None = None
 
-    def missing(self) -> list[dict[str, Any]]:
+    def missing(self) -> list[Unit]:
         """Return the units of this task's part that have no completion record, or files other than it says."""
         return self._without_record(self.part, discard=True)
 
-    def left(self) -> list[dict[str, Any]]:
+    def left(self) -> list[Unit]:
         """Return the units of any part that have no completion record, or files other than it says."""
         return self._without_record(Part(), discard=False)
 
-    def _without_record(self, part: Part, *, discard: bool) -> list[dict[str, Any]]:
+    def _without_record(self, part: Part, *, discard: bool) -> list[Unit]:
         if self.sealed or holds(self.folder, self.plan):
             return []
         names = unit_names(self.folder)
@@ -187,7 +187,10 @@ class Staging:
         return self._sealing.write(new)
 
     def commit(
-        self, unit: dict[str, Any], files: Iterable[NewFile], record: dict[str, Any] | Callable[[], dict[str, Any]]
+        self,
+        unit: Unit,
+        files: Iterable[NewFile],
+        record: Mapping[str, object] | Callable[[], Mapping[str, object]],
     ) -> None:
         """Write a unit's files, and the record that says that they are all there.
 
@@ -200,7 +203,7 @@ class Staging:
         """
         with Aside(self.folder) as aside:
             stored = [aside.write(new) for new in files]
-            content = {
+            content: dict[str, object] = {
                 "unit": unit["unit"],
                 "plan": self.plan.fingerprint,
                 "files": [file.as_json() for file in stored],
@@ -289,7 +292,7 @@ class Staging:
         """Whether the dataset is complete under its name since this run was begun."""
         return holds(self.output, self.plan) and inode(self.output) != self.found
 
-    def log(self, event: dict[str, Any]) -> None:
+    def log(self, event: Mapping[str, object]) -> None:
         """Append a line to `<output>.log.jsonl`, where times and places may stand."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event}, ensure_ascii=False)
         path = self.output.with_name(self.output.name + ".log.jsonl")
@@ -412,13 +415,13 @@ class Staging:
         return self.folder / UNITS / f"{unit:06d}.json"
 
 
-def _unlike_files(there: Iterable[Stored], record: dict[str, Any]) -> list[str]:
+def _unlike_files(there: Iterable[Stored], record: Mapping[str, object]) -> list[str]:
     """Name the files of a record that are not the same there."""
     known = {file.path: file for file in there}
     return [file.path for file in manifests.stored_files(record) if known.get(file.path) != file]
 
 
-def _compare(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
+def _compare(what: str, there: Mapping[str, object], here: Mapping[str, object]) -> None:
     """Compare two records of one unit, apart from where it was made.
 
     Raises:
@@ -431,7 +434,7 @@ def _compare(what: str, there: dict[str, Any], here: dict[str, Any]) -> None:
         _refuse_unlike(what, found, [one for one in machines if isinstance(one, dict)])
 
 
-def _results(record: dict[str, Any]) -> dict[str, Any]:
+def _results(record: Mapping[str, object]) -> dict[str, object]:
     results = {key: value for key, value in record.items() if key not in _MAY_DIFFER}
     if isinstance(metadata := results.get("metadata"), dict):
         results["metadata"] = _results(metadata)
@@ -439,7 +442,7 @@ def _results(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unlike(
-    what: str, unlike: list[str], machines: Iterable[dict[str, Any]] = (), *, hint: str = _FIRST_STANDS
+    what: str, unlike: list[str], machines: Iterable[Environment] = (), *, hint: str = _FIRST_STANDS
 ) -> NoReturn:
     reasons = "; ".join(unlike_parts(list(machines)))
     because = f"; they ran under {reasons}" if reasons else ""

@@ -11,7 +11,7 @@ from typing import Any
 from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.formats.documents import Document
-from actlab.ground.manifest import file_entry
+from actlab.ground.manifest import InputEntry, file_entry
 from actlab.servers.environment import ServerEnvironment, read_environment
 from actlab.servers.ollama import context_for
 from actlab.servers.server import Server, server_of
@@ -117,7 +117,7 @@ class Source:
             made = self.compiled.generate(self.config.seed, k)
             yield Document(f"template-{k:07d}", made.text, self.counter.count(made.text), "template", made.labels)
 
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[InputEntry]:
         """Return the manifest's entries for what is read."""
         entries = [file_entry("grammar", self.grammar_path)]
         if self.config.tokenizer is not None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import input_entry, read_sealed_object
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import METADATA, InputEntry
 from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")
@@ -23,7 +23,7 @@ class Input(NamedTuple):
     file: Path
     metadata: dict[str, Any]
     """Of the dataset that the file is in; empty where it is in none."""
-    entries: list[dict[str, Any]]
+    entries: list[InputEntry]
     """Both as a manifest names them."""
 
 

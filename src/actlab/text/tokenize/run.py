@@ -13,6 +13,7 @@ from actlab.backends.token_count import find_tokenizer, tokenizer_sha256, vocab_
 from actlab.formats.documents import find_documents
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
 from actlab.ground.integrity import input_entry
+from actlab.ground.manifest import Unit
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import progress
 from actlab.ground.storage import SINGLE, Plan, Staging, finish_single, output_of, refuse_others, stage
@@ -119,7 +120,7 @@ def _read(config: TokenizeConfig, job: _Job) -> Source:
     )
 
 
-def _make(config: TokenizeConfig, job: _Job, dataset: Staging, unit: dict[str, Any]) -> None:
+def _make(config: TokenizeConfig, job: _Job, dataset: Staging, unit: Unit) -> None:
     """Write the dataset's files."""
     source = _read(config, job)
     tokenizer = job.tokenizer

@@ -5,7 +5,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from actlab.formats.documents import read_documents
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import measured_entry
+from actlab.ground.manifest import InputEntry, measured_entry
 from actlab.text.near_duplicates import mixed, near_duplicate_clusters
 from actlab.text.words import text_hash
 
@@ -36,7 +36,7 @@ class Source(NamedTuple):
                     yield document.text
 
 
-def refuse_changed(path: Path, entry: dict[str, Any]) -> None:
+def refuse_changed(path: Path, entry: InputEntry) -> None:
     """Compare a file that was read several times with its entry in the manifest.
 
     Raises:

@@ -12,7 +12,7 @@ from actlab.backends.token_count import find_tokenizer
 from actlab.formats.tokens import KIND, SPLITS, TOKENIZER
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import check_sealed, sealed_manifest
-from actlab.ground.manifest import METADATA, Stored, stored_files
+from actlab.ground.manifest import METADATA, InputEntry, Stored, stored_files
 from actlab.ground.seeds import derive_seed
 from actlab.text.dataset import Batch, EpochSampler, TextDataset
 from actlab.text.train_gpt.config import TrainGptConfig
@@ -44,7 +44,7 @@ class Source(NamedTuple):
         """What the model has to know of the tokenizer."""
         return Vocabulary(self.train.facts.vocab_size, self.tokenizer.bos_token_id, self.train.facts.eos_id)
 
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[InputEntry]:
         """Return the entries of what is read for the manifest."""
         entries = [self.stored[name] for name in _READ]
         return [{"role": "tokens", "name": one.path, "bytes": one.bytes, "sha256": one.sha256} for one in entries]

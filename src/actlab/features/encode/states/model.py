@@ -24,7 +24,7 @@ from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.source import Dropped, Row, Sentences, read_sentences
 from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, SentenceStates, in_groups
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
-from actlab.ground.manifest import file_entry
+from actlab.ground.manifest import InputEntry, file_entry
 
 TOO_LONG = "longer than the limit"
 NO_TOKEN = "empty after tokenisation"
@@ -83,7 +83,7 @@ class ModelStates:
             "max_length": self._max_tokens,
         }
 
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[InputEntry]:
         """Return the CSV and the model's files, hashed."""
         return [
             file_entry("sentences", self._sentences.path),

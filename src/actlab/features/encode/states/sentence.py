@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from actlab.features.encode.source import Dropped
+from actlab.ground.manifest import InputEntry
 
 Item = TypeVar("Item")
 
@@ -47,7 +48,7 @@ class StatesSource(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what decides the states, for the manifest."""
 
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[InputEntry]:
         """Return the manifest's entries for the files read."""
 
     def check_layers(self, layers: Sequence[int]) -> None:

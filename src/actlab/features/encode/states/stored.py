@@ -15,6 +15,7 @@ from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import sealed_manifest
+from actlab.ground.manifest import InputEntry
 
 log = logging.getLogger("actlab")
 
@@ -45,7 +46,7 @@ class StoredStates:
         keys = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
         return {key: identity.get(key) for key in keys} | {"from_hidden": self._folder.path.resolve().name}
 
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[InputEntry]:
         """Return the folder's entry."""
         return [self._folder.as_input()]
 

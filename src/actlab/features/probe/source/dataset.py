@@ -17,7 +17,7 @@ from actlab.formats.classifier import ClassifierDataset, load_dataset
 from actlab.formats.groups import joined
 from actlab.formats.splits import SIDES, Splits, read_splits
 from actlab.ground.errors import DataError
-from actlab.ground.manifest import file_entry
+from actlab.ground.manifest import InputEntry, file_entry
 
 
 class _Loaded(NamedTuple):
@@ -28,7 +28,7 @@ class _Loaded(NamedTuple):
     """Without X's numbers."""
     n_features: int
     together: Int[np.ndarray, " n"]
-    entry: dict[str, Any]
+    entry: InputEntry
 
 
 def read_datasets(config: ProbeConfig) -> tuple[Samples, ...]:

@@ -18,7 +18,7 @@ from actlab.ground.errors import DataError
 from actlab.ground.hashes import sha256_of
 from actlab.ground.integrity import damage, sealed_manifest
 from actlab.ground.layers import parse_layers
-from actlab.ground.manifest import METADATA, Stored, damaged_files, fingerprint, stored_files
+from actlab.ground.manifest import METADATA, InputEntry, Stored, damaged_files, fingerprint, stored_files
 from actlab.ground.storage import safe_name
 
 _ALIKE = ("model_name", "hidden_dim", "num_layers", "position", "load_in_4bit", "hook", "text")
@@ -88,7 +88,7 @@ def _name(negative: Activations, positive: Activations) -> str:
     return safe_name(names[0] if names[0] == names[1] else "_vs_".join(names), "dataset")
 
 
-def _about(negative: Activations, positive: Activations, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+def _about(negative: Activations, positive: Activations, inputs: list[InputEntry]) -> dict[str, Any]:
     return {
         "dataset_path": _name(negative, positive),
         "dataset_hash": fingerprint([entry["sha256"] for entry in inputs]),
@@ -145,7 +145,7 @@ def _read(negative: Activations, positive: Activations, layer: int | None) -> Fl
     return rows
 
 
-def _described(role: str, dump: Activations) -> dict[str, Any]:
+def _described(role: str, dump: Activations) -> InputEntry:
     """Return a split's name, bytes and one sha256 over those of its files: the manifest's, or taken here.
 
     Raises:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from actlab.ground.manifest import InputEntry
+
 RAW = "raw activations"
 """The space of weights that need no scaling before them."""
 
@@ -37,7 +39,7 @@ class Samples:
     """Return a layer's features as float64; a dataset's under None."""
     about: dict[str, Any]
     """The `metadata` of results.json."""
-    inputs: list[dict[str, Any]]
+    inputs: list[InputEntry]
     """Role, name, bytes and sha256 of what was read."""
     sides: Shaped[np.ndarray, " n"] | None = None
     """Each row's "train", "validation" or "test", where that was settled before."""
