@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from actlab.cli.main import actlab
+from actlab.cli.main import COMMANDS, actlab
 
 
 def page() -> str:
@@ -16,8 +16,8 @@ def page() -> str:
     parts = ["# Commands", "", "Made from `--help` by `make docs`; a test keeps it current.", ""]
     root = click.Context(actlab, info_name="actlab", terminal_width=100, **actlab.context_settings)
     parts += ["## actlab", "", "```", actlab.get_help(root), "```", ""]
-    for name in actlab.list_commands(root):
-        command = actlab.commands[name]
+    for name in COMMANDS:
+        command = actlab.commands[name].whole
         context = click.Context(command, info_name=name, parent=root, terminal_width=100)
         parts += [f"## actlab {name}", "", "```", command.get_help(context), "```", ""]
     return "\n".join(parts)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 import actlab
 import actlab.text
-from actlab.cli.generate import generate as command
+from actlab.cli.generate_text import command
 from actlab.formats.documents import Document, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
 from actlab.servers.calls import Reply, ServerError, Timings, Warmth

@@ -13,7 +13,7 @@ from actlab.activations import source as source_module
 from actlab.activations.compute import Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.backends import hub, models
-from actlab.cli.datasets import _unlike
+from actlab.cli.show import _unlike
 from actlab.ground.made_on import made_on, unlike_parts
 from tests import tiny
 from tests.conftest import make_rows, untested

@@ -33,6 +33,7 @@ from actlab.backends.saes import saelens
 from actlab.backends.saes.find import find_saes
 from actlab.backends.saes.sae import make_encoder
 from actlab.backends.token_count import find_tokenizer
+from actlab.cli.main import actlab as command_line
 from actlab.features.encode.source import read_sentences
 from actlab.features.train_sae.source import read_texts
 from actlab.formats.activations import read_shard
@@ -279,8 +280,7 @@ def test_a_grammar_that_nests_a_hundred_thousand_deep_ends_in_two_lines(tmp_path
 
 
 def configs(of: type = CommonOptions) -> list[type]:
-    import actlab.cli.main  # noqa: F401 - all commands
-
+    assert all(one.whole for one in command_line.commands.values())  # all are imported
     found = [one for below in of.__subclasses__() for one in (below, *configs(below))]
     return [one for one in found if one.__module__.startswith("actlab")]
 

@@ -25,7 +25,7 @@ from sklearn.metrics import balanced_accuracy_score, brier_score_loss, f1_score,
 from sklearn.pipeline import make_pipeline as sklearn_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from actlab.cli.probe import train
+from actlab.cli.train_probe import command as train
 from actlab.features.inspect import verify_features
 from actlab.features.probe.compute.estimators import DifferenceOfMeans, fitted, make_pipeline, raw_weights
 from actlab.features.probe.compute.intervals import recall_interval, regression_intervals, roc_auc_interval

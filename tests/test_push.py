@@ -439,10 +439,12 @@ def test_a_repository_that_changes_meanwhile_is_noticed(hub, folder, monkeypatch
 
 def test_a_dry_run_lists_what_goes_and_asks_the_hub_nothing(hub, folder):
     plan = plan_push(folder, "me/set")
-    dry = CliRunner().invoke(push_command.push, [str(folder), "--repo-id", "me/set", "--dry-run", "--json"])
+    dry = CliRunner().invoke(push_command.command, [str(folder), "--repo-id", "me/set", "--dry-run", "--json"])
     assert json.loads(dry.stdout) == plan._asdict() | {"files": plan.files}
     text = (
-        CliRunner().invoke(push_command.push, [str(folder), "--repo-id", "me/set", "--dry-run", "--no-private"]).stdout
+        CliRunner()
+        .invoke(push_command.command, [str(folder), "--repo-id", "me/set", "--dry-run", "--no-private"])
+        .stdout
     )
     assert text.startswith("me/set (public)\n")
     assert all(path in text for path in plan.files)
@@ -456,7 +458,7 @@ def test_a_dry_run_lists_what_goes_and_asks_the_hub_nothing(hub, folder):
 def test_the_token_is_no_setting_and_stands_in_no_call_line_or_file(hub, folder, monkeypatch, caplog):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     caplog.set_level("INFO", "actlab")
-    done = CliRunner().invoke(push_command.push, [str(folder), "--repo-id", "me/set"])
+    done = CliRunner().invoke(push_command.command, [str(folder), "--repo-id", "me/set"])
     assert done.exit_code == 0
     assert done.stdout == "https://huggingface.co/datasets/me/set\n"
     assert "9 files sent" in caplog.text

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from actlab.cli.rank import rank as command
+from actlab.cli.rank_features import command
 from actlab.features.rank.compute.columns import columns_of
 from actlab.features.rank.compute.ranking import permuted_labels
 from actlab.features.rank.compute.statistics import describe

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from actlab.cli.refine import refine as command
+from actlab.cli.refine_text import command
 from actlab.formats.documents import Document, document_line, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
 from actlab.text import DataRefiner

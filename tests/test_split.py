@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from actlab.cli.split import split as command
+from actlab.cli.split import command
 from actlab.features.split.compute.duplicates import near_duplicate_groups
 from actlab.features.split.compute.order import shuffled_order
 from actlab.features.split.compute.sides import classes_of, divide, quotas

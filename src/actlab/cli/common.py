@@ -1,6 +1,5 @@
 """What the commands' bodies share: how loud to be, how to print results and plans, the status for drops."""
 
-import json
 import logging
 import os
 from collections.abc import Callable
@@ -34,6 +33,8 @@ def echo(text: str, *, err: bool = False) -> None:
 
 def print_json(result: Any) -> None:
     """Print a named tuple, or a list of them, as JSON; paths as text."""
+    import json
+
     content = [one._asdict() for one in result] if isinstance(result, list) else result._asdict()
     echo(json.dumps(content, indent=2, default=str))
 

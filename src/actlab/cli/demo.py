@@ -1,5 +1,3 @@
-"""`actlab demo`: the whole chain offline, each step as one could type it."""
-
 import json
 import shlex
 import signal
@@ -11,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actlab.cli.common import EXIT_DROPPED, EXIT_INTERRUPTED, echo
+from actlab.ground import options
 from actlab.ground.errors import ConfigError, StorageError
-from actlab.ground.options import command, execution
+from actlab.ground.options import execution
 
 _MODEL = "actlab/tiny"
 _SAMPLES = ("Datasets/SPDatasets/SP_sample.jsonl", "Datasets/Sentences/caring.csv", "configs/run_data_gen_quick.yaml")
@@ -55,11 +54,9 @@ class Done(NamedTuple):
     elapsed_s: float
 
 
-@command("demo", DemoConfig)
-def demo(config: DemoConfig) -> None:
-    """Run the whole chain offline: text, a GPT, activations, an SAE, features, a probe, networks' weights.
-
-    Under five minutes on two cores. Each step's command is printed as one could type it, each result verified.
+@options.command(DemoConfig)
+def command(config: DemoConfig) -> None:
+    """Under five minutes on two cores. Each step's command is printed as one could type it, each result verified.
     The model of the chain is actlab/tiny, trained when it is first wanted; the GPT is a student in its tokens.
     Run it in actlab's own folder, where the sample datasets are.
     """

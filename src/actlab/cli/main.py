@@ -1,6 +1,8 @@
 """`actlab`: commands, errors in two lines, exit codes."""
 
 import errno
+import functools
+import importlib
 import logging
 import os
 import re
@@ -12,21 +14,6 @@ from typing import Any, NoReturn
 import click
 
 from actlab import __version__
-from actlab.cli import (
-    activations,
-    datasets,
-    demo,
-    features,
-    generate,
-    interpreters,
-    probe,
-    push,
-    rank,
-    refine,
-    split,
-    tokens,
-    weights,
-)
 from actlab.cli.common import EXIT_INTERRUPTED, echo
 from actlab.ground.errors import ActlabError, did_you_mean
 from actlab.ground.printing import LineFormatter, lines_of_libraries
@@ -40,6 +27,55 @@ _PLACE = re.compile("[0-9]{1,9}")
 """Which word is being typed; fish gives the word itself."""
 
 
+COMMANDS = {
+    "extract-activations": "Save the residual stream of a model over prompts and responses: every block, last token.",
+    "compute-features": "Encode sentences with a model's SAEs: one file a sentence, one row a token.",
+    "split": "Divide sentences into train, validation and test, once for every command that follows.",
+    "rank-features": "Rank SAE features by how they follow the sentences' label, over all layers.",
+    "generate-datasets": "Make classifier datasets (X, y) from sentence feature files.",
+    "sweep-datasets": "Make many classifier datasets, reading each folder's files once.",
+    "train-sae": "Train a small SAE a layer on the residual stream, so that the chain runs offline.",
+    "train-probe": "Fit linear probes and test them on rows that nothing was chosen on, beside their baselines.",
+    "generate-text": "Write text for training small GPTs, until it has the tokens asked for.",
+    "refine-text": "Choose well-formed and varied documents of a generated dataset.",
+    "tokenize-text": "Turn documents into streams of token ids for training, some documents held out.",
+    "train-gpt": "Train a small GPT on the tokens of tokenize-text.",
+    "create-sig-dataset": "Make the sequences on which every subject network's activation signature is taken.",
+    "create-benchmark-dataset": "Make sequences of each enabled pattern, to measure networks on.",
+    "run-data-gen": "Train small subject networks in two stages, and write them as data for models that "
+    "interpret weights.",
+    "score-interpreter": "Score what a model that interprets weights says of a dataset's networks, beside baselines.",
+    "reproduce": "Train one example of a dataset of weights again, from the dataset's own settings, and compare.",
+    "show": "Show what a dataset is (its source, its sizes, its layers' norms), or what a grammar can say.",
+    "verify": "Check that a dataset is what it says: hashes, shards, rows, numbers. Exit status 1 if it is not.",
+    "seal": "Publish a dataset whose units are all done. May be repeated.",
+    "push": "Send a sealed dataset to the Hugging Face hub, privately unless told otherwise. May be repeated.",
+    "demo": "Run the whole chain offline: text, a GPT, activations, an SAE, features, a probe, networks' weights.",
+}
+"""The commands in the order of their use, each with the first paragraph of its help."""
+
+
+class Named(click.Command):
+    """A command of the table. The whole of it is `command` in the file of its name, imported when it is called."""
+
+    def __init__(self, name: str, about: str) -> None:
+        super().__init__(name, help=about, short_help=about.partition(".")[0])
+        self.file = name.replace("-", "_")
+
+    @functools.cached_property
+    def whole(self) -> click.Command:
+        """The command with its options and all of its help."""
+        command: click.Command = importlib.import_module(f"actlab.cli.{self.file}").command
+        command.help = "\n\n".join(filter(None, [self.help, command.help]))
+        return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the arguments, as the whole command does."""
+        return self.whole.make_context(info_name, args, parent, **extra)
+
+
 class Group(click.Group):
     """A group that keeps the commands in the order in which they are used."""
 
@@ -51,6 +87,7 @@ class Group(click.Group):
 @click.group(
     "actlab",
     cls=Group,
+    commands={name: Named(name, about) for name, about in COMMANDS.items()},
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=True,
 )
@@ -62,34 +99,6 @@ def actlab() -> None:
     mended; 2 wrong usage; 3 done, but some records were dropped, or not made or judged by the model that
     was named; 130 interrupted, run again to resume.
     """
-
-
-COMMANDS = (
-    activations.extract,
-    features.compute,
-    split.split,
-    rank.rank,
-    features.generate,
-    features.sweep,
-    features.train,
-    probe.train,
-    generate.generate,
-    refine.refine,
-    tokens.tokenize,
-    tokens.train,
-    weights.create_sig_dataset,
-    weights.create_benchmark_dataset,
-    weights.run,
-    interpreters.score,
-    interpreters.reproduce,
-    datasets.show,
-    datasets.verify,
-    datasets.seal,
-    push.push,
-    demo.demo,
-)
-for one in COMMANDS:
-    actlab.add_command(one)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

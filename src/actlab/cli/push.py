@@ -1,12 +1,11 @@
-"""`actlab push` on the command line."""
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
-from actlab.ground.options import argument, command, execution
+from actlab.ground import options
+from actlab.ground.options import argument, execution
 
 if TYPE_CHECKING:
     from actlab.hub.push import PlannedPush
@@ -34,11 +33,9 @@ class PushConfig:
     """Print results on stdout as JSON."""
 
 
-@command("push", PushConfig)
-def push(config: PushConfig) -> None:
-    """Send a sealed dataset to the Hugging Face hub, privately unless told otherwise. May be repeated.
-
-    Uses the login of `hf auth login`, or HF_TOKEN. What the repository has already is not sent again; the files
+@options.command(PushConfig)
+def command(config: PushConfig) -> None:
+    """Uses the login of `hf auth login`, or HF_TOKEN. What the repository has already is not sent again; the files
     that say that the dataset is whole go last. A dataset without a README.md gets a card.
 
     \b

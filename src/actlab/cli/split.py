@@ -1,18 +1,14 @@
-"""`actlab split` on the command line."""
-
 import json
 import sys
 
 from actlab.cli.common import EXIT_DROPPED, echo, log, set_loudness
 from actlab.features.split.config import SplitConfig
-from actlab.ground.options import command
+from actlab.ground import options
 
 
-@command("split", SplitConfig)
-def split(config: SplitConfig) -> None:
-    """Divide sentences into train, validation and test, once for every command that follows.
-
-    Takes a sentence folder, a classifier dataset, a CSV or a documents.jsonl. Labels are in every side as they are
+@options.command(SplitConfig)
+def command(config: SplitConfig) -> None:
+    """Takes a sentence folder, a classifier dataset, a CSV or a documents.jsonl. Labels are in every side as they are
     in all; a sentence and its near-duplicates are on one side. rank-features, generate-datasets and train-probe
     take the file by --split.
 

@@ -1,6 +1,5 @@
 """What the user can mend. Everything else is a bug and keeps its traceback."""
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -134,5 +133,7 @@ def did_you_mean(name: str, known: Iterable[str], *, otherwise: str) -> str:
     >>> did_you_mean("laers", ["layers", "limit"], otherwise="see --help")
     "did you mean 'layers'?"
     """
+    import difflib
+
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else otherwise

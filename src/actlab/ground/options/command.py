@@ -2,17 +2,19 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
 from actlab.ground.options.settings import by_option, from_settings, parse_yaml, read_yaml
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
-def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], click.Command]:
+
+def command(config_class: type) -> Callable[[Callable[[Any], None]], click.Command]:
     """Make a click command whose options are the config's fields, and whose body gets the config.
 
     Settings come from the defaults, then the file of `--config-path`, then `--set`, then the flags.
@@ -45,10 +47,7 @@ def command(name: str, config_class: type) -> Callable[[Callable[[Any], None]], 
                 help="Settings from a YAML file; flags win over it.",
             )
         )
-        help_text = inspect.getdoc(body) or ""
-        return click.Command(
-            name, callback=callback, params=params, help=help_text, short_help=help_text.partition(".")[0]
-        )
+        return click.Command(None, callback=callback, params=params, help=inspect.getdoc(body))
 
     return decorate
 
@@ -83,24 +82,42 @@ def _click_parameter(option: Option) -> click.Parameter:
             shell_complete=complete,
         )
     assert option.flag is not None
-    help_text = option.help + _shown_default(option)
     name = option.name.replace(".", "__")
     if option.kind is bool:
         flags = f"{option.flag}/--no-{option.flag[2:]}"
-        return click.Option([flags, name], default=None, help=help_text)
-    return click.Option(
+        return _Flag([flags, name], option, default=None)
+    return _Flag(
         [option.flag, name],
+        option,
         type=kind,
         multiple=option.is_repeatable,
         default=None,
         metavar=None if option.choices else metavar,
         shell_complete=complete,
-        help=help_text,
     )
 
 
-def _paths(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+class _Flag(click.Option):
+    """A flag of an option, whose help is read when it is shown."""
+
+    def __init__(self, names: list[str], option: Option, **settings: Any) -> None:
+        super().__init__(names, **settings)
+        self.option = option
+
+    @property
+    def help(self) -> str | None:
+        """What the config's source says, and the default."""
+        return self.option.help + _shown_default(self.option)
+
+    @help.setter
+    def help(self, _given: str | None) -> None:
+        """Pass over what click sets."""
+
+
+def _paths(_context: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Have the shell complete any text as a path, as it does without being told about actlab."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file")]
 
 

@@ -1,9 +1,7 @@
 """What the fields of a config dataclass say."""
 
-import ast
 import dataclasses
-import inspect
-import textwrap
+import functools
 import types
 import typing
 from collections.abc import Iterator
@@ -75,7 +73,6 @@ class Option:
     """str, int, float or bool; `object` is taken as it stands."""
     default: Any
     """`dataclasses.MISSING` where a value must be given."""
-    help: str
     choices: tuple[str, ...]
     is_optional: bool
     is_repeatable: bool
@@ -85,6 +82,13 @@ class Option:
     is_added: bool = False
     alias: str | None = None
     """The short name of a group's setting that has a flag of its own."""
+    fields: tuple[tuple[type, str], ...] = ()
+    """The dataclass and the name of each field on the way to it: its groups', then its own."""
+
+    @property
+    def help(self) -> str:
+        """What the sources say under the fields: read when it is asked for."""
+        return " ".join(filter(None, (_docs_of(owner).get(name, "") for owner, name in self.fields)))
 
     @property
     def flag(self) -> str | None:
@@ -97,12 +101,11 @@ class Option:
 def options_of(config_class: type) -> tuple[Option, ...]:
     """Return the options of a config dataclass, in the order of its fields, inherited ones last."""
     if config_class not in _known:
-        _known[config_class] = tuple(_options(config_class, MISSING, prefix="", is_execution=False))
+        _known[config_class] = tuple(_options(config_class, MISSING))
     return _known[config_class]
 
 
 _known: dict[type, tuple[Option, ...]] = {}
-"""What was found: reading a class' source takes a while."""
 
 
 def groups_of(config_class: type, prefix: str = "") -> dict[str, type]:
@@ -116,29 +119,38 @@ def groups_of(config_class: type, prefix: str = "") -> dict[str, type]:
 
 
 def _options(
-    config_class: type, defaults: Any, *, prefix: str, is_execution: bool, about: str = ""
+    config_class: type, defaults: Any, *, is_execution: bool = False, above: tuple[tuple[type, str], ...] = ()
 ) -> Iterator[Option]:
-    """Yield a dataclass' options; `defaults` is the instance that holds them, where it is a group."""
+    """Yield a dataclass' options; `defaults` is the instance that holds them, where it is a group of those above."""
     hints = typing.get_type_hints(config_class)
-    helps: dict[str, str] = {}
-    for base in reversed(config_class.__mro__):
-        if dataclasses.is_dataclass(base):
-            helps |= _field_docs(base)
     own = vars(config_class).get("__annotations__", {})
     for one in sorted(dataclasses.fields(config_class), key=lambda one: one.name not in own):
         default = one.default if defaults is MISSING else getattr(defaults, one.name)
-        help_text = " ".join(filter(None, [about, helps.get(one.name, "")]))
+        fields = (*above, (config_class, one.name))
         marked = is_execution or bool(one.metadata.get("execution"))
         hint = hints[one.name]
         if dataclasses.is_dataclass(hint):
             assert isinstance(hint, type)
-            yield from _options(hint, default, prefix=f"{prefix}{one.name}.", is_execution=marked, about=help_text)
+            yield from _options(hint, default, is_execution=marked, above=fields)
         else:
-            yield _option(one, hint, prefix + one.name, default, help_text, is_execution=marked)
+            yield _option(one, hint, default, fields, is_execution=marked)
 
 
-def _field_docs(config_class: type) -> dict[str, str]:
-    """Return the string under each field, by name."""
+@functools.cache
+def _docs_of(config_class: type) -> dict[str, str]:
+    """Return the string under each field of a dataclass, inherited ones too, by name."""
+    docs: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        if dataclasses.is_dataclass(base):
+            docs |= _own_docs(base)
+    return docs
+
+
+def _own_docs(config_class: type) -> dict[str, str]:
+    import ast
+    import inspect
+    import textwrap
+
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
     assert isinstance(body, ast.ClassDef)
     docs = {}
@@ -154,7 +166,7 @@ def _field_docs(config_class: type) -> dict[str, str]:
 
 
 def _option(
-    one: dataclasses.Field[Any], hint: Any, name: str, default: Any, help_text: str, *, is_execution: bool
+    one: dataclasses.Field[Any], hint: Any, default: Any, fields: tuple[tuple[type, str], ...], *, is_execution: bool
 ) -> Option:
     is_optional = typing.get_origin(hint) in (types.UnionType, typing.Union)  # `Literal[...] | None` is the latter
     if is_optional:
@@ -164,10 +176,9 @@ def _option(
         hint = typing.get_args(hint)[0]
     choices = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
     return Option(
-        name=name,
+        name=".".join(name for _, name in fields),
         kind=str if choices else hint,
         default=default,
-        help=help_text,
         choices=choices,
         is_optional=is_optional,
         is_repeatable=is_repeatable,
@@ -176,4 +187,5 @@ def _option(
         is_secret=bool(one.metadata.get("secret")),
         is_added=bool(one.metadata.get("added")),
         alias=one.metadata.get("flag"),
+        fields=fields,
     )

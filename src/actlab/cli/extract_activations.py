@@ -1,23 +1,19 @@
-"""`actlab extract-activations` on the command line."""
-
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from actlab.activations.config import ExtractConfig
 from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.ground import options
 from actlab.ground.errors import ActlabError, DataError
-from actlab.ground.options import command
 
 if TYPE_CHECKING:
     from actlab.activations.run import Extracted, Planned
 
 
-@command("extract-activations", ExtractConfig)
-def extract(config: ExtractConfig) -> None:
-    """Save the residual stream of a model over prompts and responses: every block, last token.
-
-    Writes ROOT/MODEL/DATASET/SPLIT/layer_00/shard_000.pt and so on, with metadata.json in each split.
+@options.command(ExtractConfig)
+def command(config: ExtractConfig) -> None:
+    """Writes ROOT/MODEL/DATASET/SPLIT/layer_00/shard_000.pt and so on, with metadata.json in each split.
     Run it again after any interruption: it goes on where it stopped, and the bytes are the same.
 
     \b

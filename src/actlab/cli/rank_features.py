@@ -1,5 +1,3 @@
-"""`actlab rank-features` on the command line."""
-
 import json
 import math
 import sys
@@ -7,17 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from actlab.cli.common import EXIT_DROPPED, echo, log, print_plan, set_loudness
 from actlab.features.rank.config import RankConfig
-from actlab.ground.options import command
+from actlab.ground import options
 
 if TYPE_CHECKING:
     from actlab.features.rank.run import PlannedRanking, Ranked
 
 
-@command("rank-features", RankConfig)
-def rank(config: RankConfig) -> None:
-    """Rank SAE features by how they follow the sentences' label, over all layers.
-
-    Reads the folder that compute-features wrote. Writes ranked_features.csv (score, correlations, AUROC,
+@options.command(RankConfig)
+def command(config: RankConfig) -> None:
+    """Reads the folder that compute-features wrote. Writes ranked_features.csv (score, correlations, AUROC,
     q-values), feature_examples.json and plots. Features that fail a filter are not listed.
 
     \b

@@ -1,21 +1,17 @@
-"""`actlab train-probe` on the command line."""
-
 import json
 from typing import TYPE_CHECKING, Any
 
 from actlab.cli.common import echo, format_bytes, log, print_plan, set_loudness
 from actlab.features.probe.config import ProbeConfig
-from actlab.ground.options import command
+from actlab.ground import options
 
 if TYPE_CHECKING:
     from actlab.features.probe.run import PlannedProbe
 
 
-@command("train-probe", ProbeConfig)
-def train(config: ProbeConfig) -> None:
-    """Fit linear probes and test them on rows that nothing was chosen on, beside their baselines.
-
-    Reads a classifier dataset, or two activation dumps with one probe a layer. Writes results.json, the
+@options.command(ProbeConfig)
+def command(config: ProbeConfig) -> None:
+    """Reads a classifier dataset, or two activation dumps with one probe a layer. Writes results.json, the
     weights for raw activations (.pt, .safetensors, .json) and plots. Rows of one sentence or prompt, equal rows
     and, where the dataset records them, near-equal texts are never on both sides; dumps hold no texts, so of their
     prompts only equal ones are known. The best layer, or of several datasets the best one, is chosen by

@@ -1,66 +1,17 @@
-"""`run-data-gen`, and the sequences that it and its users need."""
-
-import logging
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, print_json, print_plan, set_loudness
-from actlab.ground.options import command
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.ground import options
 from actlab.weights.config.data_gen import DataGenConfig
-from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
 
 if TYPE_CHECKING:
     from actlab.weights.run import PlannedGeneration
-    from actlab.weights.sequence_sets import MadeSequences
-
-log = logging.getLogger("actlab")
 
 
-@command("create-sig-dataset", SigDatasetConfig)
-def create_sig_dataset(config: SigDatasetConfig) -> None:
-    """Make the sequences on which every subject network's activation signature is taken.
-
-    Distinct sequences, the positives balanced over the enabled patterns, the negatives satisfying none.
-
-    \b
-    actlab create-sig-dataset --config-path configs/run_data_gen_quick.yaml --filename sig.json --size 200
-    """
-    from actlab.weights.sequence_sets import create_sig_dataset
-
-    set_loudness(config.quiet)
-    _report(create_sig_dataset(config), config)
-
-
-@command("create-benchmark-dataset", BenchmarkConfig)
-def create_benchmark_dataset(config: BenchmarkConfig) -> None:
-    """Make sequences of each enabled pattern, to measure networks on.
-
-    \b
-    actlab create-benchmark-dataset --config-path configs/run_data_gen_quick.yaml --filename benchmark.json
-    """
-    from actlab.weights.sequence_sets import create_benchmark_dataset
-
-    set_loudness(config.quiet)
-    _report(create_benchmark_dataset(config), config)
-
-
-def _report(made: "MadeSequences", config: SigDatasetConfig | BenchmarkConfig) -> None:
-    if config.json:
-        print_json(made)
-        return
-    echo(str(made.path))
-    counts = ", ".join(f"{name} {n}" for name, n in made.by_pattern.items())
-    if config.dry_run:
-        echo(f"  {made.n_examples} sequences: {counts}")
-    else:
-        log.info("%d sequences: %s", made.n_examples, counts)
-
-
-@command("run-data-gen", DataGenConfig)
-def run(config: DataGenConfig) -> None:
-    """Train small subject networks in two stages, and write them as data for models that interpret weights.
-
-    Stage 1 trains on rows of which one pattern's labels are corrupted, stage 2 on clean ones. An example is accepted
+@options.command(DataGenConfig)
+def command(config: DataGenConfig) -> None:
+    """Stage 1 trains on rows of which one pattern's labels are corrupted, stage 2 on clean ones. An example is accepted
     when that pattern gains and no other loses, measured on held-out rows with the weights as they are stored.
     configs/ has a quick config, one of good values, and the reference values; --set changes single keys.
 

@@ -1,16 +1,13 @@
-"""What comes after `run-data-gen`: an interpreter's scores, an example made again."""
-
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
-from actlab.cli.common import echo, log, print_json, set_loudness
-from actlab.ground.options import command
-from actlab.weights.config.examples import ReproduceConfig, ScoreConfig
+from actlab.cli.common import echo, log, set_loudness
+from actlab.ground import options
+from actlab.weights.config.examples import ScoreConfig
 
 if TYPE_CHECKING:
-    from actlab.weights.reproduce import Reproduced
     from actlab.weights.score.report import Report, TaskReport
+
 
 _COLUMNS = {
     "modification": {
@@ -28,6 +25,7 @@ _COLUMNS = {
 }
 """A table's headings, and the figures under them."""
 
+
 _LEGENDS = {
     "modification": "exact: the dataset's text; weights: its numbers; gain: of the target pattern's balanced accuracy; "
     "recovered: share of the improved network's gain, mean and median; others: smallest change of another pattern, "
@@ -37,11 +35,9 @@ _LEGENDS = {
 }
 
 
-@command("score-interpreter", ScoreConfig)
-def score(config: ScoreConfig) -> None:
-    """Score what a model that interprets weights says of a dataset's networks, beside baselines.
-
-    Predicted weights are loaded and measured; predicted patterns are compared. Each line of the predictions is
+@options.command(ScoreConfig)
+def command(config: ScoreConfig) -> None:
+    """Predicted weights are loaded and measured; predicted patterns are compared. Each line of the predictions is
     {"example_id": 0, "completion": "…", "task": "modification"}. A completion that does not parse is counted by its
     reason. "strict" is over all examples of a split: what is missing or does not parse counts as unchanged weights,
     or as no pattern.
@@ -91,44 +87,3 @@ def _task_as_text(task: str, done: "TaskReport") -> str:
 
 def _cell(value: Any) -> str:
     return f" {'-' if value is None else f'{value:.3f}':>9}"
-
-
-@command("reproduce", ReproduceConfig)
-def reproduce(config: ReproduceConfig) -> None:
-    """Train one example of a dataset of weights again, from the dataset's own settings, and compare.
-
-    Where it was made every bit is the same. Elsewhere the largest difference is told. Exit status 0 where the same try
-    was accepted and the earlier ones were rejected for the same reasons, otherwise 1.
-
-    \b
-    actlab reproduce Weights/quick --example-id 3
-    """
-    from actlab.weights.reproduce import reproduce
-
-    set_loudness(config.quiet)
-    done = reproduce(config)
-    if config.json:
-        print_json(done)
-    else:
-        echo(_comparison_as_text(done))
-    if not done.same_decisions:
-        sys.exit(1)
-
-
-def _comparison_as_text(done: "Reproduced") -> str:
-    lines = [
-        f"{done.path}: example {done.example_id}: {'identical' if done.identical else 'not identical'}",
-        f"  trained its whole unit again: {done.n_slots} slots in {done.elapsed_s:.1f} s",
-    ]
-    if not done.identical:
-        weights, accuracies = ("cannot be compared" if one is None else f"{one:.3g}" for one in _errors(done))
-        lines += [
-            f"  largest difference of a weight: {weights}; of an accuracy: {accuracies}",
-            f"  decisions (accepted try, why not the earlier ones): {'the same' if done.same_decisions else 'others'}",
-            *[f"  differs: {one}" for one in done.differences],
-        ]
-    return "\n".join(lines)
-
-
-def _errors(done: "Reproduced") -> tuple[float | None, float | None]:
-    return done.weight_error, done.accuracy_error

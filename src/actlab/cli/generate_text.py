@@ -1,21 +1,17 @@
-"""`actlab generate-text` on the command line."""
-
 import sys
 from typing import TYPE_CHECKING
 
 from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
-from actlab.ground.options import command
+from actlab.ground import options
 from actlab.text.generate.config import GenerateTextConfig
 
 if TYPE_CHECKING:
     from actlab.text.generate.run import PlannedText
 
 
-@command("generate-text", GenerateTextConfig)
-def generate(config: GenerateTextConfig) -> None:
-    """Write text for training small GPTs, until it has the tokens asked for.
-
-    From grammars, offline and in seconds, with labels on every document; or from a local model, with varied
+@options.command(GenerateTextConfig)
+def command(config: GenerateTextConfig) -> None:
+    """From grammars, offline and in seconds, with labels on every document; or from a local model, with varied
     prompts and time-outs that lose nothing. When the model fails half-way a grammar writes the rest (exit
     status 3, unless --fallback says always); when no text came from it, or it repeats itself, refuses or only
     thinks, nothing is written (1).

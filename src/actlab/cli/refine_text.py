@@ -1,21 +1,17 @@
-"""`actlab refine-text` on the command line."""
-
 import sys
 from typing import TYPE_CHECKING
 
 from actlab.cli.common import EXIT_DROPPED, echo, log, print_json, print_plan, set_loudness
-from actlab.ground.options import command
+from actlab.ground import options
 from actlab.text.refine.config import RefineConfig
 
 if TYPE_CHECKING:
     from actlab.text.refine.run import PlannedRefinement
 
 
-@command("refine-text", RefineConfig)
-def refine(config: RefineConfig) -> None:
-    """Choose well-formed and varied documents of a generated dataset.
-
-    Rejects copies, near-duplicates and broken text with the reason, scores the form of the rest by parts that can be
+@options.command(RefineConfig)
+def command(config: RefineConfig) -> None:
+    """Rejects copies, near-duplicates and broken text with the reason, scores the form of the rest by parts that can be
     seen, and takes what scores high and says something new until --tokens are there. The score is a format check: it
     does not know word order, and the report has its AUROC against the same words shuffled. It shows before and after.
     Where a --judge scored only a part of what it was asked about, the exit status is 3.
