@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import actlab
-from actlab.activations import extraction as extraction_module
+from actlab.activations import compute as compute_module
+from actlab.activations.job import ExtractJob
 from actlab.backends import reader as states_module
 from tests import tiny
 from tests.conftest import make_rows, untested
@@ -64,23 +65,23 @@ def test_units_of_small_shards_resume_and_give_the_same_bytes(llama, tmp_path, w
     monkeypatch.setattr(source, "UNIT_LINES", 8)
     data = write_rows(make_rows(30))
     (whole,) = extract(llama, data, tmp_path / "whole", shard_size=4)
-    real = extraction_module.Extraction.do_unit
+    real = ExtractJob.do_unit
 
-    def stops_at_the_third(self, source, unit, more):
-        if unit.unit == 2:
+    def stops_at_the_third(self, unit, more):
+        if unit == 2:
             raise KeyboardInterrupt
-        return real(self, source, unit, more)
+        return real(self, unit, more)
 
-    monkeypatch.setattr(extraction_module.Extraction, "do_unit", stops_at_the_third)
+    monkeypatch.setattr(ExtractJob, "do_unit", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         extract(llama, data, tmp_path / "out", shard_size=4)
     done: list[int] = []
 
-    def counts(self, source, unit, more):
-        done.append(unit.unit)
-        return real(self, source, unit, more)
+    def counts(self, unit, more):
+        done.append(unit)
+        return real(self, unit, more)
 
-    monkeypatch.setattr(extraction_module.Extraction, "do_unit", counts)
+    monkeypatch.setattr(ExtractJob, "do_unit", counts)
     (resumed,) = extract(llama, data, tmp_path / "out", shard_size=4)
     assert done == [2, 3]
     assert hashes(resumed.path) == hashes(whole.path)
@@ -243,7 +244,7 @@ def test_damage_in_the_making_is_done_again_and_damage_after_sealing_is_refused(
 
 
 def test_a_link_or_a_file_in_the_outputs_place_is_refused_before_any_work(llama, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction_module, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
+    monkeypatch.setattr(compute_module, "load_backbone", lambda *args, **kwargs: pytest.fail("work was done"))
     place = tmp_path / "out" / "tiny-llama" / "data"
     place.parent.mkdir(parents=True)
     place.symlink_to(tmp_path / "elsewhere")
@@ -288,13 +289,13 @@ def test_several_models_are_each_loaded_once_for_all_datasets(llama, tmp_path, w
     other = tiny.make_model(tmp_path / "tiny-gpt2", "gpt2")
     first, second = write_rows(make_rows(4), "one.jsonl"), write_rows(make_rows(5), "two.jsonl")
     loads: list[str] = []
-    real = extraction_module.load_backbone
+    real = compute_module.load_backbone
 
     def counted(loading):
         loads.append(loading.model.name)
         return real(loading)
 
-    monkeypatch.setattr(extraction_module, "load_backbone", counted)
+    monkeypatch.setattr(compute_module, "load_backbone", counted)
     dumps = extract((llama, other), (first, second), tmp_path / "out")
     assert loads == ["tiny-llama", "tiny-gpt2"]
     names = [dump.path.relative_to(tmp_path / "out").as_posix() for dump in dumps]

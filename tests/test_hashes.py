@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 import actlab
+from actlab.activations.compute import Model
 from actlab.activations.config import ExtractConfig
-from actlab.activations.extraction import Extraction
 from actlab.activations.verify import recompute
 from actlab.backends import tiny as tiny_model
 from actlab.backends.gpt_trainer import Shape
@@ -330,12 +330,12 @@ def test_a_mirror_may_name_blobs_by_the_sha1_of_their_bytes(llama, tmp_path, hub
 def test_weights_that_were_swapped_after_the_plan_are_not_loaded(llama, dataset, tmp_path):
     folder = shutil.copytree(llama, tmp_path / "model")
     config = ExtractConfig(model=(str(folder),), dataset=(str(dataset),), output=str(tmp_path / "out"))
-    extraction = Extraction(find_model(str(folder)), config)
+    extraction = Model(find_model(str(folder)), config)
     assert extraction.input_files
     os.utime(folder / "model.safetensors")
     assert extraction.backbone, "the same bytes are the same weights"
     flip(folder / "model.safetensors")
-    again = Extraction(extraction.model, config)
+    again = Model(extraction.folder, config)
     with pytest.raises(ModelError, match=r"model\.safetensors changed after it was hashed"):
         again.backbone  # noqa: B018
 

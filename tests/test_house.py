@@ -31,7 +31,7 @@ VIOLATIONS = {
     "backends imports formats": ("backends/hub.py", "import actlab.formats.activations"),
     "servers import backends": ("servers/wire.py", "import actlab.backends.hub"),
     "the hub imports backends": ("hub/push.py", "import actlab.backends.hub"),
-    "a pipeline imports the command line": ("activations/run.py", "import actlab.cli.main"),
+    "a pipeline imports the command line": ("activations/job.py", "import actlab.cli.main"),
     "compute imports the sink": ("activations/compute.py", "import actlab.activations.sink"),
     "config imports source": ("activations/config.py", "import actlab.activations.source"),
     "a command of features imports another": ("features/rank/run.py", "import actlab.features.probe.run"),

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import actlab
-from actlab.activations import extraction as extraction_module
+from actlab.activations import job as job_module
 from actlab.activations import source as source_module
-from actlab.activations.compute import Tokens
 from actlab.activations.config import ExtractConfig
+from actlab.activations.tokenise import Tokens
 from actlab.backends import hub, models
 from actlab.cli.show import _unlike
 from actlab.ground.made_on import made_on, unlike_parts
@@ -47,7 +47,7 @@ def on(monkeypatch):
             def today(cls):
                 return cls.fromisoformat(day)
 
-        monkeypatch.setattr(extraction_module, "date", Clock)
+        monkeypatch.setattr(job_module, "date", Clock)
 
     return set_day
 

@@ -24,9 +24,9 @@ import yaml
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 import actlab
-from actlab.activations.compute import Tokens
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped, Row, read_unit, scan
+from actlab.activations.tokenise import Tokens
 from actlab.backends.hub import find_model
 from actlab.backends.models import read_facts
 from actlab.backends.saes import saelens

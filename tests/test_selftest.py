@@ -11,7 +11,7 @@ import torch
 import transformers
 
 import actlab
-from actlab.activations.run import plan_extraction
+from actlab.activations.job import extract_activations
 from actlab.activations.verify.recompute import _by_length
 from actlab.backends import capture
 from actlab.backends import proof as proof_module
@@ -21,6 +21,7 @@ from actlab.backends.proof import n_unlike_blocks, prove_padding, relative_error
 from actlab.backends.reader import TokenSpan, read_states
 from actlab.backends.selftest import load_reader
 from actlab.backends.state import LoadedState
+from actlab.ground.job import cost
 from tests import tiny
 
 PROFILES = {
@@ -186,7 +187,7 @@ def test_the_float32_cut_has_a_block_of_every_kind(tmp_path):
 def test_the_plan_counts_the_float32_copy_of_a_model_in_half_precision(models, write_rows, tmp_path):
     data = write_rows([{"text": "it rains"}])
     settings = {"model": models("llama"), "dataset": data, "output": tmp_path / "out"}
-    plans = [plan_extraction(**settings, model_dtype=dtype)[0] for dtype in ("float32", "bfloat16")]
+    plans = [cost(extract_activations, **settings, model_dtype=dtype)[0] for dtype in ("float32", "bfloat16")]
     weights = (models("llama") / "model.safetensors").stat().st_size
     assert plans[1].bytes_of_memory - plans[0].bytes_of_memory > 1.9 * weights, "all four blocks, twice as large"
 

@@ -533,7 +533,7 @@ def meanwhile_again(monkeypatch, owner, name: str, whole) -> list:
 
 def test_an_extraction_published_by_another_run_meanwhile_ends_as_done(llama, tmp_path, lockless, monkeypatch):
     import actlab
-    from actlab.activations.extraction import Extraction
+    from actlab.activations.job import ExtractJob
 
     rows = tmp_path / "data.jsonl"
     rows.write_text('{"prompt": "how are you", "EM": "well"}\n{"prompt": "and you", "EM": "well too"}\n')
@@ -541,7 +541,7 @@ def test_an_extraction_published_by_another_run_meanwhile_ends_as_done(llama, tm
     def extract():
         return actlab.extract_activations(model=str(llama), dataset=[str(rows)], output=str(tmp_path / "out"))
 
-    came = meanwhile_again(monkeypatch, Extraction, "do_unit", extract)
+    came = meanwhile_again(monkeypatch, ExtractJob, "do_unit", extract)
     (late,) = extract()
     assert late == came[0][0]
     assert late.is_sealed

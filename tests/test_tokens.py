@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from actlab.activations.compute import (
+from actlab.activations.config import ExtractConfig
+from actlab.activations.source import Dropped, Row
+from actlab.activations.tokenise import (
     CUT_AWAY,
     EMPTY,
     NO_SUCH_TOKEN,
@@ -16,8 +18,6 @@ from actlab.activations.compute import (
     Example,
     Tokens,
 )
-from actlab.activations.config import ExtractConfig
-from actlab.activations.source import Dropped, Row
 from actlab.backends.batches import plan_batches
 from actlab.ground.errors import ModelError
 

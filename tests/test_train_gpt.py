@@ -149,7 +149,7 @@ def test_the_folder_is_a_model_that_transformers_loads_and_its_loss_is_the_one_t
 
 
 def test_a_trained_model_can_be_read_by_extract_activations(whole, write_rows, tmp_path):
-    from actlab.activations.run import extract_activations
+    from actlab.activations.job import extract_activations
 
     rows = write_rows([{"prompt": "the cook", "EM": "boils rice", "Neutral": "stirs it"}] * 3)
     (dump,) = extract_activations(model=str(whole.path), dataset=rows, output=tmp_path / "out")

@@ -173,7 +173,7 @@ def run_one(way: str, folder: Path) -> None:
     import torch  # noqa: F401 - imports are not what is compared
     from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, LlamaModel  # noqa: F401
 
-    import actlab.activations.run  # noqa: F401
+    import actlab.activations.job  # noqa: F401
 
     ways = {
         "a": naive,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from actlab.activations.config import ExtractConfig
-    from actlab.activations.run import extract_activations, plan_extraction, preview_texts
+    from actlab.activations.job import extract_activations, preview_texts
     from actlab.activations.show import show_activations
     from actlab.activations.verify.run import verify_activations
     from actlab.features.datasets.compute import normalize_features
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from actlab.formats.splits import read_splits
     from actlab.formats.weights import WeightsDataset
     from actlab.ground.errors import ActlabError
+    from actlab.ground.job import cost
     from actlab.ground.layers import parse_layers_arg
     from actlab.hub.push import plan_push, push_dataset
     from actlab.text.generate.config import GenerateTextConfig
@@ -73,7 +74,8 @@ _HOMES = {
     "compute_features": "actlab.features.encode.run",
     "create_benchmark_dataset": "actlab.weights.sequence_sets",
     "create_sig_dataset": "actlab.weights.sequence_sets",
-    "extract_activations": "actlab.activations.run",
+    "cost": "actlab.ground.job",
+    "extract_activations": "actlab.activations.job",
     "generate_datasets": "actlab.features.datasets.run",
     "generate_text": "actlab.text.generate.run",
     "get_final_token_data": "actlab.formats.sentences.final",
@@ -85,14 +87,13 @@ _HOMES = {
     "open_activations": "actlab.formats.activations",
     "parse_layers_arg": "actlab.ground.layers",
     "plan_data_gen": "actlab.weights.run",
-    "plan_extraction": "actlab.activations.run",
     "plan_features": "actlab.features.encode.run",
     "plan_gpt_training": "actlab.text.train_gpt.run",
     "plan_push": "actlab.hub.push",
     "plan_refinement": "actlab.text.refine.run",
     "plan_text": "actlab.text.generate.run",
     "plan_tokenizing": "actlab.text.tokenize.run",
-    "preview_texts": "actlab.activations.run",
+    "preview_texts": "actlab.activations.job",
     "push_dataset": "actlab.hub.push",
     "rank_features": "actlab.features.rank.run",
     "read_ranking": "actlab.formats.ranking",
@@ -130,6 +131,7 @@ __all__ = [
     "TrainSaeConfig",
     "WeightsDataset",
     "compute_features",
+    "cost",
     "create_benchmark_dataset",
     "create_sig_dataset",
     "extract_activations",
@@ -144,7 +146,6 @@ __all__ = [
     "open_activations",
     "parse_layers_arg",
     "plan_data_gen",
-    "plan_extraction",
     "plan_features",
     "plan_gpt_training",
     "plan_push",

@@ -1,282 +1,161 @@
-"""Join prompt and response, tokenise them once, cut what is too long, and find the state to save."""
+"""A model's states for examples: the model is loaded, and tested, when the first of them are wanted."""
 
-import ast
-import logging
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+# n example, l layer, d model width
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from actlab.activations.config import ExtractConfig
-from actlab.activations.source import Dropped, Row
-from actlab.ground.errors import ModelError, foreign_errors
-from actlab.ground.limits import LONG_TEXT, bounded_batches, is_too_long
-
-log = logging.getLogger("actlab")
-
-EMPTY = "empty after tokenisation"
-TOO_LONG = "the response alone is too long"
-NO_SUCH_TOKEN = "no token at the position asked for"
-NOT_IN_TEMPLATE = "the chat template does not keep the prompt and response"
-CUT_AWAY = "truncation leaves nothing of the response"
-OVER_LIMIT = "longer than the limit"
-NOT_TEXT = "the response is not text"
-NOT_FINITE = "NaN or inf in its states"
-_STAND_IN = "zqResponseStandInqz"
-"""Rendered in the response's stead, to see what the template writes around it."""
-_CLOCK_READ = re.compile(r"""strftime_now\(\s*(?:format\s*=\s*)?((['"]).*?\2)""")
-_STOPPED_CLOCK = """\
-{%- macro strftime_now(format) -%}
-{%- if format not in actlab_today -%}{{ raise_exception("it makes up a format for the date") }}{%- endif -%}
-{{ actlab_today[format] }}
-{%- endmacro %}
-"""
-"""Put before a chat template, it takes the clock's place: transformers hands no function into a template."""
+from actlab.activations.source import Dropped
+from actlab.activations.tokenise import NOT_FINITE, Example, Tokens, asks_the_clock
+from actlab.backends.hub import ModelFolder, model_files, weights_bytes
+from actlab.backends.models import (
+    Backbone,
+    Loading,
+    ModelFacts,
+    load_backbone,
+    load_tokenizer,
+    pick_device,
+    read_facts,
+    token_limit,
+)
+from actlab.backends.proof import BLOCKS_IN_FLOAT32
+from actlab.backends.reader import Reader, read_states
+from actlab.backends.selftest import load_reader
+from actlab.formats.activations import DTYPES
+from actlab.ground.errors import ConfigError, ModelError
+from actlab.ground.layers import parse_layers
+from actlab.ground.manifest import InputEntry
 
 
-@dataclass(frozen=True)
-class Example:
-    """One text as the model sees it, and which of its states is saved."""
+class UnitStates(NamedTuple):
+    """What one unit came to."""
 
-    row: Row
-    split: str
-    ids: tuple[int, ...]
-    start: int
-    """The saved state is the mean over the tokens from `start` to `stop` - 1; one token for most positions."""
-    stop: int
-    n_truncated: int
-    """Tokens that were cut."""
+    examples: list[Example]
+    """In the order of source line, then split."""
+    states_nld: Float[Tensor, "n l d"]
+    """In the dtype to be saved."""
+    dropped: list[Dropped]
 
 
-class Joined(NamedTuple):
-    """A prompt and a response as one text."""
+class Model:
+    """One model under one set of settings, for all datasets; its weights are loaded with the first unit."""
 
-    text: str
-    prompt_end: int
-    """Characters that belong to the prompt: with a chat template, all that comes before the response."""
-    response_start: int
-    response_end: int
+    def __init__(self, folder: ModelFolder, config: ExtractConfig) -> None:
+        self.folder = folder
+        self.config = config
+        self.device = pick_device(config.device)
+        self.facts: ModelFacts = read_facts(folder, trust_remote_code=config.trust_remote_code)
+        self.layers = parse_layers(config.layers, self.facts.n_layers)
+        self._tokenizer = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
+        self.max_tokens = token_limit(self.facts, self._tokenizer, config.max_length)
+        self.writes_date: bool = config.chat_template and asks_the_clock(self._tokenizer)
+        """Whether its chat template writes the date."""
+        if config.template_date is not None and not self.writes_date:
+            raise ConfigError(f"the chat template of {folder.name} writes no date", hint="omit --template-date")
+        self._was_asked = False
 
-    def has_in_prompt(self, start: int, end: int) -> bool:
-        """Whether a token of this span is the prompt's: it begins there, and keeps out of the response.
+    def tokens(self, today: str | None) -> Tokens:
+        """Return what makes examples of rows, on a day for the chat template."""
+        return Tokens(self._tokenizer, self.config, self.max_tokens, today)
 
-        Between a prompt and a response that a newline joins, a token may hold the newline too; a token that
-        reaches from a chat template into the response is the response's, so that the prompt's last token
-        does not depend on the response.
-        """
-        return start < self.prompt_end and (end <= self.prompt_end or self.prompt_end < self.response_start)
+    @cached_property
+    def input_files(self) -> list[InputEntry]:
+        """The model's files, hashed."""
+        return [{"role": "model", **file} for file in model_files(self.folder)]
 
+    @property
+    def saved_dtype(self) -> torch.dtype:
+        """The dtype to save, as far as the settings and the model's config tell."""
+        names = (self.config.dtype, self.config.model_dtype, str(self.facts.config.dtype or "float32"))
+        name = next(name for name in names if name not in ("model", "auto"))
+        return self._checked_dtype(name.removeprefix("torch."))
 
-class Spans(NamedTuple):
-    """A tokenised text, cut into its parts. Each number is a token's index."""
-
-    ids: list[int]
-    n_leading: int
-    """Special tokens that the tokenizer put in front."""
-    prompt_stop: int
-    """One past the prompt's last token."""
-    response_start: int
-    response_stop: int
-
-
-def asks_the_clock(tokenizer: Any) -> bool:
-    """Whether a tokenizer's chat template writes the date or the time."""
-    return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
-
-
-class Tokens:
-    """Turns rows into examples, by one tokenizer and one set of settings."""
-
-    def __init__(self, tokenizer: Any, config: ExtractConfig, max_tokens: int, today: str | None = None) -> None:
-        self.max_tokens = max_tokens
-        """Most tokens of an example: the smallest of --max-length and the model's and tokenizer's limits."""
-        self.today = today
-        """The day, as "2026-07-31", that a chat template takes for today."""
-        self._tokenizer = tokenizer
-        self._config = config
-        if config.chat_template and not getattr(tokenizer, "chat_template", None):
-            raise ModelError(
-                "--chat-template: this model's tokenizer has none",
-                hint="omit the flag, or use a chat model",
-            )
-        if config.chat_template:
-            tried = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-            with foreign_errors("the chat template cannot render a question and an answer", hint="omit the flag"):
-                self._render(tried)
-
-    def examples(self, rows: Iterable[Row]) -> Iterator[Example | Dropped]:
-        """Yield an example, or why there is none, for each split of each row, in order."""
-        rows = list(rows)
-        yield from (Dropped(row.line, split, NOT_TEXT) for row in rows for split in row.not_text)
-        pairs = [(row, split) for row in rows for split in row.responses]
-        joined = [self._join(row, split) for row, split in pairs]
-        encoded = self._encode([one.text for one in joined if isinstance(one, Joined)])
-        for (row, split), one in zip(pairs, joined, strict=True):
-            if isinstance(one, str):
-                yield Dropped(row.line, split, one)
-                continue
-            spans = _find_spans(one, *next(encoded))
-            made = self._make(row, split, spans)
-            yield Dropped(row.line, split, made) if isinstance(made, str) else made
-
-    def mark(self, example: Example) -> str:
-        """Return an example's text as the model sees it, the saved tokens between ⟦ and ⟧."""
-        before, saved, after = (
-            self._tokenizer.decode(list(ids), skip_special_tokens=False)
-            for ids in (
-                example.ids[: example.start],
-                example.ids[example.start : example.stop],
-                example.ids[example.stop :],
-            )
+    def _checked_dtype(self, name: str) -> torch.dtype:
+        for dtype in DTYPES:
+            if str(dtype) == f"torch.{name}":
+                return dtype
+        raise ModelError(
+            f"{self.folder.name} computes in {name}, which shards cannot hold", hint="give --dtype float32"
         )
-        return f"{before}⟦{saved}⟧{after}"
 
-    def token_text(self, token_id: int) -> str:
-        """Return one token's text."""
-        return str(self._tokenizer.decode([token_id]))
+    @property
+    def bytes_per_example(self) -> int:
+        """Bytes that one example adds to the dump, over all layers."""
+        return len(self.layers) * self.facts.hidden_dim * self.saved_dtype.itemsize
 
-    def _render(self, messages: Sequence[dict[str, Any]]) -> str:
-        """Return a conversation as the chat template writes it, with a clock that stands still."""
-        kept: dict[str, Any] = {}
-        if self.today is not None:
-            template = self._tokenizer.get_chat_template()
-            day = datetime.fromisoformat(self.today)
-            kept["chat_template"] = _STOPPED_CLOCK + template
-            formats = {ast.literal_eval(quoted) for quoted, _ in _CLOCK_READ.findall(template)}
-            kept["actlab_today"] = {one: day.strftime(one) for one in formats}
-        return str(self._tokenizer.apply_chat_template(list(messages), tokenize=False, **kept))
+    def bytes_of_memory(self, n_examples: int) -> int:
+        """Return about what a run takes: the weights, the self-test or one unit's states, and one batch."""
+        batch = self.config.batch_tokens * self.facts.hidden_dim * 4 * 16
+        weights = weights_bytes(self.folder)
+        return weights + max(n_examples * self.bytes_per_example, self._bytes_of_self_test(weights)) + batch
 
-    def _join(self, row: Row, split: str) -> Joined | str:
-        """Make one text of a prompt and a response, or say why there is none."""
-        response = row.responses[split]
-        text = f"{row.prompt}\n{response}" if row.prompt else response
-        if is_too_long(text):
-            return LONG_TEXT
-        if not self._config.chat_template:
-            return Joined(text, len(row.prompt), len(text) - len(response), len(text))
-        messages = row.messages or (
-            *([{"role": "user", "content": row.prompt}] if row.prompt else []),
-            {"role": "assistant", "content": response},
+    def _bytes_of_self_test(self, weights: int) -> int:
+        """Return the size of the float32 copy of the first blocks that a model in half precision is tested on."""
+        dtype = str(self.facts.config.dtype if self.config.model_dtype == "auto" else self.config.model_dtype)
+        if self.config.load_in_4bit or not dtype.endswith("float16"):
+            return 0
+        return int(2 * weights * min(1.0, BLOCKS_IN_FLOAT32 / self.facts.n_layers))
+
+    @cached_property
+    def loading(self) -> Loading:
+        """How the model is loaded."""
+        return Loading(
+            model=self.folder,
+            facts=self.facts,
+            deepest=max(self.layers),
+            dtype=self.config.model_dtype,
+            device=self.device,
+            load_in_4bit=self.config.load_in_4bit,
+            trust_remote_code=self.config.trust_remote_code,
         )
-        stand_in = (*messages[:-1], {**messages[-1], "content": _STAND_IN})
-        try:
-            with foreign_errors("the chat template refuses", hint=""):
-                text, around = (self._render(one) for one in (messages, stand_in))
-        except ModelError as error:
-            log.debug("line %d: %s", row.line, error)
-            return NOT_IN_TEMPLATE
-        if is_too_long(text):  # with all that a template writes besides, such as calls of tools
-            return LONG_TEXT
-        before, found, behind = around.rpartition(_STAND_IN)
-        start, end = len(before), len(text) - len(behind)
-        is_around = found and start <= end and text.startswith(before) and text.endswith(behind)
-        has_prompt = row.messages is not None or row.prompt.strip() in before
-        if not is_around or not has_prompt or response.strip() not in text[start:end]:
-            return NOT_IN_TEMPLATE
-        return Joined(text, start, start, end)
 
-    def _encode(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
-        """Tokenise whole texts: special tokens are the tokenizer's own, or the chat template's."""
-        for some in bounded_batches(texts, most=len(texts)):
-            yield from self._encode_at_once(some)
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The model, loaded once for all datasets."""
+        return load_backbone(self.loading)
 
-    def _encode_at_once(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
-        encoded = self._tokenizer(
-            list(texts),
-            add_special_tokens=not self._config.chat_template,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
+    def reader(self, sample: Sequence[Example]) -> Reader:
+        """Return the model, loaded, and tested on a sample of a dataset's examples."""
+        reader = load_reader(
+            self.loading,
+            self.layers,
+            sample,
+            batch_size=self.config.batch_size,
+            batch_tokens=self.config.batch_tokens,
+            load=lambda _: self.backbone,
+            ask_cpu=not self._was_asked,
         )
-        bos = self._tokenizer.bos_token_id
-        columns = (encoded[key] for key in ("input_ids", "offset_mapping", "special_tokens_mask"))
-        for ids, offsets, special in zip(*columns, strict=True):
-            if bos is not None and ids[:2] == [bos, bos]:  # the text brought a BOS of its own
-                ids, offsets, special = ids[:1] + ids[2:], offsets[:1] + offsets[2:], special[:1] + special[2:]
-            if ids[:1] == [bos]:
-                special[0] = 1  # also where a chat template wrote it as text
-            yield ids, offsets, special
+        self._was_asked = True
+        of_model = str(reader.backbone.dtype).removeprefix("torch.")
+        saved = self._checked_dtype(of_model) if self.config.dtype == "model" else self.saved_dtype
+        return dataclasses.replace(reader, dtype=saved)
 
-    def _make(self, row: Row, split: str, spans: Spans) -> Example | str:
-        """Cut and place one example, or say why there is none."""
-        if spans.response_start == spans.response_stop:
-            return EMPTY
-        n_over = max(0, len(spans.ids) - self.max_tokens)
-        if n_over:
-            if self._config.truncate == "error":
-                return OVER_LIMIT
-            shorter = _cut(spans, n_over, self._config.truncate)
-            if shorter is None:
-                return TOO_LONG
-            spans = shorter
-            if spans.response_start >= spans.response_stop:
-                return CUT_AWAY
-        start, stop = _saved_tokens(spans, self._config.position)
-        if not 0 <= start < stop:
-            return NO_SUCH_TOKEN
-        return Example(row, split, tuple(spans.ids), start, stop, n_over)
+    def no_states(self, dropped: list[Dropped]) -> UnitStates:
+        """Return a unit of which nothing is left."""
+        empty = torch.empty(0, len(self.layers), self.facts.hidden_dim, dtype=self.saved_dtype)
+        return UnitStates([], empty, dropped)
 
 
-def _saved_tokens(spans: Spans, position: str) -> tuple[int, int]:
-    """Return from and to which token the saved state is the mean; an empty range where there is none."""
-    n_tokens = len(spans.ids)
-    match position:
-        case "last":
-            return n_tokens - 1, n_tokens
-        case "prompt-last":
-            return max(spans.n_leading, spans.prompt_stop - 1), spans.prompt_stop
-        case "response-mean":
-            return spans.response_start, spans.response_stop
-        case "mean":
-            return 0, n_tokens
-        case from_end:
-            return n_tokens + int(from_end), n_tokens + int(from_end) + 1
-
-
-def _find_spans(joined: Joined, ids: list[int], offsets: list[tuple[int, int]], special: list[int]) -> Spans:
-    """Say which tokens are the prompt's and which the response's, by where in the text they lie.
-
-    The response's tokens are those behind the prompt's that reach into it, so a newline of its own between
-    the two is neither's. Some tokenizers leave whitespace out of their spans: such a token is no wider than
-    a point, and counts where the point lies.
-    """
-    real = [i for i, is_special in enumerate(special) if not is_special]
-    if not real:
-        return Spans(ids, len(ids), len(ids), len(ids), len(ids))
-    n_leading = real[0]
-    prompt_stop = 1 + next((i for i in reversed(real) if joined.has_in_prompt(*offsets[i])), n_leading - 1)
-    is_at_end = joined.response_end == len(joined.text)
-    response = [
-        i
-        for i in real
-        if i >= prompt_stop
-        and offsets[i][1] > joined.response_start
-        and (is_at_end or offsets[i][0] < joined.response_end)
-    ]
-    if not response:
-        return Spans(ids, n_leading, prompt_stop, prompt_stop, prompt_stop)
-    return Spans(ids, n_leading, prompt_stop, response[0], response[-1] + 1)
-
-
-def _cut(spans: Spans, n_over: int, side: str) -> Spans | None:
-    """Cut so many tokens from a side; None where the response alone does not fit.
-
-    Special tokens in front stay, and so does what stands behind the response.
-    """
-    first, last = spans.n_leading, spans.response_stop - n_over
-    start = last if side == "right" else first
-    uncut = {"prompt": spans.response_start, "left": spans.response_stop - 1, "right": spans.response_stop}
-    if start < first + (side == "right") or start + n_over > uncut[side]:
-        return None
-
-    def moved(index: int) -> int:
-        return index - min(max(index - start, 0), n_over)
-
-    return Spans(
-        spans.ids[:start] + spans.ids[start + n_over :],
-        spans.n_leading,
-        *(moved(index) for index in (spans.prompt_stop, spans.response_start, spans.response_stop)),
-    )
+def states_of(
+    reader: Reader, examples: list[Example], dropped: list[Dropped], more: Callable[[int], None]
+) -> UnitStates:
+    """Return the examples' states; those with NaN or infinity in them are dropped besides the others."""
+    states_nld = read_states(reader, examples, lambda batch: more(len(batch)))
+    finite_n = states_nld.isfinite().flatten(1).all(1)
+    if finite_n.all():
+        return UnitStates(examples, states_nld, dropped)
+    kept: list[Example] = []
+    lost: list[Dropped] = []
+    for example, is_finite in zip(examples, finite_n.tolist(), strict=True):
+        if is_finite:
+            kept.append(example)
+        else:
+            lost.append(Dropped(example.row.line, example.split, NOT_FINITE))
+    return UnitStates(kept, states_nld[finite_n], dropped + lost)

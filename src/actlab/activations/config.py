@@ -3,16 +3,15 @@
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, added, execution
+from actlab.ground.options import RunOptions, added, check_counts, execution
 from actlab.ground.storage import safe_name
-from actlab.ground.units import Part
 
 _TAKEN = {"units", "plan.json", "manifest.json", "dropped.jsonl"}
-_MOST = 1_000_000_000
 POSITIONS = ("last", "prompt-last", "response-mean", "mean")
 
 
@@ -20,11 +19,13 @@ POSITIONS = ("last", "prompt-last", "response-mean", "mean")
 class ExtractConfig(RunOptions):
     """What to read, from which models, and how."""
 
+    job: ClassVar[str] = "actlab.activations.job"
+    makes_many: ClassVar[bool] = True
     model: tuple[str, ...] = execution(("actlab/tiny",))
     """A local folder, a hub name, or actlab/tiny (small, made on first use). May be given several times."""
     dataset: tuple[str, ...] = execution(("Datasets/SPDatasets",))
     """A JSONL file, or a folder of them. May be given several times."""
-    output: str = execution("Datasets/Activations")
+    output: Path = execution("Datasets/Activations")
     """Root folder: each dump goes to ROOT/MODEL/DATASET."""
     splits: str = "EM,Neutral"
     """The keys of each row that hold a response; rows of {"text"} or {"messages"} make the split "text"."""
@@ -66,6 +67,7 @@ class ExtractConfig(RunOptions):
     """Print so many joined texts as the model sees them, the saved token marked, and stop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers(self.layers)
         for name in self.split_names:
             safe_name(name, "split")
@@ -78,13 +80,7 @@ class ExtractConfig(RunOptions):
                 f"--position {self.position!r} is not known",
                 hint=f"use {', '.join(POSITIONS)}, or -k for the k-th token from the end",
             )
-        for name in ("max_length", "shard_size", "batch_size", "batch_tokens", "limit", "preview"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} {value} is too small", hint="use 1 or more")
-            if value is not None and value > _MOST:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} is too large", hint=f"use at most {_MOST}")
+        check_counts(self, "max_length", "shard_size", "batch_size", "batch_tokens", "limit", "preview")
         if self.revision is not None and len(self.model) > 1:
             raise ConfigError("--revision is one model's, and several are given", hint="run them one by one")
         if self.template_date is not None and not self.chat_template:
@@ -93,7 +89,6 @@ class ExtractConfig(RunOptions):
             raise ConfigError(f"--template-date {self.template_date!r} is not a day", hint="write it as 2026-07-31")
         if not self.model or not self.dataset:
             raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
-        Part.parse("1/1" if self.part is None else self.part)
 
     @property
     def split_names(self) -> tuple[str, ...]:

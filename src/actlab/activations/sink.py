@@ -4,15 +4,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from actlab.activations.compute import (
+from actlab.activations.compute import UnitStates
+from actlab.activations.source import BAD_LINES, UnitLines
+from actlab.activations.tokenise import (
     CUT_AWAY,
     EMPTY,
     NO_SUCH_TOKEN,
@@ -23,7 +24,6 @@ from actlab.activations.compute import (
     TOO_LONG,
     Example,
 )
-from actlab.activations.source import BAD_LINES, Dropped, UnitLines
 from actlab.formats.activations import (
     EXAMPLES,
     EXAMPLES_SCHEMA,
@@ -53,16 +53,6 @@ _HINTS = {
     **dict.fromkeys((LONG_LINE, LONG_TEXT), SHORTER_HINT),
 }
 """What helps where nothing is left, by the most frequent reason."""
-
-
-class UnitStates(NamedTuple):
-    """What one unit came to."""
-
-    examples: list[Example]
-    """In the order of source line, then split."""
-    states_nld: Float[Tensor, "n l d"]
-    """In the dtype to be saved."""
-    dropped: list[Dropped]
 
 
 def unit_files(

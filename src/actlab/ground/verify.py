@@ -25,6 +25,26 @@ class Verified(NamedTuple):
     """What came of running the model again, where that was asked for."""
 
 
+class Recomputing(NamedTuple):
+    """What `verify` was told about making rows again."""
+
+    n_rows: int
+    """Of each split; 0 where none is asked for."""
+    model: str | None = None
+    dataset: str | None = None
+    device: str = "auto"
+
+
+class Recomputed(NamedTuple):
+    """Rows made again, one alone, against what is stored."""
+
+    n_rows: int
+    error_by_layer: dict[int, float]
+    """The largest ‖stored - computed‖ / ‖computed‖ of a row."""
+    tolerance: float
+    problems: tuple[str, ...] = ()
+
+
 def files_of(folder: Path) -> list[Path]:
     """Return a dataset's files, hidden ones left out."""
     return [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]

@@ -4,12 +4,13 @@ import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
+from actlab.activations.compute import Model
 from actlab.activations.config import ExtractConfig
-from actlab.activations.extraction import Extraction
+from actlab.activations.job import ExtractJob
 from actlab.activations.source import scan
 from actlab.backends.hub import find_model, model_files
 from actlab.backends.proof import TOLERANCE, relative_error
@@ -42,23 +43,24 @@ def recompute_rows(
     device: str,
 ) -> Recomputed:
     """Run the model again, each row alone, on rows drawn from each split."""
-    extraction, source = _original(manifest, model=model, dataset=dataset, device=device)
-    errors: dict[int, float] = dict.fromkeys(extraction.layers, 0.0)
+    job = _original(manifest, model=model, dataset=dataset, device=device)
+    used = job.model
+    errors: dict[int, float] = dict.fromkeys(used.layers, 0.0)
     n_done = 0
     stored_dtype = torch.float32
     for name, folder in splits.items():
         acts = Activations(folder)
         lines = acts.examples["source_line"].tolist()
         chosen = {lines[row]: row for row in _by_length(acts.examples["n_tokens"].tolist(), n_rows, split=name)}
-        for unit in source.units:
+        for unit in job.source.units:
             if not any(unit.first_line < line <= unit.first_line + unit.n_lines for line in chosen):
                 continue
-            examples, _ = extraction.read_examples(source, unit)
+            examples, _ = job.read_examples(unit)
             for example in examples:
                 if example.split == name and example.row.line in chosen:
-                    reader = Reader(extraction.backbone, extraction.facts, extraction.layers, 1, 1)
+                    reader = Reader(used.backbone, used.facts, used.layers, 1, 1)
                     (computed_ld,) = read_states(reader, [example])
-                    for place, layer in enumerate(extraction.layers):
+                    for place, layer in enumerate(used.layers):
                         stored_d = acts[layer][chosen[example.row.line]]
                         stored_dtype = stored_d.dtype
                         error = relative_error(stored_d, computed_ld[place])
@@ -66,7 +68,7 @@ def recompute_rows(
                     n_done += 1
     tolerance = torch.finfo(stored_dtype).eps
     if n_done:
-        tolerance += TOLERANCE[extraction.backbone.dtype]
+        tolerance += TOLERANCE[used.backbone.dtype]
     return Recomputed(n_done, errors, tolerance)
 
 
@@ -80,7 +82,7 @@ def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
     return ends + [between[draw.randrange(low, high)] for low, high in itertools.pairwise(bounds)]
 
 
-def _original(manifest: Manifest, *, model: str | None, dataset: str | None, device: str) -> tuple[Extraction, Any]:
+def _original(manifest: Manifest, *, model: str | None, dataset: str | None, device: str) -> ExtractJob:
     """Find the model and the dataset that a dump was made from, and make sure that they are the same."""
     identity = manifest["identity"]
     inputs = {(entry["role"], entry["name"]): entry for entry in manifest["inputs"]}
@@ -97,8 +99,8 @@ def _original(manifest: Manifest, *, model: str | None, dataset: str | None, dev
     settings = {key: value for key, value in identity.items() if key in known and key != "revision"}
     here = {"model": name, "dataset": str(path), "device": device}
     config: ExtractConfig = from_settings(ExtractConfig, settings | here)
-    extraction = Extraction(folder, config)
-    if extraction.writes_date and "template_date" not in identity:
+    made_by = Model(folder, config)
+    if made_by.writes_date and "template_date" not in identity:
         raise DataError(
             "the chat template writes the date, and this dump is from before actlab kept it",
             hint="omit --recompute, or make the dump again",
@@ -118,4 +120,4 @@ def _original(manifest: Manifest, *, model: str | None, dataset: str | None, dev
     if inputs:
         missing = next(iter(inputs))[1]
         raise DataError(f"the model here lacks {missing}", hint="say where the original is: --model DIR")
-    return extraction, source
+    return ExtractJob(made_by, source)

@@ -12,13 +12,16 @@ from actlab.ground.options.fields import (
     RunOptions,
     added,
     argument,
+    as_path,
+    check_counts,
+    chosen,
     execution,
     group,
     options_of,
     secret,
     setting,
 )
-from actlab.ground.options.settings import from_settings, identity_of, read_yaml, takes, to_settings
+from actlab.ground.options.settings import config_of, from_settings, identity_of, read_yaml, takes, to_settings
 
 __all__ = [
     "CommonOptions",
@@ -26,7 +29,11 @@ __all__ = [
     "RunOptions",
     "added",
     "argument",
+    "as_path",
+    "check_counts",
+    "chosen",
     "command",
+    "config_of",
     "execution",
     "from_settings",
     "group",

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,10 @@ from actlab.ground.options.settings import by_option, from_settings, parse_yaml,
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+    from actlab.ground.variants import Table
+
+    _Completes = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def command(config_class: type) -> Callable[[Callable[[Any], None]], click.Command]:
@@ -70,9 +75,12 @@ def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _click_parameter(option: Option) -> click.Parameter:
-    kind: Any = click.Choice(option.choices) if option.choices else option.kind
-    metavar = {str: "TEXT", int: "N", float: "X"}.get(option.kind)
-    complete = _paths if option.kind is str and not option.choices else None
+    kind: Any = click.Choice(option.literals) if option.literals else option.kind
+    kind = str if option.kind is Path else kind
+    metavar = {str: "TEXT", Path: "PATH", int: "N", float: "X"}.get(option.kind)
+    complete: _Completes | None = _paths if kind is str and not option.choices else None
+    if option.table is not None:
+        metavar, complete = f"[{'|'.join(option.choices)}]", _names_in(option.table)
     if option.is_argument:
         return click.Argument(
             [option.name],
@@ -92,7 +100,7 @@ def _click_parameter(option: Option) -> click.Parameter:
         type=kind,
         multiple=option.is_repeatable,
         default=None,
-        metavar=None if option.choices else metavar,
+        metavar=None if option.literals else metavar,
         shell_complete=complete,
     )
 
@@ -112,6 +120,12 @@ class _Flag(click.Option):
     @help.setter
     def help(self, _given: str | None) -> None:
         """Pass over what click sets."""
+
+
+def _names_in(table: "Table[Any]") -> "_Completes":
+    from click.shell_completion import CompletionItem
+
+    return lambda _context, _parameter, begun: [CompletionItem(name) for name in table.names if name.startswith(begun)]
 
 
 def _paths(_context: click.Context, _param: click.Parameter, incomplete: str) -> "list[CompletionItem]":

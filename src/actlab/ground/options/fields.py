@@ -2,11 +2,19 @@
 
 import dataclasses
 import functools
+import os
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from actlab.ground.errors import ConfigError
+from actlab.ground.units import Part
+
+if TYPE_CHECKING:
+    from actlab.ground.variants import Table
 
 MISSING = dataclasses.MISSING
 
@@ -31,6 +39,11 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
+def chosen(table: "Table[Any]", default: Any = MISSING, *, is_execution: bool = False) -> Any:
+    """Declare a field that names a variant of a table."""
+    return field(default=default, metadata={"execution": is_execution, "table": table})
+
+
 def argument() -> Any:
     """Declare a field that the command line takes by position, without a flag."""
     return field(metadata={"execution": True, "argument": True})
@@ -45,6 +58,12 @@ def group(default: Any, *, is_execution: bool = False) -> Any:
 class CommonOptions:
     """The words that every command shares which writes something."""
 
+    job: ClassVar[str] = ""
+    """The module that has the command's `jobs_of`."""
+    makes_many: ClassVar[bool] = False
+    """Whether the command makes several datasets, so that `--json` prints a list."""
+    plugins: tuple[str, ...] = execution(())
+    """A module of your own that adds variants to actlab's: its name, or a .py file. May be given several times."""
     overwrite: bool = execution(False)
     """Replace a dataset made with other settings, or a damaged one; the old one stays until the new one is sealed."""
     dry_run: bool = execution(False)
@@ -54,6 +73,31 @@ class CommonOptions:
     json: bool = execution(False)
     """Print results on stdout as JSON."""
 
+    def __post_init__(self) -> None:
+        for option in options_of(type(self)):
+            if option.kind is Path and "." not in option.name:
+                object.__setattr__(self, option.name, as_path(getattr(self, option.name)))
+
+
+def as_path(value: Any) -> Any:
+    """Return a text, or each of several, as a path with "~" spelt out; all else as it is."""
+    if isinstance(value, tuple | list):
+        return tuple(map(as_path, value))
+    return Path(os.path.expanduser(value)) if isinstance(value, str | os.PathLike) else value
+
+
+def check_counts(config: Any, *names: str, least: int = 1, most: int = 1_000_000_000) -> None:
+    """Refuse numbers of a config that are too small or too large; None is none.
+
+    Raises:
+        ConfigError: One is.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            what, hint = ("small", f"{least} or more") if value < least else ("large", f"at most {most}")
+            raise ConfigError(f"--{name.replace('_', '-')} {value} is too {what}", hint=f"use {hint}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(CommonOptions):
@@ -61,6 +105,10 @@ class RunOptions(CommonOptions):
 
     part: str | None = execution(None)
     """Do a share of the units, as "2/3": one task of a Slurm array. The last to finish seals."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Part.parse(self.part or "1/1")
 
 
 @dataclass(frozen=True)
@@ -70,20 +118,28 @@ class Option:
     name: str
     """`limit`, or `model.num_layers.min` in a group."""
     kind: type
-    """str, int, float or bool; `object` is taken as it stands."""
+    """str, Path, int, float or bool; `object` is taken as it stands."""
     default: Any
     """`dataclasses.MISSING` where a value must be given."""
-    choices: tuple[str, ...]
+    literals: tuple[str, ...]
+    """The values that a Literal allows."""
     is_optional: bool
     is_repeatable: bool
     is_execution: bool
     is_argument: bool
     is_secret: bool = False
     is_added: bool = False
+    table: "Table[Any] | None" = None
+    """The variants that it names one of, where it does."""
     alias: str | None = None
     """The short name of a group's setting that has a flag of its own."""
     fields: tuple[tuple[type, str], ...] = ()
     """The dataclass and the name of each field on the way to it: its groups', then its own."""
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What may be given, where that is a closed list."""
+        return self.literals if self.table is None else self.table.names
 
     @property
     def help(self) -> str:
@@ -179,13 +235,14 @@ def _option(
         name=".".join(name for _, name in fields),
         kind=str if choices else hint,
         default=default,
-        choices=choices,
+        literals=choices,
         is_optional=is_optional,
         is_repeatable=is_repeatable,
         is_execution=is_execution,
         is_argument=bool(one.metadata.get("argument")),
         is_secret=bool(one.metadata.get("secret")),
         is_added=bool(one.metadata.get("added")),
+        table=one.metadata.get("table"),
         alias=one.metadata.get("flag"),
         fields=fields,
     )

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from actlab.ground.errors import ConfigError, did_you_mean
 from actlab.ground.limits import YAML_BYTES, read_text_at_most, refuse_large_yaml
-from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
+from actlab.ground.options.fields import MISSING, Option, as_path, groups_of, options_of
 
 Config = TypeVar("Config")
 Result = TypeVar("Result")
@@ -24,11 +24,14 @@ _YAML_HINT = "write one setting a line, as in  batch_size: 16"
 def identity_of(config: Any) -> dict[str, Any]:
     """Return the settings that change the data, by (dotted) name; those added later only where they do."""
     identity = {}
+    plugins: dict[str, str] = {}
     for option in options_of(type(config)):
         value = _value(config, option.name)
+        if option.table is not None:
+            plugins |= option.table.plugins_of(value if isinstance(value, tuple) else (value,))
         if not option.is_execution and not (option.is_added and value == option.default):
             identity[option.name] = value
-    return identity
+    return identity | ({"plugins": dict(sorted(plugins.items()))} if plugins else {})
 
 
 def to_settings(config: Any) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def to_settings(config: Any) -> dict[str, Any]:
         for key in path:
             place = place.setdefault(key, {})
         value = _value(config, option.name)
-        place[name] = list(value) if isinstance(value, tuple) else value
+        place[name] = _plain(value)
     return settings
 
 
@@ -53,7 +56,12 @@ def from_settings(config_class: type[Config], settings: Mapping[str, Any]) -> Co
         ConfigError: An unknown name, a missing one, or a value of the wrong type.
     """
     options = {option.name: option for option in options_of(config_class)}
-    values = {name: _coerce(options[name], value) for name, value in by_option(config_class, settings).items()}
+    given = by_option(config_class, settings)
+    if given.get("plugins"):
+        from actlab.ground.variants import load_plugins
+
+        load_plugins(_coerce(options["plugins"], given["plugins"]))
+    values = {name: _coerce(options[name], value) for name, value in given.items()}
     for option in options.values():
         if option.default is MISSING and option.name not in values:
             raise ConfigError(f"{option.name} must be given", hint="see --help")
@@ -104,16 +112,10 @@ def takes(config_class: type) -> Callable[[Callable[[Any], Result]], Callable[..
 
     def decorate(run: Callable[[Any], Result]) -> Callable[..., Result]:
         @functools.wraps(run)
-        def with_settings(
-            config: Any = None, /, *, config_path: str | os.PathLike[str] | None = None, **settings: Any
-        ) -> Result:
-            if isinstance(config, config_class) and not settings and config_path is None:
-                return run(config)
-            if config is not None:
-                raise TypeError(f"give either one {config_class.__name__} or keyword arguments")
-            read = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
-            return run(from_settings(config_class, read | by_option(config_class, settings)))
+        def with_settings(config: Any = None, /, **settings: Any) -> Result:
+            return run(_as_config(config_class, config, **settings))
 
+        _config_classes[with_settings] = config_class
         parameters = inspect.signature(config_class).parameters.values()
         returns = inspect.signature(run).return_annotation
         with_settings.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -122,6 +124,37 @@ def takes(config_class: type) -> Callable[[Callable[[Any], Result]], Callable[..
         return with_settings
 
     return decorate
+
+
+_config_classes: dict[Callable[..., Any], type] = {}
+"""Of functions that take settings."""
+
+
+def config_of(function: Callable[..., Any], *given: Any, **settings: Any) -> Any:
+    """Return the config that a function of settings makes of what it is given.
+
+    Raises:
+        TypeError: It is no such function.
+        ConfigError: A setting is wrong.
+    """
+    if function not in _config_classes:
+        raise TypeError(f"{function!r} is no function of a command's settings")
+    return _as_config(_config_classes[function], *given, **settings)
+
+
+def _as_config(
+    config_class: type[Config],
+    config: Any = None,
+    *,
+    config_path: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Config:
+    if config is None:
+        read = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
+        return from_settings(config_class, read | by_option(config_class, settings))
+    if not isinstance(config, config_class) or settings or config_path is not None:
+        raise TypeError(f"give either one {config_class.__name__} or keyword arguments")
+    return config
 
 
 def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -194,6 +227,12 @@ def _known(group: str, options: Mapping[str, Option]) -> str:
     return "known: " + ", ".join(inside)
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(map(_plain, value))
+    return str(value) if isinstance(value, Path) else value
+
+
 def _value(config: Any, name: str) -> Any:
     return functools.reduce(getattr, name.split("."), config)
 
@@ -203,7 +242,7 @@ def _coerce(option: Option, value: Any) -> Any:
     if option.is_repeatable:
         several = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce_one(option, one) for one in several)
-    if isinstance(value, list | tuple) and option.kind is str and value:
+    if isinstance(value, list | tuple) and option.kind is str and value and option.table is None:
         value = ",".join(map(str, value))  # layers: [0, 5, -1] and splits: [EM, Neutral]
     return _coerce_one(option, value)
 
@@ -225,7 +264,7 @@ def _refuse_no_number(option: Option, values: Sequence[Any]) -> None:
 def _coerce_one(option: Option, value: Any) -> Any:
     if option.kind is object or (value is None and option.is_optional):
         return value
-    if isinstance(value, os.PathLike) and option.kind is str:
+    if isinstance(value, os.PathLike) and option.kind in (str, Path):
         value = os.fspath(value)
     if isinstance(value, str) and option.kind is float and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", value):
         with contextlib.suppress(ValueError):
@@ -234,9 +273,10 @@ def _coerce_one(option: Option, value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         if option.kind is float:
             value = float(value)
-        elif option.kind is str:  # YAML reads `layers: 3` and `position: -1` as numbers
+        elif option.kind in (str, Path):  # YAML reads `layers: 3` and `position: -1` as numbers
             value = str(value)
-    if not isinstance(value, option.kind) or (isinstance(value, bool) and option.kind is not bool):
+    kind = str if option.kind is Path else option.kind
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         shown = "what it was given" if option.is_secret else repr(value)[:200]
         hint = f"give {_A[option.kind]}" if option.kind in (int, float) else option.help or "see --help"
         raise ConfigError(f"{option.name} takes {_A[option.kind]}, not {shown}", hint=hint)
@@ -244,6 +284,11 @@ def _coerce_one(option: Option, value: Any) -> Any:
         what = "is empty" if not value else "holds a character that no path or name can have"
         hint = "omit the setting for its default"
         raise ConfigError(f"{option.name} {what}", hint="give another" if option.default is MISSING else hint)
+    if option.table is not None:
+        option.table[str(value)]  # says what there is instead
+        return value
+    if option.kind is Path:
+        return as_path(value)
     if option.choices and value not in option.choices:
         raise ConfigError(
             f"{option.name} cannot be {value!r}",
@@ -254,4 +299,4 @@ def _coerce_one(option: Option, value: Any) -> Any:
 
 _LARGEST = 2**63
 """Whole numbers of more bits are none of arrays, seeds or files."""
-_A = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+_A = {str: "text", Path: "text", int: "a whole number", float: "a number", bool: "true or false"}
