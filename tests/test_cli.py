@@ -53,7 +53,7 @@ def test_importing_actlab_is_light_and_its_functions_are_there():
         (["extract-activations", "--laers", "3"], "No such option '--laers'", "did you mean '--layers'?"),
         (["extrct-activations"], "No such command", "did you mean 'extract-activations'?"),
         (["extract-activations", "--layers", "a-b"], "does not parse", '"0-10:2"'),
-        (["extract-activations", "--position", "first"], "--position 'first' is not known", "prompt-last"),
+        (["extract-activations", "--position", "first"], "position 'first' is not known", "prompt-last"),
         (["extract-activations", "--splits", "../x"], "'../x' cannot be the name of a split", "one folder"),
         (["extract-activations", "--splits", "EM,EM"], "names a split twice", "once"),
         (["extract-activations", "--shard-size", "0"], "--shard-size 0 is too small", "1 or more"),

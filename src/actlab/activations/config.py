@@ -1,18 +1,17 @@
 """The settings of `actlab extract-activations`."""
 
-import re
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from actlab.activations.positions import POSITIONS
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, added, check_counts, execution
+from actlab.ground.options import RunOptions, added, check_counts, chosen, execution
 from actlab.ground.storage import safe_name
 
 _TAKEN = {"units", "plan.json", "manifest.json", "dropped.jsonl"}
-POSITIONS = ("last", "prompt-last", "response-mean", "mean")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +30,8 @@ class ExtractConfig(RunOptions):
     """The keys of each row that hold a response; rows of {"text"} or {"messages"} make the split "text"."""
     layers: str = "all"
     """Blocks to save: "all", "0,5,-1", "0-10", "0-10:2". Layer k is the output of block k."""
-    position: str = "last"
-    """The state to save: last, prompt-last, response-mean, mean (BOS included), or -k, the k-th from the end."""
+    position: str = chosen(POSITIONS, "last")
+    """The state to save."""
     max_length: int = 2048
     """Most tokens of one example; the model's own limit holds too."""
     truncate: Literal["prompt", "left", "right", "error"] = "prompt"
@@ -75,11 +74,7 @@ class ExtractConfig(RunOptions):
                 raise ConfigError(f"{name!r} cannot be the name of a split", hint="actlab uses that name itself")
         if len(set(self.split_names)) < len(self.split_names):
             raise ConfigError(f"--splits {self.splits!r} names a split twice", hint="name each once")
-        if self.position not in POSITIONS and not re.fullmatch(r"-[1-9]\d{0,5}", self.position):
-            raise ConfigError(
-                f"--position {self.position!r} is not known",
-                hint=f"use {', '.join(POSITIONS)}, or -k for the k-th token from the end",
-            )
+        POSITIONS[self.position]  # says which there are
         check_counts(self, "max_length", "shard_size", "batch_size", "batch_tokens", "limit", "preview")
         if self.revision is not None and len(self.model) > 1:
             raise ConfigError("--revision is one model's, and several are given", hint="run them one by one")

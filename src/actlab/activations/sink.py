@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from actlab.activations.compute import UnitStates
+from actlab.activations.positions import POSITIONS
 from actlab.activations.source import BAD_LINES, UnitLines
 from actlab.activations.tokenise import (
     CUT_AWAY,
@@ -46,7 +47,6 @@ _HINTS = {
     TOO_LONG: "give a larger --max-length, or --truncate left or right",
     OVER_LIMIT: "give a larger --max-length, or --truncate prompt",
     CUT_AWAY: "give a larger --max-length, or --truncate prompt",
-    NO_SUCH_TOKEN: "choose another --position: every text has a last token",
     NOT_IN_TEMPLATE: "omit --chat-template, or use a tokenizer whose template writes texts as they are",
     NOT_FINITE: "run the model with --model-dtype float32; if it was, its weights are damaged",
     **dict.fromkeys(BAD_LINES, 'write one JSON object a line: {"prompt": …, "EM": …}'),
@@ -141,7 +141,8 @@ def finish(staging: Staging) -> Finish:
         )
         for split in splits
     }
-    return Finish(files, metadata, {"made_on": made_on(environments)}, _HINTS)
+    hints = _HINTS | {NO_SUCH_TOKEN: POSITIONS[identity["position"]].hint}
+    return Finish(files, metadata, {"made_on": made_on(environments)}, hints)
 
 
 _TRUNCATED = EXAMPLES_SCHEMA.get_field_index("n_truncated")

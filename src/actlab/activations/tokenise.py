@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from actlab.activations.config import ExtractConfig
+from actlab.activations.positions import POSITIONS, Spans
 from actlab.activations.source import Dropped, Row
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import LONG_TEXT, bounded_batches, is_too_long
@@ -66,18 +67,6 @@ class Joined(NamedTuple):
         does not depend on the response.
         """
         return start < self.prompt_end and (end <= self.prompt_end or self.prompt_end < self.response_start)
-
-
-class Spans(NamedTuple):
-    """A tokenised text, cut into its parts. Each number is a token's index."""
-
-    ids: list[int]
-    n_leading: int
-    """Special tokens that the tokenizer put in front."""
-    prompt_stop: int
-    """One past the prompt's last token."""
-    response_start: int
-    response_stop: int
 
 
 def asks_the_clock(tokenizer: Any) -> bool:
@@ -214,26 +203,10 @@ class Tokens:
             spans = shorter
             if spans.response_start >= spans.response_stop:
                 return CUT_AWAY
-        start, stop = _saved_tokens(spans, self._config.position)
-        if not 0 <= start < stop:
+        start, stop = POSITIONS[self._config.position].saved(spans, self._config.position)
+        if not 0 <= start < stop <= len(spans.ids):
             return NO_SUCH_TOKEN
         return Example(row, split, tuple(spans.ids), start, stop, n_over)
-
-
-def _saved_tokens(spans: Spans, position: str) -> tuple[int, int]:
-    """Return from and to which token the saved state is the mean; an empty range where there is none."""
-    n_tokens = len(spans.ids)
-    match position:
-        case "last":
-            return n_tokens - 1, n_tokens
-        case "prompt-last":
-            return max(spans.n_leading, spans.prompt_stop - 1), spans.prompt_stop
-        case "response-mean":
-            return spans.response_start, spans.response_stop
-        case "mean":
-            return 0, n_tokens
-        case from_end:
-            return n_tokens + int(from_end), n_tokens + int(from_end) + 1
 
 
 def _find_spans(joined: Joined, ids: list[int], offsets: list[tuple[int, int]], special: list[int]) -> Spans:

@@ -31,6 +31,10 @@ class Variant:
     hint: str = ""
     """What helps where nothing comes of it."""
 
+    def answers_to(self, name: str) -> bool:
+        """Whether a name as a user writes it means this variant; a name may have a number in it."""
+        return name == self.name
+
 
 V = TypeVar("V", bound=Variant)
 
@@ -91,19 +95,17 @@ class Table(Generic[V]):
     def __iter__(self) -> Iterator[V]:
         return iter(tuple(self._variants.values()))
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._variants
-
     def __getitem__(self, name: str) -> V:
         """Return a variant by its name.
 
         Raises:
             ConfigError: There is none.
         """
-        if name not in self._variants:
+        found = next((one for one in self if one.answers_to(name)), None)
+        if found is None:
             hint = did_you_mean(name, self.names, otherwise="use one of " + ", ".join(self.names))
-            raise ConfigError(f"there is no {self.what} {name!r}", hint=hint)
-        return self._variants[name]
+            raise ConfigError(f"{self.what} {name!r} is not known", hint=hint)
+        return found
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the formats page's rows: name and help of what comes with actlab."""
@@ -111,7 +113,7 @@ class Table(Generic[V]):
 
     def plugins_of(self, names: Iterable[str]) -> dict[str, str]:
         """Return the plugins behind some of the variants, by name, with their hashes: for a dataset's identity."""
-        used = {self._plugins[name] for name in names if name in self._plugins}
+        used = {self._plugins[one] for one in (self[name].name for name in names) if one in self._plugins}
         return {plugin.name: plugin.sha256 for plugin in sorted(used)}
 
 

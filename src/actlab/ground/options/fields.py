@@ -143,8 +143,11 @@ class Option:
 
     @property
     def help(self) -> str:
-        """What the sources say under the fields: read when it is asked for."""
-        return " ".join(filter(None, (_docs_of(owner).get(name, "") for owner, name in self.fields)))
+        """What the sources say under the fields, read when it is asked for, and what a table says of its variants."""
+        said = [_docs_of(owner).get(name, "") for owner, name in self.fields]
+        if self.table is not None:
+            said.append("; ".join(f"{one.name}: {one.help}" for one in self.table) + ".")
+        return " ".join(filter(None, said))
 
     @property
     def flag(self) -> str | None:
