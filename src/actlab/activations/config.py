@@ -7,8 +7,8 @@ from typing import Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
+from actlab.ground.names import safe_name
 from actlab.ground.options import RunOptions, added, execution
-from actlab.ground.storage import safe_name
 from actlab.ground.units import Part
 
 _TAKEN = {"units", "plan.json", "manifest.json", "dropped.jsonl"}

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from actlab.activations.config import ExtractConfig
-from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, info, print_json, print_plan, set_loudness, warn
 from actlab.ground import options
 from actlab.ground.errors import ActlabError, DataError
 
@@ -49,15 +49,15 @@ def _report(extracted: "Sequence[Extracted]", *, as_json: bool) -> None:
         print_json(extracted)
     for one in extracted:
         if not one.is_sealed:
-            log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
+            info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
         elif not as_json:
             echo(str(one.path))
         if one.is_sealed and not one.n_examples:  # an earlier version sealed it
-            log.warning("%s: it is empty, every record was dropped", one.path)
+            warn("%s: it is empty, every record was dropped", one.path)
         if one.n_truncated:
-            log.info("%s: %d of %d examples were cut to the limit", one.path, one.n_truncated, one.n_examples)
+            info("%s: %d of %d examples were cut to the limit", one.path, one.n_truncated, one.n_examples)
         if one.n_dropped:
-            log.warning("%s: %d records dropped, listed in its dropped.jsonl", one.path, one.n_dropped)
+            warn("%s: %d records dropped, listed in its dropped.jsonl", one.path, one.n_dropped)
 
 
 def _plan_as_text(plan: "Planned") -> str:
