@@ -29,6 +29,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	$(BIN)/python scripts/bench/startup.py
 	$(BIN)/python scripts/bench/extraction.py
 	$(BIN)/python scripts/bench/features.py
 	$(BIN)/python scripts/bench/ranking.py

@@ -1,5 +1,6 @@
 """The command line as a user meets it: light, two lines for an error, honest exit codes."""
 
+import importlib
 import json
 import os
 import random
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import actlab
+from actlab.cli.main import COMMANDS
+from actlab.cli.main import actlab as command_line
 from tests.command_line import actlab_command, fails_in_two_lines, run, run_apart, start_forked
 from tests.conftest import make_rows
 from tests.folders import hashes
@@ -33,6 +36,37 @@ def test_help_and_a_wrong_flag_are_answered_without_heavy_imports(arguments, sta
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "HEAVY []" in done.stdout
     assert f"STATUS {status}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "configs"),
+    [
+        (["--help"], []),
+        (["--bogus"], []),
+        (["bogus"], []),
+        (["extract-activations", "--bogus"], ["actlab.activations"]),
+        (["run-data-gen", "--bogus"], ["actlab.weights"]),
+        (["tokenize-text", "--bogus"], ["actlab.text.tokenize"]),
+    ],
+)
+def test_an_answer_that_does_no_work_imports_no_other_command_and_reads_no_source(arguments, configs):
+    code = (
+        "import inspect, sys\ninspect.getsource = None\nfrom actlab.cli.main import COMMANDS, main\n"
+        f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    print()\n"
+        "print(*(name for name in sys.modules if name.endswith('.config') or name == 'logging'))\n"
+        "print(*(name for name in COMMANDS if 'actlab.cli.' + name.replace('-', '_') in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported, commands = done.stdout.splitlines()[-2:]
+    assert imported.split() == [f"{package}.config" for package in configs]
+    assert commands.split() == [one for one in arguments if not one.startswith("-") and configs]
+
+
+def test_each_command_is_in_the_file_of_its_name():
+    for name, about in COMMANDS.items():
+        command = importlib.import_module(f"actlab.cli.{name.replace('-', '_')}").command
+        assert command_line.commands[name].whole is command
+        assert command.help.startswith(about)
 
 
 def test_importing_actlab_is_light_and_its_functions_are_there():

@@ -20,7 +20,8 @@ from actlab.cli.common import echo
 from actlab.formats.activations import read_shard
 from actlab.formats.classifier import load_dataset
 from actlab.ground.errors import ActlabError, ConfigError, scrubbed
-from actlab.ground.printing import LineFormatter, lines_of_libraries, printable
+from actlab.ground.logs import LineFormatter, lines_of_libraries
+from actlab.ground.printing import printable
 from actlab.servers.calls import Endpoint, Request
 from actlab.servers.environment import ServerEnvironment, read_environment
 from actlab.servers.limits import PRESETS
@@ -208,7 +209,7 @@ def test_the_lines_of_transformers_and_of_the_hub_are_the_command_lines_own():
 import contextlib, logging
 from actlab.cli.main import main
 with contextlib.suppress(SystemExit):
-    main(["--version"])
+    main(["show", "nowhere"])  # what a command runs with
 import transformers, huggingface_hub.utils
 for name in ("transformers", "huggingface_hub"):
     logging.getLogger(name + ".part").warning("a\x1b[31m\\nb http://ann:pw@box")

@@ -101,8 +101,8 @@ def test_a_position_from_outside_is_saved_and_hashed_into_the_identity(plugin, l
     assert done.returncode == 0, done.stderr
     dump = Path(json.loads(done.stdout)[0]["path"])
     examples = actlab.open_activations(dump / "EM").examples
-    assert set(examples["token_position"]) < set(range(1, 40))
-    assert (examples["token_position"] < examples["n_tokens"] - 1).any(), "not the last token"
+    assert set(examples["position"]) < set(range(1, 40))
+    assert (examples["position"] < examples["n_tokens"] - 1).any(), "not the last token"
     identity = json.loads((dump / "manifest.json").read_text())["identity"]
     assert list(identity["plugins"]) == ["mine"]
     assert re.fullmatch("[0-9a-f]{64}", identity["plugins"]["mine"])

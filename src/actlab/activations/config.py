@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from actlab.activations.positions import POSITIONS
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
+from actlab.ground.names import safe_name
 from actlab.ground.options import RunOptions, added, check_counts, chosen, execution
-from actlab.ground.storage import safe_name
 
 _TAKEN = {"units", "plan.json", "manifest.json", "dropped.jsonl"}
 

@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import EXIT_DROPPED, echo, log, print_json
+from actlab.cli.common import EXIT_DROPPED, echo, print_json, warn
 
 if TYPE_CHECKING:
     from actlab.features.datasets.run import Generated
@@ -18,5 +18,5 @@ def report_datasets(generated: "list[Generated]", *, as_json: bool, dry_run: boo
         echo(f"{one.path}{sizes}" if dry_run else str(one.path))
     n_dropped = max((one.n_dropped for one in generated), default=0)
     if n_dropped and not dry_run:
-        log.warning("%d sentence files left out, listed in meta_manifest", n_dropped)
+        warn("%d sentence files left out, listed in meta_manifest", n_dropped)
         sys.exit(EXIT_DROPPED)

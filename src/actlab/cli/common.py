@@ -1,6 +1,5 @@
 """What the commands' bodies share: how loud to be, how to print results and plans, the status for drops."""
 
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -20,14 +19,28 @@ if TYPE_CHECKING:
 EXIT_DROPPED = 3
 EXIT_INTERRUPTED = 130
 
-log = logging.getLogger("actlab")
-
 
 def set_loudness(quiet: bool) -> None:
     """Show warnings and errors only, where the user asked for quiet."""
     if quiet:
-        log.setLevel(logging.WARNING)
+        import logging
+
+        logging.getLogger("actlab").setLevel(logging.WARNING)
         os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
+def info(message: str, *values: object) -> None:
+    """Log what a user may want to know."""
+    import logging  # here and above: a wrong flag is answered without it
+
+    logging.getLogger("actlab").info(message, *values)
+
+
+def warn(message: str, *values: object) -> None:
+    """Log what a user should look at."""
+    import logging
+
+    logging.getLogger("actlab").warning(message, *values)
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -86,7 +99,7 @@ def _report(config: "CommonOptions", outcomes: "Sequence[Outcome]") -> None:
         _print_json(config, [one.as_json() for one in outcomes])
     for one in outcomes:
         if not one.is_sealed:
-            log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
+            info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
         elif not config.json:
             echo(str(one.path))
         one.tell()

@@ -1,7 +1,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, info, print_json, print_plan, set_loudness, warn
 from actlab.features.encode.config import EncodeConfig
 from actlab.ground import options
 
@@ -30,11 +30,11 @@ def command(config: EncodeConfig) -> None:
     elif done.is_sealed:
         echo(str(done.path))
     if not done.is_sealed:
-        log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
+        info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
     elif not done.n_sentences:  # an earlier version sealed it
-        log.warning("%s: it is empty, every sentence was dropped", done.path)
+        warn("%s: it is empty, every sentence was dropped", done.path)
     if done.n_dropped:
-        log.warning("%s: %d sentences dropped, listed in its dropped.jsonl", done.path, done.n_dropped)
+        warn("%s: %d sentences dropped, listed in its dropped.jsonl", done.path, done.n_dropped)
         sys.exit(EXIT_DROPPED)
 
 

@@ -1,7 +1,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, info, print_json, print_plan, set_loudness, warn
 from actlab.ground import options
 from actlab.text.generate.config import GenerateTextConfig
 
@@ -34,9 +34,9 @@ def command(config: GenerateTextConfig) -> None:
     else:
         echo(str(made.path))
     sources = ", ".join(f"{name} {n}" for name, n in made.sources.items())
-    log.info("%d documents, %d tokens, domain %s; by source: %s", made.n_documents, made.n_tokens, made.domain, sources)
+    info("%d documents, %d tokens, domain %s; by source: %s", made.n_documents, made.n_tokens, made.domain, sources)
     if (shares := shares_not_asked(config, made.sources)) is not None:
-        log.warning("%s: %s", made.path, shares)
+        warn("%s: %s", made.path, shares)
         sys.exit(EXIT_DROPPED)
 
 

@@ -3,7 +3,6 @@
 import errno
 import functools
 import importlib
-import logging
 import os
 import re
 import signal
@@ -16,7 +15,6 @@ import click
 from actlab import __version__
 from actlab.cli.common import EXIT_INTERRUPTED, echo
 from actlab.ground.errors import ActlabError, did_you_mean
-from actlab.ground.printing import LineFormatter, lines_of_libraries
 
 EXIT_USAGE = 2
 
@@ -72,8 +70,10 @@ class Named(click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Read the arguments, as the whole command does."""
-        return self.whole.make_context(info_name, args, parent, **extra)
+        """Read the arguments, as the whole command does, and make ready to log: it will run."""
+        context = self.whole.make_context(info_name, args, parent, **extra)
+        _log_to_stderr()
+        return context
 
 
 class Group(click.Group):
@@ -103,11 +103,6 @@ def actlab() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter())
-    logging.basicConfig(handlers=[handler])
-    lines_of_libraries("transformers", "huggingface_hub")
-    logging.getLogger("actlab").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)
     if instruction := os.environ.get(_COMPLETE):
@@ -145,6 +140,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             _fail(*_OUT_OF_MEMORY)
         raise
     sys.exit(0)
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    from actlab.ground.logs import LineFormatter, lines_of_libraries
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(handlers=[handler])
+    lines_of_libraries("transformers", "huggingface_hub")
+    logging.getLogger("actlab").setLevel(logging.INFO)
 
 
 def _drop_stdout() -> None:

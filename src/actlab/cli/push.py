@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, info, print_json, print_plan, set_loudness, warn
 from actlab.ground import options
 from actlab.ground.options import argument, execution
 
@@ -50,7 +50,7 @@ def command(config: PushConfig) -> None:
             folder, config.repo_id, private=config.private, verify=config.verify, quiet=config.quiet or config.json
         )
         if not config.verify:
-            log.warning("%s: the files' hashes were not checked", folder)
+            warn("%s: the files' hashes were not checked", folder)
         print_plan(plan, _as_text, as_json=config.json)
         return
     pushed = push_dataset(
@@ -65,7 +65,7 @@ def command(config: PushConfig) -> None:
         print_json(pushed)
     else:
         echo(pushed.url)
-    log.info(
+    info(
         "%d files sent (%s), %d were there",
         pushed.n_files_sent,
         format_bytes(pushed.n_bytes_sent),

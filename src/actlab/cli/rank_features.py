@@ -3,7 +3,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from actlab.cli.common import EXIT_DROPPED, echo, log, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, info, print_plan, set_loudness, warn
 from actlab.features.rank.config import RankConfig
 from actlab.ground import options
 
@@ -33,13 +33,13 @@ def command(config: RankConfig) -> None:
         best = ranked.features[0]
         said = (best.layer, best.feature_id, best.interpretability_score)
         found = discoveries(ranked.features)
-        log.info(
+        info(
             "%d features listed, %d with a false discovery rate below %g; the best is layer %d, feature %d, score %.3f",
             *(found.n_listed, found.n_passing, FALSE_DISCOVERY_RATE),
             *said,
         )
     if ranked.n_dropped:
-        log.warning("%s: %d sentence files left out, listed in its metadata.json", ranked.path, ranked.n_dropped)
+        warn("%s: %d sentence files left out, listed in its metadata.json", ranked.path, ranked.n_dropped)
         sys.exit(EXIT_DROPPED)
 
 

@@ -1,7 +1,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import EXIT_DROPPED, echo, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, info, print_json, print_plan, set_loudness, warn
 from actlab.ground import options
 from actlab.text.refine.config import RefineConfig
 
@@ -33,15 +33,15 @@ def command(config: RefineConfig) -> None:
         echo(str(refined.path))
     rejected = ", ".join(f"{reason} {count}" for reason, count in refined.n_rejects.items())
     said = (refined.n_documents, refined.n_tokens, refined.mean_score, rejected or "none")
-    log.info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)
+    info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)
     if refined.auroc_against_shuffled is not None:
-        log.info(
+        info(
             "the score checks form, not sense: its AUROC against the same words shuffled is %.2f (0.5 tells nothing)",
             refined.auroc_against_shuffled,
         )
     if refined.n_unanswered:
         n_open = refined.n_judged + refined.n_unanswered
-        log.warning(
+        warn(
             *("%s: %d of %d texts scored by the judge, %d by their own score alone", refined.path),
             *(refined.n_judged, n_open, refined.n_unanswered),
         )

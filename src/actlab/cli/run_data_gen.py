@@ -1,7 +1,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, format_bytes, info, print_json, print_plan, set_loudness, warn
 from actlab.ground import options
 from actlab.weights.config.data_gen import DataGenConfig
 
@@ -32,14 +32,14 @@ def command(config: DataGenConfig) -> None:
     elif done.is_sealed:
         echo(str(done.path))
     if not done.is_sealed:
-        log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
+        info("%s: this part is done; the last part to finish seals (or: actlab seal)", done.path)
         return
     share = done.n_examples / max(done.n_attempts, 1)
-    log.info("%d examples of %d networks that were judged (%.1f %%)", done.n_examples, done.n_attempts, 100 * share)
+    info("%d examples of %d networks that were judged (%.1f %%)", done.n_examples, done.n_attempts, 100 * share)
     if done.url:
-        log.info("sent to %s", done.url)
+        info("sent to %s", done.url)
     if done.n_dropped:
-        log.warning("%s: %d slots have no example, listed in its dropped.jsonl", done.path, done.n_dropped)
+        warn("%s: %d slots have no example, listed in its dropped.jsonl", done.path, done.n_dropped)
         sys.exit(EXIT_DROPPED)
 
 

@@ -1,7 +1,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from actlab.cli.common import echo, log, set_loudness
+from actlab.cli.common import echo, set_loudness, warn
 from actlab.ground import options
 from actlab.weights.config.examples import ScoreConfig
 
@@ -53,7 +53,7 @@ def command(config: ScoreConfig) -> None:
     echo(json.dumps(report.as_json(), indent=2) if config.json else _report_as_text(report))
     for task, done in report.tasks.items():
         for note in done.notes:
-            log.warning("%s: %s", task, note)
+            warn("%s: %s", task, note)
 
 
 def _report_as_text(report: "Report") -> str:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, log, print_json
+from actlab.cli.common import echo, info, print_json
 from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
 
 if TYPE_CHECKING:
@@ -19,4 +19,4 @@ def report_sequences(made: "MadeSequences", config: SigDatasetConfig | Benchmark
     if config.dry_run:
         echo(f"  {made.n_examples} sequences: {counts}")
     else:
-        log.info("%d sequences: %s", made.n_examples, counts)
+        info("%d sequences: %s", made.n_examples, counts)

@@ -1,7 +1,7 @@
 import json
 import sys
 
-from actlab.cli.common import EXIT_DROPPED, echo, log, set_loudness
+from actlab.cli.common import EXIT_DROPPED, echo, set_loudness, warn
 from actlab.features.split.config import SplitConfig
 from actlab.ground import options
 
@@ -31,5 +31,5 @@ def command(config: SplitConfig) -> None:
     else:
         echo(str(made.path))
     if made.n_dropped:
-        log.warning("%d files or rows of the input are on no side", made.n_dropped)
+        warn("%d files or rows of the input are on no side", made.n_dropped)
         sys.exit(EXIT_DROPPED)

@@ -1,6 +1,6 @@
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, info, print_json, print_plan, set_loudness
 from actlab.ground import options
 from actlab.text.train_gpt.config import TrainGptConfig
 
@@ -29,7 +29,7 @@ def command(config: TrainGptConfig) -> None:
         print_json(done)
         return
     if done.val_perplexity is not None:
-        log.info("validation loss %.3f nats a token, perplexity %.2f", done.val_loss, done.val_perplexity)
+        info("validation loss %.3f nats a token, perplexity %.2f", done.val_loss, done.val_perplexity)
     echo(str(done.path))
 
 

@@ -1,7 +1,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from actlab.cli.common import echo, format_bytes, log, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, info, print_plan, set_loudness
 from actlab.features.probe.config import ProbeConfig
 from actlab.ground import options
 
@@ -33,7 +33,7 @@ def command(config: ProbeConfig) -> None:
         echo(json.dumps({"path": str(trained.path), "results": trained.results}, indent=2))
     else:
         echo(str(trained.path))
-    log.info("%s", _summary(trained.results))
+    info("%s", _summary(trained.results))
 
 
 def _as_text(plan: "PlannedProbe") -> str:

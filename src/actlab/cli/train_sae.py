@@ -1,6 +1,6 @@
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, format_bytes, log, print_json, print_plan, set_loudness
+from actlab.cli.common import echo, format_bytes, info, print_json, print_plan, set_loudness
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.ground import options
 
@@ -28,7 +28,7 @@ def command(config: TrainSaeConfig) -> None:
     elif done.is_sealed:
         echo(str(done.path))
     if not done.is_sealed:
-        log.info("%s: this part is done; the last part to finish seals", done.path)
+        info("%s: this part is done; the last part to finish seals", done.path)
 
 
 def _sae_plan_as_text(plan: "PlannedSaes") -> str:

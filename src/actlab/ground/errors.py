@@ -61,7 +61,7 @@ def foreign_errors(what: str, *, hint: str, kind: type[ActlabError] = ModelError
         raise kind(f"{what}: {reason}", hint=_better_hint(error, reason) or hint) from error
 
 
-_OF_PICKLES = re.compile(r"weights[_ ]only|allow_pickle|as a pickle|\bpickled|\bunpickl", re.IGNORECASE)
+_OF_PICKLES = r"(?i)weights[_ ]only|allow_pickle|as a pickle|\bpickled|\bunpickl"
 
 
 def reason_of(error: BaseException) -> str:
@@ -70,7 +70,7 @@ def reason_of(error: BaseException) -> str:
     What torch and numpy say of pickles ends in advice to run them, which is not passed on.
     """
     reason = " ".join(str(error).split())
-    if _OF_PICKLES.search(reason):
+    if re.search(_OF_PICKLES, reason):
         return "it is damaged, or holds pickled objects, which could run code and are never loaded"
     return reason[:300] or type(error).__name__
 
@@ -88,26 +88,29 @@ _NAMES = (
     r"(?:api|access|secret|private|auth)[_-]?key|(?:client[_-]?)?secret|password|passwd|pwd"
     r"|(?:access|auth|refresh)[_-]?token"
 )
-_SECRETS = tuple(
-    (re.compile(secret, re.IGNORECASE), shown)
-    for secret, shown in (
-        (r"hf_[A-Za-z0-9]{8,}", "hf_…"),
-        (r"\bsk-[A-Za-z0-9_-]{16,}", "sk-…"),
-        (r"\b(gh[opsur]_|github_pat_)[A-Za-z0-9_]{8,}", r"\1…"),
-        (r"\b(bearer|authorization\W+basic)\s+(?=\S*[\d=+/])\S+", r"\1 …"),
-        (r"://(?:[^\s'\"/]*|[^\s'\"/@:]+:(?!\d{0,5}/)(?:(?!://)[^\s'\"])*)@", "://…@"),
-        (
-            r"([?&][\w.-]{0,40}(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]{0,40})=[^&\s'\"#]+",
-            r"\1=…",
-        ),
-        (rf"(?<![?&\w])((?:x-)?(?:{_NAMES})(?:['\"]?\s{{0,3}}:\s{{0,3}}|=)['\"]?)[^\s'\",;&}}…]+", r"\1…"),
-        (r"(?<![?&\w])(?<!\w-)(token(?:=|['\"]\s{0,3}:\s{0,3})['\"]?)[^\s'\",;&}…]+", r"\1…"),
-        (r"\b(?-i:([A-Z][A-Z0-9_]{0,60}(?:KEY|TOKEN|SECRET|PASSWORD)=['\"]?))[^\s'\",;&}…]+", r"\1…"),
-    )
+_SECRETS = (
+    (("hf_",), r"hf_[A-Za-z0-9]{8,}", "hf_…"),
+    (("sk-",), r"\bsk-[A-Za-z0-9_-]{16,}", "sk-…"),
+    (("gh",), r"\b(gh[opsur]_|github_pat_)[A-Za-z0-9_]{8,}", r"\1…"),
+    (("bearer", "auth"), r"\b(bearer|authorization\W+basic)\s+(?=\S*[\d=+/])\S+", r"\1 …"),
+    (("://",), r"://(?:[^\s'\"/]*|[^\s'\"/@:]+:(?!\d{0,5}/)(?:(?!://)[^\s'\"])*)@", "://…@"),
+    (
+        ("=",),
+        r"([?&][\w.-]{0,40}(?:key|token|secret|passw|pwd|auth|signature|credential)[\w.-]{0,40})=[^&\s'\"#]+",
+        r"\1=…",
+    ),
+    (
+        ("key", "secret", "passw", "pwd", "token"),
+        rf"(?<![?&\w])((?:x-)?(?:{_NAMES})(?:['\"]?\s{{0,3}}:\s{{0,3}}|=)['\"]?)[^\s'\",;&}}…]+",
+        r"\1…",
+    ),
+    (("token",), r"(?<![?&\w])(?<!\w-)(token(?:=|['\"]\s{0,3}:\s{0,3})['\"]?)[^\s'\",;&}…]+", r"\1…"),
+    (("=",), r"\b(?-i:([A-Z][A-Z0-9_]{0,60}(?:KEY|TOKEN|SECRET|PASSWORD)=['\"]?))[^\s'\",;&}…]+", r"\1…"),
 )
-"""What stands for a secret, and what for it: tokens of the hub, of OpenAI and of GitHub, headers, addresses' names and
-passwords, and what fields, flags and variables hold that are named as keys. Of an address whose password has a slash
-in it, all up to the host; host:port/path is none. No pattern tries a character more than a bounded number of times."""
+"""Words of which a text with a secret has one, the pattern of the secret, and what stands for it: tokens of the hub,
+of OpenAI and of GitHub, headers, addresses' names and passwords, and what fields, flags and variables hold that are
+named as keys. Of an address whose password has a slash in it, all up to the host; host:port/path is none. No pattern
+tries a character more than a bounded number of times."""
 
 
 def scrubbed(text: str) -> str:
@@ -116,8 +119,10 @@ def scrubbed(text: str) -> str:
     >>> scrubbed("hub.token is hf_abcdefgh1234"), scrubbed("http://ann:secret@box/v1?api_key=secret")
     ('hub.token is hf_…', 'http://…@box/v1?api_key=…')
     """
-    for secret, shown in _SECRETS:
-        text = secret.sub(shown, text)
+    folded = text.casefold()
+    for words, secret, shown in _SECRETS:
+        if any(word in folded for word in words):  # few have: a pattern is compiled when it is needed
+            text = re.sub(secret, shown, text, flags=re.IGNORECASE)
     return text
 
 

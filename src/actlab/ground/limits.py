@@ -5,12 +5,14 @@ A tokenizer takes some 200 bytes of memory a byte of text, up to 300 for one wit
 """
 
 import os
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, AnyStr
+from typing import IO, TYPE_CHECKING, Any, AnyStr
 
 from actlab.ground.errors import ActlabError, StorageError
+
+if TYPE_CHECKING:
+    import zipfile
 
 LINE_BYTES = 16 << 20
 """The longest line of a JSONL or CSV file, its end included; in CSV files, characters count."""
@@ -133,12 +135,14 @@ def refuse_pipe(path: Path) -> None:
         raise StorageError(f"{path} is a named pipe", hint="write what comes out of it to a file")
 
 
-def refuse_false_size(info: zipfile.ZipInfo) -> None:
+def refuse_false_size(info: "zipfile.ZipInfo") -> None:
     """Refuse a member of an archive that says that it is larger than what is stored of it can be.
 
     Raises:
         ValueError: It does.
     """
+    import zipfile
+
     most = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_INFLATED}.get(info.compress_type)
     if most is not None and info.file_size > most * info.compress_size:
         raise ValueError(f"{info.filename} says {info.file_size} bytes, and {info.compress_size} are stored")

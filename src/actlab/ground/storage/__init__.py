@@ -11,10 +11,11 @@ Any number of processes may do so at once, with file locks or without: `aside` s
 A folder whose manifest names a metadata file that is there is complete.
 """
 
+from actlab.ground.names import safe_name
 from actlab.ground.storage.aside import NewFile
 from actlab.ground.storage.dropped import write_dropped
 from actlab.ground.storage.existing import refuse_others
-from actlab.ground.storage.files import GoneError, refuse_inside_dataset, safe_name, storage_errors, write_file
+from actlab.ground.storage.files import GoneError, refuse_inside_dataset, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.opening import reopen, stage
 from actlab.ground.storage.plan import (

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from actlab.ground.errors import ConfigError, StorageError
+from actlab.ground.errors import StorageError
 from actlab.ground.manifest import MANIFEST
 from actlab.ground.temporary import new_token, temporary_of
 
@@ -21,24 +21,6 @@ _TRIES = 100
 
 class GoneError(StorageError):
     """A folder or file is no longer there: somebody else finished with it, or removed it."""
-
-
-def safe_name(name: str, what: str) -> str:
-    """Return a name that may be one folder's name, and no more.
-
-    Raises:
-        ConfigError: It is empty, has a separator, or is one of the dots.
-    """
-    if not name or name.startswith(".") or set(name) & set('/\\:\0\n*?"<>|') or len(name) > 200:
-        raise ConfigError(
-            f"{name!r} cannot be the name of a {what}",
-            hint="a name is one folder: no /, \\, : or leading dot",
-        )
-    if not name.isprintable() or any("\ud800" <= char <= "\udfff" for char in name):
-        raise ConfigError(f"{name!a} cannot be the name of a {what}", hint="rename it in printable Unicode")
-    if name.endswith((".partial", ".old", ".lock")):
-        raise ConfigError(f"{name!r} cannot be the name of a {what}", hint="actlab uses that ending itself")
-    return name
 
 
 @contextmanager
