@@ -39,6 +39,7 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python scripts/commands_page.py docs/commands.md
+	$(BIN)/python scripts/api_stub.py src/actlab/__init__.pyi
 
 clean:
 	rm -rf $(VENV) $(LOWEST)

@@ -115,6 +115,12 @@ def test_the_commands_page_is_what_help_prints(tmp_path):
     assert page == (tmp_path / "commands.md").read_text(encoding="utf-8"), "run: make docs"
 
 
+def test_the_stub_of_the_python_api_is_what_the_code_says(tmp_path):
+    subprocess.run([sys.executable, ROOT / "scripts" / "api_stub.py", tmp_path / "stub.pyi"], check=True)
+    stub = (ROOT / "src" / "actlab" / "__init__.pyi").read_text(encoding="utf-8")
+    assert stub == (tmp_path / "stub.pyi").read_text(encoding="utf-8"), "run: make docs"
+
+
 def table_of(page: str, heading: str) -> list[str]:
     """Return the first column of the table under a heading."""
     section = page.split(f"### {heading}\n")[1].split("\n#")[0]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from actlab.ground import kinds
 from actlab.ground.errors import ActlabError, EmptyDatasetError
@@ -300,15 +300,24 @@ def costs_of(groups: Jobs[Outcome]) -> list[Cost]:
     return costs
 
 
-def cost(command: Callable[Settings, object], /, *args: Settings.args, **settings: Settings.kwargs) -> list[Cost]:
-    """Return what each dataset that a command's function would make would take: `--dry-run` of the Python API.
+@overload
+def cost(command: CommonOptions, /) -> list[Cost]: ...
 
-    `cost(actlab.extract_activations, model="actlab/tiny", layers="0-3")` takes what the function takes.
+
+@overload
+def cost(command: Callable[Settings, object], /, *given: Settings.args, **settings: Settings.kwargs) -> list[Cost]: ...
+
+
+def cost(command: CommonOptions | Callable[..., object], /, *given: object, **settings: object) -> list[Cost]:
+    """Return what each dataset that a command would make would take: `--dry-run` of the Python API.
+
+    `cost(actlab.extract_activations, model="actlab/tiny", layers="0-3")` takes what the function takes; a command's
+    config will do too.
 
     Raises:
         ActlabError: What the run would be refused for.
     """
-    config: CommonOptions = config_of(command, *args, **settings)
+    config = command if isinstance(command, CommonOptions) else config_of(command, *given, **settings)
     return costs_of(jobs_of(replace(config, dry_run=True)))
 
 
