@@ -1,5 +1,6 @@
 """Counting takes no more memory than it says, and says what a tokenizer cannot do."""
 
+import inspect
 import random
 
 import pytest
@@ -8,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from actlab.backends import token_count
 from actlab.backends.token_count import TokenCounter, find_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ModelError
 
 
@@ -50,3 +52,16 @@ def test_the_tokenizer_inside_a_folder_is_named(tmp_path):
     with pytest.raises(ModelError) as caught:
         find_tokenizer(str(tmp_path))
     assert caught.value.hint == f"give {tmp_path / 'tokenizer'}"
+
+
+def test_a_tokenizer_of_transformers_has_all_that_is_asked_of_one():
+    asked = {*vars(FastTokenizer)["__annotations__"], *vars(FastTokenizer)}
+    asked = {name for name in asked if not name.startswith("_") or name in ("__call__", "__len__")}
+    assert {"eos_token_id", "backend_tokenizer", "__call__", "get_chat_template"} <= asked
+    tokenizer = fast(models.WordLevel({"tea": 0}, unk_token="tea"))
+    assert [name for name in sorted(asked) if not hasattr(tokenizer, name)] == []
+    for name in ("get_vocab", "get_chat_template", "__call__", "decode", "apply_chat_template", "save_pretrained"):
+        own = inspect.signature(getattr(FastTokenizer, name)).parameters
+        theirs = inspect.signature(getattr(PreTrainedTokenizerFast, name)).parameters
+        keywords = {one for one, what in own.items() if what.kind is what.KEYWORD_ONLY}
+        assert keywords <= {*theirs}, f"{name} takes these by name"
