@@ -24,7 +24,7 @@ class ExtractConfig(RunOptions):
     """A local folder, a hub name, or actlab/tiny (small, made on first use). May be given several times."""
     dataset: tuple[str, ...] = execution(("Datasets/SPDatasets",))
     """A JSONL file, or a folder of them. May be given several times."""
-    output: Path = execution("Datasets/Activations")
+    output: Path = execution(Path("Datasets/Activations"))
     """Root folder: each dump goes to ROOT/MODEL/DATASET."""
     splits: str = "EM,Neutral"
     """The keys of each row that hold a response; rows of {"text"} or {"messages"} make the split "text"."""

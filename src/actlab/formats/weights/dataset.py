@@ -78,7 +78,7 @@ class WeightsDataset:
         """Return its `config.yaml`, with the path of its signature dataset."""
         path = self.folder / CONFIG_FILE
         check_sealed(path)
-        settings = read_yaml(path)
+        settings: dict[str, Any] = read_yaml(path)
         settings.setdefault("signature", {})["dataset_path"] = str(self.folder / SIGNATURE_FILE)
         return settings
 

@@ -9,24 +9,24 @@ import click
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.options.fields import MISSING, Option, groups_of, options_of
-from actlab.ground.options.settings import by_option, from_settings, parse_yaml, read_yaml
+from actlab.ground.options.settings import Config, by_option, from_settings, parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from actlab.ground.variants import Table
+    from actlab.ground.variants import Table, Variant
 
     _Completes = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def command(config_class: type) -> Callable[[Callable[[Any], None]], click.Command]:
+def command(config_class: type[Config]) -> Callable[[Callable[[Config], None]], click.Command]:
     """Make a click command whose options are the config's fields, and whose body gets the config.
 
     Settings come from the defaults, then the file of `--config-path`, then `--set`, then the flags.
     """
 
-    def decorate(body: Callable[[Any], None]) -> click.Command:
-        def callback(config_path: str | None, set_: tuple[str, ...] = (), **flags: Any) -> None:
+    def decorate(body: Callable[[Config], None]) -> click.Command:
+        def callback(config_path: str | None, set_: tuple[str, ...] = (), **flags: object) -> None:
             settings = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
             assigned = by_option(config_class, _assigned(set_))
             given = {key.replace("__", "."): value for key, value in flags.items() if value not in (None, ())}
@@ -57,13 +57,13 @@ def command(config_class: type) -> Callable[[Callable[[Any], None]], click.Comma
     return decorate
 
 
-def _assigned(assignments: tuple[str, ...]) -> dict[str, Any]:
+def _assigned(assignments: tuple[str, ...]) -> dict[str, object]:
     """Read `key.sub=value` pairs, the values as YAML.
 
     Raises:
         ConfigError: Not a pair, or a key twice.
     """
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for one in assignments:
         key, equals, value = one.partition("=")
         if not equals or not key.strip():
@@ -122,7 +122,7 @@ class _Flag(click.Option):
         """Pass over what click sets."""
 
 
-def _names_in(table: "Table[Any]") -> "_Completes":
+def _names_in(table: "Table[Variant]") -> "_Completes":
     from click.shell_completion import CompletionItem
 
     return lambda _context, _parameter, begun: [CompletionItem(name) for name in table.names if name.startswith(begun)]
@@ -141,6 +141,6 @@ def _shown_default(option: Option) -> str:
     if option.default is MISSING:
         return "  [required]"
     value = option.default
-    if option.is_repeatable:
+    if isinstance(value, tuple):
         value = ", ".join(map(str, value))
     return f"  [default: {'yes' if value is True else value}]"

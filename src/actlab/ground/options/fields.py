@@ -8,38 +8,40 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.units import Part
 
 if TYPE_CHECKING:
-    from actlab.ground.variants import Table
+    from actlab.ground.variants import Table, Variant
 
-MISSING = dataclasses.MISSING
+MISSING: Any = dataclasses.MISSING
+Default = TypeVar("Default")
+V = TypeVar("V", bound="Variant")
 
 
-def setting(default: Any = MISSING, *, flag: str) -> Any:
+def setting(default: Default = MISSING, *, flag: str) -> Default:
     """Declare a field of a group that has a flag of its own, as `flag="seed"` gives --seed."""
     return field(default=default, metadata={"flag": flag})
 
 
-def secret() -> Any:
+def secret() -> str | None:
     """Declare a field whose value no message may show."""
     return field(default=None, metadata={"execution": True, "secret": True})
 
 
-def execution(default: Any = MISSING, *, flag: str | None = None) -> Any:
+def execution(default: Default = MISSING, *, flag: str | None = None) -> Default:
     """Declare a field that does not change the data: output, part, device, quiet, …; without default it is required."""
     return field(default=default, metadata={"execution": True, "flag": flag})
 
 
-def added(default: Any) -> Any:
+def added(default: Default) -> Default:
     """Declare a setting that datasets from before it lack: at its default it is no part of the identity."""
     return field(default=default, metadata={"added": True})
 
 
-def chosen(table: "Table[Any]", default: Any = MISSING, *, is_execution: bool = False) -> Any:
+def chosen(table: "Table[V]", default: Default = MISSING, *, is_execution: bool = False) -> Default:
     """Declare a field that names a variant of a table."""
     return field(default=default, metadata={"execution": is_execution, "table": table})
 
@@ -49,7 +51,7 @@ def argument() -> Any:
     return field(metadata={"execution": True, "argument": True})
 
 
-def group(default: Any, *, is_execution: bool = False) -> Any:
+def group(default: Default, *, is_execution: bool = False) -> Default:
     """Declare a group of settings by its default, an instance of a frozen dataclass."""
     return field(default=default, metadata={"execution": is_execution})
 
@@ -79,14 +81,14 @@ class CommonOptions:
                 object.__setattr__(self, option.name, as_path(getattr(self, option.name)))
 
 
-def as_path(value: Any) -> Any:
+def as_path(value: object) -> object:
     """Return a text, or each of several, as a path with "~" spelt out; all else as it is."""
     if isinstance(value, tuple | list):
         return tuple(map(as_path, value))
     return Path(os.path.expanduser(value)) if isinstance(value, str | os.PathLike) else value
 
 
-def check_counts(config: Any, *names: str, least: int = 1, most: int = 1_000_000_000) -> None:
+def check_counts(config: object, *names: str, least: int = 1, most: int = 1_000_000_000) -> None:
     """Refuse numbers of a config that are too small or too large; None is none.
 
     Raises:
@@ -119,7 +121,7 @@ class Option:
     """`limit`, or `model.num_layers.min` in a group."""
     kind: type
     """str, Path, int, float or bool; `object` is taken as it stands."""
-    default: Any
+    default: object
     """`dataclasses.MISSING` where a value must be given."""
     literals: tuple[str, ...]
     """The values that a Literal allows."""
@@ -129,7 +131,7 @@ class Option:
     is_argument: bool
     is_secret: bool = False
     is_added: bool = False
-    table: "Table[Any] | None" = None
+    table: "Table[Variant] | None" = None
     """The variants that it names one of, where it does."""
     alias: str | None = None
     """The short name of a group's setting that has a flag of its own."""
@@ -178,7 +180,7 @@ def groups_of(config_class: type, prefix: str = "") -> dict[str, type]:
 
 
 def _options(
-    config_class: type, defaults: Any, *, is_execution: bool = False, above: tuple[tuple[type, str], ...] = ()
+    config_class: type, defaults: object, *, is_execution: bool = False, above: tuple[tuple[type, str], ...] = ()
 ) -> Iterator[Option]:
     """Yield a dataclass' options; `defaults` is the instance that holds them, where it is a group of those above."""
     hints = typing.get_type_hints(config_class)
@@ -225,7 +227,12 @@ def _own_docs(config_class: type) -> dict[str, str]:
 
 
 def _option(
-    one: dataclasses.Field[Any], hint: Any, default: Any, fields: tuple[tuple[type, str], ...], *, is_execution: bool
+    one: dataclasses.Field[object],
+    hint: Any,
+    default: object,
+    fields: tuple[tuple[type, str], ...],
+    *,
+    is_execution: bool,
 ) -> Option:
     is_optional = typing.get_origin(hint) in (types.UnionType, typing.Union)  # `Literal[...] | None` is the latter
     if is_optional:

@@ -21,20 +21,20 @@ Result = TypeVar("Result")
 _YAML_HINT = "write one setting a line, as in  batch_size: 16"
 
 
-def identity_of(config: Any) -> dict[str, Any]:
+def identity_of(config: object) -> dict[str, object]:
     """Return the settings that change the data, by (dotted) name; those added later only where they do."""
-    identity = {}
+    identity: dict[str, object] = {}
     plugins: dict[str, str] = {}
     for option in options_of(type(config)):
         value = _value(config, option.name)
-        if option.table is not None:
-            plugins |= option.table.plugins_of(value if isinstance(value, tuple) else (value,))
+        if option.table is not None and value is not None:
+            plugins |= option.table.plugins_of(map(str, value if isinstance(value, tuple) else (value,)))
         if not option.is_execution and not (option.is_added and value == option.default):
             identity[option.name] = value
     return identity | ({"plugins": dict(sorted(plugins.items()))} if plugins else {})
 
 
-def to_settings(config: Any) -> dict[str, Any]:
+def to_settings(config: object) -> dict[str, object]:
     """Return a config as a YAML file would hold it: groups are mappings, tuples lists."""
     settings: dict[str, Any] = {}
     for option in options_of(type(config)):
@@ -42,12 +42,11 @@ def to_settings(config: Any) -> dict[str, Any]:
         place = settings
         for key in path:
             place = place.setdefault(key, {})
-        value = _value(config, option.name)
-        place[name] = _plain(value)
+        place[name] = _plain(_value(config, option.name))
     return settings
 
 
-def from_settings(config_class: type[Config], settings: Mapping[str, Any]) -> Config:
+def from_settings(config_class: type[Config], settings: Mapping[str, object]) -> Config:
     """Make a config from names and values, as the Python API and a YAML file give them.
 
     Groups are mappings, or dotted names. Paths may stand for strings, and one value for a repeatable option's tuple.
@@ -60,7 +59,7 @@ def from_settings(config_class: type[Config], settings: Mapping[str, Any]) -> Co
     if given.get("plugins"):
         from actlab.ground.variants import load_plugins
 
-        load_plugins(_coerce(options["plugins"], given["plugins"]))
+        load_plugins(map(str, _several(given["plugins"])))
     values = {name: _coerce(options[name], value) for name, value in given.items()}
     for option in options.values():
         if option.default is MISSING and option.name not in values:
@@ -72,7 +71,7 @@ def from_settings(config_class: type[Config], settings: Mapping[str, Any]) -> Co
     return config_class(**values)
 
 
-def by_option(config_class: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+def by_option(config_class: type, settings: Mapping[str, object]) -> dict[str, object]:
     """Return settings under their options' full names: groups taken apart, short names spelt out.
 
     Raises:
@@ -81,9 +80,9 @@ def by_option(config_class: type, settings: Mapping[str, Any]) -> dict[str, Any]
     options = {option.name: option for option in options_of(config_class)}
     full_names = {option.alias: option.name for option in options.values() if option.alias}
     groups = groups_of(config_class)
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
 
-    def add(key: str, value: Any) -> None:
+    def add(key: str, value: object) -> None:
         name = full_names.get(key, key)
         if name in groups:
             inside = vars(value) if isinstance(value, groups[name]) else value
@@ -107,13 +106,13 @@ def by_option(config_class: type, settings: Mapping[str, Any]) -> dict[str, Any]
     return found
 
 
-def takes(config_class: type) -> Callable[[Callable[[Any], Result]], Callable[..., Result]]:
+def takes(config_class: type[Config]) -> Callable[[Callable[[Config], Result]], Callable[..., Result]]:
     """Give a function of one config the config's fields as keyword arguments, and `config_path` for a YAML file."""
 
-    def decorate(run: Callable[[Any], Result]) -> Callable[..., Result]:
+    def decorate(run: Callable[[Config], Result]) -> Callable[..., Result]:
         @functools.wraps(run)
-        def with_settings(config: Any = None, /, **settings: Any) -> Result:
-            return run(_as_config(config_class, config, **settings))
+        def with_settings(*given: object, **settings: object) -> Result:
+            return run(_as_config(config_class, given, settings))
 
         _config_classes[with_settings] = config_class
         parameters = inspect.signature(config_class).parameters.values()
@@ -126,11 +125,11 @@ def takes(config_class: type) -> Callable[[Callable[[Any], Result]], Callable[..
     return decorate
 
 
-_config_classes: dict[Callable[..., Any], type] = {}
+_config_classes: dict[Callable[..., object], type] = {}
 """Of functions that take settings."""
 
 
-def config_of(function: Callable[..., Any], *given: Any, **settings: Any) -> Any:
+def config_of(function: Callable[..., object], *given: object, **settings: object) -> Any:
     """Return the config that a function of settings makes of what it is given.
 
     Raises:
@@ -139,25 +138,21 @@ def config_of(function: Callable[..., Any], *given: Any, **settings: Any) -> Any
     """
     if function not in _config_classes:
         raise TypeError(f"{function!r} is no function of a command's settings")
-    return _as_config(_config_classes[function], *given, **settings)
+    return _as_config(_config_classes[function], given, settings)
 
 
-def _as_config(
-    config_class: type[Config],
-    config: Any = None,
-    *,
-    config_path: str | os.PathLike[str] | None = None,
-    **settings: Any,
-) -> Config:
-    if config is None:
-        read = by_option(config_class, read_yaml(config_path)) if config_path is not None else {}
-        return from_settings(config_class, read | by_option(config_class, settings))
-    if not isinstance(config, config_class) or settings or config_path is not None:
-        raise TypeError(f"give either one {config_class.__name__} or keyword arguments")
-    return config
+def _as_config(config_class: type[Config], given: Sequence[object], settings: dict[str, object]) -> Config:
+    if given and given[0] is not None:
+        config, *more = given
+        if not isinstance(config, config_class) or more or settings:
+            raise TypeError(f"give either one {config_class.__name__} or keyword arguments")
+        return config
+    path = settings.pop("config_path", None)
+    read = by_option(config_class, read_yaml(Path(str(path)))) if path is not None else {}
+    return from_settings(config_class, read | by_option(config_class, settings))
 
 
-def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
+def read_yaml(path: str | os.PathLike[str]) -> dict[str, object]:
     """Read a mapping of settings.
 
     Raises:
@@ -177,7 +172,7 @@ def read_yaml(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {_key(key): value for key, value in settings.items()}
 
 
-def parse_yaml(text: str, *, where: str) -> Any:
+def parse_yaml(text: str, *, where: str) -> object:
     """Return what a YAML text holds.
 
     Raises:
@@ -218,7 +213,7 @@ def _refuse_keys_set_twice(root: Any, where: str) -> None:
             nodes += [value for _, value in node.value]
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     return str(key).replace("-", "_")
 
 
@@ -227,27 +222,32 @@ def _known(group: str, options: Mapping[str, Option]) -> str:
     return "known: " + ", ".join(inside)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return list(map(_plain, value))
     return str(value) if isinstance(value, Path) else value
 
 
-def _value(config: Any, name: str) -> Any:
-    return functools.reduce(getattr, name.split("."), config)
+def _value(config: object, name: str) -> object:
+    value: object = functools.reduce(getattr, name.split("."), config)
+    return value
 
 
-def _coerce(option: Option, value: Any) -> Any:
-    _refuse_no_number(option, value if isinstance(value, list | tuple) else [value])
+def _coerce(option: Option, value: object) -> object:
+    several = _several(value)
+    _refuse_no_number(option, several)
     if option.is_repeatable:
-        several = value if isinstance(value, list | tuple) else [value]
         return tuple(_coerce_one(option, one) for one in several)
     if isinstance(value, list | tuple) and option.kind is str and value and option.table is None:
         value = ",".join(map(str, value))  # layers: [0, 5, -1] and splits: [EM, Neutral]
     return _coerce_one(option, value)
 
 
-def _refuse_no_number(option: Option, values: Sequence[Any]) -> None:
+def _several(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _refuse_no_number(option: Option, values: Sequence[object]) -> None:
     """Refuse what is no finite number of 64 bits, the same for every setting.
 
     Raises:
@@ -261,7 +261,7 @@ def _refuse_no_number(option: Option, values: Sequence[Any]) -> None:
             raise ConfigError(f"{name} is too large", hint=f"give at most {_LARGEST - 1}")
 
 
-def _coerce_one(option: Option, value: Any) -> Any:
+def _coerce_one(option: Option, value: object) -> object:
     if option.kind is object or (value is None and option.is_optional):
         return value
     if isinstance(value, os.PathLike) and option.kind in (str, Path):
