@@ -32,10 +32,7 @@ _TEXT = Kind(
     verify="actlab.text.inspect:verify_text",
     finish="actlab.ground.storage:finish_single",
 )
-
-
 _ROW_SUFFIXES = (".npz", ".parquet")
-
 
 KINDS = {
     "activations": Kind(
