@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actlab.activations.config import ExtractConfig
     from actlab.activations.job import extract_activations, preview_texts
-    from actlab.activations.show import show_activations
-    from actlab.activations.verify.run import verify_activations
+    from actlab.datasets import seal_dataset, show_dataset, verify_dataset
     from actlab.features.datasets.compute import normalize_features
     from actlab.features.datasets.config import DatasetConfig
     from actlab.features.datasets.run import generate_datasets
@@ -103,13 +102,14 @@ _HOMES = {
     "run_data_gen": "actlab.weights.run",
     "save_dataset": "actlab.formats.classifier",
     "score_interpreter": "actlab.weights.score.run",
-    "show_activations": "actlab.activations.show",
+    "seal_dataset": "actlab.datasets",
+    "show_dataset": "actlab.datasets",
     "sweep_datasets": "actlab.features.sweep.run",
     "tokenize_text": "actlab.text.tokenize.run",
     "train_gpt": "actlab.text.train_gpt.run",
     "train_probe": "actlab.features.probe.run",
     "train_sae": "actlab.features.train_sae.run",
-    "verify_activations": "actlab.activations.verify.run",
+    "verify_dataset": "actlab.datasets",
 }
 
 __all__ = [
@@ -162,13 +162,14 @@ __all__ = [
     "run_data_gen",
     "save_dataset",
     "score_interpreter",
-    "show_activations",
+    "seal_dataset",
+    "show_dataset",
     "sweep_datasets",
     "tokenize_text",
     "train_gpt",
     "train_probe",
     "train_sae",
-    "verify_activations",
+    "verify_dataset",
 ]
 
 

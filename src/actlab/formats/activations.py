@@ -216,10 +216,11 @@ def load_activations(base_path: str | Path, layer_idx: int) -> Iterator[Float[Te
         yield from map(_whole_shard, shards_in_order(folders[layer_idx]))
 
 
-def split_folders(dataset_folder: Path) -> dict[str, Path]:
-    """Return the splits of a dataset's folder by name."""
-    found = sorted(path.parent for path in dataset_folder.glob(f"*/{METADATA}"))
-    return {path.name: path for path in found if layer_folders(path)}
+def splits_of(folder: Path) -> dict[str, Path]:
+    """Return the splits of a dataset's folder by name; of a split's own folder, that one."""
+    found = sorted(path.parent for path in folder.glob(f"*/{METADATA}"))
+    splits = {path.name: path for path in found if layer_folders(path)}
+    return splits if splits or not (folder / METADATA).is_file() else {folder.name: folder}
 
 
 def read_metadata(split_folder: Path) -> dict[str, Any]:
@@ -256,9 +257,7 @@ def open_activations(path: str | Path, split: str | None = None, *, check: bool 
 
 
 def _open(folder: Path, split: str | None) -> "Activations":
-    if split is None and (folder / METADATA).is_file():
-        return Activations(folder)
-    splits = split_folders(folder)
+    splits = splits_of(folder)
     if not splits:
         raise StorageError(f"{folder} holds no finished activations", hint=_why_not(folder))
     if split is None and len(splits) == 1:
