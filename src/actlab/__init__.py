@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from actlab.ground.errors import ActlabError
     from actlab.ground.job import cost
     from actlab.ground.layers import parse_layers_arg
-    from actlab.hub.push import plan_push, push_dataset
+    from actlab.hub.push import push_dataset
     from actlab.text.generate.config import GenerateTextConfig
     from actlab.text.generate.run import generate_text, plan_text
     from actlab.text.refine.config import RefineConfig
@@ -88,7 +88,6 @@ _HOMES = {
     "plan_data_gen": "actlab.weights.run",
     "plan_features": "actlab.features.encode.run",
     "plan_gpt_training": "actlab.text.train_gpt.run",
-    "plan_push": "actlab.hub.push",
     "plan_refinement": "actlab.text.refine.run",
     "plan_text": "actlab.text.generate.run",
     "plan_tokenizing": "actlab.text.tokenize.run",
@@ -148,7 +147,6 @@ __all__ = [
     "plan_data_gen",
     "plan_features",
     "plan_gpt_training",
-    "plan_push",
     "plan_refinement",
     "plan_text",
     "plan_tokenizing",

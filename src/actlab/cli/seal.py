@@ -1,5 +1,6 @@
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from actlab.cli.common import EXIT_DROPPED, echo
 from actlab.ground import options
@@ -10,7 +11,7 @@ from actlab.ground.options import argument, execution
 class SealConfig:
     """What to seal."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset's folder or its .partial."""
     overwrite: bool = execution(False)
     """Replace an older dataset of that name."""

@@ -14,7 +14,7 @@ from actlab.ground.options import argument, execution
 class ShowConfig:
     """What to show."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset's folder, one split's, a .partial, a root of datasets, a classifier dataset's file, or a grammar's."""
     plugins: tuple[str, ...] = execution(())
     """A module with variants of your own: its name, or a .py file. May be given several times."""

@@ -1,6 +1,7 @@
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from actlab.cli.common import echo, format_bytes
@@ -13,7 +14,7 @@ from actlab.ground.printing import printable_line
 class VerifyConfig:
     """What to verify, and how deeply."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset's folder, or a classifier dataset's file."""
     recompute: int = execution(0)
     """Run the model again on so many rows of each split and compare."""
