@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from actlab.formats.activations import (
     EXAMPLES,
     Activations,
+    SplitMetadata,
     layer_folders,
     n_counted_shards,
     open_activations,
@@ -48,7 +48,7 @@ def _check_split(name: str, folder: Path, fingerprint_there: object) -> list[str
     elif metadata.get("fingerprint") != fingerprint_there:
         problems.append(f"{name}/{METADATA}: its fingerprint is not the manifest's")
     layers = layer_folders(folder)
-    expected_layers = metadata.get("layers", list(range(int(metadata.get("num_layers", len(layers))))))
+    expected_layers = metadata.get("layers", list(range(metadata["num_layers"])))
     if sorted(layers) != sorted(expected_layers):
         problems.append(f"{name}: layers {sorted(layers)} are there, {expected_layers} expected")
     rows_of: dict[int, list[int]] = {}
@@ -70,13 +70,13 @@ def _check_split(name: str, folder: Path, fingerprint_there: object) -> list[str
     if len(dtypes) > 1 or ("dtype" in metadata and dtypes and dtypes != {metadata["dtype"]}):
         problems.append(f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}")
     total = sum(usual[0][0]) if usual else 0
-    if metadata.get("total_examples") != total:
-        counted = f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored"
+    if metadata["total_examples"] != total:
+        counted = f"{name}: {METADATA} counts {metadata['total_examples']} examples, {total} are stored"
         problems.append(counted + _left_out(usual[0][0] if usual else (), metadata, folder))
     return problems
 
 
-def _left_out(rows: tuple[int, ...], metadata: dict[str, Any], folder: Path) -> str:
+def _left_out(rows: tuple[int, ...], metadata: SplitMetadata, folder: Path) -> str:
     """Say which shards readers leave out as those of another run."""
     try:
         n_counted = n_counted_shards(rows, metadata, folder)
