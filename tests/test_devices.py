@@ -206,7 +206,7 @@ def test_a_dump_of_the_cpu_is_verified_there(llama, few, tmp_path, on_mps):
     dump = extract(llama, few, tmp_path / "cpu", device="cpu", dtype="float32")
     device = on_mps()
     with device():
-        report = actlab.verify_activations(dump, recompute=2, model=str(llama), dataset=str(few), device="mps")
+        report = actlab.verify_dataset(dump, recompute=2, model=str(llama), dataset=str(few), device="mps")
     assert not report.problems
     assert device.counts.to_host > 0
 

@@ -56,7 +56,7 @@ def test_shards_of_all_splits_cover_the_same_lines_good_or_bad(llama, tmp_path):
     empty = torch.load(dump.path / "EM" / "layer_00" / "shard_002.pt", weights_only=True)
     assert empty.shape == (0, 32)
     assert empty.dtype == torch.float16
-    assert not actlab.verify_activations(dump.path).problems
+    assert not actlab.verify_dataset(dump.path).problems
 
 
 def test_units_of_small_shards_resume_and_give_the_same_bytes(llama, tmp_path, write_rows, monkeypatch):

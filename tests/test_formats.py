@@ -54,8 +54,8 @@ def test_dumps_of_the_seeds_own_program_open_show_and_verify(seeds_dump):
     assert (len(acts), acts.layers, acts.rows_per_shard) == (10, (0, 1, 2), (4, 4, 2))
     assert torch.equal(acts[1][:], rows[1])
     assert torch.equal(torch.cat(list(actlab.load_activations(folder, 2))), rows[2])
-    assert actlab.show_activations(folder)["splits"]["EM"]["rows"] == 10
-    verified = actlab.verify_activations(folder.parent)
+    assert actlab.show_dataset(folder)["splits"]["EM"]["rows"] == 10
+    verified = actlab.verify_dataset(folder.parent)
     assert (verified.problems, verified.has_manifest) == ([], False)
     with pytest.raises(actlab.ActlabError, match=r"no examples.parquet"):
         _ = acts.examples
@@ -303,16 +303,16 @@ def test_a_foreign_dump_whose_rows_could_be_shifted_is_refused_by_every_reader(s
     for read in (
         lambda: [actlab.open_activations(folder)[layer][:] for layer in range(3)],
         lambda: [list(actlab.load_activations(folder, layer)) for layer in range(3)],
-        lambda: actlab.show_activations(folder),
+        lambda: actlab.show_dataset(folder),
         lambda: actlab.train_probe(positive=folder, negative=folder.parent / "Neutral", output=tmp_path / "out"),
     ):
         with pytest.raises(actlab.ActlabError, match=says):
             read()
     if damage is number_a_shard_twice:
         with pytest.raises(actlab.ActlabError, match=says):
-            actlab.verify_activations(folder.parent)
+            actlab.verify_dataset(folder.parent)
     else:
-        assert actlab.verify_activations(folder.parent).problems
+        assert actlab.verify_dataset(folder.parent).problems
 
 
 def test_shards_of_an_older_longer_run_are_left_out_by_every_reader(seeds_dump, caplog):
@@ -327,12 +327,12 @@ def test_shards_of_an_older_longer_run_are_left_out_by_every_reader(seeds_dump, 
     assert (len(acts), acts.rows_per_shard) == (10, (4, 4, 2))
     assert torch.equal(acts[1][:], rows[1])
     assert torch.equal(torch.cat(list(actlab.load_activations(folder, 1))), rows[1])
-    assert actlab.show_activations(folder)["splits"]["EM"]["rows"] == 10
+    assert actlab.show_dataset(folder)["splits"]["EM"]["rows"] == 10
     assert "shard_003.pt and later shards are left out" in caplog.text
     with_them = read_dumps(config)
     assert with_them.inputs == without.inputs, "what is not read is no input"
     assert np.array_equal(with_them.read(1), without.read(1))
-    assert actlab.verify_activations(folder.parent).problems == [
+    assert actlab.verify_dataset(folder.parent).problems == [
         "EM: metadata.json counts 10 examples, 15 are stored; shard_003.pt and later shards are left out by readers"
     ]
 
@@ -353,7 +353,7 @@ def test_a_foreign_dump_that_ends_early_says_so_and_keeps_its_rows_in_place(seed
     acts = actlab.open_activations(folder)
     assert torch.equal(acts[1][:], rows[1][:8])
     assert "counts 10 examples, only the first 8 are there" in caplog.text
-    assert actlab.verify_activations(folder.parent).problems == ["EM: metadata.json counts 10 examples, 8 are stored"]
+    assert actlab.verify_dataset(folder.parent).problems == ["EM: metadata.json counts 10 examples, 8 are stored"]
 
 
 def test_a_sealed_dump_reads_the_shards_of_its_manifest(dump):
@@ -514,9 +514,9 @@ DAMAGE = [
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGE, ids=[damage.__name__ for damage, _ in DAMAGE])
 def test_verify_finds_damage_and_names_it(dump, damage, says):
-    assert actlab.verify_activations(dump).problems == []
+    assert actlab.verify_dataset(dump).problems == []
     damage(dump)
-    assert any(problem.startswith(says) for problem in actlab.verify_activations(dump).problems)
+    assert any(problem.startswith(says) for problem in actlab.verify_dataset(dump).problems)
 
 
 @pytest.mark.parametrize(
@@ -530,7 +530,7 @@ def test_verify_finds_damage_and_names_it(dump, damage, says):
 def test_verify_finds_them_without_a_manifest_too(dump, damage, says):
     (dump / "manifest.json").unlink()
     damage(dump)
-    assert any(problem.startswith(says) for problem in actlab.verify_activations(dump).problems)
+    assert any(problem.startswith(says) for problem in actlab.verify_dataset(dump).problems)
 
 
 @pytest.mark.parametrize(
@@ -546,44 +546,44 @@ def test_verify_finds_them_without_a_manifest_too(dump, damage, says):
 def test_verify_compares_the_manifest_with_itself(dump, key, value, says):
     manifest = json.loads((dump / "manifest.json").read_text())
     (dump / "manifest.json").write_text(json.dumps(manifest | {key: value}))
-    assert any(says in problem for problem in actlab.verify_activations(dump).problems)
+    assert any(says in problem for problem in actlab.verify_dataset(dump).problems)
 
 
 def test_verify_misses_a_manifest_that_was_there(dump):
     (dump / "manifest.json").unlink()
-    assert any("manifest.json: missing" in problem for problem in actlab.verify_activations(dump).problems)
+    assert any("manifest.json: missing" in problem for problem in actlab.verify_dataset(dump).problems)
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "5", "{}", '{"total_examples": "x"}', "{"])
 def test_metadata_that_is_none_is_said(dump, content):
     (dump / "EM" / "metadata.json").write_text(content)
-    assert actlab.verify_activations(dump).problems
+    assert actlab.verify_dataset(dump).problems
     with pytest.raises(actlab.ActlabError):
-        actlab.show_activations(dump)
+        actlab.show_dataset(dump)
 
 
 @pytest.mark.parametrize("content", ["[]", "5", "{}", '{"kind": "activations", "files": 5}'])
 def test_a_manifest_that_is_none_is_said(dump, content):
     (dump / "manifest.json").write_text(content)
     with pytest.raises(actlab.ActlabError, match="not an actlab manifest"):
-        actlab.verify_activations(dump)
+        actlab.verify_dataset(dump)
 
 
 def test_verify_finds_nan_in_a_seeds_dump(seeds_dump):
     folder, rows = seeds_dump
     rows[2][7, 3] = float("nan")
     torch.save(rows[2][4:8].clone(), folder / "layer_02" / "shard_001.pt")
-    assert actlab.verify_activations(folder.parent).problems == ["EM/layer_02/shard_001.pt: 1 rows hold NaN or inf"]
+    assert actlab.verify_dataset(folder.parent).problems == ["EM/layer_02/shard_001.pt: 1 rows hold NaN or inf"]
 
 
 def test_recompute_agrees_and_notices_rows_that_are_not_the_models(dump, llama, tmp_path, monkeypatch):
     arguments = {"model": str(llama), "dataset": str(tmp_path / "data.jsonl"), "recompute": 3}
-    verified = actlab.verify_activations(dump, **arguments)
+    verified = actlab.verify_dataset(dump, **arguments)
     assert verified.problems == []
     assert verified.recomputed.n_rows == 6
     assert max(verified.recomputed.error_by_layer.values()) < 1e-3
     forge_swapped_layers(dump)
-    problems = actlab.verify_activations(dump, **arguments).problems
+    problems = actlab.verify_dataset(dump, **arguments).problems
     assert any("recomputed rows differ" in problem for problem in problems)
 
 
@@ -606,6 +606,6 @@ def test_recompute_refuses_another_model_or_dataset(dump, tmp_path, llama):
 
     other = tiny.make_model(tmp_path / "tiny-llama", seed=5)
     with pytest.raises(actlab.ActlabError, match="not the model file that this dump was made from"):
-        actlab.verify_activations(dump, recompute=1, model=str(other), dataset=str(tmp_path / "data.jsonl"))
+        actlab.verify_dataset(dump, recompute=1, model=str(other), dataset=str(tmp_path / "data.jsonl"))
     with pytest.raises(actlab.ActlabError, match=r"no .*data.jsonl to recompute from"):
-        actlab.verify_activations(dump, recompute=1, model=str(llama))
+        actlab.verify_dataset(dump, recompute=1, model=str(llama))

@@ -32,6 +32,7 @@ VIOLATIONS = {
     "servers import backends": ("servers/wire.py", "import actlab.backends.hub"),
     "the hub imports backends": ("hub/push.py", "import actlab.backends.hub"),
     "a pipeline imports the command line": ("activations/job.py", "import actlab.cli.main"),
+    "a pipeline imports what stands above all of them": ("activations/job.py", "import actlab.datasets"),
     "compute imports the sink": ("activations/compute.py", "import actlab.activations.sink"),
     "config imports source": ("activations/config.py", "import actlab.activations.source"),
     "a command of features imports another": ("features/rank/run.py", "import actlab.features.probe.run"),

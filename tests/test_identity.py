@@ -88,7 +88,7 @@ def test_the_frozen_date_is_in_the_text_and_recomputing_takes_it(clocked, datase
         model=clocked, dataset=dataset, chat_template=True, template_date="1999-12-24", preview=1
     )
     assert "Today: 24 Dec 1999" in text
-    found = actlab.verify_activations(dump.path, recompute=2, model=str(clocked), dataset=str(dataset))
+    found = actlab.verify_dataset(dump.path, recompute=2, model=str(clocked), dataset=str(dataset))
     assert found.problems == []
 
 
@@ -184,7 +184,7 @@ def test_units_made_under_different_versions_are_said(llama, write_rows, tmp_pat
     monkeypatch.setattr(models, "version_of", lambda name: "9.9.9" if name == "transformers" else real(name))
     (dump,) = extract(llama, data, tmp_path / "out", part="2/2")
     assert "units were made under different versions or machines: transformers" in caplog.text
-    shown = actlab.show_activations(dump.path)
+    shown = actlab.show_dataset(dump.path)
     assert "units were made under different versions or machines: transformers" in "".join(_unlike(shown))
 
 

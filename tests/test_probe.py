@@ -26,7 +26,7 @@ from sklearn.pipeline import make_pipeline as sklearn_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from actlab.cli.train_probe import command as train
-from actlab.features.inspect import verify_features
+from actlab.datasets import verify_dataset
 from actlab.features.probe.compute.estimators import DifferenceOfMeans, fitted, make_pipeline, raw_weights
 from actlab.features.probe.compute.intervals import recall_interval, regression_intervals, roc_auc_interval
 from actlab.features.probe.compute.scores import calibration_error
@@ -757,7 +757,7 @@ def test_a_probe_of_an_earlier_version_verifies_and_is_not_taken_for_this_one(np
     (probe.path / "metadata.json").write_bytes(data)
     stored |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     path.write_text(json.dumps(manifest | {"fingerprint": fingerprint(described)}))
-    assert verify_features(probe.path).problems == []
+    assert verify_dataset(probe.path).problems == []
     with pytest.raises(ActlabError, match="made by another version of actlab: versions is None there"):
         train_probe(input=npz, output=tmp_path / "out", plots=False)
 

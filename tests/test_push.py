@@ -27,7 +27,7 @@ from actlab.ground.storage import NewFile as FileToWrite
 from actlab.ground.units import Part
 from actlab.hub import card as card_module
 from actlab.hub import push as push_module
-from actlab.hub.push import plan_commits, plan_push, push_dataset
+from actlab.hub.push import plan_commits, push_dataset, sizes_to_push
 from actlab.hub.repository import NewFile
 from tests.command_line import fails_in_two_lines, run
 
@@ -343,8 +343,8 @@ def test_what_is_no_sealed_dataset_is_refused_before_the_hub_is_asked(hub, folde
     (tmp_path / "x.partial").mkdir()
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "plan.json").write_text("{}")
-    refused(tmp_path / "x.partial", "is in the making", "push what it seals")
-    refused(tmp_path / "begun", "is in the making", "push what it seals")
+    refused(tmp_path / "x.partial", "is still in progress", "push what it seals")
+    refused(tmp_path / "begun", "is still in progress", "push what it seals")
     refused(tmp_path / "nowhere", "is not there", "sealed dataset's folder")
     refused(folder / "a" / "0.npz", "is a file", "sealed dataset's folder")
     refused(folder / "a", "has no manifest.json", f"push the whole dataset: {folder}")
@@ -438,21 +438,22 @@ def test_a_repository_that_changes_meanwhile_is_noticed(hub, folder, monkeypatch
 
 
 def test_a_dry_run_lists_what_goes_and_asks_the_hub_nothing(hub, folder):
-    plan = plan_push(folder, "me/set")
+    sizes = sizes_to_push(folder, "me/set")
     dry = CliRunner().invoke(push_command.command, [str(folder), "--repo-id", "me/set", "--dry-run", "--json"])
-    assert json.loads(dry.stdout) == plan._asdict() | {"files": plan.files}
+    n_bytes = sum(sizes.values())
+    assert json.loads(dry.stdout) == {"repo_id": "me/set", "private": True, "n_bytes": n_bytes, "files": sizes}
     text = (
         CliRunner()
         .invoke(push_command.command, [str(folder), "--repo-id", "me/set", "--dry-run", "--no-private"])
         .stdout
     )
     assert text.startswith("me/set (public)\n")
-    assert all(path in text for path in plan.files)
+    assert all(path in text for path in sizes)
     assert hub.asked == []
     pushed = push_dataset(folder, "me/set", quiet=True)
-    assert (pushed.n_files_sent, pushed.n_bytes_sent) == (len(plan.files), plan.n_bytes)
+    assert (pushed.n_files_sent, pushed.n_bytes_sent) == (len(sizes), n_bytes)
     sent = [one.path_in_repo for name, args, _ in hub.asked if name == "create_commit" for one in args[1]]
-    assert list(plan.files) == sent
+    assert list(sizes) == sent
 
 
 def test_the_token_is_no_setting_and_stands_in_no_call_line_or_file(hub, folder, monkeypatch, caplog):

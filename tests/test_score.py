@@ -18,11 +18,11 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from actlab.cli.main import main
+from actlab.datasets import show_dataset, verify_dataset
 from actlab.formats.weights import WeightsDataset, letters_of, tokens_of
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
 from actlab.ground.manifest import fingerprint
 from actlab.weights.compute.recorded import architecture_of
-from actlab.weights.inspect import show_weights, verify_weights
 from actlab.weights.networks import Layer
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32
 from actlab.weights.patterns.registry import PATTERNS
@@ -563,12 +563,12 @@ def test_reproduce_refuses_what_cannot_be_made_again(copied):
 
 
 def test_a_dataset_verifies_and_shows_its_numbers(made):
-    found = verify_weights(made, quiet=True)
+    found = verify_dataset(made, quiet=True)
     assert (found.problems, found.has_manifest) == ([], True)
-    shown = show_weights(made)
+    shown = show_dataset(made)
     assert (shown["kind"], shown["n_examples"], sum(shown["examples_by_split"].values())) == ("weights", N, N)
     with pytest.raises(ConfigError) as refused:
-        verify_weights(made, recompute=3)
+        verify_dataset(made, recompute=3)
     assert "actlab reproduce" in refused.value.hint
 
 
@@ -595,8 +595,8 @@ def test_a_dataset_of_the_version_before_opens_and_verifies_and_is_not_taken_for
         manifest["fingerprint"] = fingerprint({key: manifest[key] for key in decides})
 
     reseal(copied, age)
-    assert verify_weights(copied, quiet=True).problems == []
-    assert show_weights(copied)["n_examples"] == N
+    assert verify_dataset(copied, quiet=True).problems == []
+    assert show_dataset(copied)["n_examples"] == N
     assert WeightsDataset(copied).unlisted(range(N)) == {}
     assert WeightsDataset(copied).attempts().num_rows == attempts.num_rows
     # scored by the criteria under which it was made: a floor for the target alone
@@ -677,13 +677,13 @@ TAMPERED = {
 def test_verify_sees_even_in_a_dataset_that_was_sealed_again(copied, what):
     name, change, problem = TAMPERED[what]
     tamper(copied, name, change)
-    problems = verify_weights(copied, quiet=True).problems
+    problems = verify_dataset(copied, quiet=True).problems
     assert any(problem in found for found in problems), problems
 
 
 def test_verify_sees_changed_bytes_and_looks_no_further(copied):
     (copied / "store" / "rows-00000.parquet").write_bytes(b"x")
-    (problem,) = verify_weights(copied, quiet=True).problems
+    (problem,) = verify_dataset(copied, quiet=True).problems
     assert "store/rows-00000.parquet" in problem
     with pytest.raises(ActlabError) as failed:
         WeightsDataset(copied).rows([2])

@@ -349,7 +349,7 @@ def test_a_dump_by_a_model_of_two_kinds_of_attention_is_recomputed_row_by_row(mo
     rows.insert(1, {"text": " ".join(tiny.TEXTS)})
     data = write_rows(rows)
     (dump,) = actlab.extract_activations(model=models("bigbird"), dataset=data, output=tmp_path / "out")
-    found = actlab.verify_activations(dump.path, recompute=4, model=str(models("bigbird")), dataset=str(data))
+    found = actlab.verify_dataset(dump.path, recompute=4, model=str(models("bigbird")), dataset=str(data))
     assert found.problems == []
     assert found.recomputed.n_rows == 4
     metadata = json.loads((dump.path / "text" / "metadata.json").read_text())

@@ -26,11 +26,11 @@ from transformers import PreTrainedTokenizerFast
 from actlab.backends import bpe
 from actlab.backends.bpe import BOS, EOS, train_tokenizer
 from actlab.backends.token_count import TokenCounter, find_tokenizer, special_prefix, tokenizer_sha256
+from actlab.datasets import verify_dataset
 from actlab.formats.tokens import map_ends, map_tokens, read_token_folder
 from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
 from actlab.text import near_duplicates as near
 from actlab.text.dataset import EpochSampler, TextDataset, whole
-from actlab.text.inspect import verify_text
 from actlab.text.tokenize import run
 from actlab.text.tokenize.run import plan_tokenizing, tokenize_text
 from actlab.text.tokenize.source import choose_sides, cluster_keys, clusters_of, text_key
@@ -319,7 +319,7 @@ def test_texts_that_are_one_to_the_tokenizer_stay_on_one_side_and_so_do_their_ne
     tokenizer = save_words(tmp_path / "t", vocabulary, unk="<unk>", normalizer=strip)
     source = write_documents(tmp_path / "d.jsonl", base + accented + near)
     done = tokenize_text(input=source, output=tmp_path / "out", tokenizer=tokenizer, validation=0.3)
-    assert verify_text(done.path, quiet=True).problems == []
+    assert verify_dataset(done.path, quiet=True).problems == []
     sides = {split: set(texts) for split, texts in documents_of(done.path).items()}
     held_out = [{name for name in ("train", "val") if text in sides[name]} for text in base]
     assert held_out == [{name for name in ("train", "val") if f"{text} indeed" in sides[name]} for text in base]
@@ -357,7 +357,7 @@ def test_every_end_marker_ends_a_document_whatever_the_texts_say(trained_here, t
         at_eos = np.flatnonzero(map_tokens(done.path, facts, split) == facts.eos_id)
         assert (at_eos + 1).tolist() == map_ends(done.path, split).tolist()
     assert sorted(itertools.chain(*documents_of(done.path).values())) == sorted(texts)
-    assert verify_text(done.path, quiet=True).problems == []
+    assert verify_dataset(done.path, quiet=True).problems == []
 
 
 def test_a_tokenizer_whose_own_words_make_an_end_marker_is_refused(tmp_path):
@@ -375,7 +375,7 @@ def test_a_vocabulary_with_gaps_reaches_to_its_largest_id(tmp_path):
     assert np.fromfile(done.path / "train.bin", "<u4").tolist() == [69_999, 0, 70_000, 69_999, 69_999, 70_000]
     assert done.vocab_size == 70_001
     assert len(TextDataset(done.path, context=2)) == 3
-    assert verify_text(done.path, quiet=True).problems == []
+    assert verify_dataset(done.path, quiet=True).problems == []
 
 
 def test_a_tokenizer_that_cannot_say_what_is_unknown_is_named_as_the_trouble(tmp_path):

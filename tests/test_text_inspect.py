@@ -13,9 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from actlab.backends.gpt_trainer import SHAPES, Shape
 from actlab.cli.main import main
+from actlab.datasets import seal_dataset, show_dataset, verify_dataset
 from actlab.ground.errors import ConfigError
+from actlab.ground.storage import Staging
 from actlab.text.generate.run import generate_text
-from actlab.text.inspect import show_grammar, show_text, verify_text
+from actlab.text.inspect import show_grammar
 from actlab.text.refine.run import refine_text
 from actlab.text.tokenize.run import tokenize_text
 from actlab.text.train_gpt.run import train_gpt
@@ -78,7 +80,7 @@ def set_metadata(folder: Path, **changed) -> None:
 
 
 def problems_of(folder: Path) -> list[str]:
-    return verify_text(folder, quiet=True).problems
+    return verify_dataset(folder, quiet=True).problems
 
 
 def command(*arguments: object) -> int:
@@ -89,7 +91,7 @@ def command(*arguments: object) -> int:
 
 @pytest.mark.parametrize("name", ["generated", "refined", "tokens", "gpt"])
 def test_what_a_command_wrote_is_what_it_says_and_a_flipped_bit_is_found(name, chain, copy):
-    verified = verify_text(chain[name], quiet=True)
+    verified = verify_dataset(chain[name], quiet=True)
     assert (verified.problems, verified.has_manifest) == ([], True)
     folder = copy(name)
     file = next(
@@ -287,7 +289,7 @@ def test_show_and_verify_and_seal_answer_on_the_command_line(chain, copy, capsys
         assert shown["n_files"] == sum(path.is_file() for path in folder.rglob("*"))
         assert shown["kind"] == {"tokens": "tokens", "gpt": "gpt"}.get(name, "text")
         assert command("verify", folder, "--quiet") == 0
-        assert "all as it should be" in capsys.readouterr().out
+        assert "no problems found" in capsys.readouterr().out
         assert command("seal", folder) == 0
         assert capsys.readouterr().out == f"{folder}\n"
     assert command("show", chain["gpt"].parent) == 0
@@ -300,9 +302,32 @@ def test_show_and_verify_and_seal_answer_on_the_command_line(chain, copy, capsys
     assert capsys.readouterr().out.startswith("WRONG 1 documents are both")
 
 
+def test_a_gpt_that_was_stopped_before_its_sealing_is_sealed_to_the_same_bytes(chain, tmp_path, monkeypatch):
+    monkeypatch.setitem(SHAPES, "tiny", Shape(16, 2, 2, intermediate=32))
+
+    def stop(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    settings = {"steps": 2, "context": 16, "batch_size": 2, "tensorboard": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(Staging, "seal", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train_gpt(input=chain["tokens"], output=tmp_path / "gpt", **settings)
+    assert show_dataset(tmp_path / "gpt.partial") == {
+        "kind": "gpt",
+        "path": str(tmp_path / "gpt.partial"),
+        "units_done": 1,
+        "units": 1,
+    }
+    assert seal_dataset(tmp_path / "gpt.partial").path == tmp_path / "gpt"
+    whole = {path.name: path.read_bytes() for path in chain["gpt"].iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "gpt").iterdir()} == whole
+    assert json.loads(whole["manifest.json"])["made_on"]
+
+
 def test_only_activations_are_recomputed(chain):
     with pytest.raises(ConfigError):
-        verify_text(chain["tokens"], recompute=2)
+        verify_dataset(chain["tokens"], recompute=2)
 
 
 def test_a_grammar_says_what_it_can_supply_as_counting_by_hand_does(tmp_path):
@@ -349,7 +374,7 @@ def test_a_grammar_that_cannot_be_shown_is_two_lines(content, arguments, says, t
 
 def test_show_leaves_the_long_curve_to_metadata(chain):
     assert "curve" in json.loads((chain["gpt"] / "metadata.json").read_text())
-    assert "curve" not in show_text(chain["gpt"])
+    assert "curve" not in show_dataset(chain["gpt"])
 
 
 @pytest.mark.parametrize(

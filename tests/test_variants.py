@@ -112,6 +112,20 @@ def test_a_position_from_outside_is_saved_and_hashed_into_the_identity(plugin, l
     fails_in_two_lines(run(*flags, "--output", tmp_path / "out", "--plugins", own), 1, "plugins.mine is", "--overwrite")
 
 
+def test_a_dump_of_a_position_from_outside_is_verified_with_its_plugin(plugin, llama, dataset, tmp_path):
+    own = plugin(FIRST)
+    settings = {"model": llama, "dataset": dataset, "output": tmp_path / "out", "position": "response-first"}
+    (dump,) = actlab.extract_activations(**settings, plugins=[own])
+    deep = ("--recompute", "1", "--model", llama, "--dataset", dataset)
+    assert run("verify", dump.path, *deep, "--plugins", own).returncode == 0
+    variants._loaded.clear()
+    POSITIONS._variants.pop("response-first")
+    fails_in_two_lines(run("verify", dump.path, *deep), 2, "plugins that are not loaded", "--plugins mine")
+    assert run("show", dump.path).returncode == 0
+    own.write_text(FIRST.replace("response_start + 1", "response_start + 2"))
+    fails_in_two_lines(run("verify", dump.path, "--plugins", own), 2, "or differ: mine", "as it was then")
+
+
 def test_a_plugin_that_is_not_used_changes_no_identity(plugin, llama, dataset, tmp_path):
     settings = {"model": llama, "dataset": dataset, "output": tmp_path / "out"}
     actlab.extract_activations(**settings)

@@ -13,8 +13,11 @@ _PUBLIC = {
         "extract_activations",
         "preview_texts",
     ),
-    "actlab.activations.show": ("show_activations",),
-    "actlab.activations.verify.run": ("verify_activations",),
+    "actlab.datasets": (
+        "seal_dataset",
+        "show_dataset",
+        "verify_dataset",
+    ),
     "actlab.features.datasets.compute": ("normalize_features",),
     "actlab.features.datasets.config": ("DatasetConfig",),
     "actlab.features.datasets.run": ("generate_datasets",),
@@ -51,10 +54,7 @@ _PUBLIC = {
     "actlab.ground.errors": ("ActlabError",),
     "actlab.ground.job": ("cost",),
     "actlab.ground.layers": ("parse_layers_arg",),
-    "actlab.hub.push": (
-        "plan_push",
-        "push_dataset",
-    ),
+    "actlab.hub.push": ("push_dataset",),
     "actlab.text.generate.config": ("GenerateTextConfig",),
     "actlab.text.generate.run": (
         "generate_text",

@@ -8,8 +8,9 @@ from typing import Any, Literal, overload
 
 from actlab.activations import job as _activations_job
 from actlab.activations.config import ExtractConfig as ExtractConfig
-from actlab.activations.show import show_activations as show_activations
-from actlab.activations.verify.run import verify_activations as verify_activations
+from actlab.datasets import seal_dataset as seal_dataset
+from actlab.datasets import show_dataset as show_dataset
+from actlab.datasets import verify_dataset as verify_dataset
 from actlab.features.datasets import run as _features_datasets_run
 from actlab.features.datasets.compute import normalize_features as normalize_features
 from actlab.features.datasets.config import DatasetConfig as DatasetConfig
@@ -38,7 +39,6 @@ from actlab.formats.weights.dataset import WeightsDataset as WeightsDataset
 from actlab.ground.errors import ActlabError as ActlabError
 from actlab.ground.job import cost as cost
 from actlab.ground.layers import parse_layers_arg as parse_layers_arg
-from actlab.hub.push import plan_push as plan_push
 from actlab.hub.push import push_dataset as push_dataset
 from actlab.text.generate import run as _text_generate_run
 from actlab.text.generate.config import GenerateTextConfig as GenerateTextConfig
@@ -99,7 +99,6 @@ __all__ = [
     "plan_data_gen",
     "plan_features",
     "plan_gpt_training",
-    "plan_push",
     "plan_refinement",
     "plan_text",
     "plan_tokenizing",
@@ -113,13 +112,14 @@ __all__ = [
     "run_data_gen",
     "save_dataset",
     "score_interpreter",
-    "show_activations",
+    "seal_dataset",
+    "show_dataset",
     "sweep_datasets",
     "tokenize_text",
     "train_gpt",
     "train_probe",
     "train_sae",
-    "verify_activations",
+    "verify_dataset",
 ]
 
 @overload

@@ -1,13 +1,14 @@
 """The kind of dataset that extract-activations writes."""
 
-from actlab.ground.kinds import Kind, register
+from actlab.ground.kinds import Kind, Later, register
 
 register(
     Kind(
         name="activations",
-        shows="actlab.activations.show:show_activations",
-        checks="actlab.activations.verify.checks:check_activations",
-        finishes="actlab.activations.sink:finish",
-        recomputes="actlab.activations.verify.recompute:recompute_rows",
+        show=Later("actlab.activations.show:show_activations"),
+        read=Later("actlab.activations.verify.checks:read_splits"),
+        check=Later("actlab.activations.verify.checks:check_activations"),
+        recompute=Later("actlab.activations.verify.recompute:recompute_rows"),
+        finish=Later("actlab.activations.sink:finish"),
     )
 )

@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from actlab.formats.activations import KIND, Activations, open_activations, split_folders
+from actlab.formats.activations import KIND, Activations, open_activations, splits_of
 from actlab.ground.errors import StorageError
 from actlab.ground.integrity import sealed_manifest
-from actlab.ground.manifest import METADATA
+from actlab.ground.verify import sizes_of
 
 _ROWS_SAMPLED = 2048
 
 
-def show_activations(path: str | Path) -> dict[str, Any]:
+def show_activations(folder: Path) -> dict[str, object]:
     """Return a description of a dump, as JSON: a dataset's folder, or one split's.
 
     Norms are over at most 2,048 rows of each split and layer, evenly spaced.
@@ -22,20 +21,13 @@ def show_activations(path: str | Path) -> dict[str, Any]:
     Raises:
         StorageError: There is no finished dump.
     """
-    folder = Path(path) if Path(path).name not in ("", "..") else Path(path).resolve()
-    if (folder / METADATA).is_file():
-        splits = {folder.name: folder}
-        dataset_folder = folder.parent
-    else:
-        splits = split_folders(folder)
-        dataset_folder = folder
+    splits = splits_of(folder)
     if not splits:
         open_activations(folder)
-        raise StorageError(f"{path} has no splits", hint="actlab verify DIR tells what is missing")
+        raise StorageError(f"{folder} has no splits", hint="actlab verify DIR tells what is missing")
     opened = {name: Activations(split) for name, split in splits.items()}
     first = next(iter(opened.values())).metadata
-    manifest: Mapping[str, object] = sealed_manifest(dataset_folder) or {}
-    files = [file for split in splits.values() for file in split.rglob("*") if file.is_file()]
+    manifest: Mapping[str, object] = sealed_manifest(next(iter(splits.values())).parent) or {}
     return {
         "kind": KIND,
         "path": str(folder),
@@ -44,8 +36,7 @@ def show_activations(path: str | Path) -> dict[str, Any]:
         "num_layers": first.get("num_layers"),
         "hidden_dim": first.get("hidden_dim"),
         "position": first.get("position", "last"),
-        "n_files": len(files),
-        "n_bytes": sum(file.stat().st_size for file in files),
+        **sizes_of(*splits.values()),
         "fingerprint": manifest.get("fingerprint"),
         "made_on": manifest.get("made_on", []),
         "dropped": manifest.get("dropped", {}),
@@ -53,7 +44,7 @@ def show_activations(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _describe(acts: Activations) -> dict[str, Any]:
+def _describe(acts: Activations) -> dict[str, object]:
     rows = len(acts)
     return {
         "rows": rows,

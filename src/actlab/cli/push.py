@@ -1,21 +1,17 @@
-import os
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, format_bytes, info, print_json, print_plan, set_loudness, warn
+from actlab.cli.common import echo, format_bytes, info, set_loudness, warn
 from actlab.ground import options
 from actlab.ground.options import argument, execution
-
-if TYPE_CHECKING:
-    from actlab.hub.push import PlannedPush
 
 
 @dataclass(frozen=True, kw_only=True)
 class PushConfig:
     """What to push, and where to."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A sealed dataset's folder."""
     repo_id: str = execution()
     """The dataset repository, as OWNER/NAME, or as NAME under your own login. Made where there is none."""
@@ -41,30 +37,24 @@ def command(config: PushConfig) -> None:
     \b
     actlab push Datasets/Activations/MODEL/DATASET --repo-id NAME --dry-run
     """
-    from actlab.hub.push import plan_push, push_dataset
+    from actlab.hub.push import push_dataset, sizes_to_push
 
     set_loudness(config.quiet)
-    folder = Path(os.path.expanduser(config.dir))
     if config.dry_run:
-        plan = plan_push(
-            folder, config.repo_id, private=config.private, verify=config.verify, quiet=config.quiet or config.json
-        )
+        sizes = sizes_to_push(config.dir, config.repo_id, verify=config.verify, quiet=config.quiet or config.json)
         if not config.verify:
-            warn("%s: the files' hashes were not checked", folder)
-        print_plan(plan, _as_text, as_json=config.json)
+            warn("%s: the files' hashes were not checked", config.dir)
+        _print_plan(config, sizes)
         return
     pushed = push_dataset(
-        folder,
+        config.dir,
         config.repo_id,
         private=config.private,
         overwrite=config.overwrite,
         verify=config.verify,
         quiet=config.quiet,
     )
-    if config.json:
-        print_json(pushed)
-    else:
-        echo(pushed.url)
+    echo(json.dumps(pushed._asdict(), indent=2) if config.json else pushed.url)
     info(
         "%d files sent (%s), %d were there",
         pushed.n_files_sent,
@@ -73,7 +63,13 @@ def command(config: PushConfig) -> None:
     )
 
 
-def _as_text(plan: "PlannedPush") -> str:
-    sizes = [f"  {format_bytes(n_bytes):>10}  {path}" for path, n_bytes in plan.files.items()]
-    who = "private" if plan.private else "public"
-    return "\n".join([f"{plan.repo_id} ({who})", *sizes, f"  {len(plan.files)} files, {format_bytes(plan.n_bytes)}"])
+def _print_plan(config: PushConfig, sizes: dict[str, int]) -> None:
+    total = sum(sizes.values())
+    if config.json:
+        plan = {"repo_id": config.repo_id, "private": config.private, "n_bytes": total, "files": sizes}
+        echo(json.dumps(plan, indent=2))
+    else:
+        lines = [f"  {format_bytes(n_bytes):>10}  {path}" for path, n_bytes in sizes.items()]
+        who = "private" if config.private else "public"
+        last = f"  {len(sizes)} files, {format_bytes(total)}"
+        echo("\n".join([f"{config.repo_id} ({who})", *lines, last]))

@@ -1,15 +1,12 @@
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from actlab.cli.common import echo, format_bytes
-from actlab.cli.kinds import existing, kind_of, load
-from actlab.ground import options, storage
+from actlab.ground import options
 from actlab.ground.errors import ActlabError
 from actlab.ground.made_on import unlike_parts
-from actlab.ground.manifest import read_manifest
 from actlab.ground.options import argument, execution
 
 
@@ -17,52 +14,35 @@ from actlab.ground.options import argument, execution
 class ShowConfig:
     """What to show."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset's folder, one split's, a .partial, a root of datasets, a classifier dataset's file, or a grammar's."""
+    plugins: tuple[str, ...] = execution(())
+    """A module with variants of your own: its name, or a .py file. May be given several times."""
     json: bool = execution(False)
     """Print everything as JSON."""
-
-
-_GRAMMAR_SUFFIXES = (".yaml", ".yml", ".txt")
 
 
 @options.command(ShowConfig)
 def command(config: ShowConfig) -> None:
     """A grammar is named by its file, or by the domain for which it ships: cooking, general, poetry, technical."""
-    if _is_grammar(config.dir):
-        described = load("actlab.text.inspect:show_grammar")(config.dir)
-        echo(json.dumps(described, indent=2) if config.json else _as_list(described))
-        return
-    folder = existing(config.dir)
-    if (folder / "plan.json").is_file():
-        _show_partial(folder, as_json=config.json)
-        return
-    inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/manifest.json"))
-    if inside and read_manifest(folder) is None:
-        described = [_described(path) for path in inside]
-        echo(json.dumps(described, indent=2) if config.json else "\n".join(map(_as_line, described)))
-        return
-    described = load(kind_of(folder).show)(folder)
-    as_text = _as_text if described["kind"] == "activations" else _as_list
-    echo(json.dumps(described, indent=2) if config.json else as_text(described))
+    from actlab.datasets import datasets_in, show_dataset
 
-
-def _is_grammar(name: str) -> bool:
-    """Whether a path or a name can only be a grammar's: a file that no dataset is, or the domain of one that ships."""
-    path = Path(os.path.expanduser(name))
-    if path.exists():
-        return path.is_file() and path.suffix.lower() in _GRAMMAR_SUFFIXES
-    domains: list[str] = load("actlab.text.templates.read:domains")()
-    return path.suffix.lower() in _GRAMMAR_SUFFIXES or name in domains
+    inside = datasets_in(config.dir)
+    described = [_described(path) for path in inside] or show_dataset(config.dir)
+    if config.json:
+        echo(json.dumps(described, indent=2))
+    else:
+        echo("\n".join(map(_as_line, described)) if isinstance(described, list) else _as_text(described))
 
 
 def _described(path: Path) -> dict[str, Any]:
     """Describe one of several datasets; what is wrong with one does not hide the others."""
+    from actlab.datasets import show_dataset
+
     try:
-        described: dict[str, Any] = load(kind_of(path).show)(path)
+        return show_dataset(path)
     except ActlabError as error:
         return {"path": str(path), "error": str(error)}
-    return described
 
 
 def _as_line(one: dict[str, Any]) -> str:
@@ -74,13 +54,10 @@ def _as_line(one: dict[str, Any]) -> str:
     return f"{one['path']}: {one['kind']}, {rows}, {format_bytes(one['n_bytes'])}"
 
 
-def _show_partial(folder: Path, *, as_json: bool) -> None:
-    plan = storage.read_plan(folder)
-    assert plan is not None
-    done = len(list((folder / "units").glob("[0-9]*.json")))
-    state = {"kind": plan.kind, "path": str(folder), "units_done": done, "units": len(plan.units)}
-    text = f"{folder}: {plan.kind} in the making, {done} of {len(plan.units)} units done"
-    echo(json.dumps(state, indent=2) if as_json else text)
+def _as_text(one: dict[str, Any]) -> str:
+    if "units_done" in one:
+        return f"{one['path']}: {one['kind']} in progress: {one['units_done']} of {one['units']} units done"
+    return _dump_as_text(one) if one["kind"] == "activations" else _as_list(one)
 
 
 def _as_list(one: dict[str, Any]) -> str:
@@ -99,7 +76,7 @@ def _unlike(one: dict[str, Any]) -> list[str]:
     return [f"  units were made under different versions or machines: {'; '.join(unlike)}"] if unlike else []
 
 
-def _as_text(one: dict[str, Any]) -> str:
+def _dump_as_text(one: dict[str, Any]) -> str:
     lines = [
         one["path"],
         f"  {one['kind']} of {one['model_name']} ({one['num_layers']} layers, width {one['hidden_dim']}) "

@@ -1,12 +1,11 @@
 import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from actlab.cli.common import echo, format_bytes
-from actlab.cli.kinds import existing, kind_of, load
 from actlab.ground import options
-from actlab.ground.errors import ConfigError
 from actlab.ground.options import argument, execution
 from actlab.ground.printing import printable_line
 
@@ -15,7 +14,7 @@ from actlab.ground.printing import printable_line
 class VerifyConfig:
     """What to verify, and how deeply."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset's folder, or a classifier dataset's file."""
     recompute: int = execution(0)
     """Run the model again on so many rows of each split and compare."""
@@ -25,6 +24,8 @@ class VerifyConfig:
     """Where the source file is, if not in Datasets/SPDatasets."""
     device: Literal["auto", "cpu", "cuda", "mps"] = execution("auto")
     """Where to recompute."""
+    plugins: tuple[str, ...] = execution(())
+    """A module with variants that the dataset was made with: its name, or a .py file. May be given several times."""
     quiet: bool = execution(False)
     """Show no bar."""
     json: bool = execution(False)
@@ -33,21 +34,20 @@ class VerifyConfig:
 
 @options.command(VerifyConfig)
 def command(config: VerifyConfig) -> None:
-    if config.recompute < 0:
-        raise ConfigError(f"--recompute {config.recompute} is too small", hint="use 0 or more")
-    folder = existing(config.dir)
-    found = load(kind_of(folder).verify)(
-        folder,
+    from actlab.datasets import verify_dataset
+
+    found = verify_dataset(
+        config.dir,
         recompute=config.recompute,
         model=config.model,
         dataset=config.dataset,
         device=config.device,
         quiet=config.quiet,
+        plugins=config.plugins,
     )
     if config.json:
         recomputed = found.recomputed and found.recomputed._asdict()
-        content = {**found._asdict(), "path": str(found.path), "recomputed": recomputed}
-        echo(json.dumps(content, indent=2))
+        echo(json.dumps({**found._asdict(), "path": str(found.path), "recomputed": recomputed}, indent=2))
     else:
         if not found.has_manifest:
             echo("no manifest: hashes were not checked", err=True)
@@ -59,7 +59,7 @@ def command(config: VerifyConfig) -> None:
                 f"recomputed {found.recomputed.n_rows} rows, one at a time: largest relative error {worst:.1e} "
                 f"(allowed {found.recomputed.tolerance:.0e})"
             )
-        verdict = f"{len(found.problems)} problems" if found.problems else "all as it should be"
+        verdict = f"{len(found.problems)} problems" if found.problems else "no problems found"
         echo(f"{found.path}: {found.n_files} files, {format_bytes(found.n_bytes)}: {verdict}")
     if found.problems:
         sys.exit(1)

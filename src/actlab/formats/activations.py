@@ -12,10 +12,11 @@ import logging
 import mmap
 import operator
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any, NotRequired, SupportsIndex, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,14 @@ from torch.utils.data import Dataset
 
 from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import ConfigError, StorageError, reason_of
-from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_object, sealed_manifest
+from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_as, sealed_manifest
 from actlab.ground.manifest import METADATA, stored_files
+
+if TYPE_CHECKING:
+    Numbers = SupportsIndex | Sequence[int] | Sequence[bool] | np.ndarray | Tensor | pd.Series[int] | pd.Index[int]
+    """What chooses rows by their numbers, or is a mask."""
+    Column = SupportsIndex | slice | EllipsisType | Tensor
+    Index = Numbers | slice | EllipsisType
 
 log = logging.getLogger("actlab")
 
@@ -48,6 +55,24 @@ SEED_KEYS = (
     "num_layers",
 )
 """The keys that every `metadata.json` begins with, in this order."""
+
+
+class SplitMetadata(TypedDict):
+    """What a split's `metadata.json` says that readers rest on, whichever program wrote it."""
+
+    total_examples: int
+    hidden_dim: int
+    num_layers: int
+    layers: NotRequired[list[int]]
+    model_name: NotRequired[object]
+    dataset_name: NotRequired[object]
+    split: NotRequired[object]
+    shard_size: NotRequired[object]
+    position: NotRequired[object]
+    dtype: NotRequired[object]
+    truncated_examples: NotRequired[int]
+    fingerprint: NotRequired[object]
+
 
 EXAMPLES_SCHEMA = pa.schema(
     [
@@ -165,7 +190,7 @@ def shards_in_order(layer_folder: Path, n: int | None = None) -> list[Path]:
     return [shards[number] for number in numbers]
 
 
-def n_counted_shards(rows_per_shard: Sequence[int], metadata: Mapping[str, Any], folder: Path) -> int:
+def n_counted_shards(rows_per_shard: Sequence[int], metadata: SplitMetadata, folder: Path) -> int:
     """Return how many of a dump's shards hold the examples that its metadata counts.
 
     Shards of an older, longer run may lie behind them. Where the last rows are missing, what is there is kept, with a
@@ -216,27 +241,20 @@ def load_activations(base_path: str | Path, layer_idx: int) -> Iterator[Float[Te
         yield from map(_whole_shard, shards_in_order(folders[layer_idx]))
 
 
-def split_folders(dataset_folder: Path) -> dict[str, Path]:
-    """Return the splits of a dataset's folder by name."""
-    found = sorted(path.parent for path in dataset_folder.glob(f"*/{METADATA}"))
-    return {path.name: path for path in found if layer_folders(path)}
+def splits_of(folder: Path) -> dict[str, Path]:
+    """Return the splits of a dataset's folder by name; of a split's own folder, that one."""
+    found = sorted(path.parent for path in folder.glob(f"*/{METADATA}"))
+    splits = {path.name: path for path in found if layer_folders(path)}
+    return splits if splits or not (folder / METADATA).is_file() else {folder.name: folder}
 
 
-def read_metadata(split_folder: Path) -> dict[str, Any]:
+def read_metadata(split_folder: Path) -> SplitMetadata:
     """Return a split's metadata.
 
     Raises:
         StorageError: It is missing, or does not say what every dump's has to say.
     """
-    path = split_folder / METADATA
-    metadata = read_sealed_object(path)
-    layers = metadata.get("layers", [])
-    if not isinstance(layers, list) or not all(isinstance(one, int) for one in layers):
-        raise StorageError(f"{path} is no metadata of activations", hint="was it edited by hand?")
-    for key in ("total_examples", "hidden_dim", "num_layers"):
-        if not isinstance(metadata.get(key), int):
-            raise StorageError(f"{path} has no number for {key}", hint="was it edited by hand?")
-    return metadata
+    return read_sealed_as(split_folder / METADATA, SplitMetadata)
 
 
 def open_activations(path: str | Path, split: str | None = None, *, check: bool = False) -> "Activations":
@@ -256,9 +274,7 @@ def open_activations(path: str | Path, split: str | None = None, *, check: bool 
 
 
 def _open(folder: Path, split: str | None) -> "Activations":
-    if split is None and (folder / METADATA).is_file():
-        return Activations(folder)
-    splits = split_folders(folder)
+    splits = splits_of(folder)
     if not splits:
         raise StorageError(f"{folder} holds no finished activations", hint=_why_not(folder))
     if split is None and len(splits) == 1:
@@ -305,7 +321,7 @@ class Activations:
     @property
     def metadata(self) -> dict[str, Any]:
         """What `metadata.json` says."""
-        return copy.deepcopy(self._metadata)
+        return {**copy.deepcopy(self._metadata)}
 
     @property
     def split(self) -> str:
@@ -348,7 +364,7 @@ class Activations:
     @property
     def hidden_dim(self) -> int:
         """The model's width."""
-        return int(self._metadata["hidden_dim"])
+        return self._metadata["hidden_dim"]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -401,7 +417,7 @@ class Activations:
         """Yield a layer's shards, in order."""
         return self[layer].iter_shards()
 
-    def dataset(self, layer: int, labels: Sequence[Any] | None = None) -> "RowDataset":
+    def dataset(self, layer: int, labels: Sequence[object] | None = None) -> "RowDataset":
         """Return a torch Dataset of a layer's rows, or of (row, label) pairs."""
         return RowDataset(self[layer], labels)
 
@@ -461,7 +477,7 @@ class LayerRows:
             return torch.float32
         return self._shard(int(np.argmax(np.diff(self._starts) > 0))).dtype
 
-    def __getitem__(self, rows: Any) -> Tensor:
+    def __getitem__(self, rows: "Index | tuple[Index, *tuple[Column, ...]]") -> Tensor:
         """Return a row [d], or rows [n, d], in memory of their own: only their bytes are read.
 
         A shard of which all rows are asked for is compared with the manifest, where one names it.
@@ -492,7 +508,7 @@ class LayerRows:
         for shard, path in enumerate(self._paths):
             yield self._checked(shard, _whole_shard(path))
 
-    def _cells(self, rows: Any, *columns: Any) -> Tensor:
+    def _cells(self, rows: "Index", *columns: "Column") -> Tensor:
         """Return what `array[rows, columns]` would be."""
         if isinstance(rows, slice) or rows is Ellipsis:
             return self[rows][(rows if rows is Ellipsis else slice(None), *columns)]
@@ -531,7 +547,7 @@ class LayerRows:
         return tensor
 
 
-def _row_numbers(rows: Any, n: int) -> Int[np.ndarray, "..."]:
+def _row_numbers(rows: "Numbers", n: int) -> Int[np.ndarray, "..."]:
     """Return the numbers, from 0, of the rows that an index chooses from n.
 
     Raises:
@@ -556,7 +572,7 @@ def _as_slice(numbers_n: Int[np.ndarray, " n"]) -> slice | Tensor:
     return torch.from_numpy(numbers_n)
 
 
-def _as_array(rows: Any, n: int) -> Shaped[np.ndarray, "..."]:
+def _as_array(rows: "Numbers", n: int) -> Shaped[np.ndarray, "..."]:
     if isinstance(rows, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
         return _by_position(rows, n)
     if isinstance(rows, Tensor):
@@ -567,7 +583,7 @@ def _as_array(rows: Any, n: int) -> Shaped[np.ndarray, "..."]:
     return array if array.size or isinstance(rows, np.ndarray) else array.astype(np.int64)  # [] has no dtype
 
 
-def _by_position(values: Any, n: int) -> Shaped[np.ndarray, " n"]:
+def _by_position(values: "pd.Series[int] | pd.Index[int]", n: int) -> Shaped[np.ndarray, " n"]:
     """Return a pandas column's values, where their order is not in doubt.
 
     Raises:
@@ -583,7 +599,7 @@ def _by_position(values: Any, n: int) -> Shaped[np.ndarray, " n"]:
     return array
 
 
-def _refuse_reordered(column: "pd.Series[Any]", n: int) -> None:
+def _refuse_reordered(column: "pd.Series[int]", n: int) -> None:
     """Refuse a column with one value a row whose own numbers are 0 to n - 1 in another order: which one is meant?"""
     if len(column) == n and pd.api.types.is_integer_dtype(column.index.dtype):
         numbers = column.index.to_numpy()
@@ -619,10 +635,10 @@ def _mapped_shard(path: Path, _inode: int, _changed_ns: int) -> Float[Tensor, "n
     return read_shard(path)
 
 
-class RowDataset(Dataset[Any]):
+class RowDataset(Dataset[Tensor | tuple[Tensor, object]]):
     """A layer's rows for a torch DataLoader, fetched a batch at a time."""
 
-    def __init__(self, rows: LayerRows, labels: Sequence[Any] | None = None) -> None:
+    def __init__(self, rows: LayerRows, labels: Sequence[object] | None = None) -> None:
         if labels is not None and len(labels) != len(rows):
             raise ConfigError(f"{len(labels)} labels for {len(rows)} rows", hint="give one label a row")
         if isinstance(labels, pd.Series):  # it would look a label up by its number, not by its place
@@ -634,11 +650,11 @@ class RowDataset(Dataset[Any]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> Tensor | tuple[Tensor, object]:
         row = self._rows[index]
         return row if self._labels is None else (row, self._labels[index])
 
-    def __getitems__(self, indices: list[int]) -> list[Any]:
+    def __getitems__(self, indices: list[int]) -> Sequence[Tensor | tuple[Tensor, object]]:
         rows = self._rows[indices].unbind()
         if self._labels is None:
             return list(rows)

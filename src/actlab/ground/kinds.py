@@ -4,45 +4,61 @@ Each pipeline's `kind.py` registers its own when it is imported.
 """
 
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic, ParamSpec, TypeVar
 
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import Manifest
 from actlab.ground.storage import Finish, Staging
+from actlab.ground.verify import Recomputed, Recomputing
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class Later(Generic[Given, Result]):
+    """A function named as "module:function", imported when it is called."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __call__(self, *args: Given.args, **settings: Given.kwargs) -> Result:
+        """Call it."""
+        return self.function(*args, **settings)
+
+    @property
+    def function(self) -> Callable[Given, Result]:
+        """The function itself."""
+        module, name = self.where.split(":")
+        function: Callable[Given, Result] = getattr(importlib.import_module(module), name)
+        return function
+
+
+Show = Later[[Path], dict[str, object]]
+_SINGLE: Later[[Staging], Finish] = Later("actlab.ground.storage:finish_single")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Who answers for a kind of dataset. Functions are named as "module:function" and imported when they are wanted."""
+    """Who answers for a kind of dataset."""
 
     name: str
     """As plan and manifest have it."""
-    shows: str
-    """Of a function that describes a folder or file as JSON: `path`, `kind`, `n_bytes` and more."""
-    checks: str
-    """Of a function of a folder or file, its manifest or None, and `quiet`, that yields what is wrong inside."""
-    finishes: str = "actlab.ground.storage:finish_single"
-    """Of the function that `Staging.seal` takes."""
-    recomputes: str | None = None
-    """Of a function that makes some rows again (`ground.verify`), where the kind has one."""
-
-    def show(self, path: Path) -> dict[str, object]:
-        """Describe a dataset."""
-        described: dict[str, object] = load(self.shows)(path)
-        return described
-
-    def check(self, path: Path, manifest: Manifest | None, *, quiet: bool) -> Iterable[str]:
-        """Say what is wrong inside a dataset, besides what its manifest tells of its files."""
-        found: Iterable[str] = load(self.checks)(path, manifest, quiet=quiet)
-        return found
-
-    def finish(self, staging: Staging) -> Finish:
-        """Make what a dataset has besides its units' files."""
-        finished: Finish = load(self.finishes)(staging)
-        return finished
+    show: Show
+    """Describes a folder or file as JSON: `path`, `kind`, `n_bytes` and more."""
+    read: Later[[Path, Mapping[str, object] | None, bool], Iterable[str]] | None = None
+    """Says what is wrong with each file by itself, told whether to be quiet; of kinds that other programs write too,
+    without a manifest. Files that are not as they were written are read as well."""
+    check: Later[[Path, Manifest, bool], Iterable[str]] | None = None
+    """Says where a sealed dataset's files, each as it was written, contradict each other."""
+    recompute: Later[[Path, Manifest, Recomputing], tuple[Recomputed, list[str]]] | None = None
+    """Makes some rows again, and says what is wrong with the stored ones."""
+    instead: str = "omit --recompute"
+    """What to do where they cannot be made again so."""
+    finish: Later[[Staging], Finish] = _SINGLE
+    """Makes what a dataset has besides its units' files."""
 
 
 _kinds: dict[str, Kind] = {}
@@ -64,13 +80,6 @@ def kind_named(name: str, where: Path) -> Kind:
     return _kinds[name]
 
 
-def is_kind(name: str) -> bool:
-    """Whether a kind is known."""
-    return name in _kinds
-
-
-def load(where: str) -> Callable[..., Any]:
-    """Return the function that "module:function" names."""
-    module, name = where.split(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return function
+def known_kinds() -> dict[str, Kind]:
+    """Return the kinds that are known by now, by their names."""
+    return dict(_kinds)

@@ -95,7 +95,7 @@ def fingerprint(value: object) -> str:
 
 def has_own_fingerprint(manifest: Mapping[str, object]) -> bool:
     """Whether a manifest's fingerprint is that of its settings and inputs."""
-    return fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest["fingerprint"]
+    return fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest.get("fingerprint")
 
 
 def file_entry(role: str, path: Path) -> InputEntry:

@@ -149,6 +149,21 @@ def load_plugins(names: Iterable[str]) -> None:
         _loaded[name] = plugin
 
 
+def refuse_missing_plugins(identity: object, where: Path) -> None:
+    """Refuse to go on with a dataset whose plugins are not loaded, or not as they were when it was made.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    used = identity.get("plugins") if isinstance(identity, dict) else None
+    there = {plugin.name: plugin.sha256 for plugin in _loaded.values()}
+    if lacking := [name for name, sha256 in (used or {}).items() if there.get(name) != sha256]:
+        raise ConfigError(
+            f"{where} was made with plugins that are not loaded, or differ: {', '.join(lacking)}",
+            hint="give each as it was then: --plugins " + " --plugins ".join(lacking),
+        )
+
+
 def _run(spec: "importlib.machinery.ModuleSpec", module: ModuleType) -> None:
     assert spec.loader is not None
     sys.modules[spec.name] = module  # dataclasses and pickle look it up there

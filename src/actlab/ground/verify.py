@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from actlab.ground.hashes import sha256_of
 from actlab.ground.manifest import DROPPED, MANIFEST, Manifest, has_own_fingerprint, n_dropped, stored_files
@@ -11,18 +11,6 @@ from actlab.ground.storage import FORMAT_VERSION
 
 CARD = "README.md"
 """A push adds one to a dataset that has none."""
-
-
-class Verified(NamedTuple):
-    """What was looked at, and what is wrong."""
-
-    path: Path
-    n_files: int
-    n_bytes: int
-    has_manifest: bool
-    problems: list[str]
-    recomputed: Any = None
-    """What came of running the model again, where that was asked for."""
 
 
 class Recomputing(NamedTuple):
@@ -42,7 +30,31 @@ class Recomputed(NamedTuple):
     error_by_layer: dict[int, float]
     """The largest ‖stored - computed‖ / ‖computed‖ of a row."""
     tolerance: float
-    problems: tuple[str, ...] = ()
+
+
+class Verified(NamedTuple):
+    """What was looked at, and what is wrong."""
+
+    path: Path
+    n_files: int
+    n_bytes: int
+    has_manifest: bool
+    problems: list[str]
+    recomputed: Recomputed | None = None
+    """What came of running the model again, where that was asked for."""
+
+
+class Sizes(TypedDict):
+    """What a dataset takes on disk."""
+
+    n_files: int
+    n_bytes: int
+
+
+def sizes_of(*places: Path) -> Sizes:
+    """Count files and their bytes: of a file, or of folders, hidden ones left out."""
+    files = [file for place in places for file in (files_of(place) if place.is_dir() else [place])]
+    return {"n_files": len(files), "n_bytes": sum(file.stat().st_size for file in files)}
 
 
 def files_of(folder: Path) -> list[Path]:

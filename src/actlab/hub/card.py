@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from actlab.ground.integrity import read_sealed_object
-from actlab.ground.manifest import METADATA, Identity, InputEntry, Manifest, stored_files
+from actlab.ground.manifest import METADATA, Identity, InputEntry, Manifest, Stored, stored_files
 
 CARD = "README.md"
 
@@ -81,7 +80,7 @@ def _loading(kind: str, metadata: Sequence[str], repo_id: str) -> str:
     )
 
 
-def _input(entry: InputEntry) -> tuple[Any, Any, str]:
+def _input(entry: InputEntry) -> tuple[object, object, str]:
     sha256 = str(entry.get("sha256") or entry.get("checksums_sha256") or "")
     return entry.get("role", ""), entry.get("name", ""), sha256[:12]
 
@@ -96,7 +95,7 @@ def _numbers(folder: Path, metadata: Iterable[str], identity: Identity) -> list[
     return found
 
 
-def _by_ending(files: Iterable[Any]) -> list[tuple[str, int, int | str, int]]:
+def _by_ending(files: Iterable[Stored]) -> list[tuple[str, int, int | str, int]]:
     """Return number, rows and bytes of the files of each ending."""
     groups = defaultdict(list)
     for one in files:
@@ -107,7 +106,7 @@ def _by_ending(files: Iterable[Any]) -> list[tuple[str, int, int | str, int]]:
     ]
 
 
-def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a heading and a table, or nothing where there are no rows."""
     lines = [" | ".join(_cell(value) for value in row) for row in rows]
     if not lines:
@@ -116,7 +115,7 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> st
     return "\n".join([f"## {title}\n", f"| {' | '.join(head)} |", f"| {rule} |", *(f"| {line} |" for line in lines)])
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """Return a value for a table; a bar would end the cell even in code."""
     if value == "":
         return ""

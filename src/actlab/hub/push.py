@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
@@ -19,22 +19,15 @@ from actlab.ground.verify import check_against_manifest
 from actlab.hub.card import CARD, make_card
 from actlab.hub.repository import Commit, NewFile, hub_errors, look, make, send, with_owner
 
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoFile
+
 log = logging.getLogger("actlab")
 
 FILES_A_COMMIT = 100
 BYTES_A_COMMIT = 1_000_000_000
 _NOT_DATA = {CARD, ".gitattributes"}
 """What a repository may hold besides a dataset's files."""
-
-
-class PlannedPush(NamedTuple):
-    """What a push to an empty repository would send."""
-
-    repo_id: str
-    private: bool
-    n_bytes: int
-    files: dict[str, int]
-    """Bytes by path, in the order of sending."""
 
 
 class Pushed(NamedTuple):
@@ -53,10 +46,10 @@ class Pushed(NamedTuple):
     n_files_deleted: int
 
 
-def plan_push(
-    folder: Path, repo_id: str, *, private: bool = True, verify: bool = True, quiet: bool = False
-) -> PlannedPush:
-    """Return what `push_dataset` would send, without asking the hub anything.
+def sizes_to_push(folder: Path, repo_id: str, *, verify: bool = True, quiet: bool = False) -> dict[str, int]:
+    """Return what `push_dataset` would send to an empty repository: bytes by path, in the order of sending.
+
+    The hub is asked nothing.
 
     Raises:
         ActlabError: As `push_dataset`, but for what only the hub can tell.
@@ -66,8 +59,7 @@ def plan_push(
     files = _files_of(folder, manifest, repo_id)
     if verify:
         _refuse_damage(folder, check_against_manifest(folder, manifest, quiet=quiet))
-    sizes = {file.path: file.n_bytes for file in files}
-    return PlannedPush(repo_id, private, sum(sizes.values()), sizes)
+    return {file.path: file.n_bytes for file in files}
 
 
 def refuse_push(repo_id: str, *, private: bool, overwrite: bool) -> None:
@@ -192,7 +184,7 @@ def _says_whole(path: str) -> bool:
     return PurePosixPath(path).name in (MANIFEST, METADATA)
 
 
-def _stays(file: NewFile, remote: Any, *, overwrite: bool) -> bool:
+def _stays(file: NewFile, remote: "RepoFile", *, overwrite: bool) -> bool:
     """Whether what the repository has by a file's name need not be replaced.
 
     A card may have been written there by hand, and is worth more than one that is made here.
@@ -220,7 +212,7 @@ def _sealed(folder: Path) -> Manifest:
         raise StorageError(f"{folder} {what}", hint="name a sealed dataset's folder")
     if (folder / PLAN).is_file() or folder.resolve().name.endswith(".partial"):
         raise StorageError(
-            f"{folder} is in the making", hint="run the command that makes it to its end, then push what it seals"
+            f"{folder} is still in progress", hint="run the command that makes it to its end, then push what it seals"
         )
     manifest = read_manifest(folder)
     if manifest is None:

@@ -5,10 +5,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from actlab.ground.errors import StorageError, first_line
 from actlab.ground.progress import progress
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
 
 log = logging.getLogger("actlab")
 
@@ -24,7 +28,7 @@ class NewFile(NamedTuple):
     source: Path | bytes
     """Where it lies, or its content where it is made on the way."""
 
-    def is_like(self, remote: Any) -> bool:
+    def is_like(self, remote: "RepoFile") -> bool:
         """Whether a file in the repository has the same bytes, by what the hub says of it."""
         if remote.lfs is not None:
             return bool(remote.lfs.sha256 == self.sha256)
@@ -49,17 +53,17 @@ class Repository(NamedTuple):
 
     head: str
     private: bool
-    files: dict[str, Any]
+    files: "dict[str, RepoFile]"
     """The hub's own description of each file, by path."""
 
 
-def with_owner(hub: Any, repo_id: str) -> str:
+def with_owner(hub: "HfApi", repo_id: str) -> str:
     """Return a repository's full name; a name alone is the user's own. Fails where nobody is logged in."""
     user = hub.whoami()["name"]
     return repo_id if "/" in repo_id else f"{user}/{repo_id}"
 
 
-def look(hub: Any, repo_id: str, *, private: bool) -> Repository | None:
+def look(hub: "HfApi", repo_id: str, *, private: bool) -> Repository | None:
     """Return what a repository holds, or None where there is none.
 
     Raises:
@@ -81,7 +85,7 @@ def look(hub: Any, repo_id: str, *, private: bool) -> Repository | None:
     return Repository(info.sha, info.private, {one.path: one for one in tree if isinstance(one, RepoFile)})
 
 
-def make(hub: Any, repo_id: str, *, private: bool) -> Repository:
+def make(hub: "HfApi", repo_id: str, *, private: bool) -> Repository:
     """Make a repository and return it as it is then."""
     hub.create_repo(repo_id, repo_type=_TYPE, private=private)
     made = look(hub, repo_id, private=private)
@@ -89,7 +93,7 @@ def make(hub: Any, repo_id: str, *, private: bool) -> Repository:
     return made
 
 
-def send(hub: Any, repo_id: str, head: str, commits: list[Commit], *, quiet: bool) -> str:
+def send(hub: "HfApi", repo_id: str, head: str, commits: list[Commit], *, quiet: bool) -> str:
     """Make the commits, each on top of the one before, and return the head that comes of it."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 

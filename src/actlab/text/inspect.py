@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_
 from actlab.formats.documents import read_documents
 from actlab.formats.tokens import KIND as TOKENS
 from actlab.formats.tokens import SPLITS, TOKENIZER, map_ends, map_tokens, read_token_folder, refuse_strange_ids
-from actlab.ground.errors import ActlabError, ConfigError, StorageError, did_you_mean, foreign_errors
-from actlab.ground.integrity import read_sealed_object, unchecked
-from actlab.ground.manifest import METADATA, read_manifest
+from actlab.ground.errors import ConfigError, StorageError, did_you_mean, foreign_errors
+from actlab.ground.integrity import read_sealed_object
+from actlab.ground.manifest import METADATA, Manifest
 from actlab.ground.progress import progress
-from actlab.ground.verify import Verified, check_against_manifest, files_of
+from actlab.ground.verify import sizes_of
 from actlab.text.generate.config import TARGETS, GenerateTextConfig
 from actlab.text.generate.source import Source
 from actlab.text.refine.sink import QUALITY_NAME, REJECTS_NAME
@@ -41,20 +41,17 @@ _MEAN_TOLERANCE = 1e-6
 """A mean score is written with six decimals."""
 
 
-def show_text(path: str | Path) -> dict[str, Any]:
+def show_text(folder: Path) -> dict[str, object]:
     """Return a description of a dataset of text, of tokens, or of a trained GPT, as JSON.
 
     Raises:
         ActlabError: It is none, or damaged.
     """
-    folder = Path(path)
-    files = files_of(folder)
-    sizes = {"n_files": len(files), "n_bytes": sum(file.stat().st_size for file in files)}
     metadata = read_sealed_object(folder / METADATA, kind=str)
     if metadata["kind"] == TOKENS:
         read_token_folder(folder)
     told = {key: value for key, value in metadata.items() if not key.startswith("curve")}
-    return {"path": str(path), "kind": metadata["kind"]} | sizes | told
+    return {"path": str(folder), "kind": metadata["kind"], **sizes_of(folder), **told}
 
 
 def grammar_file(name: str) -> Path:
@@ -72,7 +69,7 @@ def grammar_file(name: str) -> Path:
     return GRAMMARS / f"{name}.yaml"
 
 
-def show_grammar(path: str | Path) -> dict[str, Any]:
+def show_grammar(path: str | Path) -> dict[str, object]:
     """Return what a grammar can say, calculated exactly, and what generate-text could make of it, as JSON.
 
     Tokens are words times the tokens a word that a sample of the grammar's text has with the tokenizer that
@@ -84,7 +81,7 @@ def show_grammar(path: str | Path) -> dict[str, Any]:
     file = grammar_file(str(path))
     source = Source(GenerateTextConfig(prompt=_NO_PROMPT, output="", grammar=str(file)))
     grammar, facts = source.grammar, source.facts
-    described: dict[str, Any] = {
+    described: dict[str, object] = {
         "path": str(file),
         "kind": "grammar",
         "domain": grammar.domain,
@@ -110,48 +107,7 @@ def show_grammar(path: str | Path) -> dict[str, Any]:
     return described
 
 
-@unchecked()
-def verify_text(
-    path: str | Path,
-    *,
-    recompute: int = 0,
-    model: str | None = None,
-    dataset: str | None = None,
-    device: str = "auto",
-    quiet: bool = False,
-) -> Verified:
-    """Check the files against the manifest, and then what they hold against each other and the metadata.
-
-    What the files hold is looked at only where they are the ones that were written.
-
-    Raises:
-        ActlabError: There is nothing to verify, or `recompute` is asked for, which activations have alone.
-    """
-    if recompute or model or dataset:
-        raise ConfigError("only a dump of activations can be recomputed", hint="leave --recompute away")
-    folder = Path(path)
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise StorageError(f"{folder} has no manifest", hint="name a folder that a command of actlab made")
-    problems = check_against_manifest(folder, manifest, quiet=quiet)
-    if not problems:
-        problems += _told(_CHECKS[manifest["kind"]](folder, quiet), folder)
-    files = files_of(folder)
-    return Verified(folder, len(files), sum(file.stat().st_size for file in files), True, problems)
-
-
-def _told(found: Iterable[str], folder: Path) -> list[str]:
-    """Return the problems that a check finds; what stops it is the last of them."""
-    problems: list[str] = []
-    try:
-        for problem in found:
-            problems.append(problem)
-    except ActlabError as error:
-        problems.append(str(error).replace(f"{folder}/", ""))
-    return problems
-
-
-def _check_documents(folder: Path, quiet: bool) -> Problems:
+def check_documents(folder: Path, _manifest: Manifest, quiet: bool) -> Problems:
     """Read every document, and count it again where the tokenizer that counted it is there."""
     metadata = read_sealed_object(folder / METADATA, n_documents=int)
     is_refined = (folder / QUALITY_NAME).is_file()
@@ -221,7 +177,7 @@ def _differing(metadata: dict[str, Any], found: dict[str, Any]) -> Problems:
             yield f"{name} is {value}, metadata.json says {metadata.get(name)}"
 
 
-def _check_tokens(folder: Path, _quiet: bool) -> Problems:
+def check_tokens(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
     """Read both streams: sizes, ids, ends, the marks around documents, and that no document is on both sides."""
     facts = read_token_folder(folder)
     seen: dict[str, set[bytes]] = {}
@@ -242,7 +198,7 @@ def _check_tokens(folder: Path, _quiet: bool) -> Problems:
     yield from _check_tokenizer(folder / TOKENIZER, read_sealed_object(folder / METADATA))
 
 
-def _check_gpt(folder: Path, _quiet: bool) -> Problems:
+def check_gpt(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
     """Open the weights: finite numbers, and those of the model that the config describes."""
     metadata = read_sealed_object(folder / METADATA, n_parameters=dict)
     hint = "train it again, with --overwrite"
@@ -273,11 +229,3 @@ def _described_model(folder: Path) -> Any:
 
     config = AutoConfig.from_pretrained(folder)
     return AutoModelForCausalLM.from_config(config)
-
-
-_CHECKS: dict[str, Callable[[Path, bool], Problems]] = {
-    "text": _check_documents,
-    "tokens": _check_tokens,
-    "gpt": _check_gpt,
-}
-"""By the manifest's kind."""

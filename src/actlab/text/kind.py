@@ -1,12 +1,16 @@
 """The kinds of datasets that the commands of text write."""
 
-from actlab.ground.kinds import Kind, register
+from actlab.ground.kinds import Kind, Later, Show, register
 
-_SHOWS = "actlab.text.inspect:show_text"
-_CHECKS = "actlab.text.inspect:check_text"
+_SHOW: Show = Later("actlab.text.inspect:show_text")
 
 register(
-    Kind(name="text", shows=_SHOWS, checks=_CHECKS),
-    Kind(name="tokens", shows=_SHOWS, checks=_CHECKS),
-    Kind(name="gpt", shows=_SHOWS, checks=_CHECKS, finishes="actlab.text.train_gpt.sink:finish"),
+    Kind(name="text", show=_SHOW, check=Later("actlab.text.inspect:check_documents")),
+    Kind(name="tokens", show=_SHOW, check=Later("actlab.text.inspect:check_tokens")),
+    Kind(
+        name="gpt",
+        show=_SHOW,
+        check=Later("actlab.text.inspect:check_gpt"),
+        finish=Later("actlab.text.train_gpt.sink:finish"),
+    ),
 )

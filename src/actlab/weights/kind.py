@@ -1,12 +1,13 @@
 """The kind of dataset that run-data-gen writes."""
 
-from actlab.ground.kinds import Kind, register
+from actlab.ground.kinds import Kind, Later, register
 
 register(
     Kind(
         name="weights",
-        shows="actlab.weights.inspect:show_weights",
-        checks="actlab.weights.inspect:check_weights",
-        finishes="actlab.weights.sink:finish",
+        show=Later("actlab.weights.inspect:show_weights"),
+        check=Later("actlab.weights.inspect:check_weights"),
+        instead="train networks again by: actlab reproduce DIR --example-id N",
+        finish=Later("actlab.weights.sink:finish"),
     )
 )

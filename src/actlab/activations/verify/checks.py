@@ -1,25 +1,43 @@
 """What can be checked by reading: shards, counts, tables."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from actlab.formats.activations import (
     EXAMPLES,
     Activations,
+    SplitMetadata,
     layer_folders,
     n_counted_shards,
+    open_activations,
     read_metadata,
     read_shard,
     shard_files,
     shard_name,
+    splits_of,
 )
 from actlab.ground.errors import ActlabError, StorageError
-from actlab.ground.manifest import MANIFEST, METADATA, Manifest
+from actlab.ground.manifest import MANIFEST, METADATA, Manifest, stored_files
 
 
-def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[str]:
-    """Return what is wrong with one split's shards and counts, whether or not there is a manifest."""
+def read_splits(path: Path, manifest: Mapping[str, object] | None, _quiet: bool) -> Iterator[str]:
+    """Yield what is wrong with each split's shards and counts, whether or not there is a manifest.
+
+    Raises:
+        StorageError: There is no finished dump.
+    """
+    splits = splits_of(path)
+    if not splits and manifest is None:
+        open_activations(path)  # says why there is nothing to verify
+    if manifest is not None:
+        expected = {Path(stored.path).parts[0] for stored in stored_files(manifest) if "/" in stored.path}
+        yield from (f"{name}: the split's {METADATA} is missing" for name in sorted(expected - splits.keys()))
+    for name, split in splits.items():
+        yield from _check_split(name, split, manifest["fingerprint"] if manifest else None)
+
+
+def _check_split(name: str, folder: Path, fingerprint_there: object) -> list[str]:
     try:
         metadata = read_metadata(folder)
     except ActlabError as error:
@@ -30,7 +48,7 @@ def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[
     elif metadata.get("fingerprint") != fingerprint_there:
         problems.append(f"{name}/{METADATA}: its fingerprint is not the manifest's")
     layers = layer_folders(folder)
-    expected_layers = metadata.get("layers", list(range(int(metadata.get("num_layers", len(layers))))))
+    expected_layers = metadata.get("layers", list(range(metadata["num_layers"])))
     if sorted(layers) != sorted(expected_layers):
         problems.append(f"{name}: layers {sorted(layers)} are there, {expected_layers} expected")
     rows_of: dict[int, list[int]] = {}
@@ -52,13 +70,13 @@ def check_split(name: str, folder: Path, fingerprint_there: str | None) -> list[
     if len(dtypes) > 1 or ("dtype" in metadata and dtypes and dtypes != {metadata["dtype"]}):
         problems.append(f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}")
     total = sum(usual[0][0]) if usual else 0
-    if metadata.get("total_examples") != total:
-        counted = f"{name}: {METADATA} counts {metadata.get('total_examples')} examples, {total} are stored"
+    if metadata["total_examples"] != total:
+        counted = f"{name}: {METADATA} counts {metadata['total_examples']} examples, {total} are stored"
         problems.append(counted + _left_out(usual[0][0] if usual else (), metadata, folder))
     return problems
 
 
-def _left_out(rows: tuple[int, ...], metadata: dict[str, Any], folder: Path) -> str:
+def _left_out(rows: tuple[int, ...], metadata: SplitMetadata, folder: Path) -> str:
     """Say which shards readers leave out as those of another run."""
     try:
         n_counted = n_counted_shards(rows, metadata, folder)
@@ -82,26 +100,24 @@ def _check_shard(path: Path, hidden_dim: int) -> tuple[int, str, list[str]]:
     return len(rows_nd), str(rows_nd.dtype).removeprefix("torch."), problems
 
 
-def check_tables(splits: dict[str, Path], manifest: Manifest) -> list[str]:
+def check_activations(path: Path, manifest: Manifest, _quiet: bool) -> Iterator[str]:
     """Compare the example tables with the shards, and the splits with one another."""
-    problems = []
     shard_size = manifest["identity"]["shard_size"]
     prompts: dict[int, str] = {}
     n_shards: dict[str, int] = {}
-    for name, folder in splits.items():
+    for name, folder in splits_of(path).items():
         acts = Activations(folder)
         table = acts.examples
         n_shards[name] = len(acts.rows_per_shard)
         lines = table["source_line"].tolist()
         if lines != sorted(set(lines)):
-            problems.append(f"{name}/{EXAMPLES}: its source lines are not ascending")
+            yield f"{name}/{EXAMPLES}: its source lines are not ascending"
         counts = Counter((line - 1) // shard_size for line in lines)
         by_table = [counts[shard] for shard in range(n_shards[name])]
         if by_table != list(acts.rows_per_shard):
-            problems.append(f"{name}: shards of {list(acts.rows_per_shard)} rows, {by_table} by {EXAMPLES}")
+            yield f"{name}: shards of {list(acts.rows_per_shard)} rows, {by_table} by {EXAMPLES}"
         for line, prompt in zip(lines, table["prompt_id"], strict=True):
             if prompts.setdefault(line, prompt) != prompt:
-                problems.append(f"{name}: line {line} has another prompt than in another split")
+                yield f"{name}: line {line} has another prompt than in another split"
     if len(set(n_shards.values())) > 1:
-        problems.append(f"the splits have different numbers of shards: {n_shards}")
-    return problems
+        yield f"the splits have different numbers of shards: {n_shards}"

@@ -4,7 +4,6 @@ import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -15,43 +14,26 @@ from actlab.activations.source import scan
 from actlab.backends.hub import find_model, model_files
 from actlab.backends.proof import TOLERANCE, relative_error
 from actlab.backends.reader import Reader, read_states
-from actlab.formats.activations import (
-    Activations,
-)
+from actlab.formats.activations import Activations, splits_of
 from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.manifest import Manifest
 from actlab.ground.options import from_settings, options_of
 from actlab.ground.seeds import derive_seed
+from actlab.ground.verify import Recomputed, Recomputing
 
 
-class Recomputed(NamedTuple):
-    """The model run again, one row alone, against what is stored."""
-
-    n_rows: int
-    error_by_layer: dict[int, float]
-    """The largest ‖stored - computed‖ / ‖computed‖ of a row."""
-    tolerance: float
-
-
-def recompute_rows(
-    splits: dict[str, Path],
-    manifest: Manifest,
-    n_rows: int,
-    *,
-    model: str | None,
-    dataset: str | None,
-    device: str,
-) -> Recomputed:
-    """Run the model again, each row alone, on rows drawn from each split."""
-    job = _original(manifest, model=model, dataset=dataset, device=device)
+def recompute_rows(path: Path, manifest: Manifest, asked: Recomputing) -> tuple[Recomputed, list[str]]:
+    """Run the model again, each row alone, on rows drawn from each split; return what came of it, and what is wrong."""
+    job = _original(manifest, asked)
     used = job.model
     errors: dict[int, float] = dict.fromkeys(used.layers, 0.0)
-    n_done = 0
+    n_done = n_asked = 0
     stored_dtype = torch.float32
-    for name, folder in splits.items():
+    for name, folder in splits_of(path).items():
         acts = Activations(folder)
+        n_asked += min(asked.n_rows, len(acts))
         lines = acts.examples["source_line"].tolist()
-        chosen = {lines[row]: row for row in _by_length(acts.examples["n_tokens"].tolist(), n_rows, split=name)}
+        chosen = {lines[row]: row for row in _by_length(acts.examples["n_tokens"].tolist(), asked.n_rows, split=name)}
         for unit in job.source.units:
             if not any(unit.first_line < line <= unit.first_line + unit.n_lines for line in chosen):
                 continue
@@ -69,7 +51,11 @@ def recompute_rows(
     tolerance = torch.finfo(stored_dtype).eps
     if n_done:
         tolerance += TOLERANCE[used.backbone.dtype]
-    return Recomputed(n_done, errors, tolerance)
+    problems = [] if n_done == n_asked else [f"only {n_done} of {n_asked} stored rows could be made again"]
+    worst = max(errors.values(), default=0.0)
+    if not worst <= tolerance:
+        problems.append(f"recomputed rows differ by {worst:.1e}, more than {tolerance:.0e}")
+    return Recomputed(n_done, errors, tolerance), problems
 
 
 def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
@@ -82,22 +68,22 @@ def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
     return ends + [between[draw.randrange(low, high)] for low, high in itertools.pairwise(bounds)]
 
 
-def _original(manifest: Manifest, *, model: str | None, dataset: str | None, device: str) -> ExtractJob:
+def _original(manifest: Manifest, asked: Recomputing) -> ExtractJob:
     """Find the model and the dataset that a dump was made from, and make sure that they are the same."""
     identity = manifest["identity"]
     inputs = {(entry["role"], entry["name"]): entry for entry in manifest["inputs"]}
     (dataset_name,) = (name for role, name in inputs if role == "dataset")
-    path = Path(dataset or f"Datasets/SPDatasets/{dataset_name}")
+    path = Path(asked.dataset or f"Datasets/SPDatasets/{dataset_name}")
     if not path.is_file():
         raise ConfigError(f"there is no {path} to recompute from", hint=f"say where {dataset_name} is: --dataset FILE")
-    name = model or identity["model_name"]
+    name = asked.model or identity["model_name"]
     try:
         folder = find_model(name, identity["revision"], code=identity["trust_remote_code"])
     except ModelError as error:
         raise ModelError(str(error), hint="say where the model is: --model DIR") from error
     known = {option.name for option in options_of(ExtractConfig)}
-    settings = {key: value for key, value in identity.items() if key in known and key != "revision"}
-    here = {"model": name, "dataset": str(path), "device": device}
+    settings = {key: value for key, value in identity.items() if key in known - {"revision", "plugins"}}
+    here = {"model": name, "dataset": str(path), "device": asked.device}
     config: ExtractConfig = from_settings(ExtractConfig, settings | here)
     made_by = Model(folder, config)
     if made_by.writes_date and "template_date" not in identity:

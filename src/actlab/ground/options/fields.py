@@ -78,14 +78,18 @@ class CommonOptions:
     def __post_init__(self) -> None:
         for option in options_of(type(self)):
             if option.kind is Path and "." not in option.name:
-                object.__setattr__(self, option.name, as_path(getattr(self, option.name)))
+                object.__setattr__(self, option.name, _as_paths(getattr(self, option.name)))
 
 
-def as_path(value: object) -> object:
-    """Return a text, or each of several, as a path with "~" spelt out; all else as it is."""
+def as_path(value: str | os.PathLike[str]) -> Path:
+    """Return a text as a path, with "~" spelt out."""
+    return Path(os.path.expanduser(value))
+
+
+def _as_paths(value: object) -> object:
     if isinstance(value, tuple | list):
-        return tuple(map(as_path, value))
-    return Path(os.path.expanduser(value)) if isinstance(value, str | os.PathLike) else value
+        return tuple(map(_as_paths, value))
+    return as_path(value) if isinstance(value, str | os.PathLike) else value
 
 
 def check_counts(config: object, *names: str, least: int = 1, most: int = 1_000_000_000) -> None:

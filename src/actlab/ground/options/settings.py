@@ -288,7 +288,7 @@ def _coerce_one(option: Option, value: object) -> object:
         option.table[str(value)]  # says what there is instead
         return value
     if option.kind is Path:
-        return as_path(value)
+        return as_path(str(value))
     if option.choices and value not in option.choices:
         raise ConfigError(
             f"{option.name} cannot be {value!r}",
