@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from actlab.features.probe.config import ProbeConfig
     from actlab.features.probe.run import train_probe
     from actlab.features.rank.config import RankConfig
-    from actlab.features.rank.run import rank_features
+    from actlab.features.rank.job import rank_features
     from actlab.features.split.config import SplitConfig
     from actlab.features.split.run import make_split
     from actlab.features.sweep.config import SweepConfig
@@ -95,7 +95,7 @@ _HOMES = {
     "plan_tokenizing": "actlab.text.tokenize.run",
     "preview_texts": "actlab.activations.job",
     "push_dataset": "actlab.hub.push",
-    "rank_features": "actlab.features.rank.run",
+    "rank_features": "actlab.features.rank.job",
     "read_ranking": "actlab.formats.ranking",
     "read_splits": "actlab.formats.splits",
     "refine_text": "actlab.text.refine.run",
