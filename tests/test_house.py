@@ -43,7 +43,7 @@ VIOLATIONS = {
     "a module stands outside the floors": ("stray.py", ""),
     "a module stands outside the pipeline's parts": ("activations/stray.py", ""),
     "a module stands outside a command's parts": ("features/probe/stray.py", ""),
-    "weights imports features": ("weights/run.py", "import actlab.features.split.run"),
+    "weights imports features": ("weights/run.py", "import actlab.features.split.job"),
     "compute of weights imports its sink": ("weights/compute/judge.py", "import actlab.weights.sink"),
     "a config of weights imports numpy": ("weights/config/networks.py", "import numpy"),
     "a module stands outside the parts of weights": ("weights/stray.py", ""),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from actlab.features.rank.config import RankConfig
     from actlab.features.rank.job import rank_features
     from actlab.features.split.config import SplitConfig
-    from actlab.features.split.run import make_split
+    from actlab.features.split.job import make_split
     from actlab.features.sweep.config import SweepConfig
     from actlab.features.sweep.run import sweep_datasets
     from actlab.features.train_sae.config import TrainSaeConfig
@@ -82,7 +82,7 @@ _HOMES = {
     "load_activations": "actlab.formats.activations",
     "load_all_sentences": "actlab.formats.sentences.folder",
     "load_dataset": "actlab.formats.classifier",
-    "make_split": "actlab.features.split.run",
+    "make_split": "actlab.features.split.job",
     "normalize_features": "actlab.features.datasets.compute",
     "open_activations": "actlab.formats.activations",
     "parse_layers_arg": "actlab.ground.layers",
