@@ -647,7 +647,7 @@ def no_memory() -> None:
 
 @pytest.mark.parametrize("name", ["Python", "numpy", "pyarrow", "torch", "the system"])
 def test_memory_that_is_not_there_is_said_in_two_lines_by_any_command(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("actlab.features.split.run.make_split", lambda _: out_of_memory_by(name))
+    monkeypatch.setattr("actlab.features.split.job.jobs_of", lambda _: out_of_memory_by(name))
     (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
     done = run("split", "--input", tmp_path / "s.csv", cwd=tmp_path)
     fails_in_two_lines(done, 1, "out of memory", "--batch-size")
@@ -657,7 +657,7 @@ def test_a_bug_is_not_taken_for_a_want_of_memory(tmp_path, monkeypatch):
     def wrong(_: object) -> None:
         raise RuntimeError("the size of tensor a must match")
 
-    monkeypatch.setattr("actlab.features.split.run.make_split", wrong)
+    monkeypatch.setattr("actlab.features.split.job.jobs_of", wrong)
     (tmp_path / "s.csv").write_text("sentence,concept_strength_label\na b c,1\nd e f,2\n")
     with pytest.raises(RuntimeError, match="the size of tensor a"):
         run("split", "--input", tmp_path / "s.csv", cwd=tmp_path)

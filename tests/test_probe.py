@@ -36,7 +36,7 @@ from actlab.features.probe.run import plan_probe, train_probe
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Affine
-from actlab.features.split.run import make_split
+from actlab.features.split.job import make_split
 from actlab.formats.activations import EXAMPLES_SCHEMA, SEED_KEYS, shard_bytes
 from actlab.formats.classifier import save_dataset
 from actlab.formats.splits import Splits, splits_bytes
@@ -1022,7 +1022,7 @@ from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.compute.task import make_task
 from actlab.features.probe.run import train_probe
 from actlab.features.probe.source.dataset import read_datasets
-from actlab.features.split.run import make_split
+from actlab.features.split.job import make_split
 
 found = {"versions": [numpy.__version__, sklearn.__version__]}
 for path in sys.argv[2:]:

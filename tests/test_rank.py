@@ -23,13 +23,14 @@ from actlab.cli.rank_features import command
 from actlab.features.rank.compute.columns import columns_of
 from actlab.features.rank.compute.ranking import permuted_labels
 from actlab.features.rank.compute.statistics import describe
-from actlab.features.rank.run import plan_ranking, rank_features
+from actlab.features.rank.job import rank_features
 from actlab.formats.ranking import DOCUMENT_COLUMNS, read_ranking
 from actlab.formats.sentences.file import sentence_name
 from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.sentences.write import NewSentence, write_sentence
 from actlab.formats.splits import Splits, splits_bytes, text_id
 from actlab.ground.errors import ActlabError, ConfigError, DataError, StorageError
+from actlab.ground.job import cost
 from actlab.ground.seeds import derive_seed
 from tests.damage import seal
 from tests.folders import hashes
@@ -493,7 +494,7 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(folder, tmp_path):
     assert done.exit_code == 0
     assert "80 sentences (all), 80 rows" in done.output
     assert not list(tmp_path.glob("out*"))
-    assert plan_ranking(input=folder, output=tmp_path / "out", rows="all").n_rows == 560
+    assert cost(rank_features, input=folder, output=tmp_path / "out", rows="all")[0].details["n_rows"] == 560
     assert json.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)["n_configurations"] == 3
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actlab.backends.bpe import train_tokenizer
 from actlab.features.split.compute.duplicates import near_duplicate_groups
-from actlab.features.split.run import make_split
+from actlab.features.split.job import make_split
 from actlab.formats.documents import Document, document_line
 from actlab.ground import scripts
 from actlab.ground.errors import StorageError
@@ -612,7 +612,7 @@ def test_texts_compared_with_a_prompt_that_is_cut_by_script_say_so_and_marks_alo
 def test_a_split_of_the_rule_before_is_known_for_another_versions(tmp_path, monkeypatch):
     source = written(tmp_path / "c.jsonl", CHINESE, escaped=False)
     with monkeypatch.context() as before:
-        before.setattr("actlab.features.split.run.versions_for", lambda texts: {})
+        before.setattr("actlab.features.split.job.versions_for", lambda texts: {})
         make_split(input=source, output=tmp_path / "s.json")
     with pytest.raises(StorageError, match="is a split that another version of actlab drew"):
         make_split(input=source, output=tmp_path / "s.json")

@@ -9,43 +9,25 @@ __version__ = "0.2.0"
 
 _PUBLIC = {
     "actlab.activations.config": ("ExtractConfig",),
-    "actlab.activations.job": (
-        "extract_activations",
-        "preview_texts",
-    ),
-    "actlab.datasets": (
-        "seal_dataset",
-        "show_dataset",
-        "verify_dataset",
-    ),
+    "actlab.activations.job": ("extract_activations", "preview_texts"),
+    "actlab.datasets": ("seal_dataset", "show_dataset", "verify_dataset"),
     "actlab.features.datasets.compute": ("normalize_features",),
     "actlab.features.datasets.config": ("DatasetConfig",),
     "actlab.features.datasets.run": ("generate_datasets",),
     "actlab.features.encode.config": ("EncodeConfig",),
-    "actlab.features.encode.run": (
-        "compute_features",
-        "plan_features",
-    ),
+    "actlab.features.encode.run": ("compute_features", "plan_features"),
     "actlab.features.probe.config": ("ProbeConfig",),
     "actlab.features.probe.run": ("train_probe",),
     "actlab.features.rank.config": ("RankConfig",),
-    "actlab.features.rank.run": ("rank_features",),
+    "actlab.features.rank.job": ("rank_features",),
     "actlab.features.split.config": ("SplitConfig",),
-    "actlab.features.split.run": ("make_split",),
+    "actlab.features.split.job": ("make_split",),
     "actlab.features.sweep.config": ("SweepConfig",),
     "actlab.features.sweep.run": ("sweep_datasets",),
     "actlab.features.train_sae.config": ("TrainSaeConfig",),
     "actlab.features.train_sae.run": ("train_sae",),
-    "actlab.formats.activations": (
-        "Activations",
-        "load_activations",
-        "open_activations",
-    ),
-    "actlab.formats.classifier": (
-        "ClassifierDataset",
-        "load_dataset",
-        "save_dataset",
-    ),
+    "actlab.formats.activations": ("Activations", "load_activations", "open_activations"),
+    "actlab.formats.classifier": ("ClassifierDataset", "load_dataset", "save_dataset"),
     "actlab.formats.ranking": ("read_ranking",),
     "actlab.formats.sentences.final": ("get_final_token_data",),
     "actlab.formats.sentences.folder": ("load_all_sentences",),
@@ -56,36 +38,18 @@ _PUBLIC = {
     "actlab.ground.layers": ("parse_layers_arg",),
     "actlab.hub.push": ("push_dataset",),
     "actlab.text.generate.config": ("GenerateTextConfig",),
-    "actlab.text.generate.run": (
-        "generate_text",
-        "plan_text",
-    ),
+    "actlab.text.generate.run": ("generate_text", "plan_text"),
     "actlab.text.refine.config": ("RefineConfig",),
-    "actlab.text.refine.run": (
-        "plan_refinement",
-        "refine_text",
-    ),
+    "actlab.text.refine.run": ("plan_refinement", "refine_text"),
     "actlab.text.tokenize.config": ("TokenizeConfig",),
-    "actlab.text.tokenize.run": (
-        "plan_tokenizing",
-        "tokenize_text",
-    ),
+    "actlab.text.tokenize.run": ("plan_tokenizing", "tokenize_text"),
     "actlab.text.train_gpt.config": ("TrainGptConfig",),
-    "actlab.text.train_gpt.run": (
-        "plan_gpt_training",
-        "train_gpt",
-    ),
+    "actlab.text.train_gpt.run": ("plan_gpt_training", "train_gpt"),
     "actlab.weights.config.data_gen": ("DataGenConfig",),
     "actlab.weights.reproduce": ("reproduce",),
-    "actlab.weights.run": (
-        "plan_data_gen",
-        "run_data_gen",
-    ),
+    "actlab.weights.run": ("plan_data_gen", "run_data_gen"),
     "actlab.weights.score.run": ("score_interpreter",),
-    "actlab.weights.sequence_sets": (
-        "create_benchmark_dataset",
-        "create_sig_dataset",
-    ),
+    "actlab.weights.sequence_sets": ("create_benchmark_dataset", "create_sig_dataset"),
 }
 """What each module gives to the public. `__init__.pyi`, which `make docs` writes, tells editors and type checkers."""
 

@@ -18,9 +18,9 @@ from actlab.features.encode import run as _features_encode_run
 from actlab.features.encode.config import EncodeConfig as EncodeConfig
 from actlab.features.probe import run as _features_probe_run
 from actlab.features.probe.config import ProbeConfig as ProbeConfig
-from actlab.features.rank import run as _features_rank_run
+from actlab.features.rank import job as _features_rank_job
 from actlab.features.rank.config import RankConfig as RankConfig
-from actlab.features.split import run as _features_split_run
+from actlab.features.split import job as _features_split_job
 from actlab.features.split.config import SplitConfig as SplitConfig
 from actlab.features.sweep.config import SweepConfig as SweepConfig
 from actlab.features.train_sae import run as _features_train_sae_run
@@ -540,9 +540,9 @@ def generate_text(
 @overload
 def make_split(
     *,
-    input: _Text,
+    input: _File,
     config_path: _File | None = None,
-    output: _Text = 'splits.json',
+    output: _File = 'splits.json',
     test_size: float = 0.2,
     validation_size: float = 0.0,
     seed: int = 0,
@@ -558,15 +558,15 @@ def make_split(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _features_split_run.MadeSplit:
+) -> _features_split_job.MadeSplit:
     """Divide the input's sentences and write `splits.json`, unless it is there already."""
 
 @overload
 def make_split(
     *,
     config_path: _File,
-    input: _Text = ...,
-    output: _Text = 'splits.json',
+    input: _File = ...,
+    output: _File = 'splits.json',
     test_size: float = 0.2,
     validation_size: float = 0.0,
     seed: int = 0,
@@ -582,14 +582,14 @@ def make_split(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _features_split_run.MadeSplit:
+) -> _features_split_job.MadeSplit:
     """Divide the input's sentences and write `splits.json`, unless it is there already."""
 
 @overload
 def make_split(
     config: SplitConfig,
     /,
-) -> _features_split_run.MadeSplit:
+) -> _features_split_job.MadeSplit:
     """Divide the input's sentences and write `splits.json`, unless it is there already."""
 
 
@@ -1014,10 +1014,10 @@ def preview_texts(
 @overload
 def rank_features(
     *,
-    input: _Text,
-    output: _Text,
+    input: _File,
+    output: _File,
     config_path: _File | None = None,
-    split: _Text | None = None,
+    split: _File | None = None,
     check: bool = False,
     layers: _Text = 'all',
     average_l0: int | None = None,
@@ -1036,16 +1036,16 @@ def rank_features(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _features_rank_run.Ranked:
+) -> _features_rank_job.Ranked:
     """Rank the features of all layers by how they follow the sentences' label."""
 
 @overload
 def rank_features(
     *,
     config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
-    split: _Text | None = None,
+    input: _File = ...,
+    output: _File = ...,
+    split: _File | None = None,
     check: bool = False,
     layers: _Text = 'all',
     average_l0: int | None = None,
@@ -1064,14 +1064,14 @@ def rank_features(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _features_rank_run.Ranked:
+) -> _features_rank_job.Ranked:
     """Rank the features of all layers by how they follow the sentences' label."""
 
 @overload
 def rank_features(
     config: RankConfig,
     /,
-) -> _features_rank_run.Ranked:
+) -> _features_rank_job.Ranked:
     """Rank the features of all layers by how they follow the sentences' label."""
 
 

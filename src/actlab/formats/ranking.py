@@ -78,6 +78,14 @@ class RankedFeature:
     ranked_on: str | None = None
     """"all", or "train:" and the fingerprint of the split whose training sentences were ranked on."""
 
+    def as_json(self) -> dict[str, object]:
+        """Return all of it by name, as JSON can hold it: labels as text, no infinite numbers."""
+        finite = {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in vars(self).items()
+        }
+        return finite | {"means": {f"{label:g}": mean for label, mean in self.means.items()}}
+
 
 class Discoveries(NamedTuple):
     """How many listed features are more than chance lists."""

@@ -46,6 +46,11 @@ class Splits:
         """Return the sentences of one side, ascending."""
         return sorted(index for index, of in self.side_of.items() if of == side)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many sentences each side has."""
+        return {side: len(self.indices(side)) for side in SIDES}
+
     def sides(self, sentence_indices: Iterable[int]) -> np.ndarray[Any, np.dtype[np.str_]]:
         """Return each row's side.
 

@@ -1,11 +1,12 @@
 """The settings of `actlab rank-features`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import CommonOptions, execution
+from actlab.ground.options import CommonOptions, check_counts, execution
 
 _MOST_PERMUTATIONS = 1_000_000
 
@@ -14,11 +15,12 @@ _MOST_PERMUTATIONS = 1_000_000
 class RankConfig(CommonOptions):
     """Which sentences and features to rank, and what a feature must reach."""
 
-    input: str = execution()
+    job: ClassVar[str] = "actlab.features.rank.job"
+    input: Path = execution()
     """The folder of sentence_*.npz that compute-features wrote."""
-    output: str = execution()
+    output: Path = execution()
     """The folder to write: ranked_features.csv, feature_examples.json, plots."""
-    split: str | None = execution(None)
+    split: Path | None = execution(None)
     """A splits.json: rank on its training sentences only, so that a probe's test stays held out."""
     check: bool = execution(False)
     """Hash the sentence files first and compare them with their manifest. Without it only what is picked out of them
@@ -49,13 +51,11 @@ class RankConfig(CommonOptions):
     """Draw the scores by layer, and the sentences of the best features shaded by activation."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers(self.layers)
-        for name, least in {"top": 1, "permutations": 0, "examples": 0, "top_examples": 0, "average_l0": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} is too small", hint=f"use {least} or more")
-        if self.permutations > _MOST_PERMUTATIONS:
-            raise ConfigError(f"--permutations {self.permutations} is too large", hint="1000 is plenty")
+        check_counts(self, "top")
+        check_counts(self, "examples", "top_examples", "average_l0", least=0)
+        check_counts(self, "permutations", least=0, most=_MOST_PERMUTATIONS)
         if not -1 <= self.min_pearson <= 1:
             raise ConfigError(f"--min-pearson {self.min_pearson} is no correlation", hint="use -1 to 1")
         for name in ("min_tpr", "max_fpr"):

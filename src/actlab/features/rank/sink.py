@@ -1,13 +1,13 @@
 """What a ranking's folder holds."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from actlab.features.rank.compute.examples import FeatureExamples
 from actlab.features.rank.compute.ranking import Ranking
-from actlab.features.rank.source import Activations, Inputs
+from actlab.features.rank.source import Activations, Source
 from actlab.formats.ranking import (
     CSV_NAME,
     EXAMPLES_NAME,
@@ -19,33 +19,50 @@ from actlab.formats.ranking import (
 )
 from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.ground.manifest import to_json
-from actlab.ground.storage import FORMAT_VERSION, Made, NewFile, Plan
+from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
 
 
-def make_files(
-    plan: Plan,
-    inputs: Inputs,
-    activations: Activations,
-    ranking: Ranking,
-    examples: Sequence[FeatureExamples],
-    plots: Sequence[NewFile],
-    *,
-    permuted: bool,
-) -> Made:
-    """Return the ranking, the sentences of its best features, the plots as drawn, and the metadata."""
-    files = [
-        NewFile(
-            CSV_NAME, ranking_bytes(ranking.features, activations.labels, permuted=permuted), len(ranking.features)
-        ),
+class Best(TypedDict):
+    """The feature of the highest score, listed or not."""
+
+    layer: int
+    average_l0: int | None
+    feature_id: int
+    interpretability_score: float
+    pearson_corr: float
+    tpr: float
+    fpr: float
+
+
+class RankingMetadata(TypedDict):
+    """What is read of a ranking's `metadata.json`."""
+
+    best: NotRequired[Best | None]
+    dropped: list[object]
+
+
+def files_of(
+    ranking: Ranking, labels: Sequence[float], examples: Sequence[FeatureExamples], *, permuted: bool
+) -> list[NewFile]:
+    """Return the ranking, and the sentences of its best features."""
+    data = ranking_bytes(ranking.features, labels, permuted=permuted)
+    return [
+        NewFile(CSV_NAME, data, len(ranking.features)),
         NewFile(EXAMPLES_NAME, to_json([_feature_json(one) for one in examples]), len(examples)),
     ]
+
+
+def metadata_of(
+    plan: Plan, source: Source, activations: Activations, ranking: Ranking, plots: Sequence[NewFile]
+) -> dict[str, object]:
+    """Return what `metadata.json` says."""
     found = discoveries(ranking.features)
-    metadata = {
+    return {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "fingerprint": plan.fingerprint,
-        "ranked_on": inputs.ranked_on,
-        INPUTS_CHECKED: inputs.folder.is_checked,
+        "ranked_on": source.ranked_on,
+        INPUTS_CHECKED: source.folder.is_checked,
         "n_sentences": len(activations.sentences),
         "n_rows": len(activations.sentence_n),
         "n_features_tested": ranking.n_tested,
@@ -59,12 +76,11 @@ def make_files(
         "high_label": _number(activations.labels[-1]),
         "best": None if ranking.best is None else _best_json(ranking.best),
         "plots": [file.path for file in plots],
-        "dropped": [one._asdict() for one in (*inputs.folder.lost, *activations.lost)],
+        "dropped": [one._asdict() for one in (*source.folder.lost, *activations.lost)],
     }
-    return Made([*files, *plots], metadata)
 
 
-def _feature_json(one: FeatureExamples) -> dict[str, Any]:
+def _feature_json(one: FeatureExamples) -> dict[str, object]:
     return {
         "rank": one.feature.rank,
         "layer": one.feature.layer,
@@ -75,9 +91,8 @@ def _feature_json(one: FeatureExamples) -> dict[str, Any]:
     }
 
 
-def _best_json(feature: RankedFeature) -> dict[str, Any]:
-    names = ("layer", "average_l0", "feature_id", "interpretability_score", "pearson_corr", "tpr", "fpr")
-    return {name: getattr(feature, name) for name in names}
+def _best_json(feature: RankedFeature) -> dict[str, object]:
+    return {name: getattr(feature, name) for name in Best.__annotations__}
 
 
 def _label_counts(activations: Activations) -> dict[str, int]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -40,7 +40,7 @@ class Configuration(NamedTuple):
         return f"https://www.neuronpedia.org/{self.neuronpedia_id}/{feature}" if self.neuronpedia_id else ""
 
 
-class Inputs(NamedTuple):
+class Source(NamedTuple):
     """What is to be read, known before the activations are."""
 
     folder: SentenceFolder
@@ -50,6 +50,10 @@ class Inputs(NamedTuple):
     ranked_on: str
     """"all", or "train:" and the split's fingerprint."""
 
+    def as_input(self) -> InputEntry:
+        """Return the manifest's entry for the sentence files, those left out named."""
+        return {**self.folder.as_input(), "left_out": [one.name for one in self.folder.lost]}
+
 
 @dataclass(frozen=True)
 class Activations:
@@ -57,8 +61,8 @@ class Activations:
 
     sentences: tuple[Sentence, ...]
     """Those that could be read."""
-    matrices: tuple[Any, ...]
-    """A `scipy.sparse.csc_array` of float32, [row, feature], for each configuration."""
+    matrices: tuple[scipy.sparse.csc_array, ...]
+    """Of float32, [row, feature], for each configuration."""
     sentence_n: Int[np.ndarray, " n"]
     """Each row's place in `sentences`."""
     lost: tuple[Lost, ...]
@@ -75,7 +79,7 @@ class Activations:
         return [float(label) for label in np.unique(self.label_i)]
 
 
-def open_inputs(config: RankConfig) -> Inputs:
+def open_source(config: RankConfig) -> Source:
     """Find the sentences to rank on and the configurations to rank.
 
     Raises:
@@ -91,7 +95,7 @@ def open_inputs(config: RankConfig) -> Inputs:
         sentences = tuple(one for one, side in zip(folder.sentences, sides, strict=True) if side == "train")
         ranked_on = f"train:{splits.fingerprint}"
     check_labels(sentences)
-    return Inputs(folder, sentences, _configurations(folder, config), ranked_on)
+    return Source(folder, sentences, _configurations(folder, config), ranked_on)
 
 
 def check_labels(sentences: Sequence[Sentence]) -> None:
@@ -106,7 +110,7 @@ def check_labels(sentences: Sequence[Sentence]) -> None:
         raise DataError(f"nothing to rank on: {there}", hint="give sentences of at least two concept_strength_labels")
 
 
-def read_activations(inputs: Inputs, rows: str, tick: Callable[[int], None] = lambda more: None) -> Activations:
+def read_activations(source: Source, rows: str, tick: Callable[[int], None] = lambda more: None) -> Activations:
     """Read the wanted rows of all configurations, in one pass over the files.
 
     A file that is damaged, or has a value that is not finite, is left out, logged and listed.
@@ -116,10 +120,10 @@ def read_activations(inputs: Inputs, rows: str, tick: Callable[[int], None] = la
     """
     kept: list[Sentence] = []
     lost: list[Lost] = []
-    pieces: list[list[Any]] = [[] for _ in inputs.configurations]
-    for sentence in inputs.sentences:
+    pieces: list[list[scipy.sparse.csr_array]] = [[] for _ in source.configurations]
+    for sentence in source.sentences:
         try:
-            read = _wanted_rows(sentence, [one.place for one in inputs.configurations], rows)
+            read = _wanted_rows(sentence, [one.place for one in source.configurations], rows)
         except DataError as error:
             log.warning("left out: %s", error)
             lost.append(Lost.by(sentence.path, error))
@@ -156,11 +160,6 @@ def read_tokens(
             values = values_rs[:, s].astype(np.float64).tolist()
             found[i, configuration, feature] = [value if math.isfinite(value) else None for value in values]
     return found
-
-
-def as_input(folder: SentenceFolder) -> InputEntry:
-    """Return the manifest's entry for the sentence files, those left out named."""
-    return {**folder.as_input(), "left_out": [one.name for one in folder.lost]}
 
 
 def _configurations(folder: SentenceFolder, config: RankConfig) -> tuple[Configuration, ...]:
@@ -204,7 +203,7 @@ def _neuronpedia_ids(folder: Path) -> dict[tuple[int, int], str]:
     return found
 
 
-def _wanted_rows(sentence: Sentence, places: Sequence[int], rows: str) -> list[Any]:
+def _wanted_rows(sentence: Sentence, places: Sequence[int], rows: str) -> list[scipy.sparse.csr_array]:
     """Return each configuration's wanted rows of one sentence, sparse."""
     facts = sentence.facts
     chosen = np.array([facts.final_row]) if rows == "final" else np.arange(facts.n_rows)
@@ -212,7 +211,7 @@ def _wanted_rows(sentence: Sentence, places: Sequence[int], rows: str) -> list[A
         return [_sparse(sentence, sentence.latents(place, chosen), rows) for place in places]
 
 
-def _sparse(sentence: Sentence, values_rf: Float[np.ndarray, "r f"], rows: str) -> Any:
+def _sparse(sentence: Sentence, values_rf: Float[np.ndarray, "r f"], rows: str) -> scipy.sparse.csr_array:
     if rows in ("mean", "max"):
         reduced_f = values_rf.mean(axis=0, dtype=np.float64) if rows == "mean" else values_rf.max(axis=0)
         values_rf = reduced_f[None]

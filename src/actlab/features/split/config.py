@@ -1,6 +1,8 @@
 """The settings of `actlab split`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import CommonOptions, added, execution
@@ -10,9 +12,10 @@ from actlab.ground.options import CommonOptions, added, execution
 class SplitConfig(CommonOptions):
     """What to divide, and how."""
 
-    input: str = execution()
+    job: ClassVar[str] = "actlab.features.split.job"
+    input: Path = execution()
     """A folder of sentence_*.npz, a classifier dataset (NPZ or Parquet), a CSV of sentences, or a documents.jsonl."""
-    output: str = execution("splits.json")
+    output: Path = execution(Path("splits.json"))
     """The file to write."""
     test_size: float = 0.2
     """The share of the sentences to test on; with --by-column its values choose them."""
@@ -38,6 +41,7 @@ class SplitConfig(CommonOptions):
     """Values of --by-column, comma-separated."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("test_size", "validation_size"):
             value = getattr(self, name)
             if not 0 <= value < 1:
@@ -58,6 +62,11 @@ class SplitConfig(CommonOptions):
                 "--by-column does not go with --group-column: its values choose the test, whatever the groups",
                 hint="give one of them",
             )
+
+    @property
+    def looks_for_duplicates(self) -> bool:
+        """Whether texts that are nearly the same are looked for."""
+        return 0 < self.near_duplicates <= 1
 
     @property
     def test_value_names(self) -> tuple[str, ...]:

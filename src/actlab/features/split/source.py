@@ -4,11 +4,9 @@
 
 import json
 import logging
-import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +34,7 @@ class Items:
     """Empty for a sentence without one; None where no sentence has any."""
     values: Sequence[str] | None
     """Of the column that chooses the test, where one does."""
-    together: Sequence[Any] | None
+    together: Sequence[Hashable] | None
     """What must stay together, whatever the texts: equal values are one group. None where nothing says."""
     n_dropped: int
     """Files or lines that were left out."""
@@ -44,6 +42,18 @@ class Items:
     """Name of the input, and what says that it is the same one."""
     has_text_groups: bool = False
     """Whether `together` already holds near-equal texts."""
+
+    @property
+    def texts_told(self) -> dict[int, str]:
+        """The sentences' texts by index, those that have one."""
+        return {index: text for index, text in zip(self.indices, self.texts or (), strict=False) if text}
+
+    @property
+    def stratified_by(self) -> str:
+        """What keeps its shares on every side."""
+        if self.labels is None:
+            return "nothing"
+        return "label" if all(float(label).is_integer() for label in self.labels) else "quantiles of the label"
 
 
 def read_items(config: SplitConfig) -> Items:
@@ -53,7 +63,7 @@ def read_items(config: SplitConfig) -> Items:
         ConfigError: It is not there, is of no kind that is divided, or has no such column.
         DataError: It is damaged.
     """
-    path = Path(os.path.expanduser(config.input))
+    path = config.input
     is_csv = path.suffix.lower() in (".csv", ".tsv")
     is_documents = path.suffix.lower() == ".jsonl" or (path / DOCUMENTS).is_file()
     if config.by_column is not None and not is_csv:
@@ -124,17 +134,16 @@ def _from_dataset(path: Path) -> Items:
 def _from_csv(path: Path, config: SplitConfig) -> Items:
     table = read_table(path)
     table.require(config.text_column, "--text-column")
-    if config.by_column is not None:
-        table.require(config.by_column, "--by-column")
-    if config.group_column is not None:
-        table.require(config.group_column, "--group-column")
+    for flag, column in (("--by-column", config.by_column), ("--group-column", config.group_column)):
+        if column is not None:
+            table.require(column, flag)
     has_labels = config.label_column in table.columns
     if not has_labels:
         log.warning(
             "%s has no column %s: its sentences are not stratified; see --label-column", path, config.label_column
         )
     numbers = read_labels(config.labels)
-    kept: dict[int, tuple[str, float, str, Any]] = {}
+    kept: dict[int, tuple[str, float, str, Hashable]] = {}
     for index, fields in enumerate(table.rows):
         label = None if fields is None else label_of(fields[config.label_column], numbers) if has_labels else 0.0
         if fields is None or label is None or not fields[config.text_column].strip():
@@ -187,7 +196,7 @@ def _from_documents(path: Path, config: SplitConfig) -> Items:
     )
 
 
-def _group(value: Any, index: int) -> Any:
+def _group(value: object, index: int) -> Hashable:
     """Return what a row is grouped by: a value, or its own number where it has none."""
     text = value.strip() if isinstance(value, str) else "" if value is None else json.dumps(value, sort_keys=True)
     return ("value", text) if text else ("row", index)

@@ -7,7 +7,6 @@ Zeros are one block of equal values: negative values stand below it, positive on
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -88,8 +87,7 @@ class Columns:
     ) -> Float[np.ndarray, "s ..."]:
         """Return, for each feature, the sum over its nonzeros of a value times the weight of its row."""
         shape = (len(self.feature_s), self.n_rows)
-        summed: Any = scipy.sparse.csr_array((value_k, self.row_k, self.start_s), shape=shape) @ weight_n
-        return np.asarray(summed)
+        return np.asarray(scipy.sparse.csr_array((value_k, self.row_k, self.start_s), shape=shape) @ weight_n)
 
     def counts(self, is_counted_k: Bool[np.ndarray, " k"], is_in_n: Bool[np.ndarray, " n"]) -> Int[np.ndarray, " s"]:
         """Return how many of each feature's nonzeros are counted, over the rows that are in."""
@@ -122,8 +120,8 @@ class Columns:
         return between_s
 
 
-def columns_of(rows_nf: Any) -> Columns:
-    """Sort the nonzeros of a `scipy.sparse.csc_array` of float32, [row, feature]."""
+def columns_of(rows_nf: scipy.sparse.csc_array) -> Columns:
+    """Sort the nonzeros of a matrix of float32, [row, feature]."""
     matrix = scipy.sparse.csc_array(rows_nf, dtype=np.float32, copy=True)
     matrix.sum_duplicates()
     matrix.eliminate_zeros()

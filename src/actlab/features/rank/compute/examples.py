@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from actlab.features.rank.source import Activations, Configuration, read_tokens
 from actlab.formats.ranking import RankedFeature
 
 
@@ -45,3 +46,39 @@ def most_active(
     np.maximum.at(highest_i, sentence_n, value_n)
     places = np.argsort(-highest_i, kind="stable")[:most]
     return [(i, float(highest_i[i])) for i in places.tolist() if highest_i[i] > 0]
+
+
+def examples_of(
+    features: Sequence[RankedFeature], configurations: Sequence[Configuration], activations: Activations, most: int
+) -> list[FeatureExamples]:
+    """Return the sentences of some features, token by token."""
+    places = {(one.layer, one.average_l0): number for number, one in enumerate(configurations)}
+    best: list[list[tuple[int, float]]] = []
+    wanted: dict[tuple[int, int], list[int]] = {}
+    for feature in features:
+        number = places[feature.layer, feature.average_l0]
+        value_n = activations.matrices[number][:, [feature.feature_id]].toarray()[:, 0]
+        best.append(most_active(value_n, activations.sentence_n, most))
+        for i, _ in best[-1]:
+            wanted.setdefault((i, configurations[number].place), []).append(feature.feature_id)
+    tokens = read_tokens(activations, wanted)
+    examples = []
+    for feature, chosen in zip(features, best, strict=True):
+        configuration = configurations[places[feature.layer, feature.average_l0]].place
+        keys = [(i, value, (i, configuration, feature.feature_id)) for i, value in chosen]
+        shown = [_example(activations, i, value, tokens[key]) for i, value, key in keys if key in tokens]
+        examples.append(FeatureExamples(feature, shown))
+    return examples
+
+
+def _example(activations: Activations, i: int, activation: float, values: Sequence[float | None]) -> Example:
+    sentence = activations.sentences[i]
+    tokens = sentence.token_texts if "fragments" in sentence else ()
+    return Example(
+        sentence_index=sentence.facts.index,
+        label=sentence.facts.label,
+        activation=activation,
+        sentence=sentence.text,
+        tokens=tokens if len(tokens) == len(values) else [],
+        activations=values,
+    )

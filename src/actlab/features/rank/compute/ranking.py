@@ -2,19 +2,21 @@
 
 # n row, i sentence, s feature active in at least one row, p permutation
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
-from actlab.features.rank.compute.columns import Columns
-from actlab.features.rank.compute.statistics import Scores, Statistics, score
-from actlab.features.rank.source import Configuration
+from actlab.features.rank.compute.columns import columns_of
+from actlab.features.rank.compute.statistics import Scores, Statistics, describe, score
+from actlab.features.rank.source import Activations, Configuration
 from actlab.features.split.compute.order import shuffled_order
 from actlab.formats.ranking import RankedFeature
+from actlab.ground.progress import More
 from actlab.ground.seeds import derive_seed
 
 
@@ -45,7 +47,7 @@ class Ranking(NamedTuple):
 
 
 def rank(
-    described: Sequence[tuple[Configuration, Statistics]],
+    tested: Sequence[tuple[Configuration, Statistics]],
     labels: Sequence[float],
     bounds: Bounds,
     *,
@@ -58,16 +60,33 @@ def rank(
     The q-values are Benjamini and Hochberg's over all features of all configurations that are active in at
     least one row, those that do not pass included. `highest_p` is the highest score under each permutation.
     """
-    q_values = _corrected([statistics.p_value_s for _, statistics in described])
+    q_values = _corrected([statistics.p_value_s for _, statistics in tested])
     passing: list[RankedFeature] = []
     best: list[RankedFeature] = []
-    for (configuration, statistics), q_value_s in zip(described, q_values, strict=True):
-        make = _maker(configuration, statistics, labels, q_value_s, highest_p, ranked_on)
-        passing += [make(s) for s in np.flatnonzero(bounds.pass_s(statistics.scores)).tolist()]
+    for (configuration, statistics), q_value_s in zip(tested, q_values, strict=True):
+        make = partial(_feature, configuration, statistics, labels, q_value_s, highest_p, ranked_on)
+        passing += map(make, np.flatnonzero(bounds.pass_s(statistics.scores)).tolist())
         best += [make(int(statistics.scores.score_s.argmax()))] if len(statistics.feature_s) else []
     ordered = [replace(one, rank=number) for number, one in enumerate(sorted(passing, key=_order), start=1)]
-    n_tested = sum(len(statistics.feature_s) for _, statistics in described)
+    n_tested = sum(len(statistics.feature_s) for _, statistics in tested)
     return Ranking(ordered[:top], len(ordered), n_tested, min(best, key=_order, default=None))
+
+
+def described(
+    activations: Activations, n_permutations: int, seed: int, tick: More
+) -> tuple[list[Statistics], Float[np.ndarray, " p"] | None]:
+    """Return the statistics of each configuration, and the highest score of any under each permutation."""
+    label_i, sentence_n = activations.label_i, activations.sentence_n
+    highest_p = np.full(n_permutations, -np.inf)
+    found = []
+    for matrix in activations.matrices:
+        columns = columns_of(matrix)
+        found.append(describe(columns, label_i[sentence_n]))
+        tick(1)
+        for number, label_n in enumerate(permuted_labels(label_i, sentence_n, n_permutations, seed)):
+            highest_p[number] = max(highest_p[number], score(columns, label_n).score_s.max(initial=-np.inf))
+            tick(1)
+    return found, highest_p if n_permutations else None
 
 
 def permuted_labels(
@@ -78,60 +97,46 @@ def permuted_labels(
         yield label_i[shuffled_order(len(label_i), derive_seed(seed, "permutation", number))][sentence_n]
 
 
-def highest_scores(columns: Columns, labellings: Iterable[Float[np.ndarray, " n"]]) -> Iterator[float]:
-    """Yield the highest score of any feature under each labelling of the rows."""
-    for label_n in labellings:
-        yield float(score(columns, label_n).score_s.max(initial=-np.inf))
-
-
 def _corrected(p_values: Sequence[Float[np.ndarray, " s"]]) -> list[Float[np.ndarray, " s"]]:
     together = np.concatenate([*p_values, np.zeros(0)])
     q_values = scipy.stats.false_discovery_control(together) if len(together) else together
     return np.split(q_values, np.cumsum([len(one) for one in p_values]))[: len(p_values)]
 
 
-def _maker(
+def _feature(
     configuration: Configuration,
     statistics: Statistics,
     labels: Sequence[float],
     q_value_s: Float[np.ndarray, " s"],
     highest_p: Float[np.ndarray, " p"] | None,
     ranked_on: str,
-) -> Callable[[int], RankedFeature]:
-    """Return what makes the row of the feature at a place, its rank still to be set."""
-    scores = statistics.scores
-
-    def p_permutation(s: int) -> float | None:
-        if highest_p is None:
-            return None
-        return float((1 + np.count_nonzero(highest_p >= scores.score_s[s])) / (1 + len(highest_p)))
-
-    def make(s: int) -> RankedFeature:
-        feature = int(statistics.feature_s[s])
-        return RankedFeature(
-            rank=0,
-            layer=configuration.layer,
-            average_l0=configuration.average_l0,
-            feature_id=feature,
-            neuronpedia_url=configuration.url(feature),
-            interpretability_score=float(scores.score_s[s]),
-            pearson_corr=float(scores.pearson_s[s]),
-            spearman_corr=float(statistics.spearman_s[s]),
-            separation_score=float(scores.separation_s[s]),
-            tpr=float(scores.tpr_s[s]),
-            fpr=float(scores.fpr_s[s]),
-            means=dict(zip(labels, statistics.mean_sl[s].tolist(), strict=True)),
-            monotonic=bool(statistics.monotonic_s[s]),
-            auroc=float(statistics.auroc_s[s]),
-            cohens_d=float(statistics.cohens_d_s[s]),
-            p_value=float(statistics.p_value_s[s]),
-            q_value=float(q_value_s[s]),
-            n_active=int(statistics.n_active_s[s]),
-            p_permutation=p_permutation(s),
-            ranked_on=ranked_on,
-        )
-
-    return make
+    s: int,
+) -> RankedFeature:
+    """Return the row of the feature at a place, its rank still to be set."""
+    scores, feature = statistics.scores, int(statistics.feature_s[s])
+    n_above = 0 if highest_p is None else np.count_nonzero(highest_p >= scores.score_s[s])
+    return RankedFeature(
+        rank=0,
+        layer=configuration.layer,
+        average_l0=configuration.average_l0,
+        feature_id=feature,
+        neuronpedia_url=configuration.url(feature),
+        interpretability_score=float(scores.score_s[s]),
+        pearson_corr=float(scores.pearson_s[s]),
+        spearman_corr=float(statistics.spearman_s[s]),
+        separation_score=float(scores.separation_s[s]),
+        tpr=float(scores.tpr_s[s]),
+        fpr=float(scores.fpr_s[s]),
+        means=dict(zip(labels, statistics.mean_sl[s].tolist(), strict=True)),
+        monotonic=bool(statistics.monotonic_s[s]),
+        auroc=float(statistics.auroc_s[s]),
+        cohens_d=float(statistics.cohens_d_s[s]),
+        p_value=float(statistics.p_value_s[s]),
+        q_value=float(q_value_s[s]),
+        n_active=int(statistics.n_active_s[s]),
+        p_permutation=None if highest_p is None else float((1 + n_above) / (1 + len(highest_p))),
+        ranked_on=ranked_on,
+    )
 
 
 def _order(feature: RankedFeature) -> tuple[float, int, int, int]:

@@ -4,7 +4,6 @@
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import regex
@@ -13,6 +12,7 @@ from jaxtyping import Int
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import CountVectorizer
 
+from actlab.formats.groups import joined
 from actlab.ground.scripts import EAST_ASIAN, is_beyond_latin, is_surely_latin
 
 PIECE = 5
@@ -38,7 +38,7 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float) -> Int[np.ndar
     >>> near_duplicate_groups(["I lied to you.", "i  lied to you!", "The sky is blue."], 0.6).tolist()
     [0, 0, 1]
     """
-    if not 0 < threshold <= 1:
+    if not texts or not 0 < threshold <= 1:
         return np.arange(len(texts))
     normal = [_letters(text) for text in texts]
     place = {text: number for number, text in enumerate(dict.fromkeys(normal))}
@@ -48,6 +48,14 @@ def near_duplicate_groups(texts: Sequence[str], threshold: float) -> Int[np.ndar
         is_open_k = first_i[one_k] != first_i[other_k]
         first_i = _join(first_i, *_overlapping(pieces_ig, one_k[is_open_k], other_k[is_open_k], threshold))
     return np.unique(first_i[[place[text] for text in normal]], return_inverse=True)[1]
+
+
+def text_groups(texts: Sequence[str], threshold: float) -> Int[np.ndarray, " i"]:
+    """Return each text's group as `near_duplicate_groups` does, numbered by first texts; an empty one is on its own."""
+    told = [i for i, text in enumerate(texts) if text]
+    group_i = np.arange(len(texts))
+    group_i[told] = len(texts) + near_duplicate_groups([texts[i] for i in told], threshold)
+    return joined(group_i)
 
 
 def versions_for(texts: Iterable[str]) -> dict[str, int]:
@@ -67,7 +75,7 @@ def _letters(text: str) -> str:
     return _DENSE.sub(lambda found: found[0] * _LETTERS, _plain(unicodedata.normalize("NFKC", text)))
 
 
-def _pieces(texts: Sequence[str]) -> Any:
+def _pieces(texts: Sequence[str]) -> scipy.sparse.csr_array:
     """Return which piece is in which text, the rarest pieces first."""
     vectorizer = CountVectorizer(analyzer="char", ngram_range=(PIECE, PIECE), binary=True, lowercase=False)
     ends = "\x02" * (PIECE // 2)  # so that the shortest text has a piece
@@ -78,7 +86,9 @@ def _pieces(texts: Sequence[str]) -> Any:
     return ordered
 
 
-def _possible_pairs(pieces_ig: Any, threshold: float) -> Iterator[tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]]:
+def _possible_pairs(
+    pieces_ig: scipy.sparse.csr_array, threshold: float
+) -> Iterator[tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]]:
     """Yield the pairs that may overlap enough, some at a time.
 
     Sets that overlap by t share at least t of the larger one's pieces, so they share one of the rarest
@@ -105,7 +115,7 @@ def _possible_pairs(pieces_ig: Any, threshold: float) -> Iterator[tuple[Int[np.n
 
 
 def _overlapping(
-    pieces_ig: Any, one_k: Int[np.ndarray, " k"], other_k: Int[np.ndarray, " k"], threshold: float
+    pieces_ig: scipy.sparse.csr_array, one_k: Int[np.ndarray, " k"], other_k: Int[np.ndarray, " k"], threshold: float
 ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
     """Return the pairs whose Jaccard overlap is at least the threshold."""
     size_i = np.diff(pieces_ig.indptr)
