@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from actlab.features.datasets.config import DatasetConfig
     from actlab.features.datasets.run import generate_datasets
     from actlab.features.encode.config import EncodeConfig
-    from actlab.features.encode.run import compute_features, plan_features
+    from actlab.features.encode.job import compute_features
     from actlab.features.probe.config import ProbeConfig
     from actlab.features.probe.run import train_probe
     from actlab.features.rank.config import RankConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from actlab.features.sweep.config import SweepConfig
     from actlab.features.sweep.run import sweep_datasets
     from actlab.features.train_sae.config import TrainSaeConfig
-    from actlab.features.train_sae.run import train_sae
+    from actlab.features.train_sae.job import train_sae
     from actlab.formats.activations import Activations, load_activations, open_activations
     from actlab.formats.classifier import ClassifierDataset, load_dataset, save_dataset
     from actlab.formats.ranking import read_ranking
@@ -71,7 +71,7 @@ _HOMES = {
     "TrainGptConfig": "actlab.text.train_gpt.config",
     "TrainSaeConfig": "actlab.features.train_sae.config",
     "WeightsDataset": "actlab.formats.weights",
-    "compute_features": "actlab.features.encode.run",
+    "compute_features": "actlab.features.encode.job",
     "create_benchmark_dataset": "actlab.weights.sequence_sets",
     "create_sig_dataset": "actlab.weights.sequence_sets",
     "cost": "actlab.ground.job",
@@ -87,7 +87,6 @@ _HOMES = {
     "open_activations": "actlab.formats.activations",
     "parse_layers_arg": "actlab.ground.layers",
     "plan_data_gen": "actlab.weights.run",
-    "plan_features": "actlab.features.encode.run",
     "plan_gpt_training": "actlab.text.train_gpt.run",
     "plan_push": "actlab.hub.push",
     "plan_refinement": "actlab.text.refine.run",
@@ -108,7 +107,7 @@ _HOMES = {
     "tokenize_text": "actlab.text.tokenize.run",
     "train_gpt": "actlab.text.train_gpt.run",
     "train_probe": "actlab.features.probe.run",
-    "train_sae": "actlab.features.train_sae.run",
+    "train_sae": "actlab.features.train_sae.job",
     "verify_activations": "actlab.activations.verify.run",
 }
 
@@ -146,7 +145,6 @@ __all__ = [
     "open_activations",
     "parse_layers_arg",
     "plan_data_gen",
-    "plan_features",
     "plan_gpt_training",
     "plan_push",
     "plan_refinement",

@@ -44,7 +44,7 @@ KINDS = {
         finish="actlab.activations.sink:finish",
     ),
     "sentence-features": _of_features("actlab.features.encode.sink:finish"),
-    "saes": _of_features("actlab.features.train_sae.run:finish"),
+    "saes": _of_features("actlab.features.train_sae.sink:finish"),
     "feature-ranking": _of_features("actlab.ground.storage:finish_single"),
     "probe": _of_features("actlab.ground.storage:finish_single"),
     "weights": Kind(

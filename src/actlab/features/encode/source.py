@@ -1,6 +1,5 @@
 """Read what is encoded: sentences with labels from a CSV, or sentence files with hidden states."""
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 from actlab.formats.tables import Table, label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import EmptyDatasetError
 from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT, is_too_long
+from actlab.ground.manifest import Unit
 
 UNIT_SENTENCES = 32
 NO_TEXT = "no sentence"
@@ -39,7 +39,7 @@ class Sentences(NamedTuple):
 
 
 def read_sentences(
-    path: str, *, text_column: str, label_column: str, labels: str | None, limit: int | None
+    path: str | Path, *, text_column: str, label_column: str, labels: str | None, limit: int | None
 ) -> Sentences:
     """Read a CSV of sentences and labels.
 
@@ -48,7 +48,7 @@ def read_sentences(
         DataError: It is no CSV in UTF-8, or has no row that is a sentence with a label.
     """
     numbers = read_labels(labels)
-    table = read_table(Path(os.path.expanduser(path)), limit)
+    table = read_table(Path(path), limit)
     table.require(text_column, "--text-column")
     table.require(label_column, "--label-column")
     rows: list[Row | Dropped] = [
@@ -96,7 +96,7 @@ def _row(
     return Dropped(place, BAD_LABEL) if label is None else Row(place, fields[text_column], label)
 
 
-def units_of(n_sentences: int) -> list[dict[str, int]]:
+def units_of(n_sentences: int) -> list[Unit]:
     """Cut sentences into units.
 
     >>> units_of(40)

@@ -6,11 +6,10 @@ import io
 import itertools
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,6 +21,9 @@ from actlab.ground.errors import ConfigError, DataError, foreign_errors
 from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of, refuse_pipe
 from actlab.ground.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 log = logging.getLogger("actlab")
 
@@ -40,14 +42,14 @@ class Texts(NamedTuple):
     texts: list[str]
 
 
-def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
+def read_texts(path: str | Path, *, text_column: str, limit: int | None) -> Texts:
     """Read texts from JSONL (every text value of a row, joined) or a CSV column.
 
     Raises:
         ConfigError: There is no such file or column.
         DataError: It holds no text.
     """
-    file = Path(os.path.expanduser(path))
+    file = Path(path)
     if not file.is_file():
         refuse_pipe(file)
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
@@ -71,7 +73,10 @@ def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
 
 def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     texts = []
-    with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), _text_of(file) as lines:
+    with (
+        foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError),
+        io.TextIOWrapper(open_sealed(file), encoding="utf-8-sig") as lines,
+    ):
         for number, line in enumerate(itertools.islice(lines_of(lines), limit)):
             if line is None:
                 log.warning("left out: %s, line %d is a %s", file, number + 1, LONG_LINE)
@@ -83,11 +88,7 @@ def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     return texts
 
 
-def _text_of(file: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(open_sealed(file), encoding="utf-8-sig")
-
-
-def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[TokenSpan]:
+def tokenise(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_tokens: int) -> list[TokenSpan]:
     """Turn texts into tokens, cut at `max_tokens`; special tokens in front are run and not read."""
     made = []
     for text in texts:

@@ -1,71 +1,47 @@
 """What both sources of states give."""
 
-# l layer, r row (token), d model width
-
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from actlab.features.encode.source import Dropped
-from actlab.ground.manifest import InputEntry
+from actlab.formats.sentences.write import SentenceRows
+from actlab.ground.manifest import Environment, InputEntry
 
 Item = TypeVar("Item")
 
 NOT_FINITE = "NaN or inf in its states"
 
 
-@dataclass(frozen=True)
-class SentenceStates:
-    """One sentence, ready to be encoded."""
+class ReadStates(NamedTuple):
+    """Some sentences' states, by the layers asked for and in float32, and the sentences that have none."""
 
-    index: int
-    text: str
-    label: float
-    fragments: tuple[str, ...]
-    token_positions: tuple[int, ...]
-    fragment_lengths: tuple[int, ...]
-    is_final: Bool[np.ndarray, " r"]
-    embeddings_rd: Float[np.ndarray, "r d"]
-    hidden_lrd: Float[Tensor, "l r d"]
-    """By the layers asked for, in float32."""
+    sentences: list[SentenceRows]
+    dropped: list[Dropped]
 
 
 class StatesSource(Protocol):
-    """Where states come from."""
+    """Where the states of some layers come from."""
 
     n_sentences: int
     hidden_dim: int
     device: torch.device
 
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> Environment:
         """Return what rounding may depend on besides the settings, once something was read."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return what decides the states, for the manifest."""
 
     def inputs(self) -> list[InputEntry]:
         """Return the manifest's entries for the files read."""
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse layers that are not there."""
-
     def n_tokens(self) -> list[int]:
         """Return the rows of each sentence that would be encoded."""
 
-    def read(self, first: int, n: int, layers: tuple[int, ...]) -> "Iterator[ReadStates]":
+    def read(self, first: int, n: int) -> Iterator[ReadStates]:
         """Yield the states of some sentences, so many at a time as memory easily holds."""
-
-
-class ReadStates(NamedTuple):
-    """Some sentences' states, and the sentences that have none."""
-
-    states: list[SentenceStates]
-    dropped: list[Dropped]
 
 
 def in_groups(items: Sequence[Item], n_rows: Sequence[int], most_rows: int) -> Iterator[Sequence[Item]]:
