@@ -63,6 +63,7 @@ class Table(Generic[V]):
         self._plugins: dict[str, Plugin] = {}
         for one in variants:
             self.add(one)
+        self._plugins.clear()  # a plugin may be the first to import the table's own module
 
     def add(self, variant: V) -> V:
         """Add a variant, and return it.

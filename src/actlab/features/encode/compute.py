@@ -14,8 +14,7 @@ from torch import Tensor
 
 from actlab.backends.devices import device_errors
 from actlab.backends.saes.find import Encoders, weights_of
-from actlab.backends.saes.reconstruct import explained_variance
-from actlab.backends.saes.sae import NOT_KNOWN, Encoder, SaeFacts, encode
+from actlab.backends.saes.sae import NOT_KNOWN, Encoder, SaeFacts, encode, explained_variance
 from actlab.formats.sentences.write import NewSentence, SentenceRows
 from actlab.ground.errors import ModelError
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import NotRequired, TypedDict
 
 from actlab.backends.memory import freed_memory_kept
+from actlab.backends.saes.families import FAMILIES
 from actlab.backends.saes.find import Encoders, find_saes
 from actlab.backends.saes.sae import NOT_KNOWN, SaeFacts
 from actlab.features import kind  # noqa: F401  registers the kind
@@ -27,6 +28,7 @@ from actlab.ground.options import identity_of, takes
 from actlab.ground.printing import format_bytes
 from actlab.ground.progress import More
 from actlab.ground.storage import NewFile, Plan, output_of
+from actlab.ground.variants import plugins_identity
 
 _DEFLATED = {"hidden": 0.92, "activations": 1 / 100}
 """What deflate leaves of states, and of dense SAE activations: measured on Gemma-2-2B's shapes."""
@@ -108,6 +110,8 @@ class EncodeJob(DatasetJob[Computed]):
             "num_features": self.saes[0].n_features,
             "saes": [sae.as_identity() for sae in self.saes],
         }
+        used = FAMILIES.plugins_of(sae.family for sae in self.saes)
+        identity |= plugins_identity(identity.get("plugins", {}), used)
         inputs = [*self.states.inputs(), *(entry for sae in self.saes for entry in sae.as_inputs())]
         return Plan(KIND, identity, inputs, units_of(self.states.n_sentences))
 
