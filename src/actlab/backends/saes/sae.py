@@ -159,30 +159,20 @@ NORMS: dict[InputNorm, Norm] = {
 }
 
 
-def _standard(encoder: Encoder, z_tf: Tensor) -> Tensor:
-    return (z_tf + encoder.weights["b_enc"]).relu()
-
-
-def _jumprelu(encoder: Encoder, z_tf: Tensor) -> Tensor:
+def _weighed(encoder: Encoder, z_tf: Tensor) -> Tensor:
     pre_tf = z_tf + encoder.weights["b_enc"]
+    return pre_tf * encoder.weights["decoder_norm"] if encoder.facts.rescale_by_decoder_norm else pre_tf
+
+
+def _above_threshold(encoder: Encoder, pre_tf: Tensor) -> Tensor:
     return pre_tf.relu() * (pre_tf > encoder.weights["threshold"])
 
 
 def _topk(encoder: Encoder, z_tf: Tensor) -> Tensor:
-    pre_tf = z_tf + encoder.weights["b_enc"]
-    if encoder.facts.rescale_by_decoder_norm:
-        pre_tf = pre_tf * encoder.weights["decoder_norm"]
+    pre_tf = _weighed(encoder, z_tf)
     assert encoder.facts.k is not None
     top = pre_tf.topk(encoder.facts.k, dim=-1)
     return torch.zeros_like(pre_tf).scatter(-1, top.indices, top.values.relu())
-
-
-def _batchtopk(encoder: Encoder, z_tf: Tensor) -> Tensor:
-    """At inference the threshold that training stored decides, so that a row does not depend on its batch."""
-    pre_tf = z_tf + encoder.weights["b_enc"]
-    if encoder.facts.rescale_by_decoder_norm:
-        pre_tf = pre_tf * encoder.weights["decoder_norm"]
-    return pre_tf.relu() * (pre_tf > encoder.weights["threshold"])
 
 
 def _gated(encoder: Encoder, z_tf: Tensor) -> Tensor:
@@ -192,10 +182,11 @@ def _gated(encoder: Encoder, z_tf: Tensor) -> Tensor:
 
 
 ARCHITECTURES: dict[Architecture, Callable[[Encoder, Tensor], Tensor]] = {
-    "standard": _standard,
-    "jumprelu": _jumprelu,
+    "standard": lambda encoder, z_tf: (z_tf + encoder.weights["b_enc"]).relu(),
+    "jumprelu": lambda encoder, z_tf: _above_threshold(encoder, z_tf + encoder.weights["b_enc"]),
     "topk": _topk,
-    "batchtopk": _batchtopk,
+    # the threshold that training stored decides, so that a row does not depend on its batch
+    "batchtopk": lambda encoder, z_tf: _above_threshold(encoder, _weighed(encoder, z_tf)),
     "gated": _gated,
 }
 

@@ -111,11 +111,10 @@ class SaeCheck:
 
     def add(self, encoded: Encoded) -> list[ModelError]:
         """Count some more rows; the time that there are enough, return what is far off, and never again."""
-        was_enough = self._n_rows >= _ROWS_TO_JUDGE
         self._n_rows += encoded.n_rows
         self._n_active = [n + more for n, more in zip(self._n_active, encoded.n_active, strict=True)]
-        is_enough = self._n_rows >= _ROWS_TO_JUDGE and not was_enough
-        problems = self._far_off() if is_enough else []
+        is_now_enough = self._n_rows - encoded.n_rows < _ROWS_TO_JUDGE <= self._n_rows
+        problems = self._far_off() if is_now_enough else []
         if self.explained is None:
             n = _MOST_ROWS_BACK - self._n_first
             self._first.append([Rows(x_td[:n].copy(), latents[:n]) for x_td, latents in encoded.rows])

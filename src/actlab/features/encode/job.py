@@ -16,7 +16,6 @@ from actlab.features.encode.config import EncodeConfig
 from actlab.features.encode.sink import UnitSink
 from actlab.features.encode.source import units_of
 from actlab.features.encode.states.model import ModelStates
-from actlab.features.encode.states.sentence import StatesSource
 from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
@@ -86,8 +85,7 @@ class EncodeJob(DatasetJob[Computed]):
         super().__init__(config, output_of(config.output))
         self.saes = _chosen_saes(config)
         self.layers = tuple(sorted({sae.layer for sae in self.saes}))
-        made_by = ModelStates if config.from_hidden is None else StoredStates
-        self.states: StatesSource = made_by(config, self.layers)
+        self.states = (ModelStates if config.from_hidden is None else StoredStates)(config, self.layers)
         self.described = self.states.describe()
         for sae in self.saes:
             if sae.d_in != self.states.hidden_dim:
@@ -203,16 +201,21 @@ class EncodeJob(DatasetJob[Computed]):
 
 def _warn_of_another_model(sae: SaeFacts, states: dict[str, object]) -> None:
     """Say where an SAE's folder declares another model, another use of BOS, or another stream than it is given."""
-    declared, name = sae.declared.get("model_name"), states.get("model_name")
-    if declared and name and str(declared).split("/")[-1].lower() != str(name).split("/")[-1].lower():
-        log.warning("the SAE of layer %d was trained on %s, and the states are of %s", sae.layer, declared, name)
-    if sae.declared.get("prepend_bos") is False and states.get("leading_special_tokens"):
-        log.warning("the SAE of layer %d was trained without BOS, and these states are with it", sae.layer)
-    if sae.declared.get("is_centred"):
-        log.warning(
-            "the SAE of layer %d was trained on states less their mean (center_writing_weights), and these are whole",
-            sae.layer,
-        )
+    of_sae, name = sae.declared.get("model_name"), states.get("model_name")
+    unlike = {
+        f"on {of_sae}, and the states are of {name}": of_sae and name and _last_part(of_sae) != _last_part(name),
+        "without BOS, and these states are with it": (
+            sae.declared.get("prepend_bos") is False and states.get("leading_special_tokens")
+        ),
+        "on states less their mean (center_writing_weights), and these are whole": sae.declared.get("is_centred"),
+    }
+    for how, is_so in unlike.items():
+        if is_so:
+            log.warning("the SAE of layer %d was trained %s", sae.layer, how)
+
+
+def _last_part(name: object) -> str:
+    return str(name).split("/")[-1].lower()
 
 
 def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:
@@ -224,9 +227,8 @@ def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:
     saes = find_saes(config.sae, input_scale=config.input_scale)
     there = sorted({sae.layer for sae in saes})
     layers = there if config.layers == "all" else parse_layers_arg(config.layers)
-    for layer in layers:
-        if layer not in there:
-            raise ConfigError(f"there is no SAE of layer {layer}", hint="there are of " + ", ".join(map(str, there)))
+    if lacking := [layer for layer in layers if layer not in there]:
+        raise ConfigError(f"there is no SAE of layer {lacking[0]}", hint="there are of " + ", ".join(map(str, there)))
     chosen = [sae for sae in saes if sae.layer in layers]
     if config.average_l0 is not None:
         l0s = sorted({sae.average_l0 for sae in chosen})

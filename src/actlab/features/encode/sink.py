@@ -8,9 +8,8 @@ from typing import NotRequired, TypedDict
 
 from actlab.features.encode.compute import Encoded
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import Dropped
+from actlab.features.encode.source import NOT_FINITE, Dropped
 from actlab.features.encode.states.model import NO_TOKEN, TOO_LONG
-from actlab.features.encode.states.sentence import NOT_FINITE
 from actlab.formats.sentences.file import KIND, sentence_name
 from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.formats.sentences.write import write_sentence

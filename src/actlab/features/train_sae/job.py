@@ -114,7 +114,6 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
                 dataclasses.replace(self.reader, layers=(layer,)),
                 self.texts,
                 batch_size=config.batch_size,
-                n_steps=config.n_steps + 1,
                 seed=config.seed,
             )
             drawn = curves(beside if config.tensorboard else None)

@@ -104,9 +104,9 @@ def tokenise(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_tok
 
 
 def residual_batches(
-    reader: Reader, texts: Sequence[TokenSpan], *, batch_size: int, n_steps: int, seed: int
+    reader: Reader, texts: Sequence[TokenSpan], *, batch_size: int, seed: int
 ) -> Iterator[Float[Tensor, "t d"]]:
-    """Yield `n_steps` batches of residuals of one layer, texts in a new order every pass.
+    """Yield batches of residuals of one layer without end, texts in a new order every pass.
 
     Texts whose residuals fit the buffer are run once; more are streamed through it.
     """
@@ -115,14 +115,13 @@ def residual_batches(
     fits = n_tokens <= _BUFFER_TOKENS
     stream = _stream(reader, texts, draw)
     buffer_td = _filled(next(stream), stream, min(n_tokens, _BUFFER_TOKENS))
-    order_t, used = torch.randperm(len(buffer_td), generator=draw), 0
-    for _ in range(n_steps):
-        if used and used + batch_size > (len(buffer_td) if fits else len(buffer_td) // 2):
-            if not fits:  # half of it is used up
-                buffer_td = _filled(buffer_td[order_t[used:]], stream, _BUFFER_TOKENS)
-            order_t, used = torch.randperm(len(buffer_td), generator=draw), 0
-        yield buffer_td[order_t[used : used + batch_size]]
-        used += batch_size
+    while True:
+        order_t = torch.randperm(len(buffer_td), generator=draw)
+        n_usable = len(buffer_td) if fits else len(buffer_td) // 2
+        for used in range(batch_size, max(batch_size, n_usable) + 1, batch_size):
+            yield buffer_td[order_t[used - batch_size : used]]
+        if not fits:  # half of it is used up
+            buffer_td = _filled(buffer_td[order_t[used:]], stream, _BUFFER_TOKENS)
 
 
 def _filled(buffer_td: Tensor, stream: Iterator[Tensor], wanted: int) -> Tensor:

@@ -161,7 +161,6 @@ class Sentence(Mapping[str, Any]):
     def endings(self, rows: Int[np.ndarray, " r"]) -> Endings:
         """Read the sentence, and where some of its rows end. Inside `with sentence:`."""
         n_rows, read = self.facts.n_rows, self._reader
-        text = str(read.array("sentence", whole=True)) if "sentence" in read else ""
         lengths = np.arange(1, n_rows + 1)
         if "fragment_lengths" in read:
             said = read.array("fragment_lengths", whole=True)
@@ -173,7 +172,7 @@ class Sentence(Mapping[str, Any]):
             pairs = [(fragments[row], fragments[row - 1]) for row in rows.tolist()]
             if all(fragment.startswith(before) for fragment, before in pairs):
                 tokens = tuple(fragment[len(before) :] for fragment, before in pairs)
-        return Endings(text, lengths[rows].astype(np.int64), tokens)
+        return Endings(self.text, lengths[rows].astype(np.int64), tokens)
 
     @cached_property
     def text(self) -> str:
@@ -206,12 +205,7 @@ class Sentence(Mapping[str, Any]):
         is_sparse = "activations" not in self._reader and "activations_data" in self._reader
         n_rows, n_configs = len(is_final), len(layers)
         hidden_dim = self._shape("embeddings", 2)[1]
-        if is_sparse:
-            shape = self._numbers("activations_shape", "iu")
-            activations = tuple(shape.tolist())
-            self._check_sparse(n_configs * n_rows)
-        else:
-            activations = self._shape("activations", 3)
+        activations = self._sparse_shape(n_configs * n_rows) if is_sparse else self._shape("activations", 3)
         expected = {
             "embeddings": (self._shape("embeddings", 2), (n_rows, hidden_dim)),
             "hidden_states": (self._shape("hidden_states", 3), (n_configs, n_rows, hidden_dim)),
@@ -239,11 +233,13 @@ class Sentence(Mapping[str, Any]):
             is_sparse=is_sparse,
         )
 
-    def _check_sparse(self, n_rows: int) -> None:
+    def _sparse_shape(self, n_rows: int) -> tuple[int, ...]:
+        shape = tuple(self._numbers("activations_shape", "iu").tolist())
         data, indices, indptr = (self._shape(name, 1)[0] for name in _SPARSE[:3])
         kinds = [self._reader.header(name).dtype.kind for name in _SPARSE[1:3]]
         if data != indices or indptr != n_rows + 1 or not set(kinds) <= set("iu"):
             raise DataError(f"{self.path}: its CSR arrays do not fit together", hint=HINT)
+        return shape
 
     def _shape(self, name: str, n_dimensions: int) -> tuple[int, ...]:
         header = self._reader.header(name)

@@ -14,8 +14,7 @@ from actlab.backends.models import Loading, environment, load_tokenizer, pick_de
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import Dropped, Row, read_sentences
-from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, in_groups
+from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, Row, in_groups, read_sentences
 from actlab.formats.sentences.write import SentenceRows
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
 from actlab.ground.manifest import Environment, InputEntry, file_entry
@@ -67,8 +66,7 @@ class ModelStates:
 
     def environment(self) -> Environment:
         """Return versions, kernels and machine, and how the model attends once it has read something."""
-        has_read = "_reader" in vars(self)
-        return environment(self.device, self._reader.backbone.module if has_read else None)
+        return environment(self.device, self._reader.backbone.module if "_reader" in vars(self) else None)
 
     def describe(self) -> dict[str, object]:
         """Return model, hook, BOS and scale."""

@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Int
 
 from actlab.backends.models import environment, pick_device
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import Dropped
-from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, in_groups
+from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, in_groups
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.sentences.write import SentenceRows
@@ -19,6 +17,9 @@ from actlab.ground.integrity import sealed_manifest
 from actlab.ground.manifest import Environment, InputEntry
 
 log = logging.getLogger("actlab")
+
+_OF_ROWS = {"fragments": "", "token_positions": 0, "fragment_lengths": 0}
+"""Keys that have a value for each row, with the stand-in where an older file lacks them."""
 
 
 class StoredStates:
@@ -62,7 +63,7 @@ class StoredStates:
     def read(self, first: int, n: int) -> Iterator[ReadStates]:
         """Read some sentences' hidden states; one that fails is tried once more."""
         if first == 0:
-            yield ReadStates([], [Dropped(_number(one.name), one.reason) for one in self._folder.lost])
+            yield ReadStates([], [Dropped(one.number - 1, one.reason) for one in self._folder.lost])
         sentences = self._sentences[first : first + n]
         for group in in_groups(sentences, [one.facts.n_rows for one in sentences], self._config.batch_tokens):
             read = ReadStates([], [])
@@ -88,28 +89,13 @@ class StoredStates:
             hidden_lrd = sentence.hidden(self._configs, rows).astype(np.float32)
         if not np.isfinite(hidden_lrd).all() or not np.isfinite(embeddings_rd).all():
             raise DataError(f"{sentence.path}: {NOT_FINITE}", hint="make it again")
+        of_rows = {key: np.asarray(sentence.get(key, [one] * facts.n_rows))[rows] for key, one in _OF_ROWS.items()}
         return SentenceRows(
             index=facts.index,
             text=sentence.text,
             label=facts.label,
-            fragments=_of_rows(sentence, "fragments", rows, ""),
-            token_positions=_of_rows(sentence, "token_positions", rows, 0),
-            fragment_lengths=_of_rows(sentence, "fragment_lengths", rows, 0),
+            **of_rows,
             is_final=rows == facts.final_row,
             embeddings_rd=embeddings_rd,
             hidden_crd=hidden_lrd,
         )
-
-
-Value = TypeVar("Value", str, int)
-
-
-def _of_rows(sentence: Sentence, key: str, rows: Int[np.ndarray, " r"], otherwise: Value) -> list[Value]:
-    """Return a per-row key's values, or a stand-in where an older file lacks it."""
-    kept = np.asarray(sentence[key])[rows] if key in sentence else [otherwise] * len(rows)
-    return [type(otherwise)(one) for one in kept]
-
-
-def _number(name: str) -> int:
-    """Return the index that a sentence file's name stands for."""
-    return int("".join(filter(str.isdigit, name))) - 1
