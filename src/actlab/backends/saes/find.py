@@ -57,14 +57,12 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
 def _place(name: str) -> Path:
     """Return a local folder, or the snapshot of one on the hub."""
     folder: Path = as_path(name)
-    if folder.exists():
-        return folder
-    if not _ON_HUB.fullmatch(name) or ".." in name.split("/"):
+    if not folder.exists() and (not _ON_HUB.fullmatch(name) or ".." in name.split("/")):
         raise ConfigError(
             f"there is no folder {name}",
             hint="give --sae a folder with SAEs in it, or one on the hub: owner/repository/folder",
         )
-    return fetch_folder(name)
+    return folder if folder.exists() else fetch_folder(name)
 
 
 def _saes_in(place: Path) -> Iterator[SaeFacts]:
@@ -74,8 +72,10 @@ def _saes_in(place: Path) -> Iterator[SaeFacts]:
         if "embedding" in folder.parts[len(place.parts) :] or not families:
             continue
         if len(families) > 1:
-            both = " and ".join(family.name for family in families)
-            raise ConfigError(f"{folder} is of several SAE families: {both}", hint="give each SAE a folder of its own")
+            raise ConfigError(
+                f"{folder} is of several SAE families: {' and '.join(family.name for family in families)}",
+                hint="give each SAE a folder of its own",
+            )
         sae = families[0].read(folder)
         if place.is_dir() or place in sae.files:
             yield sae

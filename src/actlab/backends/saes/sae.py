@@ -232,8 +232,8 @@ def _weight(
         raise ModelError(f"{facts.path}: {name} is of {kind}", hint="store the weights as float32 or float16")
     if name == "threshold" and weight.numel() == 1:
         weight = weight.expand(facts.n_features)
-    shapes = {"W_enc": (facts.d_in, facts.n_features), "W_dec": (facts.n_features, facts.d_in), "b_dec": (facts.d_in,)}
-    expected = shapes.get(name, (facts.n_features,))
+    d, f = facts.d_in, facts.n_features
+    expected = {"W_enc": (d, f), "W_dec": (f, d), "b_dec": (d,)}.get(name, (f,))
     if tuple(weight.shape) != expected:
         raise ModelError(
             f"{facts.path}: {name} is {list(weight.shape)}, and not {list(expected)}",

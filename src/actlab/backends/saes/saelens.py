@@ -126,10 +126,15 @@ def _k(path: Path, config: Mapping[str, object]) -> int:
     kwargs = config.get("activation_fn_kwargs")
     k = config.get("k", kwargs.get("k") if isinstance(kwargs, dict) else None)
     n_features = _whole(path, config, "d_sae")
-    if not isinstance(k, int | float) or isinstance(k, bool) or not 1 <= k <= n_features:
-        raise ModelError(f"{path}: k is {k!r}, no number from 1 to {n_features}", hint=HINT)
-    if config.get("architecture") != "batchtopk" and k != round(k):  # a batch's average may be a fraction
-        raise ModelError(f"{path}: k is {k}, no whole number", hint=HINT)
+    is_average = config.get("architecture") == "batchtopk"  # over a batch, and may be a fraction
+    if (
+        not isinstance(k, int | float)
+        or isinstance(k, bool)
+        or not 1 <= k <= n_features
+        or not (is_average or k == round(k))
+    ):
+        kind = "number" if is_average else "whole number"
+        raise ModelError(f"{path}: k is {k!r}, no {kind} from 1 to {n_features}", hint=HINT)
     return round(k)
 
 

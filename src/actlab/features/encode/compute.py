@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from actlab.backends.devices import device_errors
@@ -48,28 +48,23 @@ class Encoded(NamedTuple):
     """By SAE, those of all sentences."""
 
     @property
-    def n_rows(self) -> int:
-        """Rows of all sentences."""
-        return len(self.rows[0].x_td)
-
-    @property
-    def n_active(self) -> list[int]:
-        """By SAE, features that fired, summed over rows."""
-        return [int(of_sae.latents.nnz) for of_sae in self.rows]
+    def counts(self) -> Int[np.ndarray, " 2+s"]:
+        """Sentences, their rows and, by SAE, the features that fired, summed over rows."""
+        n_active = [of_sae.latents.nnz for of_sae in self.rows]
+        return np.array([len(self.sentences), len(self.rows[0].x_td), *n_active])
 
     def with_latents(self) -> Iterator[NewSentence]:
         """Yield what is written of each sentence."""
-        start = 0
-        for one in self.sentences:
-            rows = slice(start, start + len(one.token_positions))
-            start = rows.stop
-            known = vars(one) | {
+        stops = np.cumsum([len(one.token_positions) for one in self.sentences]).tolist()
+        for one, start, stop in zip(self.sentences, [0, *stops], stops, strict=False):
+            rows = slice(start, stop)
+            of_saes = {
                 "hidden_crd": np.stack([of_sae.x_td[rows] for of_sae in self.rows]),
                 "layers": [sae.layer for sae in self.saes],
                 "average_l0s": [sae.average_l0 for sae in self.saes],
                 "latents": scipy.sparse.vstack([of_sae.latents[rows] for of_sae in self.rows], format="csr"),
             }
-            yield NewSentence(**known)
+            yield NewSentence(**vars(one) | of_saes)
 
 
 def encode_sentences(
@@ -80,16 +75,17 @@ def encode_sentences(
         layer: np.concatenate([one.hidden_crd[place] for one in sentences]) for place, layer in enumerate(layers)
     }
     inputs = [of_layer[sae.layer] for sae in saes]
-    rows = [Rows(x, latents_of(encoders.get(sae), torch.from_numpy(x))) for sae, x in zip(saes, inputs, strict=True)]
-    return Encoded(sentences, saes, rows)
+    latents = [latents_of(encoders.get(sae), torch.from_numpy(x)) for sae, x in zip(saes, inputs, strict=True)]
+    return Encoded(sentences, saes, list(map(Rows, inputs, latents)))
 
 
 def latents_of(encoder: Encoder, x_td: Float[Tensor, "t d"]) -> scipy.sparse.csr_array:
     """Return the activations [t, f] that are not 0."""
     chunks = []
-    device = encoder.weights["W_enc"].device
     for start in range(0, len(x_td), _CHUNK):
-        with device_errors(device, if_out_of_memory="use --device cpu, or SAEs with fewer features"):
+        with device_errors(
+            encoder.weights["W_enc"].device, if_out_of_memory="use --device cpu, or SAEs with fewer features"
+        ):
             dense_tf = encode(encoder, x_td[start : start + _CHUNK]).cpu().numpy()
         chunks.append(scipy.sparse.csr_array(dense_tf))
     return scipy.sparse.vstack(chunks, format="csr")
@@ -102,8 +98,8 @@ class SaeCheck:
 
     def __init__(self, saes: Sequence[SaeFacts]) -> None:
         self._saes = saes
-        self._n_rows = self._n_first = 0
-        self._n_active = [0] * len(saes)
+        self._n_first = 0
+        self._counts = np.zeros(2 + len(saes), int)
         self._first: list[list[Rows]] = []
         """By group of sentences and SAE, `_n_first` rows in all."""
         self.explained: list[float | None] | None = None
@@ -111,10 +107,9 @@ class SaeCheck:
 
     def add(self, encoded: Encoded) -> list[ModelError]:
         """Count some more rows; the time that there are enough, return what is far off, and never again."""
-        self._n_rows += encoded.n_rows
-        self._n_active = [n + more for n, more in zip(self._n_active, encoded.n_active, strict=True)]
-        is_now_enough = self._n_rows - encoded.n_rows < _ROWS_TO_JUDGE <= self._n_rows
-        problems = self._far_off() if is_now_enough else []
+        before = self._counts[1]
+        self._counts = self._counts + encoded.counts
+        problems = self._far_off() if before < _ROWS_TO_JUDGE <= self._counts[1] else []
         if self.explained is None:
             n = _MOST_ROWS_BACK - self._n_first
             self._first.append([Rows(x_td[:n].copy(), latents[:n]) for x_td, latents in encoded.rows])
@@ -129,8 +124,9 @@ class SaeCheck:
     def _far_off(self) -> list[ModelError]:
         """Return the SAEs whose features fire far more or less often than they declare."""
         problems = []
-        for sae, n in zip(self._saes, self._n_active, strict=True):
-            l0, declared = n / self._n_rows, sae.average_l0
+        _, n_rows, *n_active = self._counts.tolist()
+        for sae, n in zip(self._saes, n_active, strict=True):
+            l0, declared = n / n_rows, sae.average_l0
             if declared != NOT_KNOWN and not declared / _L0_FACTOR <= l0 <= declared * _L0_FACTOR:
                 problems.append(
                     ModelError(

@@ -138,7 +138,7 @@ class EncodeJob(DatasetJob[Computed]):
                     f"sentence {dropped[0].sentence}: {dropped[0].reason}",
                     hint="mend it, or leave --on-bad drop to go on without it",
                 )
-            sink.drop(dropped)
+            sink.dropped += dropped
             if states:
                 encoded = encode_sentences(states, self.saes, self.layers, encoders)
                 self._heed(check.add(encoded))
@@ -203,7 +203,9 @@ def _warn_of_another_model(sae: SaeFacts, states: dict[str, object]) -> None:
     """Say where an SAE's folder declares another model, another use of BOS, or another stream than it is given."""
     of_sae, name = sae.declared.get("model_name"), states.get("model_name")
     unlike = {
-        f"on {of_sae}, and the states are of {name}": of_sae and name and _last_part(of_sae) != _last_part(name),
+        f"on {of_sae}, and the states are of {name}": (
+            of_sae and name and str(of_sae).split("/")[-1].lower() != str(name).split("/")[-1].lower()
+        ),
         "without BOS, and these states are with it": (
             sae.declared.get("prepend_bos") is False and states.get("leading_special_tokens")
         ),
@@ -212,10 +214,6 @@ def _warn_of_another_model(sae: SaeFacts, states: dict[str, object]) -> None:
     for how, is_so in unlike.items():
         if is_so:
             log.warning("the SAE of layer %d was trained %s", sae.layer, how)
-
-
-def _last_part(name: object) -> str:
-    return str(name).split("/")[-1].lower()
 
 
 def _chosen_saes(config: EncodeConfig) -> list[SaeFacts]:

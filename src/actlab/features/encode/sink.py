@@ -2,9 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NotRequired, TypedDict
+
+import numpy as np
 
 from actlab.features.encode.compute import Encoded
 from actlab.features.encode.config import EncodeConfig
@@ -46,37 +48,31 @@ class UnitSink:
     def __init__(self, config: EncodeConfig, n_saes: int, environment: Callable[[], Environment]) -> None:
         self._config = config
         self._environment = environment
-        self._dropped: list[Dropped] = []
-        self._n_sentences = self._n_rows = 0
-        self._n_active = [0] * n_saes
+        self.dropped: list[Dropped] = []
+        """Sentences that are not written."""
+        self._counts = np.zeros(2 + n_saes, int)
         self.explained_variances: list[float | None] | None = None
         """By SAE, in the first unit."""
 
-    def drop(self, dropped: Sequence[Dropped]) -> None:
-        """Count sentences that are not written."""
-        self._dropped += dropped
-
     def files(self, encoded: Encoded) -> Iterator[NewFile]:
         """Yield the files of some sentences."""
-        self._n_sentences += len(encoded.sentences)
-        self._n_rows += encoded.n_rows
-        self._n_active = [n + more for n, more in zip(self._n_active, encoded.n_active, strict=True)]
+        self._counts += encoded.counts
+        write = partial(write_sentence, sparse=self._config.storage == "sparse", dtype=self._config.dtype)
         for new in encoded.with_latents():
-            write = partial(write_sentence, new=new, sparse=self._config.storage == "sparse", dtype=self._config.dtype)
-            yield NewFile(sentence_name(new.index), write, len(new.token_positions))
+            yield NewFile(sentence_name(new.index), partial(write, new=new), len(new.token_positions))
 
     def record(self) -> dict[str, object]:
         """Return what the unit's completion record says besides its files."""
-        checked = {} if self._config.from_hidden is None else {INPUTS_CHECKED: self._config.check}
+        n_sentences, n_rows, *n_active = self._counts.tolist()
         return {
-            "dropped": dict(Counter(one.reason for one in self._dropped)),
-            "dropped_records": [one._asdict() for one in self._dropped],
+            "dropped": dict(Counter(one.reason for one in self.dropped)),
+            "dropped_records": [one._asdict() for one in self.dropped],
             "environment": self._environment(),
-            "n_sentences": self._n_sentences,
-            "n_rows": self._n_rows,
-            "n_active": self._n_active,
+            "n_sentences": n_sentences,
+            "n_rows": n_rows,
+            "n_active": n_active,
             "explained_variances": self.explained_variances,
-            **checked,
+            **({} if self._config.from_hidden is None else {INPUTS_CHECKED: self._config.check}),
         }
 
 
@@ -84,8 +80,7 @@ def finish(staging: Staging) -> Finish:
     """Return the folder's metadata, and write the list of what was dropped."""
     identity = staging.plan.identity
     saes = identity["saes"]
-    n_active = [0] * len(saes)
-    counts, dropped = Counter(sentences=0, rows=0), Counter[str]()
+    counts, dropped = np.zeros(2 + len(saes), int), Counter[str]()
     environments: list[Environment] = []
     explained: list[float | None] = [None] * len(saes)
     is_checked = True
@@ -94,13 +89,12 @@ def finish(staging: Staging) -> Finish:
         if record["n_sentences"]:
             environments.append(record["environment"])
         dropped.update(record["dropped"])
-        counts.update(sentences=record["n_sentences"], rows=record["n_rows"])
-        n_active = [total + more for total, more in zip(n_active, record["n_active"], strict=True)]
+        counts += [record["n_sentences"], record["n_rows"], *record["n_active"]]
         explained = record.get("explained_variances") or explained
-    n_rows = counts["rows"]
+    n_sentences, n_rows, *n_active = counts.tolist()
     metadata = {
         "model_name": identity["model_name"],
-        "n_sentences": counts["sentences"],
+        "n_sentences": n_sentences,
         "n_rows": n_rows,
         "layers": [sae["layer"] for sae in saes],
         "average_l0s": [sae["average_l0"] for sae in saes],

@@ -36,13 +36,6 @@ class Dropped(NamedTuple):
     reason: str
 
 
-class Sentences(NamedTuple):
-    """All rows of a CSV, good and bad."""
-
-    path: Path
-    rows: list[Row | Dropped]
-
-
 class ReadStates(NamedTuple):
     """Some sentences' states, by the layers asked for and in float32, and the sentences that have none."""
 
@@ -52,8 +45,8 @@ class ReadStates(NamedTuple):
 
 def read_sentences(
     path: str | Path, *, text_column: str, label_column: str, labels: str | None, limit: int | None
-) -> Sentences:
-    """Read a CSV of sentences and labels.
+) -> list[Row | Dropped]:
+    """Read a CSV of sentences and labels, a row of it each.
 
     Raises:
         ConfigError: There is no such file, it lacks a column, or `labels` names no numbers.
@@ -71,18 +64,17 @@ def read_sentences(
             return Dropped(place, LONG_TEXT if text.strip() else NO_TEXT)
         return Dropped(place, BAD_LABEL) if label is None else Row(place, text, label)
 
-    sentences = Sentences(table.path, [read(place, fields) for place, fields in enumerate(table.rows)])
-    _refuse_empty(table, sentences, label_column)
-    return sentences
+    rows = [read(place, fields) for place, fields in enumerate(table.rows)]
+    if all(isinstance(row, Dropped) for row in rows):
+        raise _nothing_left(table, rows, label_column)
+    return rows
 
 
-def _refuse_empty(table: Table, sentences: Sentences, label_column: str) -> None:
-    dropped = [row for row in sentences.rows if isinstance(row, Dropped)]
-    if len(dropped) < len(table.rows):
-        return
+def _nothing_left(table: Table, rows: list[Row | Dropped], label_column: str) -> EmptyDatasetError:
+    dropped = [row for row in rows if isinstance(row, Dropped)]
     reasons = Counter(row.reason for row in dropped).most_common()
     listed = "; ".join(f"{reason}: {count}" for reason, count in reasons)
-    raise EmptyDatasetError(
+    return EmptyDatasetError(
         f"no row of {table.path} is a sentence with a label ({listed})",
         hint={
             NO_TEXT: "is it the right column? --text-column names another",

@@ -73,24 +73,18 @@ class Sae(nn.Module):
     def activate(self, pre_tf: Tensor) -> Float[Tensor, "t f"]:
         """Keep the k largest of each row, or of the batch on average."""
         positive_tf = pre_tf.relu()
-        if not self._over_batch:
-            top = positive_tf.topk(self._k, dim=-1)
-            return torch.zeros_like(positive_tf).scatter(-1, top.indices, top.values)
-        flat = positive_tf.flatten()
-        top = flat.topk(self._k * len(pre_tf))
-        self._follow_threshold(top.values.detach())
-        return torch.zeros_like(flat).scatter(-1, top.indices, top.values).reshape(positive_tf.shape)
+        rows = positive_tf.reshape(1, -1) if self._over_batch else positive_tf
+        top = rows.topk(self._k * len(pre_tf) // len(rows), dim=-1)
+        kept = top.values.detach()[top.values > 0]
+        if self._over_batch and len(kept):
+            smallest = float(kept.min())
+            moved = self.threshold + _THRESHOLD_RATE * (smallest - self.threshold)
+            self.threshold = smallest if self.threshold < 0 else moved
+        return torch.zeros_like(rows).scatter(-1, top.indices, top.values).reshape(positive_tf.shape)
 
     def pre(self, x_td: Tensor) -> Float[Tensor, "t f"]:
         """Return the activations before any is dropped."""
         return (x_td - self.b_dec) @ self.W_enc + self.b_enc
-
-    def _follow_threshold(self, kept: Tensor) -> None:
-        positive = kept[kept > 0]
-        if len(positive):
-            smallest = float(positive.min())
-            moved = self.threshold + _THRESHOLD_RATE * (smallest - self.threshold)
-            self.threshold = smallest if self.threshold < 0 else moved
 
     @torch.no_grad()
     def l0(self, x_td: Tensor) -> float:
@@ -188,11 +182,16 @@ def train_on(
                 draw_step(number, step)
             more(1)
 
-        used = itertools.chain([first_td], itertools.islice(batches, config.n_steps - 1))
+        used = itertools.islice(itertools.chain([first_td], batches), config.n_steps)
         scaled = (x_td.to(device) * scale for x_td in used)
         train(sae, scaled, n_steps=config.n_steps, learning_rate=config.learning_rate, on_step=on_step)
     weights = sae.folded(scale)
-    _refuse_diverged(curve, weights, layer)
+    is_finite = all(bool(weight.isfinite().all()) for weight in weights.values())
+    if not is_finite or not all(math.isfinite(number) for step in curve for number in step):
+        raise DataError(
+            f"training the SAE of layer {layer} left the range of floating-point numbers",
+            hint="give more texts, more tokens a step (--batch-size), or a smaller --learning-rate",
+        )
     last = curve[-1]._replace(l0=sae.l0(next(batches).to(device) * scale))
     log.info(
         "layer %d: explained variance %.3f, L0 %.1f, %.1f %% of the features dead",
@@ -212,18 +211,4 @@ def _refuse_equal_states(x_td: Tensor, layer: int) -> None:
         raise DataError(
             f"the states of layer {layer} are all the same but for rounding",
             hint="give texts of different tokens, or more tokens a step (--batch-size)",
-        )
-
-
-def _refuse_diverged(curve: list[Step], weights: dict[str, Tensor], layer: int) -> None:
-    """Refuse an SAE whose loss, or a weight in the last step, became NaN or infinite.
-
-    Raises:
-        DataError: It did.
-    """
-    is_finite = all(bool(weight.isfinite().all()) for weight in weights.values())
-    if not is_finite or not all(math.isfinite(number) for step in curve for number in step):
-        raise DataError(
-            f"training the SAE of layer {layer} left the range of floating-point numbers",
-            hint="give more texts, more tokens a step (--batch-size), or a smaller --learning-rate",
         )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,10 +62,10 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
         self.facts = read_facts(self.model, trust_remote_code=config.trust_remote_code)
         self.layers = parse_layers(config.layers, self.facts.n_layers)
         self.device = pick_device(config.device)
-        source = read_texts(config.input, text_column=config.text_column, limit=config.limit)
+        texts = read_texts(config.input, text_column=config.text_column, limit=config.limit)
         tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
         self.max_tokens = token_limit(self.facts, tokenizer, config.max_length)
-        self.texts = tokenise(tokenizer, source.texts, self.max_tokens)
+        self.texts = tokenise(tokenizer, texts, self.max_tokens)
 
     @cached_property
     def reader(self) -> Reader:
@@ -116,7 +116,7 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
                 batch_size=config.batch_size,
                 seed=config.seed,
             )
-            drawn = curves(beside if config.tensorboard else None)
+            drawn = curves(beside) if config.tensorboard else nullcontext(lambda number, step: None)
             trained = train_on(batches, config, layer, device=self.device, curves=drawn, more=more)
         about = {
             "model_name": self.model.name,

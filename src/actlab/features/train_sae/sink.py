@@ -65,11 +65,8 @@ def sae_files(trained: Trained, config: TrainSaeConfig, layer: int, about: dict[
 
 
 @contextmanager
-def curves(folder: Path | None) -> Iterator[Draw]:
-    """Lend a function that draws a step's numbers in TensorBoard; None draws none."""
-    if folder is None:
-        yield lambda number, step: None
-        return
+def curves(folder: Path) -> Iterator[Draw]:
+    """Lend a function that draws a step's numbers in TensorBoard."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:

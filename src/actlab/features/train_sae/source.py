@@ -9,7 +9,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -35,14 +35,7 @@ _TEXTS_A_READ = 64
 _HINT = 'write JSONL rows of {"text": …}, or a CSV with a text column'
 
 
-class Texts(NamedTuple):
-    """The texts of a file."""
-
-    path: Path
-    texts: list[str]
-
-
-def read_texts(path: str | Path, *, text_column: str, limit: int | None) -> Texts:
+def read_texts(path: str | Path, *, text_column: str, limit: int | None) -> list[str]:
     """Read texts from JSONL (every text value of a row, joined) or a CSV column.
 
     Raises:
@@ -62,7 +55,7 @@ def read_texts(path: str | Path, *, text_column: str, limit: int | None) -> Text
     texts = [text for text in whole if text.strip() and not _SURROGATE.search(text)]
     if not texts:
         raise DataError(f"{path} holds no text", hint=_HINT)
-    return Texts(file, texts)
+    return texts
 
 
 def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:

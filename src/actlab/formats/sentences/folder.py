@@ -57,9 +57,13 @@ class SentenceFolder(Sequence[Sentence]):
         """Return the manifest's entry for these files: their checksums stand for their bytes."""
         manifest = sealed_manifest(self.path)
         content = [[sentence.path.name, sentence.checksums] for sentence in self.sentences]
-        entry = {"role": "sentences", "name": self.path.resolve().name, "files": len(self.sentences)}
-        made = {} if manifest is None else {"made_by": manifest["fingerprint"]}
-        return entry | {"checksums_sha256": fingerprint(content)} | made
+        return {
+            "role": "sentences",
+            "name": self.path.resolve().name,
+            "files": len(self.sentences),
+            "checksums_sha256": fingerprint(content),
+            **({} if manifest is None else {"made_by": manifest["fingerprint"]}),
+        }
 
     @property
     def facts(self) -> SentenceFacts:

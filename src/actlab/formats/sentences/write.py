@@ -54,19 +54,17 @@ def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str
         with np.errstate(over="ignore"):
             kept = values.astype(dtype, copy=False)
         if not np.isfinite(kept).all():
-            largest = float(np.abs(values).max())
             raise DataError(
-                f"sentence {new.index}: {what} go up to {largest:.0f}, too large for {dtype}",
+                f"sentence {new.index}: {what} go up to {np.abs(values).max():.0f}, too large for {dtype}",
                 hint="use --dtype float32",
             )
         return kept
 
     n_configs, n_rows, hidden_dim = new.hidden_crd.shape
     n_features = new.latents.shape[1]
-    label = np.array(int(new.label) if float(new.label).is_integer() else new.label)
     arrays = {
         "sentence": np.array(new.text),
-        "concept_strength_label": label,
+        "concept_strength_label": np.array(int(new.label) if float(new.label).is_integer() else new.label),
         "sentence_index": np.array(new.index, dtype=np.int64),
         "num_features": np.array(n_features, dtype=np.int64),
         "hidden_dim": np.array(hidden_dim, dtype=np.int64),
@@ -79,14 +77,14 @@ def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str
         "embeddings": narrowed("embeddings", new.embeddings_rd),
         "hidden_states": narrowed("hidden states", new.hidden_crd),
     }
-    if sparse:
-        arrays |= {
+    latents = (
+        {
             "activations_data": narrowed("SAE activations", new.latents.data),
             "activations_indices": new.latents.indices.astype(np.int32),
             "activations_indptr": new.latents.indptr.astype(np.int64),
             "activations_shape": np.array([n_configs, n_rows, n_features], dtype=np.int64),
         }
-    else:
-        dense = narrowed("SAE activations", new.latents.toarray())
-        arrays["activations"] = dense.reshape(n_configs, n_rows, n_features)
-    write_npz(file, arrays, compressed=not sparse)
+        if sparse
+        else {"activations": narrowed("SAE activations", new.latents.toarray()).reshape(n_configs, n_rows, n_features)}
+    )
+    write_npz(file, arrays | latents, compressed=not sparse)

@@ -43,12 +43,13 @@ class ModelStates:
     def __init__(self, config: EncodeConfig, layers: tuple[int, ...]) -> None:
         assert config.input is not None
         self._config = config
+        self._input = config.input
         self._layers = layers
         self._model = find_model(config.model, config.revision, code=config.trust_remote_code)
         self._facts = read_facts(self._model, trust_remote_code=config.trust_remote_code)
         self._tokenizer = load_tokenizer(self._model, trust_remote_code=config.trust_remote_code)
-        self._sentences = read_sentences(
-            config.input,
+        self._rows = read_sentences(
+            self._input,
             text_column=config.text_column,
             label_column=config.label_column,
             labels=config.labels,
@@ -57,7 +58,7 @@ class ModelStates:
         self._max_tokens = token_limit(self._facts, self._tokenizer, config.max_length)
         self.device = pick_device(config.device)
         self.hidden_dim = self._facts.hidden_dim
-        self.n_sentences = len(self._sentences.rows)
+        self.n_sentences = len(self._rows)
         if max(layers) >= self._facts.n_layers:
             raise ConfigError(
                 f"an SAE is for layer {max(layers)}, but {self._model.name} has {self._facts.n_layers} layers",
@@ -70,13 +71,13 @@ class ModelStates:
 
     def describe(self) -> dict[str, object]:
         """Return model, hook, BOS and scale."""
-        special = self._tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        made = self._tokenizer("a", return_special_tokens_mask=True)
         return {
             "model_name": self._model.name,
             "revision": self._model.revision,
             "num_layers": self._facts.n_layers,
             "hook": HOOK,
-            "leading_special_tokens": special.index(0),
+            "leading_special_tokens": made["special_tokens_mask"].index(0),
             "embedding_scale": 1.0,
             "max_length": self._max_tokens,
         }
@@ -84,17 +85,17 @@ class ModelStates:
     def inputs(self) -> list[InputEntry]:
         """Return the CSV and the model's files, hashed."""
         return [
-            file_entry("sentences", self._sentences.path),
+            file_entry("sentences", self._input),
             *({"role": "model", **file} for file in model_files(self._model)),
         ]
 
     def n_tokens(self) -> list[int]:
         """Return how many rows each good sentence has."""
-        return [text.stop - self._first_row(text) for text in self._tokenise(self._sentences.rows)[0]]
+        return [text.stop - self._first_row(text) for text in self._tokenise(self._rows)[0]]
 
     def read(self, first: int, n: int) -> Iterator[ReadStates]:
         """Run the model on some rows; a sentence that fails is tried once more, alone."""
-        texts, dropped = self._tokenise(self._sentences.rows[first : first + n])
+        texts, dropped = self._tokenise(self._rows[first : first + n])
         yield ReadStates([], dropped)
         for group in in_groups(texts, [len(text.ids) for text in texts], self._config.batch_tokens):
             yield self._read_group(group)
@@ -149,7 +150,7 @@ class ModelStates:
     @cached_property
     def _reader(self) -> Reader:
         """The model, loaded, and tested on sentences from all over the file."""
-        config, rows = self._config, self._sentences.rows
+        config, rows = self._config, self._rows
         evenly = rows[:: -(-len(rows) // _SENTENCES_TESTED)]
         loading = Loading(
             model=self._model,

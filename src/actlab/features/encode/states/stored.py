@@ -18,6 +18,8 @@ from actlab.ground.manifest import Environment, InputEntry
 
 log = logging.getLogger("actlab")
 
+_OF_STATES = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
+
 _OF_ROWS = {"fragments": "", "token_positions": 0, "fragment_lengths": 0}
 """Keys that have a value for each row, with the stand-in where an older file lacks them."""
 
@@ -45,8 +47,8 @@ class StoredStates:
         """Return what the folder's own manifest says of its states."""
         manifest = sealed_manifest(self._folder.path)
         identity = manifest["identity"] if manifest else {}
-        keys = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
-        return {key: identity.get(key) for key in keys} | {"from_hidden": self._folder.path.resolve().name}
+        kept = {key: identity.get(key) for key in _OF_STATES}
+        return kept | {"from_hidden": self._folder.path.resolve().name}
 
     def inputs(self) -> list[InputEntry]:
         """Return the folder's entry."""
