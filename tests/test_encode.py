@@ -12,8 +12,8 @@ import torch
 
 import actlab
 from actlab.backends.saes.find import find_saes
-from actlab.features.encode import run as encode_run
-from actlab.features.train_sae import run as sae_run
+from actlab.features.encode import job as encode_job
+from actlab.features.train_sae import compute as sae_training
 from actlab.features.train_sae.compute import Step
 from actlab.ground.errors import DataError
 from actlab.ground.options import identity_of
@@ -456,7 +456,7 @@ def test_a_declared_centred_stream_is_warned_of(llama, sentences, tmp_path, capl
         }
         sae = write_saelens(tmp_path / str(value), "standard", 0, mirror_weights(tiny.WIDTH), metadata=hook)
         caplog.clear()
-        actlab.plan_features(input=sentences, sae=sae, model=llama, output=tmp_path / "out")
+        actlab.cost(actlab.compute_features, input=sentences, sae=sae, model=llama, output=tmp_path / "out")
         assert ("states less their mean" in caplog.text) is value
 
 
@@ -508,7 +508,7 @@ def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, 
     class Killed(BaseException):
         pass
 
-    real = encode_run.encode_sentences
+    real = encode_job.encode_sentences
     for n_done in range(5):
         calls: list[int] = []
 
@@ -518,10 +518,10 @@ def test_stopped_anywhere_and_run_again_gives_the_same_bytes(many, saes, llama, 
                 raise Killed
             return real(*args)
 
-        monkeypatch.setattr(encode_run, "encode_sentences", dies)
+        monkeypatch.setattr(encode_job, "encode_sentences", dies)
         with pytest.raises(Killed):
             compute(many, saes, llama, tmp_path / f"out{n_done}")
-        monkeypatch.setattr(encode_run, "encode_sentences", real)
+        monkeypatch.setattr(encode_job, "encode_sentences", real)
         assert not (tmp_path / f"out{n_done}").exists()
         done = compute(many, saes, llama, tmp_path / f"out{n_done}")
         assert done.is_sealed
@@ -632,14 +632,14 @@ def test_a_training_that_becomes_nan_is_refused_and_leaves_no_sae(llama, write_r
         with torch.no_grad():
             sae.W_enc[0, 0] = torch.inf
 
-    monkeypatch.setattr(sae_run, "train", last_step_overflows)
+    monkeypatch.setattr(sae_training, "train", last_step_overflows)
     done = run(*command, "--batch-size", 4)
     fails_in_two_lines(done, 1, "layer 1 left the range of floating-point numbers")
     assert not (tmp_path / "saes").exists()
 
 
 def test_states_that_differ_by_rounding_only_train_no_sae(llama, write_rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(sae_run, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(sae_training, "train", lambda *_, **__: pytest.fail("trained"))
     shape = (
         "--model",
         llama,
@@ -659,7 +659,7 @@ def test_states_that_differ_by_rounding_only_train_no_sae(llama, write_rows, tmp
     noise_td = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
     for size, is_refused in ((1e-7, True), (1e-6, True), (1e-3, False)):
         with pytest.raises(DataError) if is_refused else contextlib.nullcontext():
-            sae_run._refuse_equal_states(100 + 100 * size * noise_td, 0)
+            sae_training._refuse_equal_states(100 + 100 * size * noise_td, 0)
 
 
 def test_a_trained_saes_config_is_of_saelens_6_and_one_from_before_is_read_alike(llama, write_rows, tmp_path):

@@ -88,7 +88,7 @@ def test_a_csv_row_that_is_too_long_keeps_its_number_and_costs_itself_alone(tmp_
     path.write_text(f'sentence,concept_strength_label\none,1\n"{LONG}",2\nthree,3\n')
     rows = read_sentences(
         str(path), text_column="sentence", label_column="concept_strength_label", labels=None, limit=None
-    ).rows
+    )
     assert [getattr(row, "reason", row.sentence) for row in rows] == [0, limits.LONG_LINE, 2]
     assert read_table(path).too_long == {1}
     path.write_text(f'sentence,concept_strength_label\none,1\n"{LONG}\nand more",2\nthree,3\n')
@@ -204,10 +204,10 @@ def test_a_text_that_is_too_long_is_left_out_or_refused_by_every_reader(tmp_path
     csv.write_text(f'sentence,concept_strength_label\none,1\n"{LONG_TEXT}",2\n')
     jsonl.write_bytes(rows_with(LONG_TEXT))
     names = {"text_column": "sentence", "label_column": "concept_strength_label", "labels": None, "limit": None}
-    assert read_sentences(str(csv), **names).rows[1].reason == limits.LONG_TEXT
+    assert read_sentences(str(csv), **names)[1].reason == limits.LONG_TEXT
     for path, n_left in ((csv, 1), (jsonl, 2)):
         caplog.clear()
-        assert len(read_texts(str(path), text_column="sentence", limit=None).texts) == n_left
+        assert len(read_texts(str(path), text_column="sentence", limit=None)) == n_left
         assert limits.LONG_TEXT in caplog.text
     with pytest.raises(DataError, match="line 2 has a text longer than 4 MiB"):
         list(read_documents(jsonl))
@@ -216,7 +216,7 @@ def test_a_text_that_is_too_long_is_left_out_or_refused_by_every_reader(tmp_path
 def test_half_a_surrogate_pair_is_left_out_of_an_saes_texts_and_said(tmp_path, caplog):
     path = tmp_path / "t.jsonl"
     path.write_text('{"text": "a \\ud800 b"}\n{"text": "whole"}\n')
-    assert read_texts(str(path), text_column="text", limit=None).texts == ["whole"]
+    assert read_texts(str(path), text_column="text", limit=None) == ["whole"]
     assert "half a surrogate pair" in caplog.text
     path.write_text('{"key": "\\ud800"}')
     with pytest.raises(StorageError, match="surrogates not allowed"):

@@ -13,8 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from actlab.backends.saes.find import Encoders, find_saes, weights_of
-from actlab.backends.saes.reconstruct import explained_variance, reconstruct
-from actlab.backends.saes.sae import encode
+from actlab.backends.saes.sae import encode, explained_variance, reconstruct
 from actlab.ground.errors import ActlabError
 from tests.made_saes import (
     ARCHITECTURES,

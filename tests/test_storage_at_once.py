@@ -551,7 +551,7 @@ def test_an_extraction_published_by_another_run_meanwhile_ends_as_done(llama, tm
 
 def test_saes_published_by_another_run_meanwhile_end_as_done(llama, tmp_path, lockless, monkeypatch):
     import actlab
-    from actlab.features.train_sae import run as training
+    from actlab.features.train_sae.job import TrainSaeJob
 
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"text": "how are you today"}\n{"text": "and how are you"}\n')
@@ -562,7 +562,7 @@ def test_saes_published_by_another_run_meanwhile_end_as_done(llama, tmp_path, lo
             model=str(llama), input=str(texts), output=str(tmp_path / "saes"), layers="0", device="cpu", **settings
         )
 
-    came = meanwhile_again(monkeypatch, training, "_train_layer", train)
+    came = meanwhile_again(monkeypatch, TrainSaeJob, "do_unit", train)
     late = train()
     assert late == came[0]
     assert late.is_sealed

@@ -2,21 +2,29 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 import actlab
 from actlab.activations.positions import POSITIONS
+from actlab.backends.saes.families import FAMILIES
 from actlab.ground import variants
 from actlab.ground.errors import ConfigError
 from actlab.ground.variants import Table, Variant, load_plugins
 from tests.command_line import fails_in_two_lines, run
+from tests.fabricated import write_folder
+from tests.made_saes import D_IN, N_FEATURES, random_weights, write_saelens
+from tests.test_saes import by_hand
 
 ROOT = Path(__file__).parent.parent
 
 TABLES = {
     "Positions": POSITIONS,
+    "SAE families": FAMILIES,
 }
 """By the heading of the formats page."""
 
@@ -138,3 +146,115 @@ def test_a_plugin_that_leaves_out_its_hint_fails_with_a_sentence(plugin, llama, 
     own = plugin(FIRST.replace('hint="is there a response?",', ""))
     done = run("extract-activations", "--model", llama, "--dataset", dataset, "--plugins", own)
     fails_in_two_lines(done, 2, "position 'response-first' has no hint", "hint")
+
+
+def test_what_a_table_begins_with_is_no_plugins_also_where_a_plugin_is_the_first_to_import_it(plugin, monkeypatch):
+    monkeypatch.delitem(sys.modules, "first", raising=False)
+    source = """
+from actlab.ground.variants import Table, Variant
+
+TABLE = Table("thing", Variant(name="own", help="a thing", hint="take another"))
+TABLE.add(Variant(name="more", help="a thing", hint="take another"))
+"""
+    load_plugins([str(plugin(source, "first"))])
+    table = sys.modules["first"].TABLE
+    assert [one.name for one in table.shipped] == ["own"]
+    assert list(table.plugins_of(["own", "more"])) == ["first"]
+
+
+SPARSIFY = """
+import json
+
+from safetensors.torch import load_file
+
+from actlab.backends.saes.families import FAMILIES, Family
+from actlab.backends.saes.sae import SaeFacts
+
+
+def read(folder):
+    config = json.loads((folder / "cfg.json").read_text())
+    return SaeFacts(
+        path=folder / "sae.safetensors",
+        others=(folder / "cfg.json",),
+        family="sparsify",
+        architecture="topk",
+        layer=int(folder.name.removeprefix("layers.")),
+        d_in=config["d_in"],
+        n_features=config["num_latents"],
+        average_l0=config["k"],
+        k=config["k"],
+        apply_b_dec_to_input=True,
+    )
+
+
+def weights(facts):
+    stored = load_file(facts.path)
+    named = {"W_enc": stored["encoder.weight"].T, "b_enc": stored["encoder.bias"]}
+    return lambda name: named[name] if name in named else stored[name]
+
+
+FAMILIES.add(
+    Family(
+        name="sparsify",
+        help="`layers.L/cfg.json` and `sae.safetensors`",
+        hint="a folder of sparsify is layers.L",
+        recognises=lambda folder: (folder / "sae.safetensors").is_file(),
+        read=read,
+        weights=weights,
+    )
+)
+"""
+
+
+@pytest.fixture
+def of_two_families(tmp_path) -> Path:
+    """An SAE of layer 1 as EleutherAI's sparsify writes it, and one of layer 3 of SAELens; both have a cfg.json."""
+    write_saelens(tmp_path / "saes" / "three", "standard", 3, random_weights("standard"))
+    folder, weights = tmp_path / "saes" / "layers.1", random_weights("topk", seed=1)
+    folder.mkdir()
+    (folder / "cfg.json").write_text(json.dumps({"d_in": D_IN, "num_latents": N_FEATURES, "k": 5}))
+    stored = {"encoder.weight": weights["W_enc"].T, "encoder.bias": weights["b_enc"]}
+    stored |= {name: weights[name] for name in ("W_dec", "b_dec")}
+    save_file({name: weight.contiguous() for name, weight in stored.items()}, folder / "sae.safetensors")
+    return tmp_path / "saes"
+
+
+def test_saes_of_a_family_from_outside_are_read_beside_others_and_hashed_into_the_identity(
+    plugin, of_two_families, tmp_path
+):
+    states = write_folder(tmp_path / "states", 3, width=D_IN)
+    flags = ("compute-features", "--from-hidden", states, "--l0-check", "off", "--quiet")
+    own = plugin(SPARSIFY)
+    alone = (*flags, "--sae", of_two_families / "layers.1", "--output", tmp_path / "no")
+    fails_in_two_lines(
+        run(*alone), 2, "holds no SAE of a family that is known (gemma-scope, saelens)", "SAELens folder"
+    )
+    done = run(*flags, "--sae", of_two_families, "--output", tmp_path / "out", "--plugins", own)
+    assert done.returncode == 0, done.stderr
+    (first, *_) = actlab.load_all_sentences(tmp_path / "out")
+    assert first.facts.layers == (1, 3)
+    rows = np.load(states / "sentence_000001.npz")["hidden_states"][1]
+    expected = by_hand("topk", random_weights("topk", seed=1), rows, centered=True)
+    np.testing.assert_allclose(first["activations"][0], expected, rtol=1e-4, atol=1e-4)
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert list(manifest["identity"]["plugins"]) == ["mine"]
+    assert [sae["family"] for sae in manifest["identity"]["saes"]] == ["sparsify", "saelens"]
+    read = [one["name"] for one in manifest["inputs"] if one["role"].startswith("sae of layer 1")]
+    assert read == ["sae.safetensors", "cfg.json"]
+
+
+def test_a_family_of_a_plugin_that_is_not_used_changes_no_identity(plugin, of_two_families, tmp_path):
+    settings = {"from_hidden": write_folder(tmp_path / "states", 3, width=D_IN), "l0_check": "off"}
+    settings |= {"sae": of_two_families / "three", "output": tmp_path / "out"}
+    actlab.compute_features(**settings)
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    actlab.compute_features(**settings, plugins=[plugin(SPARSIFY)])
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
+
+
+def test_a_folder_that_two_families_recognise_is_refused_and_names_them(plugin, of_two_families, tmp_path):
+    own = plugin(SPARSIFY.replace('"sae.safetensors").is_file()', '"cfg.json").is_file()'))
+    states = write_folder(tmp_path / "states", 3, width=D_IN)
+    flags = ("compute-features", "--from-hidden", states, "--sae", of_two_families, "--output", tmp_path / "out")
+    done = run(*flags, "--plugins", own)
+    fails_in_two_lines(done, 2, "is of several SAE families: saelens and sparsify", "a folder of its own")

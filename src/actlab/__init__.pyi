@@ -14,7 +14,7 @@ from actlab.datasets import verify_dataset as verify_dataset
 from actlab.features.datasets import run as _features_datasets_run
 from actlab.features.datasets.compute import normalize_features as normalize_features
 from actlab.features.datasets.config import DatasetConfig as DatasetConfig
-from actlab.features.encode import run as _features_encode_run
+from actlab.features.encode import job as _features_encode_job
 from actlab.features.encode.config import EncodeConfig as EncodeConfig
 from actlab.features.probe import run as _features_probe_run
 from actlab.features.probe.config import ProbeConfig as ProbeConfig
@@ -23,7 +23,7 @@ from actlab.features.rank.config import RankConfig as RankConfig
 from actlab.features.split import job as _features_split_job
 from actlab.features.split.config import SplitConfig as SplitConfig
 from actlab.features.sweep.config import SweepConfig as SweepConfig
-from actlab.features.train_sae import run as _features_train_sae_run
+from actlab.features.train_sae import job as _features_train_sae_job
 from actlab.features.train_sae.config import TrainSaeConfig as TrainSaeConfig
 from actlab.formats.activations import Activations as Activations
 from actlab.formats.activations import load_activations as load_activations
@@ -97,7 +97,6 @@ __all__ = [
     "open_activations",
     "parse_layers_arg",
     "plan_data_gen",
-    "plan_features",
     "plan_gpt_training",
     "plan_refinement",
     "plan_text",
@@ -126,11 +125,11 @@ __all__ = [
 def compute_features(
     *,
     sae: _Texts,
-    output: _Text,
+    output: _File,
     config_path: _File | None = None,
-    input: _Text | None = None,
+    input: _File | None = None,
     model: _Text = 'actlab/tiny',
-    from_hidden: _Text | None = None,
+    from_hidden: _File | None = None,
     layers: _Text = 'all',
     average_l0: int | None = None,
     storage: Literal['dense', 'sparse'] = 'dense',
@@ -158,18 +157,18 @@ def compute_features(
     quiet: bool = False,
     json: bool = False,
     part: _Text | None = None,
-) -> _features_encode_run.Computed:
+) -> _features_encode_job.Computed:
     """Encode sentences with SAEs; `EncodeConfig` has the settings."""
 
 @overload
 def compute_features(
     *,
     config_path: _File,
-    input: _Text | None = None,
+    input: _File | None = None,
     sae: _Texts = ...,
-    output: _Text = ...,
+    output: _File = ...,
     model: _Text = 'actlab/tiny',
-    from_hidden: _Text | None = None,
+    from_hidden: _File | None = None,
     layers: _Text = 'all',
     average_l0: int | None = None,
     storage: Literal['dense', 'sparse'] = 'dense',
@@ -197,14 +196,14 @@ def compute_features(
     quiet: bool = False,
     json: bool = False,
     part: _Text | None = None,
-) -> _features_encode_run.Computed:
+) -> _features_encode_job.Computed:
     """Encode sentences with SAEs; `EncodeConfig` has the settings."""
 
 @overload
 def compute_features(
     config: EncodeConfig,
     /,
-) -> _features_encode_run.Computed:
+) -> _features_encode_job.Computed:
     """Encode sentences with SAEs; `EncodeConfig` has the settings."""
 
 
@@ -630,92 +629,6 @@ def plan_data_gen(
     /,
 ) -> _weights_run.PlannedGeneration:
     """Return what a run with these settings would do and cost, without training or writing."""
-
-
-@overload
-def plan_features(
-    *,
-    sae: _Texts,
-    output: _Text,
-    config_path: _File | None = None,
-    input: _Text | None = None,
-    model: _Text = 'actlab/tiny',
-    from_hidden: _Text | None = None,
-    layers: _Text = 'all',
-    average_l0: int | None = None,
-    storage: Literal['dense', 'sparse'] = 'dense',
-    final_only: bool = False,
-    dtype: Literal['float32', 'float16'] = 'float32',
-    text_column: _Text = 'sentence',
-    label_column: _Text = 'concept_strength_label',
-    labels: _Text | None = None,
-    limit: int | None = None,
-    max_length: int = 2048,
-    model_dtype: Literal['auto', 'float32', 'float16', 'bfloat16'] = 'auto',
-    load_in_4bit: bool = False,
-    trust_remote_code: bool = False,
-    batch_size: int = 32,
-    batch_tokens: int = 4096,
-    input_scale: float | None = None,
-    l0_check: Literal['stop', 'warn', 'off'] = 'stop',
-    revision: _Text | None = None,
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto',
-    check: bool = False,
-    on_bad: Literal['drop', 'error'] = 'drop',
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-    part: _Text | None = None,
-) -> _features_encode_run.Planned:
-    """Return what a run with these settings would do and cost, without loading weights or writing."""
-
-@overload
-def plan_features(
-    *,
-    config_path: _File,
-    input: _Text | None = None,
-    sae: _Texts = ...,
-    output: _Text = ...,
-    model: _Text = 'actlab/tiny',
-    from_hidden: _Text | None = None,
-    layers: _Text = 'all',
-    average_l0: int | None = None,
-    storage: Literal['dense', 'sparse'] = 'dense',
-    final_only: bool = False,
-    dtype: Literal['float32', 'float16'] = 'float32',
-    text_column: _Text = 'sentence',
-    label_column: _Text = 'concept_strength_label',
-    labels: _Text | None = None,
-    limit: int | None = None,
-    max_length: int = 2048,
-    model_dtype: Literal['auto', 'float32', 'float16', 'bfloat16'] = 'auto',
-    load_in_4bit: bool = False,
-    trust_remote_code: bool = False,
-    batch_size: int = 32,
-    batch_tokens: int = 4096,
-    input_scale: float | None = None,
-    l0_check: Literal['stop', 'warn', 'off'] = 'stop',
-    revision: _Text | None = None,
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto',
-    check: bool = False,
-    on_bad: Literal['drop', 'error'] = 'drop',
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-    part: _Text | None = None,
-) -> _features_encode_run.Planned:
-    """Return what a run with these settings would do and cost, without loading weights or writing."""
-
-@overload
-def plan_features(
-    config: EncodeConfig,
-    /,
-) -> _features_encode_run.Planned:
-    """Return what a run with these settings would do and cost, without loading weights or writing."""
 
 
 @overload
@@ -1491,8 +1404,8 @@ def train_probe(
 @overload
 def train_sae(
     *,
-    input: _Text,
-    output: _Text,
+    input: _File,
+    output: _File,
     config_path: _File | None = None,
     model: _Text = 'actlab/tiny',
     layers: _Text = 'all',
@@ -1516,15 +1429,15 @@ def train_sae(
     quiet: bool = False,
     json: bool = False,
     part: _Text | None = None,
-) -> _features_train_sae_run.TrainedSaes:
+) -> _features_train_sae_job.TrainedSaes:
     """Train one SAE a layer; `TrainSaeConfig` has the settings."""
 
 @overload
 def train_sae(
     *,
     config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
+    input: _File = ...,
+    output: _File = ...,
     model: _Text = 'actlab/tiny',
     layers: _Text = 'all',
     architecture: Literal['topk', 'jumprelu'] = 'topk',
@@ -1547,12 +1460,12 @@ def train_sae(
     quiet: bool = False,
     json: bool = False,
     part: _Text | None = None,
-) -> _features_train_sae_run.TrainedSaes:
+) -> _features_train_sae_job.TrainedSaes:
     """Train one SAE a layer; `TrainSaeConfig` has the settings."""
 
 @overload
 def train_sae(
     config: TrainSaeConfig,
     /,
-) -> _features_train_sae_run.TrainedSaes:
+) -> _features_train_sae_job.TrainedSaes:
     """Train one SAE a layer; `TrainSaeConfig` has the settings."""

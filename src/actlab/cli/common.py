@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from actlab.ground.errors import ActlabError, scrubbed
+from actlab.ground.printing import format_bytes as format_bytes
 from actlab.ground.printing import printable
 
 if TYPE_CHECKING:
@@ -122,16 +123,3 @@ def cost_as_text(cost: "Cost") -> str:
         ", ".join([*said[:1], f"{format_bytes(cost.bytes_free)} free", *said[1:]]),
     ]
     return "\n".join([str(cost.path), *(f"  {line}" for line in lines)])
-
-
-def format_bytes(count: float) -> str:
-    """Return a number of bytes for people.
-
-    >>> format_bytes(614_400)
-    '614.4 kB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

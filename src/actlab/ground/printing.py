@@ -23,3 +23,16 @@ def printable_line(text: str) -> str:
     one\u000aWRONG two
     """
     return printable(text).replace("\n", "\\u000a")
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes for people.
+
+    >>> format_bytes(614_400)
+    '614.4 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -63,6 +63,7 @@ class Table(Generic[V]):
         self._plugins: dict[str, Plugin] = {}
         for one in variants:
             self.add(one)
+        self._plugins.clear()  # a plugin may be the first to import the table's own module
 
     def add(self, variant: V) -> V:
         """Add a variant, and return it.
@@ -120,9 +121,9 @@ class Table(Generic[V]):
 _SAY = "give it a {}, one line of text"
 
 
-def plugins_identity(*used: dict[str, str]) -> dict[str, dict[str, str]]:
-    """Return what an identity says of the plugins that were used; nothing where there were none."""
-    together = dict(sorted(item for one in used for item in one.items()))
+def plugins_identity(*used: object) -> dict[str, object]:
+    """Return what an identity says of the plugins that were used, some as it may have them already; nothing of none."""
+    together = dict(sorted(item for one in used if isinstance(one, dict) for item in one.items()))
     return {"plugins": together} if together else {}
 
 

@@ -1,4 +1,4 @@
 """Sparse autoencoders made elsewhere or here: find their folders, load their encoders, encode.
 
-A further family is one module with a `read` that turns a folder into `SaeFacts`, named in `find.FAMILIES`.
+A further family is one `Family` in the table of `families`, of this package or of a plugin.
 """

@@ -3,20 +3,19 @@
 import dataclasses
 import itertools
 import logging
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from actlab.backends.devices import device_errors
 from actlab.backends.hub import fetch_folder, refuse_changed
-from actlab.backends.saes import gemma_scope, saelens
+from actlab.backends.saes.families import FAMILIES
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
 from actlab.ground.errors import ConfigError, ModelError
+from actlab.ground.options import as_path
 
 log = logging.getLogger("actlab")
 
@@ -24,45 +23,22 @@ _ON_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*/[\w-][\w./-]*")
 """owner/repository/folder: whole repositories of SAEs hold hundreds of gigabytes."""
 
 
-class Family(NamedTuple):
-    """How one kind of SAE folder is read."""
-
-    file: str
-    """The file by which a folder of this kind is known."""
-    read: Callable[[Path], SaeFacts]
-    weights: Callable[[SaeFacts], Callable[[str], Tensor]]
-
-
-FAMILIES = {
-    "gemma-scope": Family(gemma_scope.FILE, gemma_scope.read, gemma_scope.weights),
-    "saelens": Family(saelens.FILE, saelens.read, saelens.weights),
-}
-
-
 def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list[SaeFacts]:
     """Return the SAEs in the folders named, and below them, by layer and average L0.
 
     Raises:
-        ConfigError: A folder is not there or holds none.
+        ConfigError: A folder is not there, holds none, or one that several families recognise.
         ModelError: One is damaged or cannot be read by actlab.
     """
     found: dict[Path, SaeFacts] = {}
     for name in names:
-        folder = _folder(name)
-        inside = [
-            (family, path)
-            for family in FAMILIES.values()
-            for path in ([folder] if folder.is_file() else sorted(folder.rglob(family.file)))
-            if path.name == family.file and "embedding" not in path.relative_to(folder).parts
-        ]
+        inside = list(_saes_in(_place(name)))
         if not inside:
             raise ConfigError(
-                f"{name} holds no SAE",
-                hint="actlab reads Gemma Scope (params.npz) and SAELens (cfg.json, sae_weights.safetensors) folders; "
-                "what SAELens loads from elsewhere (Gemma Scope 2 and others), its save_model writes so",
+                f"{name} holds no SAE of a family that is known ({', '.join(FAMILIES.names)})",
+                hint="; ".join(family.hint for family in FAMILIES),
             )
-        for family, path in inside:
-            found[path.resolve()] = _scaled(family.read(path), input_scale)
+        found |= {sae.path.resolve(): _scaled(sae, input_scale) for sae in inside}
     saes = sorted(found.values(), key=lambda sae: (sae.layer, sae.average_l0, str(sae.path)))
     for one, other in itertools.pairwise(saes):
         if (one.layer, one.average_l0) == (other.layer, other.average_l0):
@@ -78,17 +54,31 @@ def find_saes(names: Sequence[str], *, input_scale: float | None = None) -> list
     return saes
 
 
-def _folder(name: str) -> Path:
+def _place(name: str) -> Path:
     """Return a local folder, or the snapshot of one on the hub."""
-    folder = Path(os.path.expanduser(name))
-    if folder.exists():
-        return folder
-    if not _ON_HUB.fullmatch(name) or ".." in name.split("/"):
+    folder: Path = as_path(name)
+    if not folder.exists() and (not _ON_HUB.fullmatch(name) or ".." in name.split("/")):
         raise ConfigError(
             f"there is no folder {name}",
             hint="give --sae a folder with SAEs in it, or one on the hub: owner/repository/folder",
         )
-    return fetch_folder(name)
+    return folder if folder.exists() else fetch_folder(name)
+
+
+def _saes_in(place: Path) -> Iterator[SaeFacts]:
+    """Read the SAEs of a folder and of those below it, or the one that a file is of."""
+    for folder in sorted(place.glob("**/")) if place.is_dir() else [place.parent]:
+        families = [family for family in FAMILIES if family.recognises(folder)]
+        if "embedding" in folder.parts[len(place.parts) :] or not families:
+            continue
+        if len(families) > 1:
+            raise ConfigError(
+                f"{folder} is of several SAE families: {' and '.join(family.name for family in families)}",
+                hint="give each SAE a folder of its own",
+            )
+        sae = families[0].read(folder)
+        if place.is_dir() or place in sae.files:
+            yield sae
 
 
 def _scaled(sae: SaeFacts, input_scale: float | None) -> SaeFacts:

@@ -17,7 +17,7 @@ from actlab.ground.limits import refuse_false_size
 FILE = "params.npz"
 _KEYS = {"W_enc", "W_dec", "b_enc", "b_dec", "threshold"}
 _PLACE = re.compile(r"/layer_(?P<layer>\d{1,4})/width_[^/]+/average_l0_(?P<l0>\d{1,6})/params\.npz$")
-_HINT = "a Gemma Scope folder is layer_L/width_16k/average_l0_X/params.npz"
+HINT = "a Gemma Scope folder is layer_L/width_16k/average_l0_X/params.npz"
 _RESIDUAL = {"res", "resid", "residual"}
 _ELSEWHERE = {
     "mlp": "the MLP's output",
@@ -49,14 +49,15 @@ def read(path: Path) -> SaeFacts:
             raise other_place(path, elsewhere)
     names = _PLACE.search(place)
     if names is None:
-        raise ModelError(f"{path} does not say its layer and average L0", hint=_HINT)
+        raise ModelError(f"{path} does not say its layer and average L0", hint=HINT)
     layer, l0 = int(names["layer"]), int(names["l0"])
-    with foreign_errors(f"cannot read {path}", hint=_HINT), np.load(path, allow_pickle=False) as file:
+    with foreign_errors(f"cannot read {path}", hint=HINT), np.load(path, allow_pickle=False) as file:
         for info in file.zip.infolist():
             refuse_false_size(info)
         if lacking := sorted(_KEYS - set(file.files)):
-            raise ModelError(f"{path} has no {lacking[0]}", hint=_HINT)
+            raise ModelError(f"{path} has no {lacking[0]}", hint=HINT)
         d_in, n_features = len(file["b_dec"]), len(file["b_enc"])
+    is_hosted = "gemma-scope-2b-pt-res/" in place and "/width_16k/" in place and _ON_NEURONPEDIA.get(layer) == l0
     return SaeFacts(
         path=path,
         family="gemma-scope",
@@ -65,7 +66,7 @@ def read(path: Path) -> SaeFacts:
         d_in=d_in,
         n_features=n_features,
         average_l0=l0,
-        neuronpedia_id=_neuronpedia_id(place, layer, l0),
+        neuronpedia_id=f"gemma-2-2b/{layer}-gemmascope-res-16k" if is_hosted else None,
     )
 
 
@@ -94,12 +95,7 @@ def weights(facts: SaeFacts) -> Callable[[str], Tensor]:
     check_sealed(facts.path)
 
     def read_one(name: str) -> Tensor:
-        with foreign_errors(f"cannot read {facts.path}", hint=_HINT), np.load(facts.path, allow_pickle=False) as file:
+        with foreign_errors(f"cannot read {facts.path}", hint=HINT), np.load(facts.path, allow_pickle=False) as file:
             return torch.from_numpy(file[name])
 
     return read_one
-
-
-def _neuronpedia_id(place: str, layer: int, l0: int) -> str | None:
-    is_hosted = "gemma-scope-2b-pt-res/" in place and "/width_16k/" in place and _ON_NEURONPEDIA.get(layer) == l0
-    return f"gemma-2-2b/{layer}-gemmascope-res-16k" if is_hosted else None

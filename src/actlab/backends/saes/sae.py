@@ -1,12 +1,16 @@
-"""What an SAE folder says of itself, its encoder, and the formula of each architecture."""
+"""What an SAE folder says of itself, and its arithmetic: each architecture's formula, and how well it gives its input
+back.
+"""
 
 # t token, d model width, f feature
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -21,6 +25,9 @@ InputNorm = Literal["none", "constant_norm_rescale", "layer_norm", "expected_ave
 
 NOT_KNOWN = -1
 """The average L0 of an SAE that does not declare one."""
+_SINK = 10.0
+"""A row whose norm is above this times the median is an attention sink (Sun et al. 2024, arXiv 2402.17762): one fixed
+direction, the same in many layers, with more variance than all other rows together."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class SaeFacts:
     path: Path
     """The weights' file."""
     family: str
+    """The name of its `Family`."""
     architecture: Architecture
     layer: int
     """It reads the output of this block."""
@@ -45,7 +53,9 @@ class SaeFacts:
     rescale_by_decoder_norm: bool = False
     neuronpedia_id: str | None = None
     """Where Neuronpedia hosts this very SAE."""
-    declared: Mapping[str, Any] = field(default_factory=dict)
+    others: tuple[Path, ...] = ()
+    """More files that it is made of, such as a config."""
+    declared: Mapping[str, object] = field(default_factory=dict)
     """What the folder says of model and training: `model_name`, `prepend_bos`, `is_centred`, `explained_variance`."""
     hashed: dict[Path, Hashed] = field(default_factory=dict, compare=False, repr=False)
     """Its files as `as_inputs` hashed them."""
@@ -55,7 +65,12 @@ class SaeFacts:
         """Memory that its encoder takes in float32."""
         return 4 * (self.d_in + 2) * self.n_features
 
-    def as_identity(self) -> dict[str, Any]:
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All its files, the weights first."""
+        return self.path, *self.others
+
+    def as_identity(self) -> dict[str, object]:
         """Return what decides a feature's value besides the model, for the manifest."""
         return {
             "layer": self.layer,
@@ -77,8 +92,7 @@ class SaeFacts:
         Raises:
             ModelError: One in the hub's cache is damaged.
         """
-        paths = [path for path in (self.path, self.path.with_name("cfg.json")) if path.is_file()]
-        self.hashed.update(hashed_whole(paths))
+        self.hashed.update(hashed_whole(self.files))
         return [
             {
                 "role": f"sae of layer {self.layer}, average_l0 {self.average_l0}",
@@ -86,7 +100,7 @@ class SaeFacts:
                 "bytes": path.stat().st_size,
                 "sha256": self.hashed[path].sha256,
             }
-            for path in paths
+            for path in self.files
         ]
 
 
@@ -108,45 +122,57 @@ def encode(encoder: Encoder, x_td: Float[Tensor, "t d"]) -> Float[Tensor, "t f"]
     are strict.
     """
     facts, weights = encoder.facts, encoder.weights
-    x_td = _input(facts, x_td.to(weights["W_enc"].device, torch.float32))
+    x_td = NORMS[facts.input_norm].apply(facts, x_td.to(weights["W_enc"].device, torch.float32))
     if facts.apply_b_dec_to_input:
         x_td = x_td - weights["b_dec"]
-    return _ACTIVATE[facts.architecture](encoder, x_td @ weights["W_enc"])
+    return ARCHITECTURES[facts.architecture](encoder, x_td @ weights["W_enc"])
 
 
-def _input(facts: SaeFacts, x_td: Tensor) -> Any:
-    if facts.input_norm == "constant_norm_rescale":
-        return x_td * (facts.d_in**0.5) / x_td.norm(dim=-1, keepdim=True)
-    if facts.input_norm == "layer_norm":
-        centered_td = x_td - x_td.mean(dim=-1, keepdim=True)
-        return centered_td / (centered_td.std(dim=-1, keepdim=True) + 1e-5)  # eps on the deviation, the sample's
-    return x_td * facts.input_scale if facts.input_norm == "expected_average_only_in" else x_td
+class Norm(NamedTuple):
+    """How an SAE's input is normalised."""
+
+    apply: Callable[[SaeFacts, Float[Tensor, "t d"]], Float[Tensor, "t d"]]
+    undo: Callable[[SaeFacts, Float[np.ndarray, "t d"], Float[np.ndarray, "t d"]], Float[np.ndarray, "t d"]]
+    """From the input as the model gives it, and what the decoder makes of the normalised one."""
 
 
-def _standard(encoder: Encoder, z_tf: Tensor) -> Tensor:
-    return (z_tf + encoder.weights["b_enc"]).relu()
+def _layer_norm(_: SaeFacts, x_td: Tensor) -> Tensor:
+    centered_td = x_td - x_td.mean(dim=-1, keepdim=True)
+    return centered_td / (centered_td.std(dim=-1, keepdim=True) + 1e-5)  # eps on the deviation, the sample's
 
 
-def _jumprelu(encoder: Encoder, z_tf: Tensor) -> Tensor:
+NORMS: dict[InputNorm, Norm] = {
+    "none": Norm(lambda facts, x_td: x_td, lambda facts, x_td, back_td: back_td),
+    "constant_norm_rescale": Norm(
+        lambda facts, x_td: x_td * (facts.d_in**0.5) / x_td.norm(dim=-1, keepdim=True),
+        lambda facts, x_td, back_td: back_td * np.linalg.norm(x_td, axis=1, keepdims=True) / facts.d_in**0.5,
+    ),
+    "layer_norm": Norm(
+        _layer_norm,
+        lambda facts, x_td, back_td: (
+            back_td * x_td.std(axis=1, ddof=1, keepdims=True) + x_td.mean(axis=1, keepdims=True)
+        ),
+    ),
+    "expected_average_only_in": Norm(
+        lambda facts, x_td: x_td * facts.input_scale, lambda facts, x_td, back_td: back_td / facts.input_scale
+    ),
+}
+
+
+def _weighed(encoder: Encoder, z_tf: Tensor) -> Tensor:
     pre_tf = z_tf + encoder.weights["b_enc"]
+    return pre_tf * encoder.weights["decoder_norm"] if encoder.facts.rescale_by_decoder_norm else pre_tf
+
+
+def _above_threshold(encoder: Encoder, pre_tf: Tensor) -> Tensor:
     return pre_tf.relu() * (pre_tf > encoder.weights["threshold"])
 
 
 def _topk(encoder: Encoder, z_tf: Tensor) -> Tensor:
-    pre_tf = z_tf + encoder.weights["b_enc"]
-    if encoder.facts.rescale_by_decoder_norm:
-        pre_tf = pre_tf * encoder.weights["decoder_norm"]
+    pre_tf = _weighed(encoder, z_tf)
     assert encoder.facts.k is not None
     top = pre_tf.topk(encoder.facts.k, dim=-1)
     return torch.zeros_like(pre_tf).scatter(-1, top.indices, top.values.relu())
-
-
-def _batchtopk(encoder: Encoder, z_tf: Tensor) -> Tensor:
-    """At inference the threshold that training stored decides, so that a row does not depend on its batch."""
-    pre_tf = z_tf + encoder.weights["b_enc"]
-    if encoder.facts.rescale_by_decoder_norm:
-        pre_tf = pre_tf * encoder.weights["decoder_norm"]
-    return pre_tf.relu() * (pre_tf > encoder.weights["threshold"])
 
 
 def _gated(encoder: Encoder, z_tf: Tensor) -> Tensor:
@@ -155,11 +181,12 @@ def _gated(encoder: Encoder, z_tf: Tensor) -> Tensor:
     return magnitude_tf * (z_tf + weights["b_gate"] > 0)
 
 
-_ACTIVATE: dict[Architecture, Callable[[Encoder, Tensor], Tensor]] = {
-    "standard": _standard,
-    "jumprelu": _jumprelu,
+ARCHITECTURES: dict[Architecture, Callable[[Encoder, Tensor], Tensor]] = {
+    "standard": lambda encoder, z_tf: (z_tf + encoder.weights["b_enc"]).relu(),
+    "jumprelu": lambda encoder, z_tf: _above_threshold(encoder, z_tf + encoder.weights["b_enc"]),
     "topk": _topk,
-    "batchtopk": _batchtopk,
+    # the threshold that training stored decides, so that a row does not depend on its batch
+    "batchtopk": lambda encoder, z_tf: _above_threshold(encoder, _weighed(encoder, z_tf)),
     "gated": _gated,
 }
 
@@ -179,20 +206,9 @@ def make_encoder(facts: SaeFacts, read: Callable[[str], Tensor], device: torch.d
         ModelError: A weight has another shape than the config says, is not finite, or was never calibrated.
     """
     names = ["W_enc", *_NEEDS[facts.architecture], *(["b_dec"] if facts.apply_b_dec_to_input else [])]
-    weights = {name: _floats(facts, name, read(name), device) for name in names}
+    weights = {name: _weight(facts, read, name, device) for name in names}
     if facts.rescale_by_decoder_norm:
-        weights["decoder_norm"] = _floats(facts, "W_dec", read("W_dec"), device).norm(dim=-1)
-    if "threshold" in weights and weights["threshold"].numel() == 1:
-        weights["threshold"] = weights["threshold"].expand(facts.n_features)
-    shapes = {"W_enc": (facts.d_in, facts.n_features), "b_dec": (facts.d_in,)}
-    for name, weight in weights.items():
-        expected = shapes.get(name, (facts.n_features,))
-        if tuple(weight.shape) != expected:
-            raise ModelError(
-                f"{facts.path}: {name} is {list(weight.shape)}, and not {list(expected)}", hint="is the folder whole?"
-            )
-        if not bool(weight.isfinite().all()):
-            raise ModelError(f"{facts.path}: {name} holds NaN or inf", hint="download it again")
+        weights["decoder_norm"] = _weight(facts, read, "W_dec", device).norm(dim=-1)
     if facts.architecture == "batchtopk" and bool((weights["threshold"] < 0).all()):
         raise ModelError(
             f"{facts.path}: its threshold is negative, so it was never calibrated",
@@ -201,13 +217,64 @@ def make_encoder(facts: SaeFacts, read: Callable[[str], Tensor], device: torch.d
     return Encoder(facts, weights)
 
 
-def _floats(facts: SaeFacts, name: str, weight: Tensor, device: torch.device) -> Tensor:
-    """Return a weight on a device in float32.
+def _weight(
+    facts: SaeFacts, read: Callable[[str], Tensor], name: str, device: torch.device, rows: Tensor | None = None
+) -> Tensor:
+    """Return a weight on a device in float32, whole or some rows of it.
 
     Raises:
-        ModelError: It holds whole or complex numbers, of which that would make others.
+        ModelError: It has another shape than the config says, is not finite, or holds whole or complex numbers, of
+            which float32 would make others.
     """
+    weight = read(name)
     if not weight.is_floating_point():
         kind = str(weight.dtype).removeprefix("torch.")
         raise ModelError(f"{facts.path}: {name} is of {kind}", hint="store the weights as float32 or float16")
-    return weight.to(device, torch.float32)
+    if name == "threshold" and weight.numel() == 1:
+        weight = weight.expand(facts.n_features)
+    d, f = facts.d_in, facts.n_features
+    expected = {"W_enc": (d, f), "W_dec": (f, d), "b_dec": (d,)}.get(name, (f,))
+    if tuple(weight.shape) != expected:
+        raise ModelError(
+            f"{facts.path}: {name} is {list(weight.shape)}, and not {list(expected)}",
+            hint="is the folder whole, and no transcoder?",
+        )
+    weight = (weight if rows is None else weight[rows]).to(device, torch.float32)
+    if not bool(weight.isfinite().all()):
+        raise ModelError(f"{facts.path}: {name} holds NaN or inf", hint="download it again")
+    return weight
+
+
+def explained_variance(
+    facts: SaeFacts, read: Callable[[str], Tensor], x_td: Float[np.ndarray, "t d"], latents: scipy.sparse.csr_array
+) -> float | None:
+    """Return 1 - Σ‖x - x̂‖² / Σ‖x - mean x‖² over rows x and their reconstructions x̂, None where all are equal.
+
+    Attention sinks are left out. `latents` [t, f] are the rows' activations; only decoder rows of features that fire
+    are kept of what `read` reads.
+
+    Raises:
+        ModelError: The decoder has another shape than the config says, or is not finite.
+    """
+    norms_t = np.linalg.norm(x_td, axis=1)
+    is_usual_t = norms_t <= _SINK * np.median(norms_t)
+    x_td, latents = x_td[is_usual_t], latents[is_usual_t]
+    error_td = x_td.astype(np.float64) - reconstruct(facts, read, x_td, latents)
+    total = float(np.square(x_td - x_td.mean(axis=0, dtype=np.float64)).sum())
+    return 1 - float(np.square(error_td).sum()) / total if total > 0 else None
+
+
+def reconstruct(
+    facts: SaeFacts, read: Callable[[str], Tensor], x_td: Float[np.ndarray, "t d"], latents: scipy.sparse.csr_array
+) -> Float[np.ndarray, "t d"]:
+    """Return f @ W_dec + b_dec, with the input's normalisation undone: the forward of SAELens 6.
+
+    Raises:
+        ModelError: The decoder has another shape than the config says, or is not finite.
+    """
+    cpu, fired = torch.device("cpu"), np.unique(latents.indices)
+    w_dec_fd = _weight(facts, read, "W_dec", cpu, rows=torch.from_numpy(fired.astype(np.int64))).numpy()
+    if facts.rescale_by_decoder_norm:
+        w_dec_fd = w_dec_fd / np.linalg.norm(w_dec_fd, axis=1, keepdims=True)
+    back_td = latents[:, fired] @ w_dec_fd + _weight(facts, read, "b_dec", cpu).numpy()
+    return NORMS[facts.input_norm].undo(facts, x_td, back_td)

@@ -2,28 +2,29 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, added, execution
-from actlab.ground.units import Part
+from actlab.ground.options import RunOptions, added, check_counts, execution
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeConfig(RunOptions):
     """Which sentences, which model, which SAEs."""
 
-    input: str | None = execution(None)
+    job: ClassVar[str] = "actlab.features.encode.job"
+    input: Path | None = execution(None)
     """A CSV with the columns sentence and concept_strength_label."""
     sae: tuple[str, ...] = execution()
     """A folder with SAEs in it, Gemma Scope's or SAELens', here or on the hub (owner/repository/folder). May be given
     several times."""
-    output: str = execution()
+    output: Path = execution()
     """The folder to make: sentence_000001.npz and so on."""
     model: str = execution("actlab/tiny")
     """A local folder, a hub name, or actlab/tiny."""
-    from_hidden: str | None = execution(None)
+    from_hidden: Path | None = execution(None)
     """Encode the hidden states of this folder of sentence files again: no model and no CSV is needed."""
     layers: str = "all"
     """The SAEs' layers to use: "all", "0,5,12", "0-10"."""
@@ -71,6 +72,7 @@ class EncodeConfig(RunOptions):
     """A bad sentence is dropped and counted (exit status 3), or stops the run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers(self.layers)
         if not self.sae:
             raise ConfigError("no SAE is given", hint="give --sae a folder; actlab train-sae makes small ones")
@@ -81,10 +83,6 @@ class EncodeConfig(RunOptions):
             )
         if self.check and self.from_hidden is None:
             raise ConfigError("--check is for --from-hidden", hint="omit it: model and SAEs are always checked")
-        for name in ("limit", "max_length", "batch_size", "batch_tokens"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= 1_000_000_000:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} is out of range", hint="use 1 or more")
+        check_counts(self, "limit", "max_length", "batch_size", "batch_tokens")
         if self.input_scale is not None and not 0 < self.input_scale < math.inf:
             raise ConfigError(f"--input-scale {self.input_scale} is no factor", hint="sqrt(d_in) over the mean norm")
-        Part.parse(self.part or "1/1")

@@ -2,19 +2,21 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import NotRequired, TypedDict
+
+import numpy as np
 
 from actlab.features.encode.compute import Encoded
-from actlab.features.encode.source import Dropped
+from actlab.features.encode.config import EncodeConfig
+from actlab.features.encode.source import NOT_FINITE, Dropped
 from actlab.features.encode.states.model import NO_TOKEN, TOO_LONG
-from actlab.features.encode.states.sentence import NOT_FINITE
 from actlab.formats.sentences.file import KIND, sentence_name
 from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.formats.sentences.write import write_sentence
 from actlab.ground.made_on import made_on
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import METADATA, Environment
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
 _HINTS = {
@@ -25,45 +27,52 @@ _HINTS = {
 """What helps where nothing is left, by the most frequent reason."""
 
 
+class UnitRecord(TypedDict):
+    """What a unit's completion record says besides its files and what was dropped."""
+
+    dropped: dict[str, int]
+    environment: Environment
+    n_sentences: int
+    n_rows: int
+    n_active: list[int]
+    """By SAE, features that fired, summed over rows."""
+    explained_variances: NotRequired[list[float | None] | None]
+    """By SAE, in the first unit."""
+    inputs_checked: NotRequired[bool]
+    """Whether the sentence files that were read had been compared with their manifest."""
+
+
 class UnitSink:
     """Turns a unit's sentences into files, and counts what its record says besides."""
 
-    def __init__(self, n_saes: int, environment: Callable[[], dict[str, str]], *, storage: str, dtype: str) -> None:
+    def __init__(self, config: EncodeConfig, n_saes: int, environment: Callable[[], Environment]) -> None:
+        self._config = config
         self._environment = environment
-        self._sparse = storage == "sparse"
-        self._dtype = dtype
-        self._dropped: list[Dropped] = []
-        self._n_sentences = self._n_rows = 0
-        self._n_active = [0] * n_saes
-        self.inputs_checked: bool | None = None
-        """Whether the sentence files that are read had been compared with their manifest; None where none are."""
+        self.dropped: list[Dropped] = []
+        """Sentences that are not written."""
+        self._counts = np.zeros(2 + n_saes, int)
         self.explained_variances: list[float | None] | None = None
         """By SAE, in the first unit."""
 
-    def drop(self, dropped: Sequence[Dropped]) -> None:
-        """Count sentences that are not written."""
-        self._dropped += dropped
-
     def files(self, encoded: Encoded) -> Iterator[NewFile]:
         """Yield the files of some sentences."""
-        self._n_rows += encoded.n_rows
-        self._n_active = [n + more for n, more in zip(self._n_active, encoded.n_active, strict=True)]
-        for new in encoded.sentences():
-            self._n_sentences += 1
-            write = partial(write_sentence, new=new, sparse=self._sparse, dtype=self._dtype)
-            yield NewFile(sentence_name(new.index), write, len(new.token_positions))
+        self._counts += encoded.counts
+        write = partial(write_sentence, sparse=self._config.storage == "sparse", dtype=self._config.dtype)
+        for new in encoded.with_latents():
+            yield NewFile(sentence_name(new.index), partial(write, new=new), len(new.token_positions))
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> dict[str, object]:
         """Return what the unit's completion record says besides its files."""
+        n_sentences, n_rows, *n_active = self._counts.tolist()
         return {
-            "dropped": dict(Counter(one.reason for one in self._dropped)),
-            "dropped_records": [one._asdict() for one in self._dropped],
+            "dropped": dict(Counter(one.reason for one in self.dropped)),
+            "dropped_records": [one._asdict() for one in self.dropped],
             "environment": self._environment(),
-            "n_sentences": self._n_sentences,
-            "n_rows": self._n_rows,
-            "n_active": self._n_active,
+            "n_sentences": n_sentences,
+            "n_rows": n_rows,
+            "n_active": n_active,
             "explained_variances": self.explained_variances,
-            **({} if self.inputs_checked is None else {INPUTS_CHECKED: self.inputs_checked}),
+            **({} if self._config.from_hidden is None else {INPUTS_CHECKED: self._config.check}),
         }
 
 
@@ -71,21 +80,18 @@ def finish(staging: Staging) -> Finish:
     """Return the folder's metadata, and write the list of what was dropped."""
     identity = staging.plan.identity
     saes = identity["saes"]
-    n_sentences = n_rows = 0
-    n_active = [0] * len(saes)
-    dropped: Counter[str] = Counter()
-    environments: list[dict[str, str]] = []
+    counts, dropped = np.zeros(2 + len(saes), int), Counter[str]()
+    environments: list[Environment] = []
     explained: list[float | None] = [None] * len(saes)
     is_checked = True
-    for record in staging.records():
-        is_checked &= record.get(INPUTS_CHECKED, False)
+    for record in staging.records_as(UnitRecord):
+        is_checked &= record.get("inputs_checked", False)
         if record["n_sentences"]:
             environments.append(record["environment"])
         dropped.update(record["dropped"])
-        n_sentences += record["n_sentences"]
-        n_rows += record["n_rows"]
-        n_active = [total + more for total, more in zip(n_active, record["n_active"], strict=True)]
+        counts += [record["n_sentences"], record["n_rows"], *record["n_active"]]
         explained = record.get("explained_variances") or explained
+    n_sentences, n_rows, *n_active = counts.tolist()
     metadata = {
         "model_name": identity["model_name"],
         "n_sentences": n_sentences,

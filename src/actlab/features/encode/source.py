@@ -1,18 +1,23 @@
-"""Read what is encoded: sentences with labels from a CSV, or sentence files with hidden states."""
+"""Read what is encoded: sentences with labels from a CSV, in units; and what both ways to their states give."""
 
-import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+from actlab.formats.sentences.write import SentenceRows
 from actlab.formats.tables import Table, label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import EmptyDatasetError
 from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT, is_too_long
+from actlab.ground.manifest import Unit
 
 UNIT_SENTENCES = 32
 NO_TEXT = "no sentence"
 BAD_ROW = "not as many fields as the header"
 BAD_LABEL = "the label is no number"
+NOT_FINITE = "NaN or inf in its states"
+
+Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
@@ -31,43 +36,45 @@ class Dropped(NamedTuple):
     reason: str
 
 
-class Sentences(NamedTuple):
-    """All rows of a CSV, good and bad."""
+class ReadStates(NamedTuple):
+    """Some sentences' states, by the layers asked for and in float32, and the sentences that have none."""
 
-    path: Path
-    rows: list[Row | Dropped]
+    sentences: list[SentenceRows]
+    dropped: list[Dropped]
 
 
 def read_sentences(
-    path: str, *, text_column: str, label_column: str, labels: str | None, limit: int | None
-) -> Sentences:
-    """Read a CSV of sentences and labels.
+    path: str | Path, *, text_column: str, label_column: str, labels: str | None, limit: int | None
+) -> list[Row | Dropped]:
+    """Read a CSV of sentences and labels, a row of it each.
 
     Raises:
         ConfigError: There is no such file, it lacks a column, or `labels` names no numbers.
         DataError: It is no CSV in UTF-8, or has no row that is a sentence with a label.
     """
-    numbers = read_labels(labels)
-    table = read_table(Path(os.path.expanduser(path)), limit)
+    numbers, table = read_labels(labels), read_table(Path(path), limit)
     table.require(text_column, "--text-column")
     table.require(label_column, "--label-column")
-    rows: list[Row | Dropped] = [
-        Dropped(place, LONG_LINE)
-        if place in table.too_long
-        else _row(place, fields, text_column, label_column, numbers)
-        for place, fields in enumerate(table.rows)
-    ]
-    _refuse_empty(table, rows, label_column)
-    return Sentences(table.path, rows)
+
+    def read(place: int, fields: dict[str, str] | None) -> Row | Dropped:
+        if fields is None or place in table.too_long:
+            return Dropped(place, LONG_LINE if place in table.too_long else BAD_ROW)
+        text, label = fields[text_column], label_of(fields[label_column], numbers)
+        if not text.strip() or is_too_long(text):
+            return Dropped(place, LONG_TEXT if text.strip() else NO_TEXT)
+        return Dropped(place, BAD_LABEL) if label is None else Row(place, text, label)
+
+    rows = [read(place, fields) for place, fields in enumerate(table.rows)]
+    if all(isinstance(row, Dropped) for row in rows):
+        raise _nothing_left(table, rows, label_column)
+    return rows
 
 
-def _refuse_empty(table: Table, rows: list[Row | Dropped], label_column: str) -> None:
+def _nothing_left(table: Table, rows: list[Row | Dropped], label_column: str) -> EmptyDatasetError:
     dropped = [row for row in rows if isinstance(row, Dropped)]
-    if len(dropped) < len(rows):
-        return
     reasons = Counter(row.reason for row in dropped).most_common()
     listed = "; ".join(f"{reason}: {count}" for reason, count in reasons)
-    raise EmptyDatasetError(
+    return EmptyDatasetError(
         f"no row of {table.path} is a sentence with a label ({listed})",
         hint={
             NO_TEXT: "is it the right column? --text-column names another",
@@ -83,20 +90,7 @@ def _refuse_empty(table: Table, rows: list[Row | Dropped], label_column: str) ->
     )
 
 
-def _row(
-    place: int, fields: dict[str, str] | None, text_column: str, label_column: str, numbers: dict[str, float]
-) -> Row | Dropped:
-    if fields is None:
-        return Dropped(place, BAD_ROW)
-    if not fields[text_column].strip():
-        return Dropped(place, NO_TEXT)
-    if is_too_long(fields[text_column]):
-        return Dropped(place, LONG_TEXT)
-    label = label_of(fields[label_column], numbers)
-    return Dropped(place, BAD_LABEL) if label is None else Row(place, fields[text_column], label)
-
-
-def units_of(n_sentences: int) -> list[dict[str, int]]:
+def units_of(n_sentences: int) -> list[Unit]:
     """Cut sentences into units.
 
     >>> units_of(40)
@@ -106,3 +100,19 @@ def units_of(n_sentences: int) -> list[dict[str, int]]:
         {"unit": unit, "first": first, "n": min(UNIT_SENTENCES, n_sentences - first)}
         for unit, first in enumerate(range(0, n_sentences, UNIT_SENTENCES))
     ]
+
+
+def in_groups(items: Sequence[Item], n_rows: Sequence[int], most_rows: int) -> Iterator[Sequence[Item]]:
+    """Cut items into groups of at most so many rows together, one item at least.
+
+    >>> list(in_groups("abcd", [3, 3, 9, 1], most_rows=6))
+    ['ab', 'c', 'd']
+    """
+    start = total = 0
+    for place, more in enumerate(n_rows):
+        if place > start and total + more > most_rows:
+            yield items[start:place]
+            start, total = place, 0
+        total += more
+    if start < len(items):
+        yield items[start:]

@@ -1,21 +1,22 @@
 """The settings of `actlab train-sae`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import RunOptions, execution
-from actlab.ground.units import Part
+from actlab.ground.options import RunOptions, check_counts, execution
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSaeConfig(RunOptions):
     """Which model, which texts, which SAE."""
 
-    input: str = execution()
+    job: ClassVar[str] = "actlab.features.train_sae.job"
+    input: Path = execution()
     """Texts: JSONL of {"text"} or {"prompt", …} rows, or a CSV with a text column."""
-    output: str = execution()
+    output: Path = execution()
     """The folder to make: layer_03/cfg.json and sae_weights.safetensors, in SAELens' format."""
     model: str = execution("actlab/tiny")
     """A local folder, a hub name, or actlab/tiny."""
@@ -51,13 +52,10 @@ class TrainSaeConfig(RunOptions):
     """Write loss, L0, explained variance and dead share to <output>.tensorboard/."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_layers(self.layers)
-        for name in ("n_features", "k", "n_steps", "batch_size", "limit", "max_length"):
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= 1_000_000_000:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} is out of range", hint="use 1 or more")
+        check_counts(self, "n_features", "k", "n_steps", "batch_size", "limit", "max_length")
         if self.k >= self.n_features:
             raise ConfigError(f"--k {self.k} is not less than --n-features {self.n_features}", hint="use a small k")
         if not 0 < self.learning_rate < 1:
             raise ConfigError(f"--learning-rate {self.learning_rate} is out of range", hint="use some 0.001")
-        Part.parse(self.part or "1/1")

@@ -6,11 +6,10 @@ import io
 import itertools
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -23,6 +22,9 @@ from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of, refuse_pipe
 from actlab.ground.seeds import derive_seed
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 log = logging.getLogger("actlab")
 
 _BUFFER_TOKENS = 1 << 16
@@ -33,21 +35,14 @@ _TEXTS_A_READ = 64
 _HINT = 'write JSONL rows of {"text": …}, or a CSV with a text column'
 
 
-class Texts(NamedTuple):
-    """The texts of a file."""
-
-    path: Path
-    texts: list[str]
-
-
-def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
+def read_texts(path: str | Path, *, text_column: str, limit: int | None) -> list[str]:
     """Read texts from JSONL (every text value of a row, joined) or a CSV column.
 
     Raises:
         ConfigError: There is no such file or column.
         DataError: It holds no text.
     """
-    file = Path(os.path.expanduser(path))
+    file = Path(path)
     if not file.is_file():
         refuse_pipe(file)
         raise ConfigError(f"there is no file {path}", hint="give --input a JSONL or a CSV with texts")
@@ -60,7 +55,7 @@ def read_texts(path: str, *, text_column: str, limit: int | None) -> Texts:
     texts = [text for text in whole if text.strip() and not _SURROGATE.search(text)]
     if not texts:
         raise DataError(f"{path} holds no text", hint=_HINT)
-    return Texts(file, texts)
+    return texts
 
 
 def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
@@ -71,7 +66,10 @@ def _from_csv(file: Path, column: str, limit: int | None) -> list[str]:
 
 def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     texts = []
-    with foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError), _text_of(file) as lines:
+    with (
+        foreign_errors(f"cannot read {file}", hint=_HINT, kind=DataError),
+        io.TextIOWrapper(open_sealed(file), encoding="utf-8-sig") as lines,
+    ):
         for number, line in enumerate(itertools.islice(lines_of(lines), limit)):
             if line is None:
                 log.warning("left out: %s, line %d is a %s", file, number + 1, LONG_LINE)
@@ -83,11 +81,7 @@ def _from_jsonl(file: Path, limit: int | None) -> list[str]:
     return texts
 
 
-def _text_of(file: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(open_sealed(file), encoding="utf-8-sig")
-
-
-def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[TokenSpan]:
+def tokenise(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_tokens: int) -> list[TokenSpan]:
     """Turn texts into tokens, cut at `max_tokens`; special tokens in front are run and not read."""
     made = []
     for text in texts:
@@ -103,9 +97,9 @@ def tokenise(tokenizer: Any, texts: Sequence[str], max_tokens: int) -> list[Toke
 
 
 def residual_batches(
-    reader: Reader, texts: Sequence[TokenSpan], *, batch_size: int, n_steps: int, seed: int
+    reader: Reader, texts: Sequence[TokenSpan], *, batch_size: int, seed: int
 ) -> Iterator[Float[Tensor, "t d"]]:
-    """Yield `n_steps` batches of residuals of one layer, texts in a new order every pass.
+    """Yield batches of residuals of one layer without end, texts in a new order every pass.
 
     Texts whose residuals fit the buffer are run once; more are streamed through it.
     """
@@ -114,14 +108,13 @@ def residual_batches(
     fits = n_tokens <= _BUFFER_TOKENS
     stream = _stream(reader, texts, draw)
     buffer_td = _filled(next(stream), stream, min(n_tokens, _BUFFER_TOKENS))
-    order_t, used = torch.randperm(len(buffer_td), generator=draw), 0
-    for _ in range(n_steps):
-        if used and used + batch_size > (len(buffer_td) if fits else len(buffer_td) // 2):
-            if not fits:  # half of it is used up
-                buffer_td = _filled(buffer_td[order_t[used:]], stream, _BUFFER_TOKENS)
-            order_t, used = torch.randperm(len(buffer_td), generator=draw), 0
-        yield buffer_td[order_t[used : used + batch_size]]
-        used += batch_size
+    while True:
+        order_t = torch.randperm(len(buffer_td), generator=draw)
+        n_usable = len(buffer_td) if fits else len(buffer_td) // 2
+        for used in range(batch_size, max(batch_size, n_usable) + 1, batch_size):
+            yield buffer_td[order_t[used - batch_size : used]]
+        if not fits:  # half of it is used up
+            buffer_td = _filled(buffer_td[order_t[used:]], stream, _BUFFER_TOKENS)
 
 
 def _filled(buffer_td: Tensor, stream: Iterator[Tensor], wanted: int) -> Tensor:

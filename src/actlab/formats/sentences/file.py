@@ -161,7 +161,6 @@ class Sentence(Mapping[str, Any]):
     def endings(self, rows: Int[np.ndarray, " r"]) -> Endings:
         """Read the sentence, and where some of its rows end. Inside `with sentence:`."""
         n_rows, read = self.facts.n_rows, self._reader
-        text = str(read.array("sentence", whole=True)) if "sentence" in read else ""
         lengths = np.arange(1, n_rows + 1)
         if "fragment_lengths" in read:
             said = read.array("fragment_lengths", whole=True)
@@ -173,7 +172,7 @@ class Sentence(Mapping[str, Any]):
             pairs = [(fragments[row], fragments[row - 1]) for row in rows.tolist()]
             if all(fragment.startswith(before) for fragment, before in pairs):
                 tokens = tuple(fragment[len(before) :] for fragment, before in pairs)
-        return Endings(text, lengths[rows].astype(np.int64), tokens)
+        return Endings(self.text, lengths[rows].astype(np.int64), tokens)
 
     @cached_property
     def text(self) -> str:
@@ -192,13 +191,6 @@ class Sentence(Mapping[str, Any]):
 
     def _read_facts(self) -> SentenceFacts:
         is_final = self._numbers("is_final_token", "b")
-        if not is_final.any():
-            raise DataError(f"{self.path}: no row is_final_token", hint=HINT)
-        for name, text_shape in (("sentence", ()), ("fragments", is_final.shape)):
-            if name in self._reader:
-                header = self._reader.header(name)
-                if header.dtype.kind != "U" or header.shape != text_shape:
-                    raise DataError(f"{self.path}: {name} is {header.dtype} {list(header.shape)}, not text", hint=HINT)
         layers = self._numbers("layers", "iu")
         l0s = self._numbers("average_l0s", "iuf") if "average_l0s" in self._reader else np.full(len(layers), -1)
         number = NAME.fullmatch(self.path.name)
@@ -206,27 +198,36 @@ class Sentence(Mapping[str, Any]):
         is_sparse = "activations" not in self._reader and "activations_data" in self._reader
         n_rows, n_configs = len(is_final), len(layers)
         hidden_dim = self._shape("embeddings", 2)[1]
-        if is_sparse:
-            shape = self._numbers("activations_shape", "iu")
-            activations = tuple(shape.tolist())
-            self._check_sparse(n_configs * n_rows)
-        else:
-            activations = self._shape("activations", 3)
-        expected = {
+        activations = self._sparse_shape(n_configs * n_rows) if is_sparse else self._shape("activations", 3)
+        shapes = {
             "embeddings": (self._shape("embeddings", 2), (n_rows, hidden_dim)),
             "hidden_states": (self._shape("hidden_states", 3), (n_configs, n_rows, hidden_dim)),
             "activations": (activations, (n_configs, n_rows, activations[-1])),
             "average_l0s": (l0s.shape, layers.shape),
         }
-        for name, (shape_there, shape_expected) in expected.items():
-            if shape_there != shape_expected:
-                raise DataError(
-                    f"{self.path}: {name} is {list(shape_there)}, and not {list(shape_expected)} as the rest says",
-                    hint=HINT,
-                )
-        pairs = list(zip(layers.tolist(), l0s.tolist(), strict=True))
-        if not pairs or len(set(pairs)) < len(pairs) or min(layers) < 0 or not 0 < activations[-1] < _MOST_DIM:
-            raise DataError(f"{self.path}: a layer and average_l0 stands twice, or there is none", hint=HINT)
+        texts = {"sentence": (), "fragments": (n_rows,)}
+        headers = {name: self._reader.header(name) for name in texts if name in self._reader}
+        pairs = set(zip(layers.tolist(), l0s.tolist(), strict=False))
+        wrong = [
+            *(["no row is_final_token"] if not is_final.any() else []),
+            *(
+                f"{name} is {header.dtype} {list(header.shape)}, not text"
+                for name, header in headers.items()
+                if header.dtype.kind != "U" or header.shape != texts[name]
+            ),
+            *(
+                f"{name} is {list(there)}, and not {list(expected)} as the rest says"
+                for name, (there, expected) in shapes.items()
+                if there != expected
+            ),
+            *(
+                ["a layer and average_l0 stands twice, or there is none"]
+                if not pairs or len(pairs) < n_configs or min(layers) < 0 or not 0 < activations[-1] < _MOST_DIM
+                else []
+            ),
+        ]
+        if wrong:
+            raise DataError(f"{self.path}: {wrong[0]}", hint=HINT)
         return SentenceFacts(
             index=int(index) if index is not None else max(0, int(number[1]) - 1) if number else 0,
             label=self._scalar("concept_strength_label"),
@@ -239,18 +240,21 @@ class Sentence(Mapping[str, Any]):
             is_sparse=is_sparse,
         )
 
-    def _check_sparse(self, n_rows: int) -> None:
+    def _sparse_shape(self, n_rows: int) -> tuple[int, ...]:
+        shape = tuple(self._numbers("activations_shape", "iu").tolist())
         data, indices, indptr = (self._shape(name, 1)[0] for name in _SPARSE[:3])
         kinds = [self._reader.header(name).dtype.kind for name in _SPARSE[1:3]]
-        if data != indices or indptr != n_rows + 1 or not set(kinds) <= set("iu"):
+        if len(shape) != 3 or data != indices or indptr != n_rows + 1 or not set(kinds) <= set("iu"):
             raise DataError(f"{self.path}: its CSR arrays do not fit together", hint=HINT)
+        return shape
 
     def _shape(self, name: str, n_dimensions: int) -> tuple[int, ...]:
         header = self._reader.header(name)
-        if len(header.shape) != n_dimensions:
-            raise DataError(f"{self.path}: {name} has {len(header.shape)} dimensions, not {n_dimensions}", hint=HINT)
-        if header.dtype.kind not in ("f" if n_dimensions > 1 else "fiu"):
-            raise DataError(f"{self.path}: {name} holds {header.dtype}, not floats", hint=HINT)
+        if len(header.shape) != n_dimensions or header.dtype.kind not in ("f" if n_dimensions > 1 else "fiu"):
+            raise DataError(
+                f"{self.path}: {name} is {header.dtype} {list(header.shape)}, not floats in {n_dimensions} dimensions",
+                hint=HINT,
+            )
         return header.shape
 
     def _numbers(self, name: str, kinds: str) -> Shaped[np.ndarray, " n"]:

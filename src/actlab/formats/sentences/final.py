@@ -2,58 +2,49 @@
 
 # n sentence, c configuration, d model width
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from actlab.formats.sentences.file import Sentence
 from actlab.ground.errors import DataError
 
-_FINAL_KEYS = ("embeddings", "hidden_states", "activations", "labels", "sentence_indices", "layers", "average_l0s")
+_OF_A_ROW: dict[str, Callable[[Sentence, Int[np.ndarray, " r"]], Shaped[np.ndarray, "..."]]] = {
+    "embeddings": lambda one, row: one.embeddings(row)[0],
+    "hidden_states": lambda one, row: one.hidden(range(len(one.facts.layers)), row)[:, 0],
+    "activations": lambda one, row: np.stack([one.latents(config, row)[0] for config in range(len(one.facts.layers))]),
+}
+"""What is read of a sentence inside `with sentence:`, by its key."""
 
 
-class FinalTokenData(Mapping[str, Any]):
+class FinalTokenData(Mapping[str, Shaped[np.ndarray, "..."]]):
     """The final rows of all sentences; each array is read when it is first asked for, and handed out as a copy."""
 
     def __init__(self, sentences: Sequence[Sentence]) -> None:
         self._sentences = sentences
-        self._read: dict[str, Any] = {}
+        facts = [sentence.facts for sentence in sentences]
+        self._known = {
+            "labels": as_labels([one.label for one in facts]),
+            "sentence_indices": np.array([one.index for one in facts]),
+            "layers": np.array(facts[0].layers),
+            "average_l0s": np.array(facts[0].average_l0s),
+        }
 
-    def __getitem__(self, key: str) -> Any:
-        if key not in _FINAL_KEYS:
-            raise KeyError(key)
-        if key not in self._read:
-            self._read[key] = self._gather(key)
-        return self._read[key].copy()
+    def __getitem__(self, key: str) -> Shaped[np.ndarray, "..."]:
+        if key not in self._known:
+            read, rows = _OF_A_ROW[key], []
+            for sentence in self._sentences:
+                with sentence:
+                    rows.append(read(sentence, np.array([sentence.facts.final_row])))
+            self._known[key] = np.stack(rows)
+        return self._known[key].copy()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_FINAL_KEYS)
+        return iter(dict.fromkeys((*_OF_A_ROW, *self._known)))
 
     def __len__(self) -> int:
-        return len(_FINAL_KEYS)
-
-    def _gather(self, key: str) -> Shaped[np.ndarray, "n ..."]:
-        facts = [sentence.facts for sentence in self._sentences]
-        if key == "labels":
-            return as_labels([one.label for one in facts])
-        if key == "sentence_indices":
-            return np.array([one.index for one in facts])
-        if key in ("layers", "average_l0s"):
-            return np.array(getattr(facts[0], key))
-        configs = range(len(facts[0].layers))
-        rows = []
-        for sentence in self._sentences:
-            final = np.array([sentence.facts.final_row])
-            with sentence:
-                if key == "embeddings":
-                    rows.append(sentence.embeddings(final)[0])
-                elif key == "hidden_states":
-                    rows.append(sentence.hidden(configs, final)[:, 0])
-                else:
-                    rows.append(np.stack([sentence.latents(config, final)[0] for config in configs]))
-        return np.stack(rows)
+        return len(list(self))
 
 
 def get_final_token_data(sentences: Sequence[Sentence]) -> FinalTokenData:

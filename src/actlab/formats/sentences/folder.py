@@ -1,7 +1,6 @@
 """A folder of sentence files: which are good, alike, and those that were sealed."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.integrity import check_sealed, is_sealed, sealed_manifest
 from actlab.ground.limits import refuse_pipe
 from actlab.ground.manifest import MANIFEST, METADATA, InputEntry, fingerprint, stored_files
+from actlab.ground.options import as_path
 
 log = logging.getLogger("actlab")
 
@@ -30,6 +30,11 @@ class Lost(NamedTuple):
     def by(cls, path: Path, why: object) -> "Lost":
         """Return the file with its reason, which names no folder: what is written depends on no place."""
         return cls(path.name, str(why).replace(str(path), path.name))
+
+    @property
+    def number(self) -> int:
+        """The sentence's number in the file's name, from 1."""
+        return int("".join(filter(str.isdigit, self.name)))
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,13 @@ class SentenceFolder(Sequence[Sentence]):
         """Return the manifest's entry for these files: their checksums stand for their bytes."""
         manifest = sealed_manifest(self.path)
         content = [[sentence.path.name, sentence.checksums] for sentence in self.sentences]
-        entry = {"role": "sentences", "name": self.path.resolve().name, "files": len(self.sentences)}
-        made = {} if manifest is None else {"made_by": manifest["fingerprint"]}
-        return entry | {"checksums_sha256": fingerprint(content)} | made
+        return {
+            "role": "sentences",
+            "name": self.path.resolve().name,
+            "files": len(self.sentences),
+            "checksums_sha256": fingerprint(content),
+            **({} if manifest is None else {"made_by": manifest["fingerprint"]}),
+        }
 
     @property
     def facts(self) -> SentenceFacts:
@@ -67,12 +76,11 @@ class SentenceFolder(Sequence[Sentence]):
         Raises:
             ConfigError: The layer is not there, or has several SAEs and none is chosen, or not that one.
         """
-        places = [place for place, of in enumerate(self.facts.layers) if of == layer]
-        if not places:
-            known = ", ".join(map(str, sorted(set(self.facts.layers))))
+        layers = self.facts.layers
+        l0s = {l0: place for place, l0 in enumerate(self.facts.average_l0s) if layers[place] == layer}
+        known = ", ".join(map(str, sorted(l0s or set(layers))))
+        if not l0s:
             raise ConfigError(f"Layer {layer} not found in data", hint=f"the files have the layers {known}")
-        l0s = {self.facts.average_l0s[place]: place for place in places}
-        known = ", ".join(map(str, sorted(l0s)))
         if average_l0 is None and len(l0s) > 1:
             raise ConfigError(
                 f"layer {layer} has {len(l0s)} SAEs, and none is chosen", hint=f"give --average-l0, one of {known}"
@@ -85,9 +93,7 @@ class SentenceFolder(Sequence[Sentence]):
 
     def hidden_config(self, layer: int) -> int:
         """Return a place of a layer's hidden states: they do not depend on the SAE."""
-        if layer not in self.facts.layers:
-            self.config_of(layer)
-        return self.facts.layers.index(layer)
+        return self.facts.layers.index(layer) if layer in self.facts.layers else self.config_of(layer)
 
 
 def sentence_paths(folder: str | Path) -> list[Path]:
@@ -96,7 +102,7 @@ def sentence_paths(folder: str | Path) -> list[Path]:
     Raises:
         ConfigError: There is none.
     """
-    folder = Path(os.path.expanduser(folder))
+    folder = Path(as_path(folder))
     if not folder.is_dir():
         refuse_pipe(folder)
         raise ConfigError(f"there is no folder {folder}", hint="give the folder that actlab compute-features wrote")
@@ -105,16 +111,13 @@ def sentence_paths(folder: str | Path) -> list[Path]:
         raise ConfigError(
             f"{folder} is not a finished dataset", hint="run the command that makes it again: finished units are kept"
         )
-    found = {}
-    for path in folder.iterdir():
-        if match := NAME.fullmatch(path.name):
-            found[int(match[1]), path.name] = path
-    if not found:
+    numbered = [(int(match[1]), path.name) for path in folder.iterdir() if (match := NAME.fullmatch(path.name))]
+    if not numbered:
         raise ConfigError(
             f"No sentence_*.npz files found in {folder}",
             hint="check --input; layer-wise files are another form",
         )
-    return [found[key] for key in sorted(found)]
+    return [folder / name for _, name in sorted(numbered)]
 
 
 def load_all_sentences(folder: str | Path, *, check: bool = False) -> SentenceFolder:
@@ -128,13 +131,15 @@ def load_all_sentences(folder: str | Path, *, check: bool = False) -> SentenceFo
         DataError: No file is good, or they are of several makes and none is most.
         StorageError: The manifest is damaged; or with `check` a file, or no manifest names it.
     """
-    if check:
-        _check_all(Path(os.path.expanduser(folder)))
+    folder = Path(as_path(folder))
+    missing, changed, sealed = _against_manifest(folder)
+    if check and missing:
+        raise StorageError(f"{folder} is damaged: {missing[0]} is missing", hint=HINT)
     opened: list[Sentence] = []
-    lost: list[Lost] = []
-    missing, changed, sealed = _against_manifest(Path(os.path.expanduser(folder)))
-    lost += [Lost(name, f"{name} is in the manifest and not in the folder") for name in missing]
+    lost = [Lost(name, f"{name} is in the manifest and not in the folder") for name in missing]
     for path in sentence_paths(folder):
+        if check:
+            _check(path)
         try:
             if path.name in changed:
                 raise DataError(f"{path} is not the file that was sealed", hint=HINT)
@@ -146,9 +151,9 @@ def load_all_sentences(folder: str | Path, *, check: bool = False) -> SentenceFo
             lost.append(Lost.by(path, error))
     if not opened:
         raise DataError(f"none of the {len(lost)} files is good; {lost[0].reason}", hint=HINT)
-    shapes = [sentence.facts.shape for sentence in opened]
-    usual, n_usual = Counter(shapes).most_common(1)[0]
-    if 2 * n_usual <= len(shapes) and len(shapes) > 1:
+    shapes = Counter(sentence.facts.shape for sentence in opened)
+    usual, n_usual = shapes.most_common(1)[0]
+    if 2 * n_usual <= len(opened) and len(opened) > 1:
         other = next(sentence for sentence in opened if sentence.facts.shape != usual)
         raise DataError(
             f"{other.path} has other layers or sizes than half of the files",
@@ -156,34 +161,28 @@ def load_all_sentences(folder: str | Path, *, check: bool = False) -> SentenceFo
         )
     kept: dict[int, Sentence] = {}
     for sentence in opened:
+        path, index = sentence.path, sentence.facts.index
         if sentence.facts.shape != usual:
-            lost.append(Lost.by(sentence.path, f"{sentence.path} has other layers or sizes than most files"))
-        elif sentence.facts.index in kept:
-            first = kept[sentence.facts.index].path.name
-            lost.append(Lost.by(sentence.path, f"{sentence.path} is sentence {sentence.facts.index}, as {first} is"))
-        else:
-            kept[sentence.facts.index] = sentence
+            lost.append(Lost.by(path, f"{path} has other layers or sizes than most files"))
+        elif kept.setdefault(index, sentence) is not sentence:
+            lost.append(Lost.by(path, f"{path} is sentence {index}, as {kept[index].path.name} is"))
     for one in lost:
         log.warning("left out: %s", one.reason)
-    return SentenceFolder(Path(os.path.expanduser(folder)), tuple(kept.values()), tuple(lost), is_checked=check)
+    return SentenceFolder(folder, tuple(kept.values()), tuple(lost), is_checked=check)
 
 
-def _check_all(folder: Path) -> None:
-    """Hash a sealed folder's sentence files.
+def _check(path: Path) -> None:
+    """Hash a sentence file.
 
     Raises:
-        StorageError: One is not as it was sealed, is missing, or is named by no manifest.
+        StorageError: It is not as it was sealed, or is named by no manifest.
     """
-    missing = _against_manifest(folder)[0]
-    if missing:
-        raise StorageError(f"{folder} is damaged: {missing[0]} is missing", hint=HINT)
-    for path in sentence_paths(folder):
-        if not is_sealed(path):
-            raise StorageError(
-                f"no manifest names {path}, so there is nothing to compare it with",
-                hint="omit --check, or take it away",
-            )
-        check_sealed(path)
+    if not is_sealed(path):
+        raise StorageError(
+            f"no manifest names {path}, so there is nothing to compare it with",
+            hint="omit --check, or take it away",
+        )
+    check_sealed(path)
 
 
 def _against_manifest(folder: Path) -> tuple[list[str], set[str], set[str]]:

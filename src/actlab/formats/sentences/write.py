@@ -4,18 +4,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
+import scipy.sparse
 from jaxtyping import Bool, Float
 
 from actlab.formats.npz import write_npz
 from actlab.ground.errors import DataError
 
 
-@dataclass(frozen=True)
-class NewSentence:
-    """What is written of one sentence."""
+@dataclass(frozen=True, kw_only=True)
+class SentenceRows:
+    """A sentence with its states."""
 
     index: int
     text: str
@@ -29,10 +30,17 @@ class NewSentence:
     is_final: Bool[np.ndarray, " r"]
     embeddings_rd: Float[np.ndarray, "r d"]
     hidden_crd: Float[np.ndarray, "c r d"]
+    """By layer, as long as it is not encoded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSentence(SentenceRows):
+    """What is written of one sentence."""
+
     layers: Sequence[int]
     average_l0s: Sequence[int]
-    latents: Any
-    """A `scipy.sparse.csr_array`, [configuration and row, feature]."""
+    latents: scipy.sparse.csr_array
+    """[configuration and row, feature]."""
 
 
 def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str) -> None:
@@ -42,23 +50,21 @@ def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str
         DataError: A value is too large for the dtype.
     """
 
-    def narrowed(what: str, values: Any) -> Any:
+    def narrowed(what: str, values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         with np.errstate(over="ignore"):
             kept = values.astype(dtype, copy=False)
         if not np.isfinite(kept).all():
-            largest = float(np.abs(values).max())
             raise DataError(
-                f"sentence {new.index}: {what} go up to {largest:.0f}, too large for {dtype}",
+                f"sentence {new.index}: {what} go up to {np.abs(values).max():.0f}, too large for {dtype}",
                 hint="use --dtype float32",
             )
         return kept
 
     n_configs, n_rows, hidden_dim = new.hidden_crd.shape
     n_features = new.latents.shape[1]
-    label = np.array(int(new.label) if float(new.label).is_integer() else new.label)
-    arrays: dict[str, Any] = {
+    arrays = {
         "sentence": np.array(new.text),
-        "concept_strength_label": label,
+        "concept_strength_label": np.array(int(new.label) if float(new.label).is_integer() else new.label),
         "sentence_index": np.array(new.index, dtype=np.int64),
         "num_features": np.array(n_features, dtype=np.int64),
         "hidden_dim": np.array(hidden_dim, dtype=np.int64),
@@ -71,14 +77,14 @@ def write_sentence(file: BinaryIO, new: NewSentence, *, sparse: bool, dtype: str
         "embeddings": narrowed("embeddings", new.embeddings_rd),
         "hidden_states": narrowed("hidden states", new.hidden_crd),
     }
-    if sparse:
-        arrays |= {
+    latents = (
+        {
             "activations_data": narrowed("SAE activations", new.latents.data),
             "activations_indices": new.latents.indices.astype(np.int32),
             "activations_indptr": new.latents.indptr.astype(np.int64),
             "activations_shape": np.array([n_configs, n_rows, n_features], dtype=np.int64),
         }
-    else:
-        dense = narrowed("SAE activations", new.latents.toarray())
-        arrays["activations"] = dense.reshape(n_configs, n_rows, n_features)
-    write_npz(file, arrays, compressed=not sparse)
+        if sparse
+        else {"activations": narrowed("SAE activations", new.latents.toarray()).reshape(n_configs, n_rows, n_features)}
+    )
+    write_npz(file, arrays | latents, compressed=not sparse)

@@ -2,29 +2,22 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from actlab.backends.hub import ModelFolder, find_model, model_files
-from actlab.backends.models import (
-    Loading,
-    ModelFacts,
-    environment,
-    load_tokenizer,
-    pick_device,
-    read_facts,
-    token_limit,
-)
+from actlab.backends.hub import find_model, model_files
+from actlab.backends.models import Loading, environment, load_tokenizer, pick_device, read_facts, token_limit
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import Dropped, Row, Sentences, read_sentences
-from actlab.features.encode.states.sentence import NOT_FINITE, ReadStates, SentenceStates, in_groups
+from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, Row, in_groups, read_sentences
+from actlab.formats.sentences.write import SentenceRows
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
-from actlab.ground.manifest import InputEntry, file_entry
+from actlab.ground.manifest import Environment, InputEntry, file_entry
 
 TOO_LONG = "longer than the limit"
 NO_TOKEN = "empty after tokenisation"
@@ -47,38 +40,44 @@ class _Text(NamedTuple):
 class ModelStates:
     """States by a model's forward pass, one for all layers."""
 
-    def __init__(self, config: EncodeConfig) -> None:
+    def __init__(self, config: EncodeConfig, layers: tuple[int, ...]) -> None:
         assert config.input is not None
         self._config = config
-        self._model: ModelFolder = find_model(config.model, config.revision, code=config.trust_remote_code)
-        self._facts: ModelFacts = read_facts(self._model, trust_remote_code=config.trust_remote_code)
+        self._input = config.input
+        self._layers = layers
+        self._model = find_model(config.model, config.revision, code=config.trust_remote_code)
+        self._facts = read_facts(self._model, trust_remote_code=config.trust_remote_code)
         self._tokenizer = load_tokenizer(self._model, trust_remote_code=config.trust_remote_code)
-        self._sentences: Sentences = read_sentences(
-            config.input,
+        self._rows = read_sentences(
+            self._input,
             text_column=config.text_column,
             label_column=config.label_column,
             labels=config.labels,
             limit=config.limit,
         )
         self._max_tokens = token_limit(self._facts, self._tokenizer, config.max_length)
-        self._reader: Reader | None = None
         self.device = pick_device(config.device)
         self.hidden_dim = self._facts.hidden_dim
-        self.n_sentences = len(self._sentences.rows)
+        self.n_sentences = len(self._rows)
+        if max(layers) >= self._facts.n_layers:
+            raise ConfigError(
+                f"an SAE is for layer {max(layers)}, but {self._model.name} has {self._facts.n_layers} layers",
+                hint="is it this model's SAE? --layers chooses some",
+            )
 
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> Environment:
         """Return versions, kernels and machine, and how the model attends once it has read something."""
-        return environment(self.device, None if self._reader is None else self._reader.backbone.module)
+        return environment(self.device, self._reader.backbone.module if "_reader" in vars(self) else None)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return model, hook, BOS and scale."""
-        special = self._tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        made = self._tokenizer("a", return_special_tokens_mask=True)
         return {
             "model_name": self._model.name,
             "revision": self._model.revision,
             "num_layers": self._facts.n_layers,
             "hook": HOOK,
-            "leading_special_tokens": special.index(0),
+            "leading_special_tokens": made["special_tokens_mask"].index(0),
             "embedding_scale": 1.0,
             "max_length": self._max_tokens,
         }
@@ -86,40 +85,29 @@ class ModelStates:
     def inputs(self) -> list[InputEntry]:
         """Return the CSV and the model's files, hashed."""
         return [
-            file_entry("sentences", self._sentences.path),
+            file_entry("sentences", self._input),
             *({"role": "model", **file} for file in model_files(self._model)),
         ]
 
-    def check_layers(self, layers: Sequence[int]) -> None:
-        """Refuse layers that the model lacks."""
-        if layers and max(layers) >= self._facts.n_layers:
-            raise ConfigError(
-                f"an SAE is for layer {max(layers)}, but {self._model.name} has {self._facts.n_layers} layers",
-                hint="is it this model's SAE? --layers chooses some",
-            )
-
     def n_tokens(self) -> list[int]:
         """Return how many rows each good sentence has."""
-        texts, _ = self._tokenise(self._sentences.rows)
-        return [1 if self._config.final_only else text.stop - text.start for text in texts]
+        return [text.stop - self._first_row(text) for text in self._tokenise(self._rows)[0]]
 
-    def read(self, first: int, n: int, layers: tuple[int, ...]) -> Iterator[ReadStates]:
+    def read(self, first: int, n: int) -> Iterator[ReadStates]:
         """Run the model on some rows; a sentence that fails is tried once more, alone."""
-        texts, dropped = self._tokenise(self._sentences.rows[first : first + n])
+        texts, dropped = self._tokenise(self._rows[first : first + n])
         yield ReadStates([], dropped)
-        lengths = [len(text.ids) for text in texts]
-        for group in in_groups(texts, lengths, self._config.batch_tokens):
-            yield self._read_group(group, layers)
+        for group in in_groups(texts, [len(text.ids) for text in texts], self._config.batch_tokens):
+            yield self._read_group(group)
 
-    def _read_group(self, texts: Sequence[_Text], layers: tuple[int, ...]) -> ReadStates:
+    def _read_group(self, texts: Sequence[_Text]) -> ReadStates:
         wanted = [TokenSpan(text.ids, self._first_row(text), text.stop) for text in texts]
-        reader = self._open(layers)
         read = ReadStates([], [])
-        for text, one, hidden_lrd in zip(texts, wanted, read_tokens(reader, wanted), strict=True):
+        for text, one, hidden_lrd in zip(texts, wanted, read_tokens(self._reader, wanted), strict=True):
             if not bool(hidden_lrd.isfinite().all()):
-                (hidden_lrd,) = read_tokens(reader, [one])
+                (hidden_lrd,) = read_tokens(self._reader, [one])
             if bool(hidden_lrd.isfinite().all()):
-                read.states.append(self._states(text, hidden_lrd))
+                read.sentences.append(self._rows_of(text, hidden_lrd))
             else:
                 read.dropped.append(Dropped(text.row.sentence, NOT_FINITE))
         return read
@@ -127,35 +115,26 @@ class ModelStates:
     def _first_row(self, text: _Text) -> int:
         return text.stop - 1 if self._config.final_only else text.start
 
-    def _states(self, text: _Text, hidden_lrd: Tensor) -> SentenceStates:
-        first = self._first_row(text)
-        places = range(first, text.stop)
-        assert self._reader is not None
-        table = self._reader.backbone.module.get_input_embeddings().weight  # type: ignore[operator]
-        embeddings_rd = table[torch.tensor(text.ids[first : text.stop], device=table.device)]
-        return SentenceStates(
+    def _rows_of(self, text: _Text, hidden_lrd: Tensor) -> SentenceRows:
+        places = range(self._first_row(text), text.stop)
+        embedding: nn.Embedding = self._reader.backbone.module.get_input_embeddings()  # type: ignore[operator]
+        ids = torch.tensor(text.ids[places.start : text.stop], device=embedding.weight.device)
+        return SentenceRows(
             index=text.row.sentence,
             text=text.row.text,
             label=text.row.label,
-            fragments=tuple(text.row.text[: text.ends[place - text.start]] for place in places),
-            token_positions=tuple(places),
-            fragment_lengths=tuple(place - text.start + 1 for place in places),
+            fragments=[text.row.text[: text.ends[place - text.start]] for place in places],
+            token_positions=places,
+            fragment_lengths=[place - text.start + 1 for place in places],
             is_final=np.array([place == text.stop - 1 for place in places]),
-            embeddings_rd=embeddings_rd.detach().float().cpu().numpy(),
-            hidden_lrd=hidden_lrd,
+            embeddings_rd=embedding.weight[ids].detach().float().cpu().numpy(),
+            hidden_crd=hidden_lrd.numpy(),
         )
 
     def _tokenise(self, rows: Sequence[Row | Dropped]) -> tuple[list[_Text], list[Dropped]]:
-        texts: list[_Text] = []
-        dropped = [row for row in rows if isinstance(row, Dropped)]
-        for row in rows:
-            if isinstance(row, Row):
-                text = self._text(row)
-                if isinstance(text, _Text):
-                    texts.append(text)
-                else:
-                    dropped.append(text)
-        return texts, dropped
+        made = [self._text(row) for row in rows if isinstance(row, Row)]
+        dropped = [one for one in (*rows, *made) if isinstance(one, Dropped)]
+        return [one for one in made if isinstance(one, _Text)], dropped
 
     def _text(self, row: Row) -> _Text | Dropped:
         with foreign_errors(f"cannot tokenise sentence {row.sentence}", hint="is it text?", kind=DataError):
@@ -163,33 +142,30 @@ class ModelStates:
                 row.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
             )
         own = [place for place, is_special in enumerate(made["special_tokens_mask"]) if not is_special]
-        if not own:
-            return Dropped(row.sentence, NO_TOKEN)
-        if len(made["input_ids"]) > self._max_tokens:
-            return Dropped(row.sentence, TOO_LONG)
+        if not own or len(made["input_ids"]) > self._max_tokens:
+            return Dropped(row.sentence, TOO_LONG if own else NO_TOKEN)
         ends = tuple(made["offset_mapping"][place][1] for place in own)
         return _Text(row, tuple(made["input_ids"]), own[0], own[-1] + 1, ends)
 
-    def _open(self, layers: tuple[int, ...]) -> Reader:
-        if self._reader is None:
-            config, rows = self._config, self._sentences.rows
-            evenly = rows[:: -(-len(rows) // _SENTENCES_TESTED)]
-            texts = self._tokenise(evenly)[0] or self._tokenise(rows)[0]
-            loading = Loading(
-                model=self._model,
-                facts=self._facts,
-                deepest=max(layers),
-                dtype=config.model_dtype,
-                device=self.device,
-                load_in_4bit=config.load_in_4bit,
-                trust_remote_code=config.trust_remote_code,
-            )
-            reader = load_reader(
-                loading,
-                layers,
-                [TokenSpan(text.ids, text.start, text.stop) for text in texts],
-                batch_size=config.batch_size,
-                batch_tokens=config.batch_tokens,
-            )
-            self._reader = dataclasses.replace(reader, dtype=torch.float32)
-        return self._reader
+    @cached_property
+    def _reader(self) -> Reader:
+        """The model, loaded, and tested on sentences from all over the file."""
+        config, rows = self._config, self._rows
+        evenly = rows[:: -(-len(rows) // _SENTENCES_TESTED)]
+        loading = Loading(
+            model=self._model,
+            facts=self._facts,
+            deepest=max(self._layers),
+            dtype=config.model_dtype,
+            device=self.device,
+            load_in_4bit=config.load_in_4bit,
+            trust_remote_code=config.trust_remote_code,
+        )
+        reader = load_reader(
+            loading,
+            self._layers,
+            self._tokenise(evenly)[0] or self._tokenise(rows)[0],
+            batch_size=config.batch_size,
+            batch_tokens=config.batch_tokens,
+        )
+        return dataclasses.replace(reader, dtype=torch.float32)
