@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from actlab.text.train_gpt.config import TrainGptConfig
     from actlab.text.train_gpt.run import plan_gpt_training, train_gpt
     from actlab.weights.config.data_gen import DataGenConfig
+    from actlab.weights.job import run_data_gen
     from actlab.weights.reproduce import reproduce
-    from actlab.weights.run import plan_data_gen, run_data_gen
     from actlab.weights.score.run import score_interpreter
     from actlab.weights.sequence_sets import create_benchmark_dataset, create_sig_dataset
 
@@ -86,7 +86,6 @@ _HOMES = {
     "normalize_features": "actlab.features.datasets.compute",
     "open_activations": "actlab.formats.activations",
     "parse_layers_arg": "actlab.ground.layers",
-    "plan_data_gen": "actlab.weights.run",
     "plan_features": "actlab.features.encode.run",
     "plan_gpt_training": "actlab.text.train_gpt.run",
     "plan_push": "actlab.hub.push",
@@ -100,7 +99,7 @@ _HOMES = {
     "read_splits": "actlab.formats.splits",
     "refine_text": "actlab.text.refine.run",
     "reproduce": "actlab.weights.reproduce",
-    "run_data_gen": "actlab.weights.run",
+    "run_data_gen": "actlab.weights.job",
     "save_dataset": "actlab.formats.classifier",
     "score_interpreter": "actlab.weights.score.run",
     "show_activations": "actlab.activations.show",
@@ -145,7 +144,6 @@ __all__ = [
     "normalize_features",
     "open_activations",
     "parse_layers_arg",
-    "plan_data_gen",
     "plan_features",
     "plan_gpt_training",
     "plan_push",

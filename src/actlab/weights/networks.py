@@ -4,15 +4,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
-
-from actlab.weights.config.networks import ActivationType
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -32,7 +30,7 @@ class Architecture:
     sequence_length: int
     num_layers: int
     neurons_per_layer: int
-    activation_type: ActivationType
+    activation_type: str
     dropout_rate: float = 0.0
 
     @property
@@ -60,7 +58,7 @@ class Architecture:
         """Weights and biases."""
         return sum(o * i + o for o, i in self.sizes)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the fields, as `model_config` has them."""
         return asdict(self)
 

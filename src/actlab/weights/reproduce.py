@@ -25,8 +25,9 @@ from actlab.ground.progress import progress
 from actlab.weights.compute.unit import SURPLUS, Filled, fill
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ReproduceConfig
-from actlab.weights.sink import example_files, unit_record
-from actlab.weights.source import ACCEPTANCE, Source
+from actlab.weights.sampler import ACCEPTANCE, Sampler
+from actlab.weights.sink import example_files
+from actlab.weights.tables import attempt_row
 
 _COUNTS = ("prompt_tokens", "completion_tokens")
 """Not compared: they need the tokenizer, and are no work of the training."""
@@ -69,12 +70,12 @@ def reproduce(config: ReproduceConfig) -> Reproduced:
     """
     dataset = WeightsDataset(Path(os.path.expanduser(config.dir)))
     _refuse_no_example(dataset, config.example_id)
-    source = _source(dataset, config.tokenizer)
+    sampler = _source(dataset, config.tokenizer)
     slots = dataset.unit_of(config.example_id)
     start = time.monotonic()
-    filled = _filled_again(source, slots, config)
+    filled = _filled_again(sampler, slots, config)
     there = _stored(dataset, config.example_id)
-    here = _made(source, filled)
+    here = _made(sampler, filled)
     differing = [name for name in {**there, **here} if not _is_same(there.get(name), here.get(name))]
     decisions = [_decisions(tables[_ATTEMPTS]) for tables in (there, here)]
     if decisions[0] != decisions[1]:
@@ -112,8 +113,8 @@ def _refuse_no_example(dataset: WeightsDataset, example_id: int) -> None:
     )
 
 
-def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
-    """Return the source that the dataset was made from.
+def _source(dataset: WeightsDataset, tokenizer: str | None) -> Sampler:
+    """Return the sampler that the dataset was made from.
 
     Raises:
         ActlabError: It is another one: settings or files are not those that the manifest names.
@@ -129,19 +130,18 @@ def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
             f"{dataset.folder} was made by another actlab version, which accepted networks by other criteria",
             hint="reproduce it with that version; actlab verify measures datasets of every version again",
         )
-    settings = dataset.settings()
-    settings["task_generation"] |= {"tokenizer": tokenizer if limit else None, "max_prompt_tokens": limit}
-    source = Source(from_settings(WeightsSettings, settings))
+    counts = {"task_generation.tokenizer": tokenizer} if limit is not None else {}
+    sampler = Sampler(from_settings(WeightsSettings, {**dataset.settings(), **counts}))
     hint = "actlab verify tells whether the dataset is damaged; another actlab version may have made it"
-    identity = json.loads(json.dumps(source.identity()))
+    identity = json.loads(json.dumps(sampler.identity()))
     if found := differences(dataset.identity, identity):
         raise StorageError(f"{dataset.folder}: its settings are not those that it was made with: {found[0]}", hint=hint)
     inputs = _hashes(dataset.manifest["inputs"])
     if sha256_of(dataset.folder / SIGNATURE_FILE) not in inputs["signature_dataset"]:
         raise StorageError(f"{dataset.folder}: its {SIGNATURE_FILE} is not the one that it was made with", hint=hint)
-    if limit is not None and _hashes(source.inputs()).get("tokenizer") != inputs.get("tokenizer"):
+    if limit is not None and _hashes(sampler.inputs()).get("tokenizer") != inputs.get("tokenizer"):
         raise ConfigError(f"{tokenizer} is not the tokenizer that the dataset was made with", hint="give that one")
-    return source
+    return sampler
 
 
 def _hashes(inputs: Sequence[InputEntry]) -> dict[str, set[str]]:
@@ -151,28 +151,28 @@ def _hashes(inputs: Sequence[InputEntry]) -> dict[str, set[str]]:
     return by_role
 
 
-def _filled_again(source: Source, slots: range, config: ReproduceConfig) -> Filled:
+def _filled_again(sampler: Sampler, slots: range, config: ReproduceConfig) -> Filled:
     """Fill the unit, and keep what came of the example's slot."""
     with (
         one_thread(),
         progress("accepting", total=len(slots), unit="example", quiet=config.quiet) as more,
     ):
-        filled = fill(source, slots, device=str(pick_device(config.device)), told=lambda accepted, _: more(accepted))
+        filled = fill(sampler, slots, device=str(pick_device(config.device)), told=lambda accepted, _: more(accepted))
     return Filled(
         examples=[one for one in filled.examples if one.attempt.slot == config.example_id],
         attempts=[one for one in filled.attempts if one.slot == config.example_id],
     )
 
 
-def _made(source: Source, filled: Filled) -> Tables:
+def _made(sampler: Sampler, filled: Filled) -> Tables:
     """Return the tables as the sink would write them, by way of their bytes."""
     tables: Tables = {}
-    for file in example_files(source, 0, filled.examples):
+    for file in example_files(sampler, 0, filled.examples):
         if file.path.endswith(".parquet"):
             assert isinstance(file.data, bytes)
             folder, _, name = file.path.partition("/")
             tables[folder if folder in TASKS else name.rpartition("-")[0]] = _read(file.data)
-    tables[_ATTEMPTS] = _read(table_bytes(ATTEMPTS, unit_record(filled)["attempts"]))
+    tables[_ATTEMPTS] = _read(table_bytes(ATTEMPTS, map(attempt_row, filled.attempts)))
     return _comparable(tables)
 
 

@@ -19,7 +19,7 @@ from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_f
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
 from actlab.weights.rows import draw_labelled
-from actlab.weights.source import Source
+from actlab.weights.sampler import Sampler
 
 log = logging.getLogger("actlab")
 
@@ -39,10 +39,10 @@ def create_sig_dataset(config: SigDatasetConfig) -> MadeSequences:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    source = _source(config)
+    sampler = _source(config)
     n_negatives = round(config.size * config.dataset.patterns.negative_ratio)
-    drawn = _draw(source, "signature", config.size - n_negatives, n_negatives)
-    data = signature_json(drawn, pattern_names=[pattern.name for pattern in source.patterns])
+    drawn = _draw(sampler, "signature", config.size - n_negatives, n_negatives)
+    data = signature_json(drawn, pattern_names=[pattern.name for pattern in sampler.patterns])
     return _write(config.filename, data, drawn, overwrite=config.overwrite, dry_run=config.dry_run)
 
 
@@ -53,30 +53,32 @@ def create_benchmark_dataset(config: BenchmarkConfig) -> MadeSequences:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    source = _source(config)
-    names = [pattern.name for pattern in source.patterns]
-    drawn = _at_most(config.samples_per_pattern, _draw(source, "benchmark", config.samples_per_pattern * len(names), 0))
+    sampler = _source(config)
+    names = [pattern.name for pattern in sampler.patterns]
+    drawn = _at_most(
+        config.samples_per_pattern, _draw(sampler, "benchmark", config.samples_per_pattern * len(names), 0)
+    )
     data = benchmark_json(drawn, pattern_names=names, samples_per_pattern=config.samples_per_pattern)
     return _write(config.filename, data, drawn, overwrite=config.overwrite, dry_run=config.dry_run)
 
 
-def _source(config: WeightsSettings) -> Source:
-    source = Source(config)
-    for note in source.notes:
+def _source(config: WeightsSettings) -> Sampler:
+    sampler = Sampler(config)
+    for note in sampler.notes:
         log.warning("%s", note)
-    return source
+    return sampler
 
 
-def _draw(source: Source, what: str, n_positives: int, n_negatives: int) -> Sequences:
+def _draw(sampler: Sampler, what: str, n_positives: int, n_negatives: int) -> Sequences:
     """Draw distinct sequences, positives in equal parts from each pattern; small patterns give what they have."""
-    names = [pattern.name for pattern in source.patterns]
-    rng = np.random.default_rng(derive_seed(source.config.pipeline.random_seed, what))
-    rows = draw_labelled(rng, source.patterns, space=source.space, n_positives=n_positives, n_negatives=n_negatives)
+    names = [pattern.name for pattern in sampler.patterns]
+    rng = np.random.default_rng(derive_seed(sampler.config.pipeline.random_seed, what))
+    rows = draw_labelled(rng, sampler.patterns, space=sampler.space, n_positives=n_positives, n_negatives=n_negatives)
     labels = rows.labels.tolist()
     patterns = [
         names[pattern] if label else NEGATIVE for label, pattern in zip(labels, rows.patterns.tolist(), strict=True)
     ]
-    return Sequences(letters_of(rows.tokens), labels, patterns, list(source.space.letters))
+    return Sequences(letters_of(rows.tokens), labels, patterns, list(sampler.space.letters))
 
 
 def _is_other(path: Path, data: bytes) -> bool:

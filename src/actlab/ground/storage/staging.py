@@ -15,6 +15,7 @@ from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import DROPPED, MANIFEST, Environment, Stored, Unit
+from actlab.ground.shapes import Shape, as_shape
 from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back
 from actlab.ground.storage.files import (
     GoneError,
@@ -303,6 +304,16 @@ class Staging:
         """Yield the units' completion records, in the units' order."""
         for unit in self.plan.units:
             yield self._read_record(self._record_path(unit["unit"]))
+
+    def records_as(self, shape: type[Shape]) -> Iterator[Shape]:
+        """Yield the units' completion records, in the units' order, as a TypedDict says that they have to be.
+
+        Raises:
+            StorageError: One is not of that shape.
+        """
+        for unit in self.plan.units:
+            path = self._record_path(unit["unit"])
+            yield as_shape(path, self._read_record(path), shape)
 
     def seal(self, finish: "Callable[[Staging], Finish]") -> bool:
         """Publish the dataset if every unit is there and nobody else is at work on it.

@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from actlab.ground.errors import ConfigError, did_you_mean
 from actlab.ground.options import RunOptions, group, options_of
-from actlab.ground.units import Part
 from actlab.weights.config.methods import check_methods
 from actlab.weights.config.networks import (
     DatasetSettings,
@@ -17,7 +16,6 @@ from actlab.weights.config.networks import (
     ValidationSettings,
 )
 from actlab.weights.config.output import HubSettings, MetricsSettings, SignatureSettings, TaskSettings
-from actlab.weights.patterns import PATTERN_NAMES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +62,13 @@ class WeightsSettings:
 class DataGenConfig(WeightsSettings, RunOptions):
     """Which networks to train and how to write them."""
 
+    job: ClassVar[str] = "actlab.weights.job"
+
     def __post_init__(self) -> None:
-        super().__post_init__()
+        WeightsSettings.__post_init__(self)
+        RunOptions.__post_init__(self)
         _check_claims(self)
         _check_rounding(self)
-        Part.parse(self.part or "1/1")
         if self.hub.dataset_name is not None and self.part is not None:
             raise ConfigError(
                 "hub.dataset_name does not go with --part", hint="omit it, then: actlab push DIR --repo-id NAME"
@@ -206,11 +206,6 @@ def _check_patterns(config: WeightsSettings) -> None:
             hint="swap them",
         )
     for number, name in enumerate(patterns.enabled_patterns):
-        if name not in PATTERN_NAMES:
-            raise ConfigError(
-                f"dataset.patterns.enabled_patterns names {name!r}, which is no pattern",
-                hint=did_you_mean(name, PATTERN_NAMES, otherwise="choose from " + ", ".join(PATTERN_NAMES)),
-            )
         if name in patterns.enabled_patterns[:number]:
             raise ConfigError(f"dataset.patterns.enabled_patterns names {name!r} twice", hint="name each pattern once")
     letters = [chr(ord("A") + token) for token in range(config.model.vocab_size)]

@@ -1,6 +1,7 @@
 """The groups that say which networks are made, from which rows, and when one is good enough."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from actlab.ground.options import execution, group, setting
@@ -184,7 +185,7 @@ class ValidationSettings:
 class PipelineSettings:
     """Where and how the work is done."""
 
-    output_dir: str = execution("weights_dataset", flag="output")
+    output_dir: Path = execution(Path("weights_dataset"), flag="output")
     """The folder to make."""
     random_seed: int = setting(42, flag="seed")
     """Everything drawn derives from it."""

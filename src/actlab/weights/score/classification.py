@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
+from actlab.formats.weights import Spec
 from actlab.ground.errors import DataError
 from actlab.weights.prompts import parse_patterns
 from actlab.weights.score.baselines import majority
@@ -47,7 +48,7 @@ class Named(NamedTuple):
 
 
 def score_classifications(
-    specs: Mapping[int, dict[str, Any]], completions: Mapping[int, str], candidates: Sequence[str]
+    specs: Mapping[int, Spec], completions: Mapping[int, str], candidates: Sequence[str]
 ) -> Scored:
     """Read the predictions, and score them and the usual answers on the splits that have predictions."""
     splits = {specs[example_id]["split"] for example_id in completions}
@@ -66,7 +67,7 @@ def score_classifications(
     return Scored(report, [one.as_json(candidates) for one in named if one.completed.is_there])
 
 
-def _report(named: Sequence[Named], specs: Iterable[dict[str, Any]], candidates: Sequence[str]) -> TaskReport:
+def _report(named: Sequence[Named], specs: Iterable[Spec], candidates: Sequence[str]) -> TaskReport:
     """Take the figures by split and over all, beside the usual answers of the train split."""
     true_nk = _matrix([one.patterns for one in named], candidates)
     said_nk = _matrix([one.named for one in named], candidates)

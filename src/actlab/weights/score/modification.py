@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from actlab.formats.weights import WeightsDataset
+from actlab.formats.weights import Spec, WeightsDataset
 from actlab.ground.errors import DataError
 from actlab.ground.progress import progress
 from actlab.weights.compute.recorded import architecture_of, as_weights, digits_of
@@ -63,7 +63,7 @@ class Repaired(NamedTuple):
 
 def score_modifications(
     dataset: WeightsDataset,
-    specs: Mapping[int, dict[str, Any]],
+    specs: Mapping[int, Spec],
     completions: Mapping[int, str],
     settings: WeightsSettings,
     rows_of: RowsOf,
@@ -99,8 +99,8 @@ def _report(repaired: Sequence[Repaired]) -> TaskReport:
 
 
 def _cases(
-    dataset: WeightsDataset, specs: Sequence[dict[str, Any]], settings: WeightsSettings, rows_of: RowsOf
-) -> Iterator[tuple[dict[str, Any], Case | None]]:
+    dataset: WeightsDataset, specs: Sequence[Spec], settings: WeightsSettings, rows_of: RowsOf
+) -> Iterator[tuple[Spec, Case | None]]:
     """Yield the examples of a unit ready to be measured, None where there are no rows to measure one on."""
     patterns = {spec["example_id"]: spec["patterns"] for spec in specs}
     stored, rows = dataset.weights(patterns), rows_of(patterns)
@@ -129,7 +129,7 @@ def _cases(
         )
 
 
-def _repaired(spec: dict[str, Any], case: Case | None, means: MeanWeights, completion: str | None) -> Repaired:
+def _repaired(spec: Spec, case: Case | None, means: MeanWeights, completion: str | None) -> Repaired:
     example_id, architecture = spec["example_id"], architecture_of(spec)
     weights, failure = None, None
     if completion is not None:

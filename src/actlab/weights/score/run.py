@@ -2,22 +2,22 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import WeightsDataset
+from actlab.formats.weights import Spec, WeightsDataset
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.options import from_settings, takes
 from actlab.ground.storage import refuse_inside_dataset, write_file
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ScoreConfig
+from actlab.weights.sampler import Sampler
 from actlab.weights.score.classification import score_classifications
 from actlab.weights.score.modification import score_modifications
 from actlab.weights.score.predictions import read_predictions
 from actlab.weights.score.report import Report, Scored
 from actlab.weights.score.rows import Benchmark, stored_rows
-from actlab.weights.source import Source
 
 
 @takes(ScoreConfig)
@@ -50,12 +50,12 @@ def score_interpreter(config: ScoreConfig) -> Report:
 
 
 def _modifications(
-    config: ScoreConfig, dataset: WeightsDataset, specs: dict[int, dict[str, Any]], completions: dict[int, str]
+    config: ScoreConfig, dataset: WeightsDataset, specs: Mapping[int, Spec], completions: dict[int, str]
 ) -> Scored:
     settings = from_settings(WeightsSettings, dataset.settings())
     benchmark = None
     if config.benchmark:
-        benchmark = Benchmark(Path(os.path.expanduser(config.benchmark)), Source(settings).space, dataset)
+        benchmark = Benchmark(Path(os.path.expanduser(config.benchmark)), Sampler(settings).space, dataset)
     with one_thread():
         scored = score_modifications(
             dataset, specs, completions, settings, benchmark or stored_rows(dataset), quiet=config.quiet

@@ -2,7 +2,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from actlab.weights.patterns.draws import uniform, until_enough
-from actlab.weights.patterns.pattern import anywhere, pattern
+from actlab.weights.patterns.pattern import Pattern, anywhere
 from actlab.weights.patterns.space import Space
 
 
@@ -30,7 +30,11 @@ def _occurrences(tokens_np: Integer[np.ndarray, "n p"]) -> Bool[np.ndarray, "n s
     return found_np
 
 
-@pattern("Contains subsequence ABC", count=_count, draw=_draw)
-def contains_abc(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold where A, B and C stand side by side, anywhere."""
-    return anywhere(_occurrences(tokens_np))
+contains_abc = Pattern(
+    name="contains_abc",
+    help="Contains subsequence ABC",
+    hint="raise model.sequence_length: the three letters stand side by side",
+    holds=lambda tokens_np, space: anywhere(_occurrences(tokens_np)),
+    own_count=_count,
+    own_draw=_draw,
+)

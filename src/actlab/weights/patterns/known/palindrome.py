@@ -1,13 +1,9 @@
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import UInt8
 
 from actlab.weights.patterns.draws import uniform
-from actlab.weights.patterns.pattern import everywhere, pattern
+from actlab.weights.patterns.pattern import Pattern, everywhere
 from actlab.weights.patterns.space import Space
-
-
-def _count(space: Space) -> int:
-    return int(space.vocab_size ** ((space.length + 1) // 2))
 
 
 def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
@@ -17,7 +13,11 @@ def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "
     return tokens_np
 
 
-@pattern("Sequence reads same forwards and backwards", count=_count, draw=_draw)
-def palindrome(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold for what is the same from either end."""
-    return everywhere(tokens_np == tokens_np[:, ::-1])
+palindrome = Pattern(
+    name="palindrome",
+    help="Sequence reads same forwards and backwards",
+    hint="raise model.vocab_size or sequence_length: half of the letters are free",
+    holds=lambda tokens_np, space: everywhere(tokens_np == tokens_np[:, ::-1]),
+    own_count=lambda space: space.vocab_size ** ((space.length + 1) // 2),
+    own_draw=_draw,
+)
