@@ -14,6 +14,7 @@ from actlab.ground.manifest import Stored, differences, read_manifest
 from actlab.ground.storage import (
     Finish,
     NewFile,
+    OneFile,
     Plan,
     files,
     is_complete,
@@ -215,6 +216,44 @@ def test_overwrite_replaces_actlabs_own_datasets_of_the_same_kind_alone(tmp_path
     with pytest.raises(StorageError, match="lies inside the dataset"):
         run(output / "inner", make_plan())
     assert is_complete(output)
+
+
+def a_file(path, *, overwrite=False):
+    return OneFile(
+        path=path,
+        overwrite=overwrite,
+        is_own=lambda there: there.read_bytes().startswith(b"own"),
+        foreign="is no thing",
+        example="--output thing.json",
+    )
+
+
+def test_a_file_is_there_only_with_the_same_bytes_and_one_of_its_kind_alone_is_replaced(tmp_path):
+    path = tmp_path / "thing.json"
+
+    def has(data, *, overwrite=False):
+        return a_file(path, overwrite=overwrite).has(data, b"own, before", other=lambda: "is another thing")
+
+    assert not has(b"own 1")
+    for there, is_same in ((b"own 1", True), (b"own, before", True), (b"own 2", False)):
+        path.write_bytes(there)
+        assert has(b"own 1", overwrite=True) is is_same
+    with pytest.raises(StorageError, match="is another thing") as refused:
+        has(b"own 1")
+    assert refused.value.hint == "choose another --output, or give --overwrite to replace it"
+    path.write_bytes(b"mine")
+    with pytest.raises(StorageError, match="is no thing") as refused:
+        has(b"own 1", overwrite=True)
+    assert refused.value.hint.startswith("choose another --output, or move it away")
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_file_goes_in_the_place_of_no_folder_and_no_pipe_and_into_no_dataset(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    run(tmp_path / "out", make_plan())
+    for name, says in (("", "is a folder"), ("pipe", "is no thing"), ("out/thing.json", "lies inside the dataset")):
+        with pytest.raises(StorageError, match=says):
+            a_file(tmp_path / name, overwrite=True).refuse_foreign()
 
 
 def test_a_full_disk_leaves_nothing_half_written_and_is_resumed(tmp_path, undisturbed, monkeypatch):

@@ -10,9 +10,8 @@ from jaxtyping import Shaped
 from actlab.features.datasets.recipe import Recipe
 from actlab.features.datasets.source import Bank
 from actlab.formats.classifier import load_dataset, read_manifest_of, save_dataset
-from actlab.ground.errors import DataError, StorageError
-from actlab.ground.manifest import differences
-from actlab.ground.storage import Plan, refuse_inside_dataset
+from actlab.ground.errors import DataError
+from actlab.ground.storage import OneFile, Plan, made_otherwise
 
 KIND = "classifier-dataset"
 
@@ -74,26 +73,18 @@ def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     Raises:
         StorageError: Something else is there, and it may not be overwritten.
     """
-    if output.is_dir():
-        raise StorageError(f"{output} is a folder", hint="name a file: --output generated_datasets/NAME.npz")
-    refuse_inside_dataset(output)
-    if not output.exists():
-        return False
-    manifest = read_manifest_of(output)
-    if manifest is None:
-        hint = "choose another --output, or move it away: --overwrite replaces actlab's own datasets alone"
-        raise StorageError(f"{output} was not made by actlab generate-datasets", hint=hint)
-    if manifest.get("fingerprint") == plan.fingerprint:
-        return not overwrite or _is_whole(output)
-    if overwrite:
-        return False
-    here = plan.described()
-    found = [one.removeprefix("identity.") for one in differences({key: manifest.get(key) for key in here}, here)]
-    is_older = any(one.startswith("versions") for one in found)
-    made = "by another version of actlab" if is_older else "with other settings or inputs"
-    raise StorageError(
-        f"{output} was made {made}: {'; '.join(found[:3])}",
-        hint="choose another --output, or give --overwrite to replace it",
+    file = OneFile(
+        path=output,
+        overwrite=overwrite,
+        is_own=lambda path: read_manifest_of(path) is not None,
+        foreign="was not made by actlab generate-datasets",
+        example="--output generated_datasets/NAME.npz",
+    )
+    file.refuse_foreign()
+    manifest = read_manifest_of(output) or {}
+    return file.is_there(
+        lambda: manifest.get("fingerprint") == plan.fingerprint and (not overwrite or _is_whole(output)),
+        lambda: made_otherwise(manifest, plan),
     )
 
 

@@ -20,7 +20,7 @@ from actlab.ground.errors import ConfigError, DataError, StorageError, did_you_m
 from actlab.ground.manifest import read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.seeds import derive_seed
-from actlab.ground.storage import refuse_inside_dataset, write_file
+from actlab.ground.storage import OneFile, write_file
 
 log = logging.getLogger("actlab")
 
@@ -47,31 +47,30 @@ def make_split(config: SplitConfig) -> MadeSplit:
         DataError: The input is damaged or has too few sentences.
         StorageError: Another file is in the way.
     """
-    path = Path(os.path.expanduser(config.output))
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder", hint="name a file: --output splits.json")
-    refuse_inside_dataset(path)
-    if path.is_file() and not is_split(path):
-        raise StorageError(f"{path} is no split", hint="choose another --output, or move it away")
+    file = OneFile(
+        path=Path(os.path.expanduser(config.output)),
+        overwrite=config.overwrite,
+        is_own=is_split,
+        foreign="is no split",
+        example="--output splits.json",
+    )
+    file.refuse_foreign()
     made = plan_split(config)
-    data = splits_bytes(made.splits)
-    there = path.read_bytes() if path.is_file() else None
-    is_same = there in (data, splits_bytes(made.splits, with_sum=False))
-    if there is not None and not is_same and not config.overwrite:
-        _refuse(path, made.splits.settings["versions"])
-    if not is_same:
-        write_file(path, data)
+    data, before = splits_bytes(made.splits), splits_bytes(made.splits, with_sum=False)
+    if not file.has(data, before, other=lambda: _other(file.path, made.splits.settings["versions"])):
+        write_file(file.path, data)
     return made
 
 
-def _refuse(path: Path, versions: dict[str, int]) -> None:
+def _other(path: Path, versions: dict[str, int]) -> str:
+    """Say what split is there."""
     settings = read_object(path).get("settings")
     if isinstance(settings, dict) and settings.get("versions") != versions:
         raise StorageError(
             f"{path} is a split that another version of actlab drew",
             hint="it stays valid: pass it by --split; to draw anew, choose another --output, or give --overwrite",
         )
-    raise StorageError(f"{path} is another split", hint="choose another --output, or give --overwrite")
+    return "is another split"
 
 
 @takes(SplitConfig)

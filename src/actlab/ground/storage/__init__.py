@@ -14,9 +14,10 @@ A folder whose manifest names a metadata file that is there is complete.
 from actlab.ground.names import safe_name
 from actlab.ground.storage.aside import NewFile
 from actlab.ground.storage.dropped import write_dropped
-from actlab.ground.storage.existing import refuse_others
+from actlab.ground.storage.existing import made_otherwise, refuse_others
 from actlab.ground.storage.files import GoneError, refuse_inside_dataset, storage_errors, write_file
 from actlab.ground.storage.lock import Lock
+from actlab.ground.storage.one_file import OneFile
 from actlab.ground.storage.opening import reopen, stage
 from actlab.ground.storage.plan import (
     FORMAT_VERSION,
@@ -38,10 +39,12 @@ __all__ = [
     "Lock",
     "Made",
     "NewFile",
+    "OneFile",
     "Plan",
     "Staging",
     "finish_single",
     "is_complete",
+    "made_otherwise",
     "output_of",
     "partial_of",
     "plan_of_manifest",

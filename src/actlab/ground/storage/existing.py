@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from actlab.ground import manifest as manifests
@@ -89,13 +90,16 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     assert manifest is not None
     if manifest["fingerprint"] == plan.fingerprint:
         raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
-    found = differences_to(manifest, plan)
+    hint = "choose another --output, or give --overwrite to replace it"
+    raise StorageError(f"{output} {made_otherwise(manifest, plan)}", hint=hint)
+
+
+def made_otherwise(there: Mapping[str, object], plan: Plan) -> str:
+    """Say how what a manifest describes was made, and by what it differs from a plan."""
+    found = differences_to(there, plan)
     is_older = any(one.startswith(_VERSIONS) for one in found)
     made = "by another version of actlab" if is_older else "with other settings or inputs"
-    raise StorageError(
-        f"{output} was made {made}: {'; '.join(found)}",
-        hint="choose another --output, or give --overwrite to replace it",
-    )
+    return f"was made {made}: {'; '.join(found)}"
 
 
 def _is_as_written(output: Path, plan: Plan, manifest: Manifest, files: list[manifests.Stored]) -> bool:
