@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -68,7 +67,7 @@ def reproduce(config: ReproduceConfig) -> Reproduced:
     Raises:
         ActlabError: There is no such example, or the dataset's settings are not those that it was made with.
     """
-    dataset = WeightsDataset(Path(os.path.expanduser(config.dir)))
+    dataset = WeightsDataset(config.dir)
     _refuse_no_example(dataset, config.example_id)
     sampler = _source(dataset, config.tokenizer)
     slots = dataset.unit_of(config.example_id)
