@@ -7,6 +7,7 @@ import yaml
 
 from actlab.formats.weights import ATTEMPTS_FILE, CONFIG_FILE, SIGNATURE_FILE, SPLITS, STORE
 from actlab.ground.manifest import Identity
+from actlab.weights.config.quantisations import QUANTISATIONS
 
 _BODY = """---
 {front}---
@@ -63,7 +64,7 @@ The other tables of numbers are {other_tables}, and attempts.
 def card(metadata: Mapping[str, Any], identity: Identity, tasks: Sequence[str]) -> str:
     """Return the card, its head declaring every table as a configuration of `datasets.load_dataset`."""
     splits, highest = metadata["splits"], metadata["highest_unlisted_accuracy"]
-    has_codes = identity["model.quantization"] != "none"
+    has_codes = QUANTISATIONS[identity["model.quantization"]].codes
     tables = [one for one in STORE if (one != "codes" or has_codes) and (one != "unlisted" or highest is not None)]
     pair = " and ".join(metadata["heldout_pair"])
     front = {"tags": ["actlab", "interpretability", "weights"], "configs": _configs(splits, tables, tasks)}

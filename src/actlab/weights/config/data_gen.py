@@ -16,6 +16,7 @@ from actlab.weights.config.networks import (
     ValidationSettings,
 )
 from actlab.weights.config.output import HubSettings, MetricsSettings, SignatureSettings, TaskSettings
+from actlab.weights.config.quantisations import QUANTISATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,7 +296,7 @@ def _check_rounding(config: WeightsSettings) -> None:
         ConfigError: In the widest layer the error is more than a tenth of the weights.
     """
     digits = config.signature.prompt_format.digits
-    if digits == "round-trip" or config.model.quantization in ("ternary", "binary"):  # whole numbers
+    if digits == "round-trip" or QUANTISATIONS[config.model.quantization].in_training:
         return
     widest = max(config.model.neurons_per_layer.max, config.model.sequence_length)
     share = 10.0 ** -int(digits) * math.sqrt(widest) / 2

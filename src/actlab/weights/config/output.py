@@ -26,7 +26,7 @@ class SignatureSettings:
 
     dataset_path: Path | None = execution(None)
     """The signature dataset, which `actlab create-sig-dataset` makes."""
-    neuron_profile_methods: object = tuple(METHODS)
+    neuron_profile_methods: object = METHODS.names
     """Names, or a mapping from a name to its parameters; all eleven by default."""
     prompt_format: PromptFormat = group(PromptFormat())
     """The prompts."""
