@@ -18,6 +18,19 @@ def uniform(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray,
     return rng.integers(space.vocab_size, size=(n, space.length), dtype=np.uint8)
 
 
+def uniform_but(
+    places: int | slice, letters: Callable[[UInt8[np.ndarray, "n p"], Space], UInt8[np.ndarray, "..."] | int]
+) -> Callable[[np.random.Generator, int, Space], UInt8[np.ndarray, "n p"]]:
+    """Return what draws from all sequences and then puts letters, taken from those drawn or the space, into places."""
+
+    def draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
+        tokens_np = uniform(rng, n, space)
+        tokens_np[:, places] = letters(tokens_np, space)
+        return tokens_np
+
+    return draw
+
+
 def until_enough(
     n: int, attempt: Callable[[int], UInt8[np.ndarray, "kept p"]], *, like: Space
 ) -> UInt8[np.ndarray, "n p"]:

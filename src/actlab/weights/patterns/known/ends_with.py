@@ -1,16 +1,5 @@
-import numpy as np
-from jaxtyping import UInt8
-
-from actlab.weights.patterns.draws import uniform
+from actlab.weights.patterns.draws import uniform_but
 from actlab.weights.patterns.pattern import Pattern, everywhere
-from actlab.weights.patterns.space import Space
-
-
-def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
-    tokens_np = uniform(rng, n, space)
-    tokens_np[:, -1] = space.last_token
-    return tokens_np
-
 
 ends_with = Pattern(
     name="ends_with",
@@ -19,5 +8,5 @@ ends_with = Pattern(
     description=lambda space: f"Ends with specific token {space.letters[space.last_token]}",
     holds=lambda tokens_np, space: everywhere(tokens_np[:, -1:] == space.last_token),
     own_count=lambda space: space.vocab_size ** (space.length - 1),
-    own_draw=_draw,
+    own_draw=uniform_but(-1, lambda tokens_np, space: space.last_token),
 )

@@ -1,14 +1,9 @@
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import UInt8
 
 from actlab.weights.patterns.draws import choose
 from actlab.weights.patterns.pattern import Pattern, everywhere
 from actlab.weights.patterns.space import Space
-
-
-def _holds(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    vowel_np = np.isin(np.arange(space.vocab_size), space.vowels)[tokens_np]
-    return everywhere(vowel_np[:, 1:] != vowel_np[:, :-1])
 
 
 def _description(space: Space) -> str:
@@ -38,7 +33,9 @@ vowel_consonant = Pattern(
     help="Alternates between vowels and consonants, either first",
     hint="raise model.vocab_size or sequence_length: few letters are vowels",
     description=_description,
-    holds=_holds,
+    holds=lambda tokens_np, space: everywhere(
+        np.diff(np.isin(np.arange(space.vocab_size), space.vowels)[tokens_np], axis=1)
+    ),
     own_count=lambda space: sum(_counts(space)),
     own_draw=_draw,
 )
