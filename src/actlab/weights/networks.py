@@ -113,5 +113,4 @@ def pre_activations(
 
 def answers(architecture: Architecture, weights: Weights, tokens_np: Integer[np.ndarray, "n p"]) -> np.ndarray:
     """Return whether the network says yes, row by row: a logit above zero."""
-    yes_n: np.ndarray = pre_activations(architecture, weights, tokens_np)[-1][:, 0] > 0
-    return yes_n
+    return np.asarray(pre_activations(architecture, weights, tokens_np)[-1][:, 0] > 0)

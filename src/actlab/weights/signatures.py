@@ -147,8 +147,7 @@ def entropy(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int])
     last = n_neurons * (bins - 1)
     edge_no += n_neurons * ((outputs_no >= edges_bo.take(edge_no + n_neurons)) & (edge_no < last))
     counts = np.bincount(edge_no.ravel(), minlength=n_neurons * bins)
-    entropy_o: np.ndarray = entr(counts.reshape(bins, n_neurons) / len(outputs_no)).sum(axis=0)
-    return entropy_o[:, None]
+    return np.asarray(entr(counts.reshape(bins, n_neurons) / len(outputs_no)).sum(axis=0))[:, None]
 
 
 def _loadings(gram_oo: np.ndarray, n_components: int) -> np.ndarray:
@@ -189,8 +188,7 @@ def fourier(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int])
 
 def pattern_wise(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
     """Take the mean over each group's rows."""
-    means_og: np.ndarray = (groups.shares @ outputs_no).T
-    return means_og
+    return np.asarray(groups.shares @ outputs_no).T
 
 
 def clustering(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:

@@ -71,8 +71,7 @@ class Accuracies(NamedTuple):
     @property
     def by_pattern(self) -> Float[np.ndarray, " k"]:
         """Each pattern's balanced accuracy."""
-        balanced_k: np.ndarray = (self.yes_k + self.no) / 2
-        return balanced_k
+        return np.asarray((self.yes_k + self.no) / 2)
 
     @property
     def one_sided(self) -> float:

@@ -54,8 +54,7 @@ def some_positions(rng: np.random.Generator, n_chosen_n: Integer[np.ndarray, " n
     """Mark so many of p positions in each row, all choices alike; at least one."""
     keys_np = rng.random((len(n_chosen_n), p))
     last_n = np.sort(keys_np, axis=1)[np.arange(len(keys_np)), n_chosen_n - 1]
-    marked_np: np.ndarray = keys_np <= last_n[:, None]
-    return marked_np
+    return np.asarray(keys_np <= last_n[:, None])
 
 
 def ascending(rng: np.random.Generator, n_letters_n: Integer[np.ndarray, " n"], p: int) -> Integer[np.ndarray, "n p"]:
@@ -67,5 +66,4 @@ def ascending(rng: np.random.Generator, n_letters_n: Integer[np.ndarray, " n"], 
     keys_nc = rng.random((len(n_letters_n), max(n_columns_n, default=p)))
     keys_nc[np.arange(keys_nc.shape[1]) >= n_columns_n[:, None]] = 2
     chosen_np = np.sort(np.argpartition(keys_nc, p - 1, axis=1)[:, :p], axis=1)
-    drawn_np: np.ndarray = chosen_np - np.arange(p)
-    return drawn_np
+    return np.asarray(chosen_np - np.arange(p))

@@ -93,14 +93,12 @@ def pattern(
 
 def everywhere(true_np: Bool[np.ndarray, "n p"]) -> Bool[np.ndarray, " n"]:
     """Return which rows are true in every column."""
-    all_n: np.ndarray = np.logical_and.reduce(true_np, axis=1)
-    return all_n
+    return np.asarray(np.logical_and.reduce(true_np, axis=1))
 
 
 def anywhere(true_np: Bool[np.ndarray, "n p"]) -> Bool[np.ndarray, " n"]:
     """Return which rows are true in some column."""
-    any_n: np.ndarray = np.logical_or.reduce(true_np, axis=1)
-    return any_n
+    return np.asarray(np.logical_or.reduce(true_np, axis=1))
 
 
 @lru_cache(maxsize=2**13)

@@ -26,8 +26,7 @@ def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "
 
 
 def _occurrences(tokens_np: Integer[np.ndarray, "n p"]) -> Bool[np.ndarray, "n starts"]:
-    found_np: np.ndarray = (tokens_np[:, :-2] == 0) & (tokens_np[:, 1:-1] == 1) & (tokens_np[:, 2:] == 2)
-    return found_np
+    return np.asarray((tokens_np[:, :-2] == 0) & (tokens_np[:, 1:-1] == 1) & (tokens_np[:, 2:] == 2))
 
 
 contains_abc = Pattern(

@@ -11,8 +11,7 @@ from actlab.weights.patterns.space import Space
 def _holds(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
     half = tokens_np.shape[1] // 2
     middle_n1 = np.sort(tokens_np, axis=1)[:, [half]]  # a letter in the majority is the median
-    majority_n: np.ndarray = np.count_nonzero(tokens_np == middle_n1, axis=1) > half
-    return majority_n
+    return np.asarray(np.count_nonzero(tokens_np == middle_n1, axis=1) > half)
 
 
 def _counts(space: Space) -> list[int]:

@@ -27,8 +27,7 @@ def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "
     unfolded_np = ascending(rng, 2 * peak_n + 1, space.length - 1)
     unfolded_np = np.sort(np.column_stack([unfolded_np, peak_n]), axis=1)
     peak_n1 = peak_n[:, None]
-    heights_np: np.ndarray = peak_n1 - abs(peak_n1 - unfolded_np)
-    return heights_np.astype(np.uint8)
+    return np.asarray(peak_n1 - abs(peak_n1 - unfolded_np), dtype=np.uint8)
 
 
 mountain_pattern = Pattern(
