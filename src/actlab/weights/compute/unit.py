@@ -85,10 +85,8 @@ def fill(
                 tries[one.slot] = one.number + 1
         for example in examples:
             del tries[example.attempt.slot]
-        spent = [slot for slot, n in tries.items() if n >= sampler.config.pipeline.max_tries]
-        filled.given_up += spent
-        for slot in spent:
-            del tries[slot]
+        filled.given_up += [slot for slot, n in tries.items() if n >= sampler.config.pipeline.max_tries]
+        tries = {slot: n for slot, n in tries.items() if n < sampler.config.pipeline.max_tries}
     filled.examples.sort(key=lambda example: example.attempt.slot)
     filled.attempts.sort(key=lambda one: (one.slot, one.number))
     filled.given_up.sort()
@@ -148,9 +146,8 @@ def refuse_low_yield(reasons: Counter[str]) -> None:
         DataError: With the reasons for which attempts were rejected, and the keys to change.
     """
     total = reasons.total() - reasons[SURPLUS]
-    if total >= _ENOUGH_ATTEMPTS and reasons[ACCEPTED] < _LEAST_YIELD * total:
-        raise low_yield(reasons)
-    if reasons[ROUNDED] >= _ENOUGH_ROUNDED and reasons[ROUNDED] > reasons[ACCEPTED]:
+    is_low = total >= _ENOUGH_ATTEMPTS and reasons[ACCEPTED] < _LEAST_YIELD * total
+    if is_low or reasons[ROUNDED] >= max(_ENOUGH_ROUNDED, reasons[ACCEPTED] + 1):
         raise low_yield(reasons)
 
 
