@@ -52,7 +52,7 @@ from actlab.ground.storage import Staging
 from actlab.ground.temporary import saved_files
 from actlab.servers.journal import Journal
 from actlab.text.generate.run import generate_text
-from actlab.weights.run import run_data_gen
+from actlab.weights.job import run_data_gen
 from actlab.weights.score.predictions import read_predictions
 from tests import made_saes, tiny_weights
 from tests.command_line import fails_in_two_lines, run, run_apart

@@ -77,7 +77,7 @@ def set_of(name, vocab_size, length):
 
 
 def test_the_fifteen_come_in_the_documents_order():
-    assert PATTERN_NAMES[:15] == tuple(PATTERNS)[:15] == tuple(IN_WORDS)
+    assert PATTERN_NAMES[:15] == PATTERNS.names[:15] == tuple(IN_WORDS)
 
 
 @EACH
@@ -94,11 +94,11 @@ def test_a_pattern_holds_for_just_the_words_that_plain_python_says(name, vocab_s
 def test_a_pattern_holds_for_just_those_in_large_spaces_too(vocab_size, length, seed):
     # Members of every pattern, and the same with one letter changed: near misses among them.
     space, rng = Space(vocab_size, length), np.random.default_rng(seed)
-    drawn = [one.draw(rng, 4, space) for one in PATTERNS.values() if one.count(space)]
+    drawn = [one.draw(rng, 4, space) for one in PATTERNS if one.count(space)]
     tokens = np.concatenate(drawn * 2)
     changed = np.arange(len(tokens) // 2)
     tokens[changed, rng.integers(length, size=len(changed))] = rng.integers(vocab_size, size=len(changed))
-    for name, one in PATTERNS.items():
+    for name, one in zip(PATTERNS.names, PATTERNS, strict=True):
         assert one.holds(tokens, space).tolist() == [IN_WORDS[name](word) for word in words(tokens)], name
 
 
@@ -174,12 +174,12 @@ def test_descriptions_are_the_documents_with_the_spaces_own_letters():
     alternates = PATTERNS["vowel_consonant"].describe
     assert alternates(seven) == "Alternates between vowels (A,E) and consonants (B,C,D,F,G)"
     assert alternates(Space(10, 4)) == "Alternates between vowels (A,E,I) and consonants (B,C,D,F,G,H,J)"
-    assert len({one.describe(seven) for one in PATTERNS.values()}) == len(PATTERNS)
+    assert len({one.describe(seven) for one in PATTERNS}) == len(PATTERNS.names)
 
 
 def test_every_file_in_the_folder_is_a_pattern():
     files = {path.stem for path in Path(known.__file__).parent.glob("[!_]*.py")}
-    assert files == set(PATTERN_NAMES) == set(PATTERNS)
+    assert files == set(PATTERN_NAMES) == set(PATTERNS.names)
 
 
 def test_the_names_cost_no_heavy_import():
@@ -461,7 +461,7 @@ def test_negatives_that_are_few_are_all_found():
 
 def test_labelled_rows_are_balanced_and_the_large_make_up_for_the_small():
     drawn = draw_labelled(
-        np.random.default_rng(0), list(PATTERNS.values()), space=Space(7, 7), n_positives=15 * 50, n_negatives=120
+        np.random.default_rng(0), list(PATTERNS), space=Space(7, 7), n_positives=15 * 50, n_negatives=120
     )
     names, counts = list(IN_WORDS), Counter(drawn.patterns.tolist())
     by_name = {names[index]: n for index, n in counts.items() if index >= 0}

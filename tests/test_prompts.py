@@ -158,7 +158,7 @@ def prompts_of(architecture, weights, digits):
     """The network in both styles."""
     rows = SignatureRows(np.zeros((2, architecture.sequence_length), np.uint8), np.array([True, False]), ("a", "a"))
     still = tuple(Layer(np.zeros_like(layer.weight), np.zeros_like(layer.bias)) for layer in weights)
-    subject = Subject(architecture, weights, signature(architecture, still, rows, check_methods(list(METHODS))))
+    subject = Subject(architecture, weights, signature(architecture, still, rows, check_methods(list(METHODS.names))))
     for style in STYLES:
         how = PromptStyle(style, digits)
         yield modification_task(subject, weights, target="a", description="b", style=how).prompt

@@ -55,8 +55,8 @@ def random_outputs(n=60, o=8, seed=0):
 
 
 def test_every_method_that_a_config_may_name_has_its_function():
-    assert list(signatures.METHODS) == list(methods.METHODS)
-    assert set(methods.LARGEST) == {key for parameters in methods.METHODS.values() for key in parameters}
+    assert all(callable(getattr(signatures, method.profile)) for method in methods.METHODS)
+    assert all(1 <= usual <= most for method in methods.METHODS for usual, most in method.parameters.values())
 
 
 @given(outputs_of_a_layer())
@@ -239,7 +239,7 @@ def test_pattern_wise_is_the_mean_over_each_patterns_rows_and_over_the_negatives
 
 def test_a_constant_neuron_has_no_spread_of_any_kind():
     outputs = np.full((50, 2), 0.1, dtype=np.float32)
-    found = profile(outputs, list(methods.METHODS))
+    found = profile(outputs, list(methods.METHODS.names))
     for name in ("std", "entropy", "pca", "fourier"):
         assert (found[name] == 0).all()
     assert (found["clustering"] == np.float32(0.1)).all()
@@ -247,18 +247,18 @@ def test_a_constant_neuron_has_no_spread_of_any_kind():
 
 
 def test_a_single_row_is_profiled():
-    found = profile([[2.0, -4.0]], list(methods.METHODS), [None])
+    found = profile([[2.0, -4.0]], list(methods.METHODS.names), [None])
     expected = {name: [[0], [0]] for name in ("std", "entropy", "pca", "fourier")}
     expected |= {name: [[2], [-4]] for name in ("mean", "max", "min", "pattern_wise")}
     expected |= {"svd": [[-2], [4]], "clustering": [[2, 2], [-4, -4]], "sparsity": [[0], [1]]}
-    assert list(found) == list(methods.METHODS)
+    assert list(found) == list(methods.METHODS.names)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-6)
 
 
 def test_a_layer_of_one_neuron_is_profiled():
     column = np.array([1.0, 2.0, 3.0, 6.0])
-    found = profile(column[:, None], list(methods.METHODS))
+    found = profile(column[:, None], list(methods.METHODS.names))
     assert found["pca"].item() == pytest.approx(column.std(ddof=1))
     assert found["svd"].item() == pytest.approx(math.sqrt((column**2).mean()))
     assert found["clustering"].tolist() == [[2, 6]]
@@ -314,7 +314,7 @@ def test_the_signature_is_of_every_linears_outputs_before_its_activation(activat
 def test_the_json_has_the_documented_structure_with_layers_in_numeric_order():
     architecture = Architecture(5, 4, 11, 3, "relu")
     weights = initial_weights(architecture, np.random.default_rng(0))
-    spec = dict.fromkeys(methods.METHODS) | {"pca": {"components": 2}, "clustering": {"n_clusters": 1}}
+    spec = dict.fromkeys(methods.METHODS.names) | {"pca": {"components": 2}, "clustering": {"n_clusters": 1}}
     profiled = signature(architecture, weights, rows_of(["b", None, "a", "b"]), check_methods(spec))
     document = signature_json(architecture, profiled)
     assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -9,8 +9,8 @@ import torch
 from actlab.weights.networks import ACTIVATIONS, Architecture, answers, initial_weights
 from actlab.weights.training.adam import Adam, step_factors
 from actlab.weights.training.batched import train_many
-from actlab.weights.training.reference import train_one
 from actlab.weights.training.spec import Schedule, TrainingSpec
+from tests.reference_training import train_one
 
 SCHEDULE = Schedule(
     batch_size=32,

@@ -22,6 +22,7 @@ import actlab
 from actlab.cli.main import main
 from actlab.formats.weights import STORE, WeightsDataset
 from actlab.ground.errors import ActlabError, ConfigError, DataError
+from actlab.ground.job import cost
 from actlab.ground.options import identity_of, options_of
 from actlab.weights.compute import judge, unit
 from actlab.weights.config.data_gen import BOUNDS, DataGenConfig
@@ -108,20 +109,20 @@ def test_the_dataset_is_the_same_for_any_workers_and_parts(made, tmp_path, monke
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(made, tmp_path, monkeypatch):
-    from actlab.weights import run
+    from actlab.weights import job
 
-    whole = run.fill
+    whole = job.fill
 
     def interrupted(source, slots, **rest):
         if slots[0] > 0:
             raise KeyboardInterrupt
         return whole(source, slots, **rest)
 
-    monkeypatch.setattr(run, "fill", interrupted)
+    monkeypatch.setattr(job, "fill", interrupted)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path)
     assert len(list((tmp_path / "out.partial" / "units").iterdir())) == 1
-    monkeypatch.setattr(run, "fill", whole)
+    monkeypatch.setattr(job, "fill", whole)
     assert hashes(make(tmp_path).path) == hashes(made)
 
 
@@ -252,9 +253,9 @@ WRONG = {
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values], ids=str
 )
 def test_a_bad_config_is_refused_in_two_lines_before_any_training(name, value, tmp_path, capsys, monkeypatch):
-    import actlab.weights.run
+    import actlab.weights.job
 
-    monkeypatch.setattr(actlab.weights.run, "fill", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(actlab.weights.job, "fill", lambda *_, **__: pytest.fail("it trains"))
     config = as_yaml(tmp_path)
     content = yaml.safe_load(config.read_text())
     place = content
@@ -301,8 +302,8 @@ def test_odd_settings_are_read_as_meant_or_refused(tmp_path, capsys):
     assert "contains itself" in failure([*arguments, "model=&m {zzz: *m}"], capsys)
     assert "by --set and by its flag" in failure([*arguments, "pipeline.random_seed=4", "--seed", "3"], capsys)
     assert "nothing to show" in failure([*arguments, "metrics.tensorboard.auto_launch=true"], capsys)
-    planned = actlab.plan_data_gen(config_path=config, model=ModelSettings(vocab_size=6, sequence_length=5))
-    assert planned.n_parameters[1] > 10_000, "the group's other settings are its defaults"
+    planned = _cost(config_path=config, model=ModelSettings(vocab_size=6, sequence_length=5))
+    assert planned.details["n_parameters"][1] > 10_000, "the group's other settings are its defaults"
     main_arguments = [*arguments, "model.learning_rate.min=1e-3", "--dry-run"]
     with pytest.raises(SystemExit) as stopped:
         main(main_arguments)
@@ -339,8 +340,8 @@ def test_a_pattern_that_is_too_small_is_left_out_or_refused_with_strict(tmp_path
     patterns = ["all_same", "palindrome", "starts_with", "increasing_pairs", "sorted_ascending"]
     changes = {"dataset.patterns.enabled_patterns": patterns}
     config = as_yaml(tmp_path, **changes)
-    planned = actlab.plan_data_gen(config_path=config)
-    assert planned.patterns == ["palindrome", "sorted_ascending", "starts_with"]
+    planned = _cost(config_path=config)
+    assert planned.details["patterns"] == ["palindrome", "sorted_ascending", "starts_with"]
     assert "all_same has 6 sequences" in caplog.text
     assert "increasing_pairs is the same set" in caplog.text
     said = failure(["run-data-gen", "--config-path", str(config), "--strict"], capsys)
@@ -454,13 +455,13 @@ def judged_by_hand(folder, improved, **changes):
     """Judge a network of one relu layer that was not trained, for letters 0 to 5 and starts_with alone."""
     from actlab.ground.options import from_settings
     from actlab.weights.networks import Layer
-    from actlab.weights.source import Source
+    from actlab.weights.sampler import Sampler
     from actlab.weights.training.spec import Trained
 
     changes |= {"dataset.patterns.min_patterns_per_batch": 1, "dataset.patterns.max_patterns_per_batch": 1}
     changes |= {"model.num_layers": {"min": 1, "max": 1}, "model.neurons_per_layer": {"min": 2, "max": 2}}
     changes |= {"model.activation_types": ["relu"]}
-    source = Source(from_settings(DataGenConfig, settings(folder, **changes)))
+    source = Sampler(from_settings(DataGenConfig, settings(folder, **changes)))
     attempts = (source.attempt(0, number) for number in range(100))
     attempt = next(attempt for attempt in attempts if attempt.names == ("starts_with",))
 
@@ -502,9 +503,9 @@ def test_a_question_with_two_names_for_one_pattern_is_refused(tmp_path):
     names = ["palindrome", "sorted_ascending", "increasing_pairs", "starts_with"]
     changes = {"dataset.patterns.enabled_patterns": names, "dataset.patterns.allow_equivalent": True}
     with pytest.raises(ConfigError, match="increasing_pairs and sorted_ascending are the same sequences"):
-        actlab.plan_data_gen(**settings(tmp_path, **changes))
+        _cost(**settings(tmp_path, **changes))
     changes["task_generation.include_classification"] = False
-    assert actlab.plan_data_gen(**settings(tmp_path, **changes)).patterns == [names[i] for i in (0, 1, 3, 2)]
+    assert _cost(**settings(tmp_path, **changes)).details["patterns"] == [names[i] for i in (0, 1, 3, 2)]
 
 
 def test_signature_sequences_of_other_letters_are_refused_and_unused_ones_told(tmp_path, caplog):
@@ -517,16 +518,20 @@ def test_signature_sequences_of_other_letters_are_refused_and_unused_ones_told(t
     large["metadata"]["vocab"] = list("ABCDEFG")
     few = copy.deepcopy(whole)  # from nobody who says for which letters
     del few["metadata"]
-    assert actlab.plan_data_gen(**_with(path, few, chosen)).n_examples == 6
+    assert _cost(**_with(path, few, chosen)).n_records == 6
     assert "never uses" not in caplog.text
     for row in few["examples"]:  # as a file whose every sequence is of one letter
         row["sequence"] = ["A"] * len(row["sequence"])
-    assert actlab.plan_data_gen(**_with(path, few, chosen)).n_examples == 6
+    assert _cost(**_with(path, few, chosen)).n_records == 6
     assert "never uses B, C, D, E, F" in caplog.text
     for wrong, says in ((small, "has no F"), (large, "also has G")):
         with pytest.raises(DataError, match=f"other letters than A to F: it {says}") as refused:
-            actlab.plan_data_gen(**_with(path, wrong, chosen))
+            _cost(**_with(path, wrong, chosen))
         assert "vocab_size" in refused.value.hint
+
+
+def _cost(**chosen):
+    return cost(actlab.run_data_gen, **chosen)[0]
 
 
 def _with(path, content, chosen):
@@ -536,10 +541,10 @@ def _with(path, content, chosen):
 
 def test_signature_sequences_that_these_settings_call_otherwise_are_told(tmp_path, caplog):
     chosen = settings(tmp_path)
-    actlab.plan_data_gen(**chosen)
+    _cost(**chosen)
     assert "calls" not in caplog.text
     chosen["dataset"]["patterns"]["starts_with_token"] = "B"
-    actlab.plan_data_gen(**chosen)
+    _cost(**chosen)
     n = sum(row["pattern"] == "starts_with" for row in json.loads((tmp_path / "sig.json").read_text())["examples"])
     assert f"{n} of {n} sequences that it calls starts_with are not, with these settings" in caplog.text
 
@@ -582,7 +587,7 @@ def test_a_prompt_over_the_limit_is_rejected_and_never_cut(tmp_path, llama):
 def test_the_dataset_is_pushed_after_the_seal_and_never_before(tmp_path, monkeypatch):
     from actlab.ground.errors import StorageError
     from actlab.hub import push as pushing
-    from actlab.weights import run
+    from actlab.weights import job
 
     sent = []
 
@@ -593,13 +598,13 @@ def test_the_dataset_is_pushed_after_the_seal_and_never_before(tmp_path, monkeyp
     def nobody(repo_id, *, private, overwrite):
         raise StorageError("nobody is logged in", hint="hf auth login")
 
-    monkeypatch.setattr(run, "push_dataset", push)
-    monkeypatch.setattr(run, "refuse_push", nobody)
+    monkeypatch.setattr(job, "push_dataset", push)
+    monkeypatch.setattr(job, "refuse_push", nobody)
     changes = {"hub": {"dataset_name": "me/w"}, "dataset.output_dataset_length": 3}
     with pytest.raises(StorageError, match="logged in"):
         make(tmp_path, **changes)
     assert not (tmp_path / "out.partial").exists()
-    monkeypatch.setattr(run, "refuse_push", lambda repo_id, *, private, overwrite: None)
+    monkeypatch.setattr(job, "refuse_push", lambda repo_id, *, private, overwrite: None)
     assert make(tmp_path, **changes).url == "https://hub/datasets/me/w"
     assert sent == [("me/w", True, True)]
 
@@ -699,9 +704,9 @@ def test_a_wrong_setting_of_a_group_is_told_by_its_whole_name():
 
 
 def test_inputs_that_change_during_a_run_stop_it(tmp_path, monkeypatch):
-    from actlab.weights import run
+    from actlab.weights import job
 
-    whole = run.fill
+    whole = job.fill
 
     def meddled(source, slots, **rest):
         sig = json.loads((tmp_path / "sig.json").read_text())
@@ -709,7 +714,7 @@ def test_inputs_that_change_during_a_run_stop_it(tmp_path, monkeypatch):
         (tmp_path / "sig.json").write_text(json.dumps(sig))
         return whole(source, slots, **rest)
 
-    monkeypatch.setattr(run, "fill", meddled)
+    monkeypatch.setattr(job, "fill", meddled)
     with pytest.raises(ActlabError, match="was changed while the run was at work"):
         make(tmp_path)
 
@@ -721,7 +726,7 @@ def test_curves_never_lie_in_a_dataset(made, tmp_path):
 
 
 def test_a_worker_ends_when_the_process_that_it_works_for_is_gone():
-    from actlab.weights.run import _end_with
+    from actlab.ground.execute import _end_with
 
     worker = new_processes().Process(target=_end_with, args=(os.getpid() + 1,))
     worker.start()

@@ -59,7 +59,7 @@ def settings(folder: Path, **changes) -> dict:
 
 def make(folder: Path, **changes):
     """Make a dataset in a folder and return what the run says."""
-    from actlab.weights.run import run_data_gen
+    from actlab.weights.job import run_data_gen
 
     return run_data_gen(**settings(folder, **changes))
 

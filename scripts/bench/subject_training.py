@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -32,8 +33,10 @@ from torch.utils.data import DataLoader, Dataset
 import actlab
 from actlab.weights.networks import Architecture, initial_weights
 from actlab.weights.training.batched import train_many
-from actlab.weights.training.reference import train_one
 from actlab.weights.training.spec import Schedule, Trained, TrainingSpec
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.reference_training import train_one
 
 SCHEDULE = Schedule(min_improvement_threshold=1e9, patience=10**9)
 N_ROWS, N_VALIDATION = 400, 100

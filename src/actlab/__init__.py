@@ -46,8 +46,8 @@ _PUBLIC = {
     "actlab.text.train_gpt.config": ("TrainGptConfig",),
     "actlab.text.train_gpt.run": ("plan_gpt_training", "train_gpt"),
     "actlab.weights.config.data_gen": ("DataGenConfig",),
+    "actlab.weights.job": ("run_data_gen",),
     "actlab.weights.reproduce": ("reproduce",),
-    "actlab.weights.run": ("plan_data_gen", "run_data_gen"),
     "actlab.weights.score.run": ("score_interpreter",),
     "actlab.weights.sequence_sets": ("create_benchmark_dataset", "create_sig_dataset"),
 }

@@ -48,8 +48,8 @@ from actlab.text.tokenize import run as _text_tokenize_run
 from actlab.text.tokenize.config import TokenizeConfig as TokenizeConfig
 from actlab.text.train_gpt import run as _text_train_gpt_run
 from actlab.text.train_gpt.config import TrainGptConfig as TrainGptConfig
+from actlab.weights import job as _weights_job
 from actlab.weights import reproduce as _weights_reproduce
-from actlab.weights import run as _weights_run
 from actlab.weights import sequence_sets as _weights_sequence_sets
 from actlab.weights.config import examples as _weights_config_examples
 from actlab.weights.config import networks as _weights_config_networks
@@ -96,7 +96,6 @@ __all__ = [
     "normalize_features",
     "open_activations",
     "parse_layers_arg",
-    "plan_data_gen",
     "plan_gpt_training",
     "plan_refinement",
     "plan_text",
@@ -210,7 +209,7 @@ def compute_features(
 @overload
 def create_benchmark_dataset(
     *,
-    filename: _Text,
+    filename: _File,
     config_path: _File | None = None,
     signature: _weights_config_output.SignatureSettings | Mapping[str, object] = ...,
     model: _weights_config_networks.ModelSettings | Mapping[str, object] = ...,
@@ -230,7 +229,7 @@ def create_benchmark_dataset(
     json: bool = False,
     quantization_scale: Literal['per-tensor', 'per-channel'] = 'per-tensor',
     strict: bool = False,
-    output: _Text = 'weights_dataset',
+    output: _File = ...,
     seed: int = 42,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
     workers: int = 1,
@@ -253,7 +252,6 @@ def create_benchmark_dataset(
     metrics: _weights_config_output.MetricsSettings | Mapping[str, object] = ...,
     task_generation: _weights_config_output.TaskSettings | Mapping[str, object] = ...,
     hub: _weights_config_output.HubSettings | Mapping[str, object] = ...,
-    filename: _Text = ...,
     samples_per_pattern: int = 35,
     plugins: _Texts = (),
     overwrite: bool = False,
@@ -262,12 +260,13 @@ def create_benchmark_dataset(
     json: bool = False,
     quantization_scale: Literal['per-tensor', 'per-channel'] = 'per-tensor',
     strict: bool = False,
-    output: _Text = 'weights_dataset',
+    output: _File = ...,
     seed: int = 42,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
     workers: int = 1,
     tokenizer: _Text | None = None,
     max_prompt_tokens: int | None = None,
+    filename: _File = ...,
 ) -> _weights_sequence_sets.MadeSequences:
     """Write a benchmark dataset for a config's patterns; `BenchmarkConfig` has the settings."""
 
@@ -282,7 +281,7 @@ def create_benchmark_dataset(
 @overload
 def create_sig_dataset(
     *,
-    filename: _Text,
+    filename: _File,
     config_path: _File | None = None,
     signature: _weights_config_output.SignatureSettings | Mapping[str, object] = ...,
     model: _weights_config_networks.ModelSettings | Mapping[str, object] = ...,
@@ -302,7 +301,7 @@ def create_sig_dataset(
     json: bool = False,
     quantization_scale: Literal['per-tensor', 'per-channel'] = 'per-tensor',
     strict: bool = False,
-    output: _Text = 'weights_dataset',
+    output: _File = ...,
     seed: int = 42,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
     workers: int = 1,
@@ -325,7 +324,6 @@ def create_sig_dataset(
     metrics: _weights_config_output.MetricsSettings | Mapping[str, object] = ...,
     task_generation: _weights_config_output.TaskSettings | Mapping[str, object] = ...,
     hub: _weights_config_output.HubSettings | Mapping[str, object] = ...,
-    filename: _Text = ...,
     size: int = 200,
     plugins: _Texts = (),
     overwrite: bool = False,
@@ -334,12 +332,13 @@ def create_sig_dataset(
     json: bool = False,
     quantization_scale: Literal['per-tensor', 'per-channel'] = 'per-tensor',
     strict: bool = False,
-    output: _Text = 'weights_dataset',
+    output: _File = ...,
     seed: int = 42,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
     workers: int = 1,
     tokenizer: _Text | None = None,
     max_prompt_tokens: int | None = None,
+    filename: _File = ...,
 ) -> _weights_sequence_sets.MadeSequences:
     """Write a signature dataset for a config's patterns; `SigDatasetConfig` has the settings."""
 
@@ -590,45 +589,6 @@ def make_split(
     /,
 ) -> _features_split_job.MadeSplit:
     """Divide the input's sentences and write `splits.json`, unless it is there already."""
-
-
-@overload
-def plan_data_gen(
-    *,
-    config_path: _File | None = None,
-    signature: _weights_config_output.SignatureSettings | Mapping[str, object] = ...,
-    model: _weights_config_networks.ModelSettings | Mapping[str, object] = ...,
-    dataset: _weights_config_networks.DatasetSettings | Mapping[str, object] = ...,
-    training: _weights_config_networks.TrainingSettings | Mapping[str, object] = ...,
-    staged_training: _weights_config_networks.StagedTraining | Mapping[str, object] = ...,
-    validation: _weights_config_networks.ValidationSettings | Mapping[str, object] = ...,
-    pipeline: _weights_config_networks.PipelineSettings | Mapping[str, object] = ...,
-    metrics: _weights_config_output.MetricsSettings | Mapping[str, object] = ...,
-    task_generation: _weights_config_output.TaskSettings | Mapping[str, object] = ...,
-    hub: _weights_config_output.HubSettings | Mapping[str, object] = ...,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-    part: _Text | None = None,
-    quantization_scale: Literal['per-tensor', 'per-channel'] = 'per-tensor',
-    strict: bool = False,
-    output: _Text = 'weights_dataset',
-    seed: int = 42,
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
-    workers: int = 1,
-    tokenizer: _Text | None = None,
-    max_prompt_tokens: int | None = None,
-) -> _weights_run.PlannedGeneration:
-    """Return what a run with these settings would do and cost, without training or writing."""
-
-@overload
-def plan_data_gen(
-    config: DataGenConfig,
-    /,
-) -> _weights_run.PlannedGeneration:
-    """Return what a run with these settings would do and cost, without training or writing."""
 
 
 @overload
@@ -1055,11 +1015,12 @@ def refine_text(
 @overload
 def reproduce(
     *,
-    dir: _Text,
+    dir: _File,
     example_id: int,
     config_path: _File | None = None,
     tokenizer: _Text | None = None,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
+    plugins: _Texts = (),
     quiet: bool = False,
     json: bool = False,
 ) -> _weights_reproduce.Reproduced:
@@ -1069,10 +1030,11 @@ def reproduce(
 def reproduce(
     *,
     config_path: _File,
-    dir: _Text = ...,
+    dir: _File = ...,
     example_id: int = ...,
     tokenizer: _Text | None = None,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
+    plugins: _Texts = (),
     quiet: bool = False,
     json: bool = False,
 ) -> _weights_reproduce.Reproduced:
@@ -1108,32 +1070,33 @@ def run_data_gen(
     part: _Text | None = None,
     quantization_scale: Literal['per-tensor', 'per-channel'] = 'per-tensor',
     strict: bool = False,
-    output: _Text = 'weights_dataset',
+    output: _File = ...,
     seed: int = 42,
     device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'cpu',
     workers: int = 1,
     tokenizer: _Text | None = None,
     max_prompt_tokens: int | None = None,
-) -> _weights_run.Generated:
+) -> _weights_job.Generated:
     """Train subject networks and write those that are accepted; `DataGenConfig` has the settings."""
 
 @overload
 def run_data_gen(
     config: DataGenConfig,
     /,
-) -> _weights_run.Generated:
+) -> _weights_job.Generated:
     """Train subject networks and write those that are accepted; `DataGenConfig` has the settings."""
 
 
 @overload
 def score_interpreter(
     *,
-    dir: _Text,
-    predictions: _Text,
+    dir: _File,
+    predictions: _File,
     config_path: _File | None = None,
-    benchmark: _Text | None = None,
-    output: _Text | None = None,
+    benchmark: _File | None = None,
+    output: _File | None = None,
     overwrite: bool = False,
+    plugins: _Texts = (),
     quiet: bool = False,
     json: bool = False,
 ) -> _weights_score_report.Report:
@@ -1143,11 +1106,12 @@ def score_interpreter(
 def score_interpreter(
     *,
     config_path: _File,
-    dir: _Text = ...,
-    predictions: _Text = ...,
-    benchmark: _Text | None = None,
-    output: _Text | None = None,
+    dir: _File = ...,
+    predictions: _File = ...,
+    benchmark: _File | None = None,
+    output: _File | None = None,
     overwrite: bool = False,
+    plugins: _Texts = (),
     quiet: bool = False,
     json: bool = False,
 ) -> _weights_score_report.Report:

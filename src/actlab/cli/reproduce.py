@@ -35,14 +35,11 @@ def _comparison_as_text(done: "Reproduced") -> str:
         f"  trained its whole unit again: {done.n_slots} slots in {done.elapsed_s:.1f} s",
     ]
     if not done.identical:
-        weights, accuracies = ("cannot be compared" if one is None else f"{one:.3g}" for one in _errors(done))
+        errors = (done.weight_error, done.accuracy_error)
+        weights, accuracies = ("cannot be compared" if one is None else f"{one:.3g}" for one in errors)
         lines += [
             f"  largest difference of a weight: {weights}; of an accuracy: {accuracies}",
             f"  decisions (accepted try, why not the earlier ones): {'the same' if done.same_decisions else 'others'}",
             *[f"  differs: {one}" for one in done.differences],
         ]
     return "\n".join(lines)
-
-
-def _errors(done: "Reproduced") -> tuple[float | None, float | None]:
-    return done.weight_error, done.accuracy_error

@@ -3,9 +3,9 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import read_sealed
@@ -32,11 +32,11 @@ def signature_json(drawn: Sequences, *, pattern_names: Sequence[str]) -> bytes:
     """Return a signature dataset's file in the documented form."""
     counts = Counter(drawn.patterns)
     n_yes = sum(drawn.labels)
-    content = {
-        "examples": [
-            {"sequence": list(sequence), "label": int(label), "pattern": pattern}
-            for sequence, label, pattern in zip(drawn.sequences, drawn.labels, drawn.patterns, strict=True)
-        ],
+    examples: list[Mapping[str, object]] = [
+        {"sequence": list(sequence), "label": int(label), "pattern": pattern}
+        for sequence, label, pattern in zip(drawn.sequences, drawn.labels, drawn.patterns, strict=True)
+    ]
+    rest = {
         "name": "signature_dataset",
         "description": "Sequences on which every subject network's activations are recorded",
         "purpose": "A network's activation signature",
@@ -52,29 +52,23 @@ def signature_json(drawn: Sequences, *, pattern_names: Sequence[str]) -> bytes:
             "negative_examples": len(drawn.labels) - n_yes,
         },
     }
-    return _as_bytes(content)
+    return _as_bytes(examples, rest)
 
 
 def benchmark_json(drawn: Sequences, *, pattern_names: Sequence[str], samples_per_pattern: int) -> bytes:
     """Return a benchmark dataset's file in the documented form: positives only."""
-    examples = [
+    examples: list[Mapping[str, object]] = [
         {"sequence": list(sequence), "pattern": pattern, "pattern_id": list(pattern_names).index(pattern)}
         for sequence, pattern in zip(drawn.sequences, drawn.patterns, strict=True)
     ]
-    content = {
-        "examples": examples,
-        "total_examples": len(examples),
-        "patterns": list(pattern_names),
-        "samples_per_pattern": samples_per_pattern,
-    }
-    return _as_bytes(content)
+    counts = {"total_examples": len(examples), "patterns": list(pattern_names)}
+    return _as_bytes(examples, {**counts, "samples_per_pattern": samples_per_pattern})
 
 
-def _as_bytes(content: dict[str, Any]) -> bytes:
+def _as_bytes(examples: Sequence[Mapping[str, object]], rest: Mapping[str, object]) -> bytes:
     """Return JSON with one example a line, so that people can read it and diff it."""
-    examples = ",\n".join("    " + json.dumps(example) for example in content["examples"])
-    rest = json.dumps({key: value for key, value in content.items() if key != "examples"}, indent=2)
-    return f'{{\n  "examples": [\n{examples}\n  ],\n{rest[2:]}\n'.encode()
+    lines = ",\n".join("    " + json.dumps(example) for example in examples)
+    return f'{{\n  "examples": [\n{lines}\n  ],\n{json.dumps(rest, indent=2)[2:]}\n'.encode()
 
 
 def read_file(path: Path, *, made_by: str) -> bytes:
@@ -137,7 +131,7 @@ def parse_sequences(data: bytes, path: Path, *, vocab_size: int, sequence_length
     )
 
 
-def _check_letters(content: dict[str, Any], used: set[str], vocab: list[str], path: Path) -> None:
+def _check_letters(content: Mapping[str, object], used: set[str], vocab: list[str], path: Path) -> None:
     """Refuse a file that says it was made for other letters; warn of one that says nothing and never uses some.
 
     Raises:

@@ -10,8 +10,8 @@ import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
@@ -114,6 +114,8 @@ class Done(NamedTuple):
     """What its completion record says besides its files; a function is called when they are written."""
     event: Callable[[], Mapping[str, object]] | None = None
     """Tells what the log beside the output says of it, called when they are written; None where there is no log."""
+    seen: object = None
+    """What `watch` is shown of it besides, and nobody writes."""
 
 
 Worker = Callable[[int, More], Done]
@@ -160,6 +162,21 @@ class DatasetJob(ABC, Generic[Result]):
         """Return how progress over these units is shown; None where a worker shows its own."""
         return None
 
+    def n_workers(self, n_units: int) -> int:
+        """Return how many processes do so many missing units.
+
+        A job that answers more than 1 is pickled with its plan: its `__getstate__` leaves out what is opened anew.
+        """
+        return 1
+
+    def together(self, more: More) -> More:
+        """Return what the workers tell how far they are: `more`, or what adds up their notes for it."""
+        return more
+
+    def watch(self) -> AbstractContextManager[Callable[[Done], None]]:
+        """Lend what looks at each unit when it is written, in this process: it may follow the run, or stop it."""
+        return nullcontext(lambda done: None)
+
     def is_to_be_made_again(self) -> bool:
         """Whether a dataset that is complete has to be made anew, after a change that the plan does not know of."""
         return False
@@ -200,16 +217,29 @@ class DatasetJob(ABC, Generic[Result]):
         label, unit, total = bar or ("", "", 0)
         units = {one["unit"]: one for one in self.plan.units}
         with (
-            self.open() as worker,
             progress(label, total=total, unit=unit, quiet=self.config.quiet or bar is None) as more,
+            self.watch() as look,
+            closing(self._done(missing, self.together(more))) as all_done,
         ):
-            for number in missing:
-                start = time.monotonic()
-                done = worker(number, more)
+            start = time.monotonic()
+            for number, done in all_done:
                 dataset.commit(units[number], done.files, done.record)
                 elapsed_s = round(time.monotonic() - start, 3)
                 if done.event is not None:
                     dataset.log({"unit": number, "part": str(self.part), "compute_s": elapsed_s, **done.event()})
+                look(done)
+                start = time.monotonic()
+
+    def _done(self, missing: Sequence[int], more: More) -> Generator[tuple[int, Done], None, None]:
+        """Do units, here in their order or in processes of their own in any."""
+        if (n_workers := self.n_workers(len(missing))) > 1:
+            from actlab.ground.execute import done_by_processes
+
+            yield from done_by_processes(self, missing, n_workers, more)
+            return
+        with self.open() as worker:
+            for number in missing:
+                yield number, worker(number, more)
 
 
 class FileJob(ABC, Generic[Result]):

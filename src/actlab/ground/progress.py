@@ -17,7 +17,7 @@ LOG_EVERY_S = 30.0
 class More(Protocol):
     """Told how many more are done, and perhaps what else to show."""
 
-    def __call__(self, more: int, note: str = "") -> None:
+    def __call__(self, more: int, note: str = "", /) -> None:
         """Show it."""
 
 

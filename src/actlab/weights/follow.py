@@ -1,41 +1,55 @@
-"""Following a run: a line of progress, TensorBoard's curves, and TensorBoard itself where it is asked for."""
+"""Following a run: TensorBoard's curves, and TensorBoard itself where it is asked for."""
 
 import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, Protocol
 
+from actlab.formats.weights import Row, numbers
 from actlab.weights.compute.unit import SURPLUS
 from actlab.weights.config.output import TensorBoardSettings
+from actlab.weights.training.spec import Epoch
 
 log = logging.getLogger("actlab")
 
 
-class Curves:
+class Seen(NamedTuple):
+    """What a unit shows of itself."""
+
+    attempts: Sequence[Row]
+    histories: Mapping[int, Sequence[Epoch]]
+    """Of the accepted examples, by their ids."""
+
+
+class _Writer(Protocol):
+    """What is used of TensorBoard's `SummaryWriter`."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+class _Curves:
     """The run's own curves, a point every so many units; `x` is the number of attempts so far."""
 
-    def __init__(self, writer: Any, settings: TensorBoardSettings) -> None:
+    def __init__(self, writer: _Writer, settings: TensorBoardSettings) -> None:
         self._writer = writer
         self._settings = settings
         self._start = time.monotonic()
-        self._attempts: list[dict[str, Any]] = []
+        self._attempts: list[Row] = []
         self._n_units = 0
 
-    def add(self, attempts: list[dict[str, Any]], histories: dict[int, list[dict[str, Any]]]) -> None:
-        """Take a unit's attempts, and the losses of its accepted examples."""
-        if self._writer is None:
-            return
-        self._attempts += [attempt for attempt in attempts if attempt["reason"] != SURPLUS]
+    def __call__(self, seen: Seen) -> None:
+        self._attempts += [attempt for attempt in seen.attempts if attempt["reason"] != SURPLUS]
         self._n_units += 1
-        if self._settings.per_example:
-            for example_id, history in histories.items():
-                for step, epoch in enumerate(history):
-                    for name in ("train_loss", "validation_loss", "validation_accuracy"):
-                        self._writer.add_scalar(f"example_{example_id:06d}/{name}", epoch[name], step)
+        for example_id, history in seen.histories.items() if self._settings.per_example else ():
+            for step, epoch in enumerate(history):
+                for name in ("train_loss", "validation_loss", "validation_accuracy"):
+                    self._writer.add_scalar(f"example_{example_id:06d}/{name}", getattr(epoch, name), step)
         if self._n_units % self._settings.update_freq == 0:
             self._draw()
 
@@ -49,8 +63,8 @@ class Curves:
         }
         for name in ("degraded_accuracy", "improved_accuracy", "target_gain"):
             if accepted:
-                points[f"accepted/{name}"] = sum(attempt[name] for attempt in accepted) / len(accepted)
-        for reason in {attempt["reason"] for attempt in self._attempts if not attempt["accepted"]}:
+                points[f"accepted/{name}"] = sum(numbers(accepted, name)) / len(accepted)
+        for reason in {str(attempt["reason"]) for attempt in self._attempts if not attempt["accepted"]}:
             share = sum(attempt["reason"] == reason for attempt in self._attempts) / n
             points[f"rejected/{reason.replace(' ', '_')}"] = share
         for tag, value in points.items():
@@ -59,15 +73,15 @@ class Curves:
 
 
 @contextmanager
-def curves(folder: Path, settings: TensorBoardSettings) -> Iterator[Curves]:
-    """Lend the curves of a run, and TensorBoard on this machine's loopback address where it is asked for."""
+def curves(folder: Path, settings: TensorBoardSettings) -> Iterator[Callable[[Seen], None]]:
+    """Lend what draws a run's curves, and TensorBoard on this machine's loopback address where it is asked for."""
     if not settings.enabled:
-        yield Curves(None, settings)
+        yield lambda seen: None
         return
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer, _tensorboard(folder, settings):
-        yield Curves(writer, settings)
+        yield _Curves(writer, settings)
 
 
 @contextmanager
@@ -76,16 +90,15 @@ def _tensorboard(folder: Path, settings: TensorBoardSettings) -> Iterator[None]:
     if not settings.auto_launch:
         yield
         return
+    messages = folder / "tensorboard.log"
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
-    with open(folder / "tensorboard.log", "wb") as output:
+    with open(messages, "wb") as output:
         server = subprocess.Popen([*command, "--port", str(settings.port)], stdout=output, stderr=output)
-    log.info(
-        "starting TensorBoard for http://127.0.0.1:%d (its messages: %s)", settings.port, folder / "tensorboard.log"
-    )
+    log.info("starting TensorBoard for http://127.0.0.1:%d (its messages: %s)", settings.port, messages)
     try:
         yield
     finally:
         if server.poll() is not None:
-            log.warning("TensorBoard ended by itself; its messages are in %s", folder / "tensorboard.log")
+            log.warning("TensorBoard ended by itself; its messages are in %s", messages)
         server.kill()
         server.wait()

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, StoredRows, WeightsDataset
+from actlab.formats.weights import MODELS, OVERALL, SIGNATURE_FILE, STORE, Spec, StoredRows, TaskRow, WeightsDataset
 from actlab.ground.errors import DataError
 from actlab.ground.hashes import sha256_of
 from actlab.ground.integrity import read_sealed_object
@@ -30,7 +30,7 @@ from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import parse_patterns, parse_prompt_weights, weights_json
 from actlab.weights.rows import Rows
-from actlab.weights.source import Source
+from actlab.weights.sampler import Sampler as Source
 
 _READ_BACK = 20
 """Examples of each task whose texts are parsed."""
@@ -78,7 +78,7 @@ def _check_tables(dataset: WeightsDataset, *, quiet: bool) -> Iterator[str]:
         yield from _check_task(dataset, task, by_id, source)
 
 
-def _check_specs(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[str]:
+def _check_specs(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[str]:
     metadata = read_sealed_object(dataset.folder / METADATA, splits=dict)
     counts = Counter(spec["split"] for spec in specs)
     if metadata["n_examples"] != len(specs) or any(counts[name] != n for name, n in metadata["splits"].items()):
@@ -96,7 +96,7 @@ def _check_specs(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterat
         yield from (f"example {example_id}: in store/{table}, not in store/specs" for example_id in sorted(others))
 
 
-def _check_attempts(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[str]:
+def _check_attempts(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[str]:
     columns = ("attempt", "patterns", "target_pattern", "num_layers", "neurons_per_layer", "activation_type")
     accepted: dict[int, list[dict[str, Any]]] = {}
     for row in dataset.attempts().to_pylist():
@@ -113,7 +113,7 @@ def _check_attempts(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Ite
 class _Example(NamedTuple):
     """All that the store has of an example."""
 
-    spec: dict[str, Any]
+    spec: Spec
     weights: dict[str, Weights]
     """By "degraded" and "improved"."""
     codes: dict[tuple[str, str], dict[str, Any]]
@@ -126,7 +126,7 @@ class _Example(NamedTuple):
     """Of patterns that are not its own; None where there are none."""
 
 
-def _examples(dataset: WeightsDataset, specs: list[dict[str, Any]]) -> Iterator[_Example]:
+def _examples(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[_Example]:
     ids = [spec["example_id"] for spec in specs]
     weights = dataset.weights(ids)
     rows = {part: dataset.rows(ids, part) for part in _PARTS}
@@ -242,7 +242,7 @@ def _check_codes(example: _Example) -> Iterator[str]:
                 yield f"the {model} network's {module}.{name} is not what its codes stand for"
 
 
-def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, dict[str, Any]], source: Source) -> Iterator[str]:
+def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, Spec], source: Source) -> Iterator[str]:
     """Compare which examples a task has, and read some of its texts back to the stored numbers."""
     there = Counter((row["example_id"], split) for split, row in dataset.records(task, columns=("example_id",)))
     if there != Counter((example_id, spec["split"]) for example_id, spec in specs.items()):
@@ -259,9 +259,7 @@ def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, dict[str, A
         yield from (f"example {example_id}: the {task} text {what}" for what in problems)
 
 
-def _check_texts(
-    task: str, row: dict[str, Any], spec: dict[str, Any], networks: dict[str, Weights], source: Source
-) -> Iterator[str]:
+def _check_texts(task: str, row: TaskRow, spec: Spec, networks: dict[str, Weights], source: Source) -> Iterator[str]:
     architecture, digits = architecture_of(spec), digits_of(source.config)
     written = {
         model: weights_json(architecture, weights, digits)

@@ -4,15 +4,13 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
-
-from actlab.weights.config.networks import ActivationType
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -32,7 +30,7 @@ class Architecture:
     sequence_length: int
     num_layers: int
     neurons_per_layer: int
-    activation_type: ActivationType
+    activation_type: str
     dropout_rate: float = 0.0
 
     @property
@@ -60,7 +58,7 @@ class Architecture:
         """Weights and biases."""
         return sum(o * i + o for o, i in self.sizes)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the fields, as `model_config` has them."""
         return asdict(self)
 
@@ -115,5 +113,4 @@ def pre_activations(
 
 def answers(architecture: Architecture, weights: Weights, tokens_np: Integer[np.ndarray, "n p"]) -> np.ndarray:
     """Return whether the network says yes, row by row: a logit above zero."""
-    yes_n: np.ndarray = pre_activations(architecture, weights, tokens_np)[-1][:, 0] > 0
-    return yes_n
+    return np.asarray(pre_activations(architecture, weights, tokens_np)[-1][:, 0] > 0)

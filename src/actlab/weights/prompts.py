@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from actlab.ground.errors import DataError
+from actlab.weights.config.methods import METHODS
 from actlab.weights.config.output import Style
 from actlab.weights.networks import Architecture, Layer, Weights, state_dict
 from actlab.weights.number_format import NumberFormat
@@ -142,7 +143,7 @@ def _profile(profile: Profile, patterns: tuple[str, ...], digits: NumberFormat) 
     """Write a line a method: for each neuron a number, or a list of several; for `pattern_wise` a list a pattern."""
     lines = []
     for name, values_ok in profile.items():
-        if name == "pattern_wise":
+        if METHODS[name].by_pattern:
             lists = zip(patterns, values_ok.T, strict=True)
             values = _object_json((pattern, digits.array_json(values_o)) for pattern, values_o in lists)
         else:
@@ -172,8 +173,8 @@ def parse_weights(completion: str, architecture: Architecture) -> Weights:
     return tuple(Layer(weight, bias) for weight, bias in zip(arrays[::2], arrays[1::2], strict=True))
 
 
-def _json_object(text: str) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, object]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len(found := dict(pairs)) < len(pairs):
             raise DataError("repeated tensor", hint="give each tensor once")
         return found

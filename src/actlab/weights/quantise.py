@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from actlab.weights.config.networks import QuantizationScale
-
-STRAIGHT_THROUGH = ("ternary", "binary")
-"""Trained with quantised weights: quantising afterwards ruins most networks."""
+from actlab.weights.config.quantisations import QUANTISATIONS
 
 _TERNARY_ZERO = 0.2
 """Ternary sets to zero what is below this share of the largest magnitude."""
@@ -31,7 +29,11 @@ class Quantised(NamedTuple):
         return self.codes * self.scales
 
 
-def _integer(levels: int) -> Callable[[Tensor, Tensor], Quantised]:
+Codes = Callable[[Tensor, Tensor], Quantised]
+"""From values and the largest magnitude of those that share a scale."""
+
+
+def _integer(levels: int) -> Codes:
     def quantise(values: Tensor, largest: Tensor) -> Quantised:
         codes = torch.round(values * levels / torch.where(largest > 0, largest, 1))
         return Quantised(codes.to(torch.int8), largest / levels)
@@ -39,17 +41,19 @@ def _integer(levels: int) -> Callable[[Tensor, Tensor], Quantised]:
     return quantise
 
 
-def _ternary(values: Tensor, largest: Tensor) -> Quantised:
+int8, int4 = _integer(127), _integer(7)
+
+
+def ternary(values: Tensor, largest: Tensor) -> Quantised:
+    """Quantise to signs, and zero what is small."""
     codes = torch.where(values.abs() < _TERNARY_ZERO * largest, 0, torch.sign(values))
     return Quantised(codes.to(torch.int8), torch.ones_like(largest))
 
 
-def _binary(values: Tensor, largest: Tensor) -> Quantised:
+def binary(values: Tensor, largest: Tensor) -> Quantised:
+    """Quantise to signs, that of zero being plus."""
     codes = torch.where(values < 0, -1, 1)
     return Quantised(codes.to(torch.int8), torch.ones_like(largest))
-
-
-_METHODS = {"int8": _integer(127), "int4": _integer(7), "ternary": _ternary, "binary": _binary}
 
 
 def quantise(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Quantised:
@@ -60,8 +64,8 @@ def quantise(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Quantised
     >>> quantise(torch.tensor([0.5, -1.0, 0.1]), "ternary", dims=(-1,)).codes
     tensor([ 1, -1,  0], dtype=torch.int8)
     """
-    largest = values.abs().amax(dim=dims, keepdim=True)
-    return _METHODS[method](values, largest)
+    codes: Codes = globals()[str(QUANTISATIONS[method].codes)]
+    return codes(values, values.abs().amax(dim=dims, keepdim=True))
 
 
 def dims_of(scale: QuantizationScale, *, is_bias: bool) -> tuple[int, ...]:

@@ -1,11 +1,9 @@
 """`actlab reproduce`: make one example again, from its dataset's own settings, and compare."""
 
-import io
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 
 from actlab.backends.models import pick_device
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import ATTEMPTS, SIGNATURE_FILE, STORE, TASKS, WeightsDataset, table_bytes
+from actlab.formats.weights import ATTEMPTS, SIGNATURE_FILE, STORE, TASKS, Row, WeightsDataset, table_bytes
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.hashes import sha256_of
 from actlab.ground.manifest import InputEntry, differences
@@ -25,15 +23,16 @@ from actlab.ground.progress import progress
 from actlab.weights.compute.unit import SURPLUS, Filled, fill
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ReproduceConfig
-from actlab.weights.sink import example_files, unit_record
-from actlab.weights.source import ACCEPTANCE, Source
+from actlab.weights.sampler import ACCEPTANCE, Sampler
+from actlab.weights.sink import example_files
+from actlab.weights.tables import attempt_row
 
 _COUNTS = ("prompt_tokens", "completion_tokens")
 """Not compared: they need the tokenizer, and are no work of the training."""
 
 _ATTEMPTS = "attempts"
 
-Tables = dict[str, pa.Table]
+Tables = dict[str, list[Row]]
 """All that a dataset holds of one example, by table: the store's, the tasks', its attempts."""
 
 
@@ -67,16 +66,16 @@ def reproduce(config: ReproduceConfig) -> Reproduced:
     Raises:
         ActlabError: There is no such example, or the dataset's settings are not those that it was made with.
     """
-    dataset = WeightsDataset(Path(os.path.expanduser(config.dir)))
+    dataset = WeightsDataset(config.dir)
     _refuse_no_example(dataset, config.example_id)
-    source = _source(dataset, config.tokenizer)
+    sampler = _sampler(dataset, config.tokenizer)
     slots = dataset.unit_of(config.example_id)
     start = time.monotonic()
-    filled = _filled_again(source, slots, config)
+    filled = _filled_again(sampler, slots, config)
     there = _stored(dataset, config.example_id)
-    here = _made(source, filled)
-    differing = [name for name in {**there, **here} if not _is_same(there.get(name), here.get(name))]
-    decisions = [_decisions(tables[_ATTEMPTS]) for tables in (there, here)]
+    here = _made(sampler, filled)
+    differing = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    decisions = [[str(attempt["reason"]) for attempt in tables[_ATTEMPTS]] for tables in (there, here)]
     if decisions[0] != decisions[1]:
         differing += [f"tries there: {', '.join(decisions[0])}", f"tries here: {', '.join(decisions[1])}"]
     return Reproduced(
@@ -112,8 +111,8 @@ def _refuse_no_example(dataset: WeightsDataset, example_id: int) -> None:
     )
 
 
-def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
-    """Return the source that the dataset was made from.
+def _sampler(dataset: WeightsDataset, tokenizer: str | None) -> Sampler:
+    """Return the sampler that the dataset was made by.
 
     Raises:
         ActlabError: It is another one: settings or files are not those that the manifest names.
@@ -129,19 +128,18 @@ def _source(dataset: WeightsDataset, tokenizer: str | None) -> Source:
             f"{dataset.folder} was made by another actlab version, which accepted networks by other criteria",
             hint="reproduce it with that version; actlab verify measures datasets of every version again",
         )
-    settings = dataset.settings()
-    settings["task_generation"] |= {"tokenizer": tokenizer if limit else None, "max_prompt_tokens": limit}
-    source = Source(from_settings(WeightsSettings, settings))
+    counts = {"task_generation.tokenizer": tokenizer} if limit is not None else {}
+    sampler = Sampler(from_settings(WeightsSettings, {**dataset.settings(), **counts}))
     hint = "actlab verify tells whether the dataset is damaged; another actlab version may have made it"
-    identity = json.loads(json.dumps(source.identity()))
+    identity = json.loads(json.dumps(sampler.identity()))
     if found := differences(dataset.identity, identity):
         raise StorageError(f"{dataset.folder}: its settings are not those that it was made with: {found[0]}", hint=hint)
     inputs = _hashes(dataset.manifest["inputs"])
     if sha256_of(dataset.folder / SIGNATURE_FILE) not in inputs["signature_dataset"]:
         raise StorageError(f"{dataset.folder}: its {SIGNATURE_FILE} is not the one that it was made with", hint=hint)
-    if limit is not None and _hashes(source.inputs()).get("tokenizer") != inputs.get("tokenizer"):
+    if limit is not None and _hashes(sampler.inputs()).get("tokenizer") != inputs.get("tokenizer"):
         raise ConfigError(f"{tokenizer} is not the tokenizer that the dataset was made with", hint="give that one")
-    return source
+    return sampler
 
 
 def _hashes(inputs: Sequence[InputEntry]) -> dict[str, set[str]]:
@@ -151,71 +149,55 @@ def _hashes(inputs: Sequence[InputEntry]) -> dict[str, set[str]]:
     return by_role
 
 
-def _filled_again(source: Source, slots: range, config: ReproduceConfig) -> Filled:
+def _filled_again(sampler: Sampler, slots: range, config: ReproduceConfig) -> Filled:
     """Fill the unit, and keep what came of the example's slot."""
     with (
         one_thread(),
         progress("accepting", total=len(slots), unit="example", quiet=config.quiet) as more,
     ):
-        filled = fill(source, slots, device=str(pick_device(config.device)), told=lambda accepted, _: more(accepted))
+        filled = fill(sampler, slots, device=str(pick_device(config.device)), told=lambda accepted, _: more(accepted))
     return Filled(
         examples=[one for one in filled.examples if one.attempt.slot == config.example_id],
         attempts=[one for one in filled.attempts if one.slot == config.example_id],
     )
 
 
-def _made(source: Source, filled: Filled) -> Tables:
+def _made(sampler: Sampler, filled: Filled) -> Tables:
     """Return the tables as the sink would write them, by way of their bytes."""
-    tables: Tables = {}
-    for file in example_files(source, 0, filled.examples):
+    written = {_ATTEMPTS: table_bytes(ATTEMPTS, map(attempt_row, filled.attempts))}
+    for file in example_files(sampler, 0, filled.examples):
         if file.path.endswith(".parquet"):
             assert isinstance(file.data, bytes)
             folder, _, name = file.path.partition("/")
-            tables[folder if folder in TASKS else name.rpartition("-")[0]] = _read(file.data)
-    tables[_ATTEMPTS] = _read(table_bytes(ATTEMPTS, unit_record(filled)["attempts"]))
-    return _comparable(tables)
-
-
-def _read(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data))
+            written[folder if folder in TASKS else name.rpartition("-")[0]] = file.data
+    return {name: _rows(pq.read_table(pa.py_buffer(data))) for name, data in written.items()}
 
 
 def _stored(dataset: WeightsDataset, example_id: int) -> Tables:
-    tables = {name: dataset.table(name, [example_id]) for name in STORE}
+    tables = {name: _rows(dataset.table(name, [example_id])) for name in STORE}
     for task in dataset.tasks:
-        tables[task] = pa.Table.from_pylist([row for _, row in dataset.records(task, [example_id])])
-    tables[_ATTEMPTS] = dataset.attempts().filter(pc.field("example_id") == example_id)
-    return _comparable({name: table for name, table in tables.items() if table.num_rows})
+        tables[task] = [_compared(row) for _, row in dataset.records(task, [example_id])]
+    tables[_ATTEMPTS] = _rows(dataset.attempts().filter(pc.field("example_id") == example_id))
+    return {name: rows for name, rows in tables.items() if rows or name == _ATTEMPTS}
 
 
-def _comparable(tables: Tables) -> Tables:
-    """Leave out the token counts, and the tries that were trained along but not needed."""
-    tables = {
-        name: table.drop_columns([c for c in _COUNTS if c in table.schema.names]) for name, table in tables.items()
-    }
-    tables[_ATTEMPTS] = tables[_ATTEMPTS].filter(pc.field("reason") != SURPLUS)
-    return tables
+def _rows(table: pa.Table) -> list[Row]:
+    """Return a table's rows, but the tries that were trained along and not needed."""
+    return [_compared(row) for row in table.to_pylist() if row.get("reason") != SURPLUS]
 
 
-def _is_same(there: pa.Table | None, here: pa.Table | None) -> bool:
-    if there is None or here is None:
-        return there is here
-    rows: bool = there.to_pylist() == here.to_pylist()
-    return rows
-
-
-def _decisions(attempts: pa.Table) -> list[str]:
-    """Return what came of each try, in order."""
-    reasons: list[str] = attempts["reason"].to_pylist()
-    return reasons
+def _compared(row: Mapping[str, object]) -> Row:
+    """Leave out the token counts."""
+    return {column: value for column, value in row.items() if column not in _COUNTS}
 
 
 def _largest(there: Tables, here: Tables, table: str, keys: tuple[str, ...], columns: tuple[str, ...]) -> float | None:
     """Return the largest difference of numbers under the same keys; None where the keys or the shapes differ."""
     numbers = [
-        {tuple(row[key] for key in keys): np.hstack([row[c] for c in columns]) for row in tables[table].to_pylist()}
-        if table in tables
-        else {}
+        {
+            tuple(row[key] for key in keys): np.hstack([np.asarray(row[column]) for column in columns])
+            for row in tables.get(table, ())
+        }
         for tables in (there, here)
     ]
     shapes = [{key: row.shape for key, row in one.items()} for one in numbers]

@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int16, UInt8
@@ -64,12 +64,8 @@ class DrawnRows(NamedTuple):
     """A pattern's test set is the positives drawn for it and as many of the negatives."""
 
 
-class _Stratum(NamedTuple):
-    """What one pattern, or the negatives, give to each split."""
-
-    train: UInt8[np.ndarray, "n p"]
-    validation: UInt8[np.ndarray, "n p"]
-    test: UInt8[np.ndarray, "n p"]
+_Stratum: TypeAlias = tuple[UInt8[np.ndarray, "n p"], UInt8[np.ndarray, "n p"], UInt8[np.ndarray, "n p"]]
+"""What one pattern, or the negatives, give to training, validation and test."""
 
 
 def too_small(pattern: Pattern, space: Space) -> bool:
@@ -92,13 +88,12 @@ def draw_rows(rng: np.random.Generator, patterns: Sequence[Pattern], *, space: S
     strata: dict[int, _Stratum] = {}
     for index in _smallest_first(patterns, space):
         strata[index] = _draw_stratum(rng, patterns[index], space, taken, wanted[index], sizes)
-    n_positives = sum(len(drawn.train) + len(drawn.validation) for drawn in strata.values())
-    n_negatives = _negatives_wanted(sizes, n_positives)
+    n_positives = sum(len(train_np) + len(validation_np) for train_np, validation_np, _ in strata.values())
+    n_of_share = round(n_positives * sizes.negative_ratio / (1 - sizes.negative_ratio))
+    n_negatives = min(n_of_share, sizes.max_total_examples - n_positives)
     strata[_NEGATIVE] = _draw_stratum(rng, negatives, space, taken, n_negatives, sizes)
     return DrawnRows(
-        train=_shuffled(rng, {index: drawn.train for index, drawn in strata.items()}),
-        validation=_shuffled(rng, {index: drawn.validation for index, drawn in strata.items()}),
-        test=_shuffled(rng, {index: drawn.test for index, drawn in strata.items()}),
+        *(_shuffled(rng, dict(zip(strata, part, strict=True))) for part in zip(*strata.values(), strict=True))
     )
 
 
@@ -193,11 +188,6 @@ def _positives_wanted(sizes: RowSizes, n_patterns: int) -> list[int]:
     return [n_wanted * (index + 1) // n_patterns - n_wanted * index // n_patterns for index in range(n_patterns)]
 
 
-def _negatives_wanted(sizes: RowSizes, n_positives: int) -> int:
-    n_wanted = round(n_positives * sizes.negative_ratio / (1 - sizes.negative_ratio))
-    return min(n_wanted, sizes.max_total_examples - n_positives)
-
-
 def _draw_stratum(
     rng: np.random.Generator, pattern: Pattern, space: Space, taken: set[bytes], n_wanted: int, sizes: RowSizes
 ) -> _Stratum:
@@ -214,7 +204,7 @@ def _draw_stratum(
         )
     n_validation = min(max(round(n_kept * sizes.validation_split), 1), n_kept - 1)
     test_np, validation_np, train_np = np.split(drawn_np, [n_test, n_test + n_validation])
-    return _Stratum(train_np, validation_np, test_np)
+    return train_np, validation_np, test_np
 
 
 def _take(
@@ -249,8 +239,7 @@ def _new_ones(tokens_np: UInt8[np.ndarray, "n p"], taken: set[bytes], n: int) ->
 
 
 def _as_bytes(tokens_np: UInt8[np.ndarray, "n p"]) -> list[bytes]:
-    width = tokens_np.shape[1]
-    sequences: list[bytes] = np.ascontiguousarray(tokens_np).view(f"V{width}")[:, 0].tolist()
+    sequences: list[bytes] = np.ascontiguousarray(tokens_np).view(f"V{tokens_np.shape[1]}")[:, 0].tolist()
     return sequences
 
 

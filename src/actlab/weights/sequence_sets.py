@@ -2,34 +2,41 @@
 
 import json
 import logging
-import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from actlab.formats.sequence_sets import NEGATIVE, Sequences, benchmark_json, signature_json
 from actlab.formats.weights import letters_of
-from actlab.ground.errors import StorageError
+from actlab.ground.job import Cost, FileJob, Outcome, run_job
 from actlab.ground.limits import read_at_most
 from actlab.ground.options import takes
 from actlab.ground.seeds import derive_seed
-from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
-from actlab.weights.config.data_gen import WeightsSettings
+from actlab.ground.storage import OneFile, write_file
 from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
 from actlab.weights.rows import draw_labelled
-from actlab.weights.source import Source
+from actlab.weights.sampler import Sampler
 
 log = logging.getLogger("actlab")
 
 
-class MadeSequences(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class MadeSequences(Outcome):
     """What is in the file."""
 
-    path: Path
     n_examples: int
     by_pattern: dict[str, int]
+
+    def tell(self) -> None:
+        """Log the counts."""
+        log.info("%d sequences: %s", self.n_examples, _counted(self.by_pattern))
+
+
+def _counted(by_pattern: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in by_pattern.items())
 
 
 @takes(SigDatasetConfig)
@@ -39,11 +46,7 @@ def create_sig_dataset(config: SigDatasetConfig) -> MadeSequences:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    source = _source(config)
-    n_negatives = round(config.size * config.dataset.patterns.negative_ratio)
-    drawn = _draw(source, "signature", config.size - n_negatives, n_negatives)
-    data = signature_json(drawn, pattern_names=[pattern.name for pattern in source.patterns])
-    return _write(config.filename, data, drawn, overwrite=config.overwrite, dry_run=config.dry_run)
+    return run_job(jobs_of(config))
 
 
 @takes(BenchmarkConfig)
@@ -53,35 +56,71 @@ def create_benchmark_dataset(config: BenchmarkConfig) -> MadeSequences:
     Raises:
         ActlabError: Something is wrong that the user can mend; its hint says how.
     """
-    source = _source(config)
-    names = [pattern.name for pattern in source.patterns]
-    drawn = _at_most(config.samples_per_pattern, _draw(source, "benchmark", config.samples_per_pattern * len(names), 0))
-    data = benchmark_json(drawn, pattern_names=names, samples_per_pattern=config.samples_per_pattern)
-    return _write(config.filename, data, drawn, overwrite=config.overwrite, dry_run=config.dry_run)
+    return run_job(jobs_of(config))
 
 
-def _source(config: WeightsSettings) -> Source:
-    source = Source(config)
-    for note in source.notes:
+def jobs_of(config: SigDatasetConfig | BenchmarkConfig) -> list[Sequence["SequencesJob"]]:
+    """Draw the sequences, and return the one job."""
+    sampler = Sampler(config)
+    for note in sampler.notes:
         log.warning("%s", note)
-    return source
+    names = [pattern.name for pattern in sampler.patterns]
+    if isinstance(config, SigDatasetConfig):
+        n_negatives = round(config.size * config.dataset.patterns.negative_ratio)
+        drawn = _draw(sampler, "signature", config.size - n_negatives, n_negatives)
+        return [[SequencesJob(config, drawn, signature_json(drawn, pattern_names=names))]]
+    n = config.samples_per_pattern
+    drawn = _at_most(n, _draw(sampler, "benchmark", n * len(names), 0))
+    return [[SequencesJob(config, drawn, benchmark_json(drawn, pattern_names=names, samples_per_pattern=n))]]
 
 
-def _draw(source: Source, what: str, n_positives: int, n_negatives: int) -> Sequences:
+class SequencesJob(FileJob[MadeSequences]):
+    """A file of sequences, which are drawn already."""
+
+    def __init__(self, config: SigDatasetConfig | BenchmarkConfig, drawn: Sequences, data: bytes) -> None:
+        self.data = data
+        self.by_pattern = dict(sorted(Counter(drawn.patterns).items()))
+        self.file = OneFile(
+            path=config.filename,
+            overwrite=config.overwrite,
+            is_own=_is_sequence_set,
+            foreign="holds no sequences",
+            example="--filename sig.json",
+        )
+
+    def is_there(self) -> bool:
+        """Whether the file is there with the same bytes."""
+        return self.file.has(self.data, other=lambda: "is there with other content")
+
+    def write(self) -> None:
+        """Write the file."""
+        write_file(self.file.path, self.data)
+
+    def outcome(self) -> MadeSequences:
+        """Return what is in the file."""
+        counts = self.by_pattern
+        return MadeSequences(path=self.file.path, n_examples=sum(counts.values()), by_pattern=counts)
+
+    def cost(self) -> Cost:
+        """Return what would be in the file."""
+        n, counts = sum(self.by_pattern.values()), self.by_pattern
+        return Cost(
+            path=self.file.path,
+            n_records=n,
+            records="sequences",
+            bytes_to_write=len(self.data),
+            notes=(_counted(counts),),
+            details={"n_examples": n, "by_pattern": counts},
+        )
+
+
+def _draw(sampler: Sampler, what: str, n_positives: int, n_negatives: int) -> Sequences:
     """Draw distinct sequences, positives in equal parts from each pattern; small patterns give what they have."""
-    names = [pattern.name for pattern in source.patterns]
-    rng = np.random.default_rng(derive_seed(source.config.pipeline.random_seed, what))
-    rows = draw_labelled(rng, source.patterns, space=source.space, n_positives=n_positives, n_negatives=n_negatives)
-    labels = rows.labels.tolist()
-    patterns = [
-        names[pattern] if label else NEGATIVE for label, pattern in zip(labels, rows.patterns.tolist(), strict=True)
-    ]
-    return Sequences(letters_of(rows.tokens), labels, patterns, list(source.space.letters))
-
-
-def _is_other(path: Path, data: bytes) -> bool:
-    """Whether a file holds something else; it is not read unless it has as many bytes."""
-    return path.stat().st_size != len(data) or path.read_bytes() != data
+    names = [*(pattern.name for pattern in sampler.patterns), NEGATIVE]
+    rng = np.random.default_rng(derive_seed(sampler.config.pipeline.random_seed, what))
+    rows = draw_labelled(rng, sampler.patterns, space=sampler.space, n_positives=n_positives, n_negatives=n_negatives)
+    patterns = [names[pattern] for pattern in rows.patterns.tolist()]  # -1 is a negative's
+    return Sequences(letters_of(rows.tokens), rows.labels.tolist(), patterns, list(sampler.space.letters))
 
 
 def _is_sequence_set(path: Path) -> bool:
@@ -102,33 +141,10 @@ def _at_most(n_per_pattern: int, drawn: Sequences) -> Sequences:
         counts[pattern] += 1
         if counts[pattern] <= n_per_pattern:
             kept.append(number)
+    sequences, labels, patterns, vocab = drawn
     return Sequences(
-        [drawn.sequences[number] for number in kept],
-        [drawn.labels[number] for number in kept],
-        [drawn.patterns[number] for number in kept],
-        drawn.vocab,
+        [sequences[number] for number in kept],
+        [labels[number] for number in kept],
+        [patterns[number] for number in kept],
+        vocab,
     )
-
-
-def _write(filename: str, data: bytes, drawn: Sequences, *, overwrite: bool, dry_run: bool) -> MadeSequences:
-    """Write the file, unless it is there with the same bytes.
-
-    Raises:
-        StorageError: Another file is in the way.
-    """
-    path = Path(os.path.expanduser(filename))
-    refuse_inside_dataset(path)
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder", hint="give --filename a file's name, such as sig.json")
-    if path.exists() and not overwrite and _is_other(path, data):
-        raise StorageError(
-            f"{path} is there with other content", hint="choose another --filename, or give --overwrite to replace it"
-        )
-    if overwrite and path.exists() and not _is_sequence_set(path):
-        raise StorageError(f"{path} holds no sequences", hint="choose another --filename: it is not replaced")
-    if not dry_run:
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, data)
-    by_pattern = {name: drawn.patterns.count(name) for name in dict.fromkeys(sorted(drawn.patterns))}
-    return MadeSequences(path, len(drawn.sequences), by_pattern)

@@ -3,7 +3,7 @@
 # n rows, p positions, o outputs of a layer (its neurons), k numbers of a method, g groups of rows, c clusters
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -12,7 +12,7 @@ from scipy.special import entr
 
 from actlab.formats.sequence_sets import NEGATIVE
 from actlab.ground.errors import DataError
-from actlab.weights.config.methods import ProfileMethod
+from actlab.weights.config.methods import METHODS, ProfileMethod
 from actlab.weights.networks import Architecture, Weights, pre_activations
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32, NumberFormat
 
@@ -82,19 +82,21 @@ def signature(
 def layer_profile(outputs_no: Float[np.ndarray, "n o"], groups: Groups, methods: Sequence[ProfileMethod]) -> Profile:
     """Profile a layer's neurons, all at once; computed in float64, returned in float32."""
     double_no = outputs_no.astype(np.float64)
-    return {
-        method.name: METHODS[method.name](double_no, groups, method.settings).astype(np.float32) for method in methods
-    }
+    found: Profile = {}
+    for name, settings in methods:
+        profile: Profiles = globals()[METHODS[name].profile]
+        found[name] = profile(double_no, groups, settings).astype(np.float32)
+    return found
 
 
 def signature_json(
     architecture: Architecture, profiled: Signature, numbers: NumberFormat = ROUND_TRIP_FLOAT32
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return a signature as the documents have it: layers by their index in the Sequential, neurons by number.
 
     A neuron's value is a number, a list where the method gives several, or for `pattern_wise` a mapping from patterns.
     """
-    layers = {}
+    layers: dict[str, object] = {}
     for index, profile in zip(architecture.module_indices, profiled.layers, strict=True):
         columns = {name: _json_values(name, numbers.rounded(v), profiled.patterns) for name, v in profile.items()}
         n_neurons = len(next(iter(profile.values())))
@@ -109,23 +111,31 @@ def signature_json(
     return {"neuron_activations": layers, "model_config": architecture.as_json()}
 
 
-def _json_values(name: str, values_ok: np.ndarray, patterns: tuple[str, ...]) -> list[Any]:
-    if name == "pattern_wise":
+def _json_values(name: str, values_ok: np.ndarray, patterns: tuple[str, ...]) -> list[object]:
+    if METHODS[name].by_pattern:
         return [dict(zip(patterns, row, strict=True)) for row in values_ok.tolist()]
-    values: list[Any] = (values_ok[:, 0] if values_ok.shape[1] == 1 else values_ok).tolist()
+    values: list[object] = (values_ok[:, 0] if values_ok.shape[1] == 1 else values_ok).tolist()
     return values
 
 
 # The methods: each takes a layer's outputs in float64, the groups of the rows and its own settings.
 
-Method = Callable[[np.ndarray, Groups, Mapping[str, int]], np.ndarray]
+Profiles = Callable[[np.ndarray, Groups, Mapping[str, int]], np.ndarray]
+"""From a layer's outputs (n, o) to its numbers (o, k)."""
 
 
-def _plain(reduce: Callable[[np.ndarray], np.ndarray]) -> Method:
+def _plain(reduce: Callable[[np.ndarray], np.ndarray]) -> Profiles:
     return lambda outputs_no, groups, settings: reduce(outputs_no)[:, None]
 
 
-def _entropy(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
+mean = _plain(lambda outputs_no: outputs_no.mean(axis=0))
+std = _plain(lambda outputs_no: outputs_no.std(axis=0))
+largest = _plain(lambda outputs_no: outputs_no.max(axis=0))
+smallest = _plain(lambda outputs_no: outputs_no.min(axis=0))
+sparsity = _plain(lambda outputs_no: (outputs_no <= 0).mean(axis=0))
+
+
+def entropy(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
     """Take the entropy, in nats, of the histogram over each neuron's own range, in `numpy.histogram`'s exact bins."""
     bins, n_neurons = settings["bins"], outputs_no.shape[1]
     low_o, high_o = outputs_no.min(axis=0), outputs_no.max(axis=0)
@@ -137,8 +147,7 @@ def _entropy(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]
     last = n_neurons * (bins - 1)
     edge_no += n_neurons * ((outputs_no >= edges_bo.take(edge_no + n_neurons)) & (edge_no < last))
     counts = np.bincount(edge_no.ravel(), minlength=n_neurons * bins)
-    entropy_o: np.ndarray = entr(counts.reshape(bins, n_neurons) / len(outputs_no)).sum(axis=0)
-    return entropy_o[:, None]
+    return np.asarray(entr(counts.reshape(bins, n_neurons) / len(outputs_no)).sum(axis=0))[:, None]
 
 
 def _loadings(gram_oo: np.ndarray, n_components: int) -> np.ndarray:
@@ -158,18 +167,18 @@ def _widened(values_ok: np.ndarray, n_columns: int) -> np.ndarray:
     return np.pad(values_ok, ((0, 0), (0, n_columns - values_ok.shape[1])))
 
 
-def _pca(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
+def pca(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
     """Take loadings on the first principal components, rows as observations; variances are those of n − 1."""
     centred_no = outputs_no - outputs_no.mean(axis=0)
     return _loadings(centred_no.T @ centred_no / max(len(outputs_no) - 1, 1), settings["components"])
 
 
-def _svd(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
+def svd(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
     """Take right singular vectors' entries × singular value / sqrt(n), of the outputs as they are."""
     return _loadings(outputs_no.T @ outputs_no / len(outputs_no), settings["components"])
 
 
-def _fourier(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
+def fourier(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
     """Take the largest magnitudes / n, descending, over the rows in their order, without the mean's own frequency."""
     n_frequencies = settings["n_frequencies"]
     centred_no = outputs_no - outputs_no.mean(axis=0)
@@ -177,12 +186,12 @@ def _fourier(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]
     return _widened(np.sort(magnitudes_fo, axis=0)[::-1][:n_frequencies].T, n_frequencies)
 
 
-def _pattern_wise(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
-    means_og: np.ndarray = (groups.shares @ outputs_no).T
-    return means_og
+def pattern_wise(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
+    """Take the mean over each group's rows."""
+    return np.asarray(groups.shares @ outputs_no).T
 
 
-def _clustering(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
+def clustering(outputs_no: np.ndarray, groups: Groups, settings: Mapping[str, int]) -> np.ndarray:
     """Find the centres of the best k-means of each neuron's values, ascending.
 
     A neuron with fewer distinct values than clusters has those, the last one repeated.
@@ -234,19 +243,3 @@ def _best_centres(sorted_no: np.ndarray, n_clusters: int) -> np.ndarray:
         end_o = start_o
     centres_co += mean_o
     return centres_co
-
-
-METHODS: dict[str, Method] = {
-    "mean": _plain(lambda outputs_no: outputs_no.mean(axis=0)),
-    "std": _plain(lambda outputs_no: outputs_no.std(axis=0)),
-    "max": _plain(lambda outputs_no: outputs_no.max(axis=0)),
-    "min": _plain(lambda outputs_no: outputs_no.min(axis=0)),
-    "entropy": _entropy,
-    "pca": _pca,
-    "svd": _svd,
-    "clustering": _clustering,
-    "fourier": _fourier,
-    "pattern_wise": _pattern_wise,
-    # what a ReLU would silence
-    "sparsity": _plain(lambda outputs_no: (outputs_no <= 0).mean(axis=0)),
-}

@@ -1,9 +1,9 @@
 """Which tables a unit becomes, and what a finished dataset adds to them."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -18,18 +18,20 @@ from actlab.formats.weights import (
     SPLITS,
     STORE,
     TASKS,
+    Row,
+    numbers,
     table_bytes,
 )
 from actlab.ground.made_on import made_on
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import METADATA, Environment, Identity
 from actlab.ground.options import identity_of
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 from actlab.weights.card import card
 from actlab.weights.compute.examples import Example
 from actlab.weights.compute.judge import ACCEPTED
 from actlab.weights.compute.unit import SURPLUS, Filled, low_yield
-from actlab.weights.source import Source
-from actlab.weights.tables import STORED, Row, attempt_row, task_row
+from actlab.weights.sampler import Sampler
+from actlab.weights.tables import STORED, attempt_row, task_row
 
 _HOW_AGAIN = f"""\
 # What the dataset's bytes depend on, besides the tokenizer, if one was given. To make it again, in this folder:
@@ -37,15 +39,30 @@ _HOW_AGAIN = f"""\
 """
 
 
-def example_files(source: Source, unit: int, examples: Sequence[Example]) -> Iterator[NewFile]:
+class UnitRecord(TypedDict):
+    """What a unit's completion record says besides its files."""
+
+    dropped: dict[str, int]
+    dropped_records: list[Row]
+    attempts: list[Row]
+    n_accepted: int
+    n_attempted: int
+    pattern_sets: list[list[str]]
+    """Of each accepted example, its split and its patterns."""
+    prompt_tokens: list[int]
+    n_parameters: list[int]
+    environment: Environment
+
+
+def example_files(sampler: Sampler, unit: int, examples: Sequence[Example]) -> Iterator[NewFile]:
     """Yield the tables of a unit's examples."""
     tables: dict[str, list[Row]] = {name: [] for name in STORE}
     records: dict[tuple[str, str], list[Row]] = {}
     for example in examples:
         for name, rows in STORED.items():
-            tables[name] += rows(source, example)
+            tables[name] += rows(sampler, example)
         for task in example.tasks:
-            records.setdefault((task, example.attempt.split), []).append(task_row(source, example, task))
+            records.setdefault((task, example.attempt.split), []).append(task_row(sampler, example, task))
     for name, rows_of_table in tables.items():
         if rows_of_table:
             data = table_bytes(STORE[name], rows_of_table)
@@ -55,13 +72,13 @@ def example_files(source: Source, unit: int, examples: Sequence[Example]) -> Ite
         yield NewFile(f"{task}/{split}-{unit:05d}.parquet", data, len(rows_of_split))
 
 
-def input_files(source: Source) -> Iterator[NewFile]:
+def input_files(sampler: Sampler) -> Iterator[NewFile]:
     """Yield what was read: the signature dataset, and the settings."""
-    yield NewFile(SIGNATURE_FILE, source.signature_bytes)
-    yield NewFile(CONFIG_FILE, _config_yaml(source))
+    yield NewFile(SIGNATURE_FILE, sampler.signature_bytes)
+    yield NewFile(CONFIG_FILE, _config_yaml(sampler))
 
 
-def unit_record(filled: Filled) -> dict[str, Any]:
+def unit_record(filled: Filled, machine: Environment) -> UnitRecord:
     """Return what a unit's completion record says besides its files."""
     return {
         "dropped": dict(Counter("no attempt was accepted" for _ in filled.given_up)),
@@ -72,6 +89,7 @@ def unit_record(filled: Filled) -> dict[str, Any]:
         "pattern_sets": [[one.attempt.split, "+".join(one.attempt.names)] for one in filled.examples],
         "prompt_tokens": [n for example in filled.examples for n, _ in example.n_tokens.values()],
         "n_parameters": [example.attempt.architecture.n_parameters for example in filled.examples],
+        "environment": machine,
     }
 
 
@@ -81,32 +99,32 @@ def finish(staging: Staging) -> Finish:
     Raises:
         DataError: There is no example at all.
     """
-    records = list(staging.records())
+    records, identity = list(staging.records_as(UnitRecord)), staging.plan.identity
     attempts = [attempt for record in records for attempt in record["attempts"]]
-    metadata = _metadata(staging, records, attempts)
-    if not metadata["n_examples"]:
-        raise low_yield(Counter(attempt["reason"] for attempt in attempts))
-    tasks = [task for task in TASKS if staging.plan.identity[f"task_generation.include_{task}"]]
+    reasons = Counter(str(attempt["reason"]) for attempt in attempts)
+    if not reasons[ACCEPTED]:
+        raise low_yield(reasons)
+    metadata = _metadata(staging, records, attempts, reasons)
+    tasks = [task for task in TASKS if identity[f"task_generation.include_{task}"]]
     files = [
         staging.write(NewFile(ATTEMPTS_FILE, table_bytes(ATTEMPTS, attempts), len(attempts))),
-        staging.write(NewFile(CARD_FILE, card(metadata, staging.plan.identity, tasks).encode())),
+        staging.write(NewFile(CARD_FILE, card(metadata, identity, tasks).encode())),
         *write_dropped(staging),
     ]
     return Finish(files, {METADATA: metadata}, {"made_on": made_on(record["environment"] for record in records)})
 
 
-def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Row]) -> dict[str, Any]:
-    reasons = Counter(attempt["reason"] for attempt in attempts)
+def _metadata(
+    staging: Staging, records: Sequence[UnitRecord], attempts: Sequence[Row], reasons: Counter[str]
+) -> dict[str, object]:
     accepted = [attempt for attempt in attempts if attempt["accepted"]]
     n_judged = len(attempts) - reasons[SURPLUS]
     pattern_sets = [pair for record in records for pair in record["pattern_sets"]]
     splits = Counter(split for split, _ in pattern_sets)
     seen = {names for split, names in pattern_sets if split == "train"}
-    dropped = Counter[str]()
-    for record in records:
-        dropped.update(record["dropped"])
     prompt_tokens = [n for record in records for n in record["prompt_tokens"]]
     n_parameters = [n for record in records for n in record["n_parameters"]]
+    of = {column: numbers(accepted, column) for column in ATTEMPTS.names}
     return {
         "n_examples": len(accepted),
         "splits": {split: splits[split] for split in SPLITS},
@@ -114,45 +132,36 @@ def _metadata(staging: Staging, records: list[dict[str, Any]], attempts: list[Ro
             name: sum(names in seen for split, names in pattern_sets if split == name) for name in SPLITS[1:]
         },
         "n_attempts": n_judged,
-        "yield": round(len(accepted) / n_judged, 4) if n_judged else 0.0,
+        "yield": round(len(accepted) / n_judged, 4),
         "rejected": {r: n for r, n in sorted(reasons.items()) if r not in (ACCEPTED, SURPLUS)},
         "n_surplus": reasons[SURPLUS],
-        "median_degraded_accuracy": _median(attempt["degraded_accuracy"] for attempt in accepted),
-        "median_improved_accuracy": _median(attempt["improved_accuracy"] for attempt in accepted),
-        "median_target_accuracy": _median(attempt["improved_target_accuracy"] for attempt in accepted),
-        "highest_degraded_target_accuracy": _largest(accepted, "degraded_target_accuracy"),
-        "lowest_listed_accuracy": min((attempt["lowest_improved_accuracy"] for attempt in accepted), default=None),
-        "highest_unlisted_accuracy": _largest(accepted, "highest_unlisted_accuracy"),
-        "lowest_target_accuracy": min((attempt["improved_target_accuracy"] for attempt in accepted), default=None),
-        "median_target_gain": _median(attempt["target_gain"] for attempt in accepted),
-        "worst_other_change": min((attempt["worst_other_change"] for attempt in accepted), default=None),
-        "n_parameters": [min(n_parameters, default=0), max(n_parameters, default=0)],
+        "median_degraded_accuracy": round(median(of["degraded_accuracy"]), 4),
+        "median_improved_accuracy": round(median(of["improved_accuracy"]), 4),
+        "median_target_accuracy": round(median(of["improved_target_accuracy"]), 4),
+        "highest_degraded_target_accuracy": max(of["degraded_target_accuracy"]),
+        "lowest_listed_accuracy": min(of["lowest_improved_accuracy"]),
+        "highest_unlisted_accuracy": max(of["highest_unlisted_accuracy"], default=None),
+        "lowest_target_accuracy": min(of["improved_target_accuracy"]),
+        "median_target_gain": round(median(of["target_gain"]), 4),
+        "worst_other_change": min(of["worst_other_change"]),
+        "n_parameters": [min(n_parameters), max(n_parameters)],
         "prompt_tokens": [min(prompt_tokens), max(prompt_tokens)] if prompt_tokens else None,
         "patterns": staging.plan.identity["patterns"],
         "heldout_pair": staging.plan.identity["heldout_pair"],
-        "dropped": dict(dropped),
+        "dropped": dict(sum((Counter(record["dropped"]) for record in records), Counter[str]())),
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "fingerprint": staging.plan.fingerprint,
     }
 
 
-def _median(values: Iterable[float]) -> float | None:
-    listed = list(values)
-    return round(median(listed), 4) if listed else None
-
-
-def _largest(attempts: Iterable[Row], column: str) -> float | None:
-    return max((attempt[column] for attempt in attempts if attempt[column] is not None), default=None)
-
-
-def _config_yaml(source: Source) -> bytes:
+def _config_yaml(sampler: Sampler) -> bytes:
     """Return the settings that change the data, as a file that run-data-gen takes; where and how are left out."""
-    groups: dict[str, Any] = {}
-    for name, value in identity_of(source.config).items():
-        *path, key = name.split(".")
-        place = groups
-        for step in path:
+    groups: Identity = {}
+    for name, value in identity_of(sampler.config).items():
+        place, key = groups, name
+        while "." in key:
+            step, _, key = key.partition(".")
             place = place.setdefault(step, {})
         place[key] = list(value) if isinstance(value, tuple) else value
     text: str = yaml.safe_dump(groups, sort_keys=False, allow_unicode=True)

@@ -2,24 +2,21 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from actlab.formats.weights import OVERALL, letters_of
+from actlab.formats.weights import OVERALL, Row, letters_of
 from actlab.weights.compute.examples import Example
 from actlab.weights.compute.judge import ACCEPTED, Accuracies, change
 from actlab.weights.compute.stored import StoredNetwork
 from actlab.weights.compute.unit import Judged
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32
+from actlab.weights.sampler import Sampler
 from actlab.weights.signatures import Signature, signature_json
-from actlab.weights.source import Source
-
-Row = dict[str, Any]
 
 
-def _spec(source: Source, example: Example) -> Iterator[Row]:
-    attempt, model = example.attempt, source.config.model
+def _spec(sampler: Sampler, example: Example) -> Iterator[Row]:
+    attempt, model = example.attempt, sampler.config.model
     yield {
         "example_id": attempt.slot,
         "split": attempt.split,
@@ -42,7 +39,7 @@ def _networks(example: Example) -> tuple[tuple[str, StoredNetwork], ...]:
     return ("degraded", example.pair.degraded), ("improved", example.pair.improved)
 
 
-def _weights(source: Source, example: Example) -> Iterator[Row]:
+def _weights(sampler: Sampler, example: Example) -> Iterator[Row]:
     for model, network in _networks(example):
         for index, layer in zip(example.attempt.architecture.module_indices, network.weights, strict=True):
             n_outputs, n_inputs = layer.weight.shape
@@ -55,13 +52,13 @@ def _weights(source: Source, example: Example) -> Iterator[Row]:
             }
 
 
-def _codes(source: Source, example: Example) -> Iterator[Row]:
+def _codes(sampler: Sampler, example: Example) -> Iterator[Row]:
     for model, network in _networks(example):
         for index, codes in zip(example.attempt.architecture.module_indices, network.codes or (), strict=False):
             yield {**_place(example, model, index), **{name: array.ravel() for name, array in codes._asdict().items()}}
 
 
-def _signatures(source: Source, example: Example) -> Iterator[Row]:
+def _signatures(sampler: Sampler, example: Example) -> Iterator[Row]:
     profiled: tuple[tuple[str, Signature], ...] = (
         ("degraded", example.degraded_signature),
         ("improved", example.improved_signature),
@@ -77,7 +74,7 @@ def _signatures(source: Source, example: Example) -> Iterator[Row]:
                 }
 
 
-def _metrics(source: Source, example: Example) -> Iterator[Row]:
+def _metrics(sampler: Sampler, example: Example) -> Iterator[Row]:
     test = example.attempt.rows.test
     n_no = int((~test.labels).sum())
     for model, found in (("degraded", example.pair.before), ("improved", example.pair.after)):
@@ -104,12 +101,12 @@ def _metrics(source: Source, example: Example) -> Iterator[Row]:
             }
 
 
-def _histories(source: Source, example: Example) -> Iterator[Row]:
+def _histories(sampler: Sampler, example: Example) -> Iterator[Row]:
     for epoch in example.history:
         yield {"example_id": example.attempt.slot, **epoch._asdict()}
 
 
-def _rows(source: Source, example: Example) -> Iterator[Row]:
+def _rows(sampler: Sampler, example: Example) -> Iterator[Row]:
     attempt = example.attempt
     for part, rows in attempt.rows._asdict().items():
         corrupted = attempt.corrupted if part == "train" else np.zeros(len(rows.labels), dtype=bool)
@@ -127,10 +124,10 @@ def _rows(source: Source, example: Example) -> Iterator[Row]:
             }
 
 
-def _unlisted(source: Source, example: Example) -> Iterator[Row]:
+def _unlisted(sampler: Sampler, example: Example) -> Iterator[Row]:
     if (unlisted := example.pair.unlisted) is None:
         return
-    names = [source.patterns[place].name for place in unlisted.rows.patterns]
+    names = [sampler.patterns[place].name for place in unlisted.rows.patterns]
     for sequence, name in zip(letters_of(unlisted.rows.tokens), names, strict=True):
         yield {"example_id": example.attempt.slot, "pattern": name, "sequence": sequence}
 
@@ -151,7 +148,7 @@ def _place(example: Example, model: str, index: int) -> Row:
     return {"example_id": example.attempt.slot, "model": model, "module": f"network.{index}"}
 
 
-def task_row(source: Source, example: Example, name: str) -> Row:
+def task_row(sampler: Sampler, example: Example, name: str) -> Row:
     """Return an example's row of one task: the documented columns, and those that trainers take."""
     task = example.tasks[name]
     n_prompt, n_completion = example.n_tokens.get(name, (None, None))
@@ -162,7 +159,7 @@ def task_row(source: Source, example: Example, name: str) -> Row:
     )
     return {
         "example_id": example.attempt.slot,
-        "metadata": _json(_described(source, example)),
+        "metadata": _json(_described(sampler, example)),
         f"{name}_prompt": task.prompt,
         f"{name}_completion": task.completion,
         f"{name}_text": task.text,
@@ -178,8 +175,8 @@ def task_row(source: Source, example: Example, name: str) -> Row:
     }
 
 
-def _described(source: Source, example: Example) -> dict[str, Any]:
-    attempt, model = example.attempt, source.config.model
+def _described(sampler: Sampler, example: Example) -> Row:
+    attempt, model = example.attempt, sampler.config.model
     before, after = example.pair.before, example.pair.after
     n_corrupted = int(attempt.corrupted.sum())
     return {
@@ -190,7 +187,7 @@ def _described(source: Source, example: Example) -> dict[str, Any]:
         "model_config": attempt.architecture.as_json(),
         "corruption_stats": {
             "target_pattern": attempt.target_name,
-            "corruption_rate": source.config.staged_training.corruption_rate,
+            "corruption_rate": sampler.config.staged_training.corruption_rate,
             "total_pattern_examples": attempt.n_target_rows,
             "corrupted_examples": n_corrupted,
             "actual_corruption_rate": n_corrupted / attempt.n_target_rows,
@@ -207,7 +204,7 @@ def _described(source: Source, example: Example) -> dict[str, Any]:
     }
 
 
-def _training_metrics(example: Example) -> dict[str, Any]:
+def _training_metrics(example: Example) -> Row:
     def measured(found: Accuracies) -> dict[str, float]:
         return {**dict(zip(example.attempt.names, found.by_pattern.tolist(), strict=True)), OVERALL: found.overall}
 
@@ -220,7 +217,7 @@ def _training_metrics(example: Example) -> dict[str, Any]:
 
 def attempt_row(judged: Judged) -> Row:
     """Return an attempt's row."""
-    row: Row = {
+    row: dict[str, object] = {
         "example_id": judged.slot,
         "attempt": judged.number,
         "accepted": judged.reason == ACCEPTED,
@@ -254,5 +251,5 @@ def attempt_row(judged: Judged) -> Row:
     return row
 
 
-def _json(content: Any) -> str:
+def _json(content: Row) -> str:
     return json.dumps(content, separators=(",", ":"), allow_nan=False)

@@ -2,11 +2,11 @@
 
 # o outputs of a layer, i its inputs, n rows, p positions
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,13 @@ from actlab.formats.weights.tables import (
     SPLITS,
     STORE,
     TASKS,
+    Spec,
+    TaskRow,
     tokens_of,
 )
 from actlab.ground.errors import DataError, StorageError
 from actlab.ground.integrity import check_sealed, sealed_manifest
-from actlab.ground.manifest import METADATA, damaged_files, stored_files
+from actlab.ground.manifest import METADATA, Identity, damaged_files, stored_files
 from actlab.ground.options import read_yaml
 
 
@@ -65,7 +67,7 @@ class WeightsDataset:
         if damaged := damaged_files(folder, stored_files(manifest)):
             raise StorageError(f"{folder} is damaged: {damaged[0]}", hint="actlab verify tells all")
         self.manifest = manifest
-        self.identity: dict[str, Any] = manifest["identity"]
+        self.identity: Identity = manifest["identity"]
         self.n_slots: int = self.identity["dataset.output_dataset_length"]
         self._unit_size: int = self.identity["pipeline.checkpoint_interval"]
 
@@ -74,13 +76,10 @@ class WeightsDataset:
         """The tasks that it has."""
         return tuple(task for task in TASKS if self.identity[f"task_generation.include_{task}"])
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, object]:
         """Return its `config.yaml`, with the path of its signature dataset."""
-        path = self.folder / CONFIG_FILE
-        check_sealed(path)
-        settings: dict[str, Any] = read_yaml(path)
-        settings.setdefault("signature", {})["dataset_path"] = str(self.folder / SIGNATURE_FILE)
-        return settings
+        check_sealed(self.folder / CONFIG_FILE)
+        return {**read_yaml(self.folder / CONFIG_FILE), "signature.dataset_path": self.folder / SIGNATURE_FILE}
 
     def unit_of(self, example_id: int) -> range:
         """Return all ids of the unit in which an example was made, given-up ones too."""
@@ -118,14 +117,14 @@ class WeightsDataset:
         with self._damage():
             return _read_table(self.folder / ATTEMPTS_FILE, schema=ATTEMPTS)
 
-    def specs(self, example_ids: Iterable[int] | None = None) -> list[dict[str, Any]]:
+    def specs(self, example_ids: Iterable[int] | None = None) -> list[Spec]:
         """Return the rows of `specs`.
 
         Raises:
             DataError: One of the examples is not in the dataset.
         """
         wanted = None if example_ids is None else list(example_ids)
-        rows: list[dict[str, Any]] = self.table("specs", wanted).to_pylist()
+        rows: list[Spec] = self.table("specs", wanted).to_pylist()
         there = {row["example_id"] for row in rows}
         for example_id in wanted or ():
             if example_id not in there:
@@ -154,7 +153,7 @@ class WeightsDataset:
 
     def records(
         self, task: str, example_ids: Iterable[int] | None = None, columns: Sequence[str] | None = None
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    ) -> Iterator[tuple[str, TaskRow]]:
         """Yield the split and the columns of each example of a task.
 
         Raises:
@@ -170,7 +169,7 @@ class WeightsDataset:
                             if wanted is None or row["example_id"] in wanted:
                                 yield split, row
 
-    def _read(self, name: str, schema: pa.Schema, wanted: list[int] | None, *also: tuple[str, str, Any]) -> pa.Table:
+    def _read(self, name: str, schema: pa.Schema, wanted: list[int] | None, *also: tuple[str, str, str]) -> pa.Table:
         filters = None if wanted is None else [("example_id", "in", wanted), *also]
         with self._damage():
             tables = [_read_table(file, schema=schema, filters=filters) for file in self._files(name, wanted)]
@@ -191,7 +190,7 @@ class WeightsDataset:
             raise StorageError(f"{self.folder}: {error}", hint="actlab verify tells what is damaged") from error
 
 
-def _read_table(file: Path, **options: Any) -> pa.Table:
+def _read_table(file: Path, **options: object) -> pa.Table:
     """Read a table of a file that is as it was sealed: hashed once, however many of its units' examples are read."""
     check_sealed(file)
     return pq.read_table(file, **options)

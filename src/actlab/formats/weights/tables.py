@@ -2,8 +2,8 @@
 
 # n rows, p positions
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ OVERALL = "overall"
 """What the metrics call all of a network's patterns together."""
 
 
-def _schema(**columns: Any) -> pa.Schema:
+def _schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema(list(columns.items()))
 
 
@@ -159,6 +159,50 @@ ATTEMPTS = _schema(
 """Every network that was trained, in the order of the slots and their tries."""
 
 
+Row = Mapping[str, object]
+"""A row of a table, by its columns; one that it lacks is null."""
+
+
+class Spec(TypedDict):
+    """A row of `store/specs`: what is used of it."""
+
+    example_id: int
+    split: str
+    family: str
+    patterns: list[str]
+    target_pattern: str
+    vocab_size: int
+    sequence_length: int
+    num_layers: int
+    neurons_per_layer: int
+    activation_type: str
+    dropout_rate: float
+    precision: str
+    quantization: str
+    accepted_try: int
+
+
+class TaskRow(TypedDict):
+    """A row of a task: what is used of it."""
+
+    example_id: int
+    prompt: str
+    completion: str
+
+
+class WeightsMetadata(TypedDict):
+    """What `metadata.json` says: what is used of it, and every version wrote."""
+
+    n_examples: int
+    n_attempts: int
+    splits: dict[str, int]
+
+
+def numbers(rows: Iterable[Row], column: str) -> list[float]:
+    """Return the numbers of a column that are not null."""
+    return [value for row in rows if isinstance(value := row.get(column), int | float)]
+
+
 def letters_of(tokens_np: Integer[np.ndarray, "n p"]) -> list[str]:
     """Return each row of letters' indices as text: A is 0."""
     n, p = tokens_np.shape
@@ -166,7 +210,7 @@ def letters_of(tokens_np: Integer[np.ndarray, "n p"]) -> list[str]:
     return [text[start : start + p] for start in range(0, n * p, p)]
 
 
-def tokens_of(sequences: Sequence[str]) -> Integer[np.ndarray, "n p"]:
+def tokens_of(sequences: Collection[str]) -> Integer[np.ndarray, "n p"]:
     """Return letters' indices of sequences of one length; the way back from `letters_of`.
 
     >>> tokens_of(["ABC", "CCA"]).tolist()
@@ -176,7 +220,7 @@ def tokens_of(sequences: Sequence[str]) -> Integer[np.ndarray, "n p"]:
     return (data - ord("A")).reshape(len(sequences), -1)
 
 
-def table_bytes(schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> bytes:
+def table_bytes(schema: pa.Schema, rows: Iterable[Row]) -> bytes:
     """Return a Parquet file's bytes; the same rows give the same bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")

@@ -7,8 +7,8 @@ from actlab.weights.compute.judge import Pair
 from actlab.weights.compute.recorded import digits_of
 from actlab.weights.config.methods import check_methods
 from actlab.weights.prompts import PromptStyle, Subject, Task, classification_task, modification_task, weights_json
+from actlab.weights.sampler import Attempt, Sampler
 from actlab.weights.signatures import Signature, signature
-from actlab.weights.source import Attempt, Source
 from actlab.weights.training.spec import Epoch
 
 
@@ -34,24 +34,24 @@ class Example:
         return most is not None and any(n_prompt > most for n_prompt, _ in self.n_tokens.values())
 
 
-def example_of(source: Source, attempt: Attempt, history: tuple[Epoch, ...], pair: Pair) -> Example:
+def example_of(sampler: Sampler, attempt: Attempt, history: tuple[Epoch, ...], pair: Pair) -> Example:
     """Make the example of an accepted attempt.
 
     Raises:
         DataError: An activation overflows.
     """
     degraded, improved = pair.degraded, pair.improved
-    config = source.config
+    config = sampler.config
     style = PromptStyle(config.signature.prompt_format.style, digits_of(config))
     profiled = partial(
         signature,
         attempt.architecture,
-        rows=source.signature_rows,
+        rows=sampler.signature_rows,
         methods=check_methods(config.signature.neuron_profile_methods),
     )
     before = Subject(attempt.architecture, degraded.weights, profiled(degraded.weights))
     after = Subject(attempt.architecture, improved.weights, profiled(improved.weights))
-    descriptions = {pattern.name: pattern.describe(source.space) for pattern in source.patterns}
+    descriptions = {pattern.name: pattern.describe(sampler.space) for pattern in sampler.patterns}
     tasks: dict[str, Task] = {}
     if config.task_generation.include_modification:
         target = attempt.target_name
@@ -60,7 +60,7 @@ def example_of(source: Source, attempt: Attempt, history: tuple[Epoch, ...], pai
         )
     if config.task_generation.include_classification:
         tasks["classification"] = classification_task(after, attempt.names, candidates=descriptions, style=style)
-    count = source.n_tokens
+    count = sampler.n_tokens
     return Example(
         attempt=attempt,
         history=history,

@@ -16,7 +16,7 @@ from actlab.weights.patterns.pattern import Pattern
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import parse_weights, weights_json
 from actlab.weights.rows import Rows
-from actlab.weights.source import ACCEPTANCE, Attempt, Source
+from actlab.weights.sampler import ACCEPTANCE, Attempt, Sampler
 from actlab.weights.training.spec import Epoch, Trained
 
 ACCEPTED = "accepted"
@@ -71,8 +71,7 @@ class Accuracies(NamedTuple):
     @property
     def by_pattern(self) -> Float[np.ndarray, " k"]:
         """Each pattern's balanced accuracy."""
-        balanced_k: np.ndarray = (self.yes_k + self.no) / 2
-        return balanced_k
+        return np.asarray((self.yes_k + self.no) / 2)
 
     @property
     def one_sided(self) -> float:
@@ -148,7 +147,7 @@ class Unlisted(NamedTuple):
     names: tuple[str, ...]
     """Those that can be told from its own."""
     rows: Rows
-    """As `Source.unlisted_rows` draws them: all ask for a no."""
+    """As `Sampler.unlisted_rows` draws them: all ask for a no."""
     accuracies_k: Float[np.ndarray, " k"]
     """Balanced: yes on a pattern's rows, no on the test's negatives that it does not have. 1 is a network that knows
     the pattern as if it were its own."""
@@ -190,54 +189,54 @@ def measure_unlisted(
     return Unlisted(tuple(patterns[place].name for place in places), rows, np.array(accuracies_k))
 
 
-def judge(source: Source, attempt: Attempt, trained: Trained) -> tuple[str, Attempt, tuple[Epoch, ...], Pair | None]:
+def judge(sampler: Sampler, attempt: Attempt, trained: Trained) -> tuple[str, Attempt, tuple[Epoch, ...], Pair | None]:
     """Measure a trained attempt; return the verdict, the attempt with its history, and what was measured."""
-    model = source.config.model
+    model = sampler.config.model
     degraded, improved = (
         as_stored(weights, model.quantization, model.quantization_scale, model.precision)
         for weights in (trained.degraded, trained.improved)
     )
     if not (is_finite(degraded.weights) and is_finite(improved.weights)):
         return DIVERGED, attempt, trained.history, None
-    reason, before, after = _judged(source, attempt, degraded.weights, improved.weights)
+    reason, before, after = _judged(sampler, attempt, degraded.weights, improved.weights)
     pair = Pair(degraded, improved, before, after)
-    if reason == ACCEPTED and source.config.validation.pattern_specific:
-        pair = pair._replace(unlisted=_unlisted(source, attempt, improved.weights, source.unlisted_rows(attempt)))
-        reason = UNLISTED if _recognises(source, pair.unlisted) else reason
-    if reason == ACCEPTED and not _is_met_as_shown(source, attempt, pair):
+    if reason == ACCEPTED and sampler.config.validation.pattern_specific:
+        pair = pair._replace(unlisted=_unlisted(sampler, attempt, improved.weights, sampler.unlisted_rows(attempt)))
+        reason = UNLISTED if _recognises(sampler, pair.unlisted) else reason
+    if reason == ACCEPTED and not _is_met_as_shown(sampler, attempt, pair):
         reason = ROUNDED
     return reason, attempt, trained.history, pair
 
 
 def _judged(
-    source: Source, attempt: Attempt, degraded: Weights, improved: Weights
+    sampler: Sampler, attempt: Attempt, degraded: Weights, improved: Weights
 ) -> tuple[str, Accuracies, Accuracies]:
     before, after = (
         measure(attempt.architecture, weights, attempt.rows.test, len(attempt.patterns))
         for weights in (degraded, improved)
     )
-    return verdict(before, after, attempt.target, source.config), before, after
+    return verdict(before, after, attempt.target, sampler.config), before, after
 
 
-def _unlisted(source: Source, attempt: Attempt, improved: Weights, rows: Rows) -> Unlisted:
+def _unlisted(sampler: Sampler, attempt: Attempt, improved: Weights, rows: Rows) -> Unlisted:
     test = attempt.rows.test
     negatives_np = test.tokens[~test.labels]
-    return measure_unlisted(attempt.architecture, improved, rows, negatives_np, source.patterns, source.space)
+    return measure_unlisted(attempt.architecture, improved, rows, negatives_np, sampler.patterns, sampler.space)
 
 
-def _recognises(source: Source, found: Unlisted | None) -> bool:
+def _recognises(sampler: Sampler, found: Unlisted | None) -> bool:
     highest = found.highest if found is not None else None
-    return highest is not None and highest >= source.config.validation.max_unlisted_accuracy
+    return highest is not None and highest >= sampler.config.validation.max_unlisted_accuracy
 
 
-def _is_met_as_shown(source: Source, attempt: Attempt, pair: Pair) -> bool:
+def _is_met_as_shown(sampler: Sampler, attempt: Attempt, pair: Pair) -> bool:
     """Judge the weights once more, read back from how prompts and completions write them."""
-    digits = digits_of(source.config)
+    digits = digits_of(sampler.config)
     degraded, improved = (
         parse_weights(weights_json(attempt.architecture, network.weights, digits), attempt.architecture)
         for network in (pair.degraded, pair.improved)
     )
-    reason, _, _ = _judged(source, attempt, degraded, improved)
+    reason, _, _ = _judged(sampler, attempt, degraded, improved)
     if reason != ACCEPTED or pair.unlisted is None:
         return reason == ACCEPTED
-    return not _recognises(source, _unlisted(source, attempt, improved, pair.unlisted.rows))
+    return not _recognises(sampler, _unlisted(sampler, attempt, improved, pair.unlisted.rows))

@@ -1,19 +1,24 @@
 """A dataset's examples, back from its tables: ready to be measured and written again."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
-from typing import Any
 
-from actlab.formats.weights import LayerArrays, StoredRows
+from actlab.formats.weights import LayerArrays, Spec, StoredRows
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Architecture, Layer, Weights
 from actlab.weights.number_format import NumberFormat, number_format
 from actlab.weights.rows import Rows
 
 
-def architecture_of(spec: dict[str, Any]) -> Architecture:
+def architecture_of(spec: Spec) -> Architecture:
     """Return the architecture in a row of specs."""
-    return Architecture(**{field.name: spec[field.name] for field in fields(Architecture)})
+    return Architecture(
+        spec["vocab_size"],
+        spec["sequence_length"],
+        spec["num_layers"],
+        spec["neurons_per_layer"],
+        spec["activation_type"],
+        spec["dropout_rate"],
+    )
 
 
 def as_weights(layers: Iterable[LayerArrays]) -> Weights:

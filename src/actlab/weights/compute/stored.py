@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int8
 
-from actlab.weights.config.networks import Quantization, QuantizationScale
+from actlab.weights.config.networks import QuantizationScale
+from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.networks import Layer, Weights
 from actlab.weights.quantise import Quantised, dims_of, quantise
 
@@ -34,7 +35,7 @@ class StoredNetwork(NamedTuple):
     """None without quantisation."""
 
 
-def as_stored(weights: Weights, quantization: Quantization, scale: QuantizationScale, precision: str) -> StoredNetwork:
+def as_stored(weights: Weights, quantization: str, scale: QuantizationScale, precision: str) -> StoredNetwork:
     """Quantise a trained network, then round it to the precision."""
     layers, codes = [], []
     for layer in weights:
@@ -42,7 +43,7 @@ def as_stored(weights: Weights, quantization: Quantization, scale: QuantizationS
         coded: list[Quantised] = []
         for array in layer:
             tensor = torch.from_numpy(array)
-            if quantization != "none":
+            if QUANTISATIONS[quantization].codes:
                 coded.append(quantise(tensor, quantization, dims=dims_of(scale, is_bias=array.ndim == 1)))
                 tensor = coded[-1].values
             values.append(tensor.to(DTYPES[precision]).float().numpy())

@@ -18,7 +18,7 @@ from actlab.weights.compute.judge import (
     Pair,
     judge,
 )
-from actlab.weights.source import Attempt, Source
+from actlab.weights.sampler import Attempt, Sampler
 from actlab.weights.training.batched import train_many
 from actlab.weights.training.spec import Epoch
 
@@ -62,10 +62,12 @@ Told = Callable[[int, int], None]
 """Told after each round how many more were accepted, and attempted."""
 
 
-def fill(source: Source, slots: Sequence[int], *, device: str, told: Told = lambda accepted, attempted: None) -> Filled:
+def fill(
+    sampler: Sampler, slots: Sequence[int], *, device: str, told: Told = lambda accepted, attempted: None
+) -> Filled:
     """Fill slots until each has an accepted example or has been tried `max_tries` times.
 
-    The result is a function of the source and the slots: rounds are arranged by what was accepted before.
+    The result is a function of the sampler and the slots: rounds are arranged by what was accepted before.
 
     Raises:
         DataError: So few attempts are accepted that the settings must be wrong.
@@ -73,7 +75,7 @@ def fill(source: Source, slots: Sequence[int], *, device: str, told: Told = lamb
     filled = Filled()
     tries = dict.fromkeys(slots, 0)
     while tries:
-        judged, examples = _round(source, tries, device)
+        judged, examples = _round(sampler, tries, device)
         filled.attempts += judged
         filled.examples += examples
         told(len(examples), sum(one.reason != SURPLUS for one in judged))
@@ -83,26 +85,24 @@ def fill(source: Source, slots: Sequence[int], *, device: str, told: Told = lamb
                 tries[one.slot] = one.number + 1
         for example in examples:
             del tries[example.attempt.slot]
-        spent = [slot for slot, n in tries.items() if n >= source.config.pipeline.max_tries]
-        filled.given_up += spent
-        for slot in spent:
-            del tries[slot]
+        filled.given_up += [slot for slot, n in tries.items() if n >= sampler.config.pipeline.max_tries]
+        tries = {slot: n for slot, n in tries.items() if n < sampler.config.pipeline.max_tries}
     filled.examples.sort(key=lambda example: example.attempt.slot)
     filled.attempts.sort(key=lambda one: (one.slot, one.number))
     filled.given_up.sort()
     return filled
 
 
-def _round(source: Source, tries: dict[int, int], device: str) -> tuple[list[Judged], list[Example]]:
+def _round(sampler: Sampler, tries: dict[int, int], device: str) -> tuple[list[Judged], list[Example]]:
     """Train and judge the next tries of the open slots, in the slots' order."""
     at_once = max(1, _ROUND // len(tries))
-    most = source.config.pipeline.max_tries
+    most = sampler.config.pipeline.max_tries
     drawn: list[Attempt] = []
     judged: list[Judged] = []
     for slot, first in tries.items():
         for number in range(first, min(first + at_once, most)):
             try:
-                attempt = source.attempt(slot, number)
+                attempt = sampler.attempt(slot, number)
             except DataError:
                 judged.append(Judged(slot, number, NOT_DRAWN))
                 continue
@@ -110,29 +110,29 @@ def _round(source: Source, tries: dict[int, int], device: str) -> tuple[list[Jud
                 drawn.append(attempt)
             else:
                 judged.append(Judged(slot, number, UNCORRUPTED, attempt))
-    specs = [source.training_spec(attempt) for attempt in drawn]
+    specs = [sampler.training_spec(attempt) for attempt in drawn]
     examples: dict[int, Example] = {}
-    for attempt, trained in zip(drawn, train_many(specs, source.schedule(), device=device), strict=True):
-        one = Judged(attempt.slot, attempt.number, *judge(source, attempt, trained))
+    for attempt, trained in zip(drawn, train_many(specs, sampler.schedule(), device=device), strict=True):
+        one = Judged(attempt.slot, attempt.number, *judge(sampler, attempt, trained))
         if attempt.slot in examples:
             one = one._replace(reason=SURPLUS)
         elif one.reason == ACCEPTED:
-            one, example = _written(source, one)
+            one, example = _written(sampler, one)
             if example is not None:
                 examples[attempt.slot] = example
         judged.append(one)
     return judged, list(examples.values())
 
 
-def _written(source: Source, one: Judged) -> tuple[Judged, Example | None]:
+def _written(sampler: Sampler, one: Judged) -> tuple[Judged, Example | None]:
     """Make the example of an accepted attempt, unless it cannot be written."""
     assert one.attempt is not None
     assert one.pair is not None
     try:
-        example = example_of(source, one.attempt, one.history, one.pair)
+        example = example_of(sampler, one.attempt, one.history, one.pair)
     except DataError:  # its activations overflow
         return one._replace(reason=DIVERGED), None
-    if example.is_too_long(source.config.task_generation.max_prompt_tokens):
+    if example.is_too_long(sampler.config.task_generation.max_prompt_tokens):
         return one._replace(reason=TOO_LONG), None
     return one, example
 
@@ -146,9 +146,8 @@ def refuse_low_yield(reasons: Counter[str]) -> None:
         DataError: With the reasons for which attempts were rejected, and the keys to change.
     """
     total = reasons.total() - reasons[SURPLUS]
-    if total >= _ENOUGH_ATTEMPTS and reasons[ACCEPTED] < _LEAST_YIELD * total:
-        raise low_yield(reasons)
-    if reasons[ROUNDED] >= _ENOUGH_ROUNDED and reasons[ROUNDED] > reasons[ACCEPTED]:
+    is_low = total >= _ENOUGH_ATTEMPTS and reasons[ACCEPTED] < _LEAST_YIELD * total
+    if is_low or reasons[ROUNDED] >= max(_ENOUGH_ROUNDED, reasons[ACCEPTED] + 1):
         raise low_yield(reasons)
 
 

@@ -1,12 +1,14 @@
 """The settings of `actlab run-data-gen`, and what they may be."""
 
+import functools
 import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from actlab.ground.errors import ConfigError, did_you_mean
 from actlab.ground.options import RunOptions, group, options_of
-from actlab.ground.units import Part
 from actlab.weights.config.methods import check_methods
 from actlab.weights.config.networks import (
     DatasetSettings,
@@ -17,7 +19,7 @@ from actlab.weights.config.networks import (
     ValidationSettings,
 )
 from actlab.weights.config.output import HubSettings, MetricsSettings, SignatureSettings, TaskSettings
-from actlab.weights.patterns import PATTERN_NAMES
+from actlab.weights.config.quantisations import QUANTISATIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +52,26 @@ class WeightsSettings:
     """The hub."""
 
     def __post_init__(self) -> None:
-        _check_bounds(self)
-        _check_refused(self)
-        _check_lists(self)
-        _check_tensorboard(self)
-        _check_patterns(self)
+        _refuse(_bounds(self))
+        _refuse(_checks(self))
+        _refuse(_pattern_checks(self))
         check_methods(self.signature.neuron_profile_methods)
-        _check_digits(self.signature.prompt_format.digits)
-        _check_tasks(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataGenConfig(WeightsSettings, RunOptions):
     """Which networks to train and how to write them."""
 
+    job: ClassVar[str] = "actlab.weights.job"
+
     def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_claims(self)
+        WeightsSettings.__post_init__(self)
+        RunOptions.__post_init__(self)
+        _refuse(_claims(self))
         _check_rounding(self)
-        Part.parse(self.part or "1/1")
-        if self.hub.dataset_name is not None and self.part is not None:
-            raise ConfigError(
-                "hub.dataset_name does not go with --part", hint="omit it, then: actlab push DIR --repo-id NAME"
-            )
+        is_sent_in_part = self.hub.dataset_name is not None and self.part is not None
+        hint = "omit it, then: actlab push DIR --repo-id NAME"
+        _refuse([(is_sent_in_part, "hub.dataset_name does not go with --part", hint)])
 
 
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -145,149 +144,149 @@ _REFUSED: dict[str, tuple[Any, str]] = {
 """Keys of which only one value can be honoured, and why."""
 
 
-def _get(config: Any, name: str) -> Any:
-    for key in name.split("."):
-        config = getattr(config, key)
-    return config
+_Check: TypeAlias = tuple[bool, str, str]
+"""Whether it is wrong, what is, and what helps."""
 
 
-def _check_bounds(config: WeightsSettings) -> None:
+def _refuse(checks: Iterable[_Check]) -> None:
+    """Refuse the first that is wrong."""
+    for is_wrong, what, hint in checks:
+        if is_wrong:
+            raise ConfigError(what, hint=hint)
+
+
+def _get(config: WeightsSettings, name: str) -> Any:
+    return functools.reduce(getattr, name.split("."), config)
+
+
+def _bounds(config: WeightsSettings) -> Iterator[_Check]:
     about = {option.name: option.help for option in options_of(WeightsSettings)}
     for name, (low, high) in BOUNDS.items():
         value = _get(config, name)
-        if value is not None and not (low <= value <= high and math.isfinite(value)):
-            raise ConfigError(f"{name} {value} is not from {low} to {high}", hint=about[name])
+        is_wrong = value is not None and not (low <= value <= high and math.isfinite(value))
+        yield is_wrong, f"{name} {value} is not from {low} to {high}", about[name]
     for name in _RANGES:
         ends = _get(config, name)
-        if ends.min > ends.max:
-            raise ConfigError(f"{name}: min {ends.min} is more than max {ends.max}", hint="swap them")
-    patterns = config.dataset.patterns
-    if patterns.target_total_examples > patterns.max_total_examples:
-        raise ConfigError(
-            f"dataset.patterns.target_total_examples {patterns.target_total_examples} is more than "
-            f"max_total_examples {patterns.max_total_examples}",
-            hint="raise max_total_examples",
-        )
-    if config.dataset.splits.validation + config.dataset.splits.test > 0.8:
-        raise ConfigError("dataset.splits leaves too little for train", hint="lower validation or test")
-
-
-def _check_refused(config: WeightsSettings) -> None:
+        yield ends.min > ends.max, f"{name}: min {ends.min} is more than max {ends.max}", "swap them"
     for name, (only, hint) in _REFUSED.items():
-        if _get(config, name) != only:
-            raise ConfigError(f"{name} cannot be {_get(config, name)!r}", hint=hint)
-    if config.hub.token is not None:
-        raise ConfigError(
+        yield _get(config, name) != only, f"{name} cannot be {_get(config, name)!r}", hint
+
+
+def _checks(config: WeightsSettings) -> list[_Check]:
+    """Say what every command refuses; numbers are within their bounds by now."""
+    splits, tasks, tensorboard = config.dataset.splits, config.task_generation, config.metrics.tensorboard
+    types, digits = config.model.activation_types, config.signature.prompt_format.digits
+    return [
+        (
+            splits.validation + splits.test > 0.8,
+            "dataset.splits leaves too little for train",
+            "lower validation or test",
+        ),
+        (
+            config.hub.token is not None,
             "hub.token holds a token",
-            hint="take it out of the file: use HF_TOKEN or the hub's own login (hf auth login)",
-        )
+            "take it out of the file: use HF_TOKEN or the hub's own login (hf auth login)",
+        ),
+        (
+            not types or len(set(types)) < len(types),
+            f"model.activation_types is {list(types)}",
+            "name at least one, each once: [relu, gelu]",
+        ),
+        (
+            tensorboard.auto_launch and not tensorboard.enabled,
+            "metrics.tensorboard.auto_launch has nothing to show",
+            "set metrics.tensorboard.enabled to true",
+        ),
+        (
+            digits != "round-trip" and not (digits.isdecimal() and 1 <= int(digits) <= 17),
+            f"signature.prompt_format.digits cannot be {digits!r}",
+            "use 1 to 17 decimals, or round-trip",
+        ),
+        (
+            not (tasks.include_modification or tasks.include_classification),
+            "no task is chosen",
+            "set task_generation.include_modification or include_classification to true",
+        ),
+        (
+            tasks.max_prompt_tokens is not None and tasks.tokenizer is None,
+            "--max-prompt-tokens counts with no tokenizer",
+            "give --tokenizer DIR",
+        ),
+    ]
 
 
-def _check_tensorboard(config: WeightsSettings) -> None:
-    settings = config.metrics.tensorboard
-    if settings.auto_launch and not settings.enabled:
-        raise ConfigError(
-            "metrics.tensorboard.auto_launch has nothing to show", hint="set metrics.tensorboard.enabled to true"
-        )
-
-
-def _check_lists(config: WeightsSettings) -> None:
-    types = config.model.activation_types
-    if not types or len(set(types)) < len(types):
-        raise ConfigError(f"model.activation_types is {list(types)}", hint="name at least one, each once: [relu, gelu]")
-
-
-def _check_patterns(config: WeightsSettings) -> None:
+def _pattern_checks(config: WeightsSettings) -> Iterator[_Check]:
+    """Say what every command refuses of patterns and rows."""
     patterns = config.dataset.patterns
-    if patterns.min_patterns_per_batch > patterns.max_patterns_per_batch:
-        raise ConfigError(
-            f"dataset.patterns.min_patterns_per_batch {patterns.min_patterns_per_batch} is more than "
-            f"max_patterns_per_batch {patterns.max_patterns_per_batch}",
-            hint="swap them",
-        )
-    for number, name in enumerate(patterns.enabled_patterns):
-        if name not in PATTERN_NAMES:
-            raise ConfigError(
-                f"dataset.patterns.enabled_patterns names {name!r}, which is no pattern",
-                hint=did_you_mean(name, PATTERN_NAMES, otherwise="choose from " + ", ".join(PATTERN_NAMES)),
-            )
-        if name in patterns.enabled_patterns[:number]:
-            raise ConfigError(f"dataset.patterns.enabled_patterns names {name!r} twice", hint="name each pattern once")
+    most = patterns.max_total_examples
+    yield (
+        patterns.target_total_examples > most,
+        f"dataset.patterns.target_total_examples {patterns.target_total_examples} is more than "
+        f"max_total_examples {most}",
+        "raise max_total_examples",
+    )
+    yield (
+        patterns.min_patterns_per_batch > patterns.max_patterns_per_batch,
+        f"dataset.patterns.min_patterns_per_batch {patterns.min_patterns_per_batch} is more than "
+        f"max_patterns_per_batch {patterns.max_patterns_per_batch}",
+        "swap them",
+    )
+    for name, n in Counter(patterns.enabled_patterns).items():
+        yield n > 1, f"dataset.patterns.enabled_patterns names {name!r} twice", "name each pattern once"
     letters = [chr(ord("A") + token) for token in range(config.model.vocab_size)]
     for key in ("starts_with_token", "ends_with_token"):
         token = getattr(patterns, key)
-        if token not in letters:
-            raise ConfigError(
-                f"dataset.patterns.{key} cannot be {token!r}",
-                hint=did_you_mean(token, letters, otherwise=f"use A to {letters[-1]}"),
-            )
+        hint = did_you_mean(token, letters, otherwise=f"use A to {letters[-1]}")
+        yield token not in letters, f"dataset.patterns.{key} cannot be {token!r}", hint
     fewest = math.ceil(
         patterns.samples_per_pattern.min * patterns.max_patterns_per_batch / (1 - patterns.negative_ratio)
     )
-    if fewest > patterns.max_total_examples:
-        raise ConfigError(
-            f"dataset.patterns.samples_per_pattern.min takes {fewest} rows for "
-            f"{patterns.max_patterns_per_batch} patterns, more than max_total_examples {patterns.max_total_examples}",
-            hint="lower it, or raise max_total_examples",
-        )
-
-
-def _check_digits(digits: str) -> None:
-    if digits != "round-trip" and not (digits.isdecimal() and 1 <= int(digits) <= 17):
-        raise ConfigError(
-            f"signature.prompt_format.digits cannot be {digits!r}", hint="use 1 to 17 decimals, or round-trip"
-        )
-
-
-def _check_tasks(config: WeightsSettings) -> None:
-    tasks = config.task_generation
-    if not (tasks.include_modification or tasks.include_classification):
-        raise ConfigError(
-            "no task is chosen", hint="set task_generation.include_modification or include_classification to true"
-        )
-    if tasks.max_prompt_tokens is not None and tasks.tokenizer is None:
-        raise ConfigError("--max-prompt-tokens counts with no tokenizer", hint="give --tokenizer DIR")
+    yield (
+        fewest > most,
+        f"dataset.patterns.samples_per_pattern.min takes {fewest} rows for "
+        f"{patterns.max_patterns_per_batch} patterns, more than max_total_examples {most}",
+        "lower it, or raise max_total_examples",
+    )
 
 
 # Datasets were made with what the rest refuses, and still open: it binds new ones only.
 
 
-def _check_claims(config: WeightsSettings) -> None:
-    """Refuse settings under which a dataset would not be what its prompts and its card say.
+def _claims(config: WeightsSettings) -> list[_Check]:
+    """Say under which settings a dataset would not be what its prompts and its card say.
 
-    Raises:
-        ConfigError: Nothing is corrupted, no gain is asked for, or chance is good enough.
+    Nothing is corrupted, no gain is asked for, or chance is good enough.
     """
-    validation = config.validation
-    if config.staged_training.corruption_rate == 0:
-        raise ConfigError(
+    validation, by_pattern = config.validation, config.validation.pattern_specific
+    return [
+        (
+            config.staged_training.corruption_rate == 0,
             "staged_training.corruption_rate 0 corrupts no row: no pattern would be forgotten",
-            hint="use a share above 0, such as 0.8",
-        )
-    if not validation.pattern_specific:
-        if config.task_generation.include_classification:
-            raise ConfigError(
-                "task_generation.include_classification does not go with validation.pattern_specific false: nobody "
-                "would look whether a network recognises the patterns that are its answer",
-                hint="set validation.pattern_specific to true, or include_classification to false",
-            )
-        if config.training.min_degradation_threshold == 0:
-            raise ConfigError(
-                "training.min_degradation_threshold 0 with validation.pattern_specific false asks for no gain at all",
-                hint="use a share above 0, such as 0.05",
-            )
-        return
-    if validation.min_pattern_improvement == 0:
-        raise ConfigError(
+            "use a share above 0, such as 0.8",
+        ),
+        (
+            not by_pattern and config.task_generation.include_classification,
+            "task_generation.include_classification does not go with validation.pattern_specific false: nobody "
+            "would look whether a network recognises the patterns that are its answer",
+            "set validation.pattern_specific to true, or include_classification to false",
+        ),
+        (
+            not by_pattern and config.training.min_degradation_threshold == 0,
+            "training.min_degradation_threshold 0 with validation.pattern_specific false asks for no gain at all",
+            "use a share above 0, such as 0.05",
+        ),
+        (
+            by_pattern and validation.min_pattern_improvement == 0,
             "validation.min_pattern_improvement 0 asks for no gain of the target pattern",
-            hint="use a share above 0, such as 0.05",
-        )
-    if validation.min_accuracy <= _CHANCE:
-        raise ConfigError(
+            "use a share above 0, such as 0.05",
+        ),
+        (
+            by_pattern and validation.min_accuracy <= _CHANCE,
             f"validation.min_accuracy {validation.min_accuracy} is no more than chance: a network would have patterns "
             "that it does not recognise",
-            hint="use more than 0.5, such as 0.6",
-        )
+            "use more than 0.5, such as 0.6",
+        ),
+    ]
 
 
 def _check_rounding(config: WeightsSettings) -> None:
@@ -300,7 +299,7 @@ def _check_rounding(config: WeightsSettings) -> None:
         ConfigError: In the widest layer the error is more than a tenth of the weights.
     """
     digits = config.signature.prompt_format.digits
-    if digits == "round-trip" or config.model.quantization in ("ternary", "binary"):  # whole numbers
+    if digits == "round-trip" or QUANTISATIONS[config.model.quantization].in_training:
         return
     widest = max(config.model.neurons_per_layer.max, config.model.sequence_length)
     share = 10.0 ** -int(digits) * math.sqrt(widest) / 2

@@ -1,6 +1,7 @@
 """The settings of `actlab score-interpreter` and `actlab reproduce`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from actlab.ground.options import argument, execution
@@ -10,16 +11,18 @@ from actlab.ground.options import argument, execution
 class ScoreConfig:
     """Whose predictions, and measured on what."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset of weights."""
-    predictions: str = argument()
+    predictions: Path = argument()
     """A JSON Lines file: example_id, completion, and task where the dataset has both."""
-    benchmark: str | None = execution(None)
+    benchmark: Path | None = execution(None)
     """A file of create-benchmark-dataset to measure repaired networks on, instead of each example's own test rows."""
-    output: str | None = execution(None)
+    output: Path | None = execution(None)
     """A JSON Lines file to make, with a row a prediction."""
     overwrite: bool = execution(False)
     """Replace the output file."""
+    plugins: tuple[str, ...] = execution(())
+    """A module of your own that adds patterns: its name, or a .py file. May be given several times."""
     quiet: bool = execution(False)
     """Show no bar and no log, only warnings and errors."""
     json: bool = execution(False)
@@ -30,7 +33,7 @@ class ScoreConfig:
 class ReproduceConfig:
     """Which example, and what its dataset does not hold."""
 
-    dir: str = argument()
+    dir: Path = argument()
     """A dataset of weights."""
     example_id: int = execution()
     """The example's number."""
@@ -38,6 +41,8 @@ class ReproduceConfig:
     """The tokenizer that the dataset was made with; only where it has a limit of prompt tokens."""
     device: Literal["auto", "cpu", "cuda", "mps"] = execution("cpu")
     """Where to train."""
+    plugins: tuple[str, ...] = execution(())
+    """A module of your own that adds patterns: its name, or a .py file. May be given several times."""
     quiet: bool = execution(False)
     """Show no bar and no log, only warnings and errors."""
     json: bool = execution(False)

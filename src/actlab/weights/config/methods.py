@@ -1,34 +1,113 @@
 """The methods of neuron profiles, and what a YAML file may say of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from actlab.ground.errors import ConfigError, did_you_mean
+from actlab.ground.variants import Table, Variant
 
-METHODS: dict[str, dict[str, int]] = {
-    "mean": {},
-    "std": {},
-    "max": {},
-    "min": {},
-    "entropy": {"bins": 20},
-    "pca": {"components": 1},
-    "svd": {"components": 1},
-    "clustering": {"n_clusters": 2},
-    "fourier": {"n_frequencies": 1},
-    "pattern_wise": {},
-    "sparsity": {},
-}
-"""Every method with its parameters and their defaults; `signatures.METHODS` holds the functions."""
 
-LARGEST = {"bins": 1000, "components": 1000, "n_clusters": 20, "n_frequencies": 1000}
-"""More is a slip of the finger; the exact clustering takes time in proportion to clusters × rows²."""
+@dataclass(frozen=True, kw_only=True)
+class Method(Variant):
+    """A way to put what a neuron does over the rows of the signature dataset into a few numbers."""
+
+    profile: str = ""
+    """Of its function of a layer's outputs, groups of rows and parameters: a name in `weights.signatures`."""
+    parameters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of each parameter what is usual and the most: more is a slip of the finger, and the exact clustering takes time
+    in proportion to clusters × rows²."""
+    by_pattern: bool = False
+    """Whether its numbers stand for the patterns of the signature dataset."""
+
+    @property
+    def usual(self) -> dict[str, int]:
+        """Its parameters as they usually are."""
+        return {name: usual for name, (usual, _) in self.parameters.items()}
+
+
+METHODS = Table(
+    "profile method",
+    Method(
+        name="mean",
+        help="the mean",
+        hint="a neuron whose mean is always 0 is dead: lower model.learning_rate",
+        profile="mean",
+    ),
+    Method(
+        name="std",
+        help="the population's standard deviation",
+        hint="it is 0 where all rows are alike: take a larger signature dataset",
+        profile="std",
+    ),
+    Method(
+        name="max",
+        help="the largest value",
+        hint="it says little of many rows: name mean or entropy too",
+        profile="largest",
+    ),
+    Method(
+        name="min",
+        help="the smallest value",
+        hint="it says little of many rows: name mean or entropy too",
+        profile="smallest",
+    ),
+    Method(
+        name="entropy",
+        help="the entropy in nats of a histogram over the neuron's own range (`bins` 20)",
+        hint="raise bins to tell more values apart",
+        profile="entropy",
+        parameters={"bins": (20, 1000)},
+    ),
+    Method(
+        name="pca",
+        help="the neuron's loadings (component's entry × square root of the explained variance) on the layer's first "
+        "`components`, each component's largest entry positive",
+        hint="components that are not there are 0: ask for at most one a neuron",
+        profile="pca",
+        parameters={"components": (1, 1000)},
+    ),
+    Method(
+        name="svd",
+        help="the same without centring (singular vector's entry × singular value / √rows)",
+        hint="components that are not there are 0: ask for at most one a neuron",
+        profile="svd",
+        parameters={"components": (1, 1000)},
+    ),
+    Method(
+        name="clustering",
+        help="the centres of the best `n_clusters`-means of the neuron's values, ascending",
+        hint="a neuron with fewer values repeats the last one: lower n_clusters",
+        profile="clustering",
+        parameters={"n_clusters": (2, 20)},
+    ),
+    Method(
+        name="fourier",
+        help="the `n_frequencies` largest magnitudes / rows of the spectrum over the rows in their order, without the "
+        "mean",
+        hint="frequencies that are not there are 0: ask for at most half as many as there are rows",
+        profile="fourier",
+        parameters={"n_frequencies": (1, 1000)},
+    ),
+    Method(
+        name="pattern_wise",
+        help="the mean over each pattern's rows, patterns in the order in which they first appear, negatives as `none`",
+        hint="it has no column for a pattern without rows: make the signature dataset with this config",
+        profile="pattern_wise",
+        by_pattern=True,
+    ),
+    Method(
+        name="sparsity",
+        help="the share of values that a ReLU would silence",
+        hint="it is 1 for a dead neuron: lower model.learning_rate",
+        profile="sparsity",
+    ),
+)
 
 _KEY = "signature.neuron_profile_methods"
 
 
-@dataclass(frozen=True)
-class ProfileMethod:
+class ProfileMethod(NamedTuple):
     """A method with a value for each of its parameters."""
 
     name: str
@@ -50,7 +129,7 @@ def check_methods(spec: object) -> tuple[ProfileMethod, ...]:
         for number, name in enumerate(spec):
             if name in spec[:number]:
                 raise ConfigError(f"{_KEY} names {name!r} twice", hint="name each method once")
-        given: list[tuple[Any, Any]] = [(name, None) for name in spec]
+        given: list[tuple[object, object]] = [(name, None) for name in spec]
     elif isinstance(spec, Mapping):
         given = list(spec.items())
     else:
@@ -61,31 +140,30 @@ def check_methods(spec: object) -> tuple[ProfileMethod, ...]:
     methods = tuple(_method(name, parameters) for name, parameters in given)
     chosen = tuple(method for method, (_, parameters) in zip(methods, given, strict=True) if parameters is not False)
     if not chosen:
-        raise ConfigError(f"{_KEY} leaves no method", hint=f"choose from {', '.join(METHODS)}")
+        raise ConfigError(f"{_KEY} leaves no method", hint=f"choose from {', '.join(METHODS.names)}")
     return chosen
 
 
 def _method(name: object, parameters: object) -> ProfileMethod:
-    if not isinstance(name, str) or name not in METHODS:
-        hint = did_you_mean(str(name), METHODS, otherwise=f"choose from {', '.join(METHODS)}")
+    if not isinstance(name, str) or name not in METHODS.names:
+        hint = did_you_mean(str(name), METHODS.names, otherwise=f"choose from {', '.join(METHODS.names)}")
         raise ConfigError(f"{_KEY} names {name!r}, which is no method", hint=hint)
-    known = METHODS[name]
+    known = METHODS[name].parameters
+    usual = METHODS[name].usual
     if parameters is None or isinstance(parameters, bool):
-        return ProfileMethod(name, dict(known))
+        return ProfileMethod(name, usual)
+    example = f"write {name}: {{{', '.join(f'{key}: {value}' for key, value in usual.items())}}}"
+    example += "" if usual else ", it has no parameters"
     if not isinstance(parameters, Mapping):
-        raise ConfigError(f"{_KEY}.{name} is {parameters!r}, not a mapping", hint=_example(name))
+        raise ConfigError(f"{_KEY}.{name} is {parameters!r}, not a mapping", hint=example)
     for key, value in parameters.items():
         if key not in known:
-            hint = did_you_mean(str(key), known, otherwise=_example(name))
-            raise ConfigError(f"{_KEY}.{name} has no parameter {key!r}", hint=hint)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST[key]:
+            raise ConfigError(
+                f"{_KEY}.{name} has no parameter {key!r}", hint=did_you_mean(str(key), known, otherwise=example)
+            )
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= known[key][1]:
             raise ConfigError(
                 f"{_KEY}.{name}.{key} is {value!r}",
-                hint=f"give a whole number from 1 to {LARGEST[key]}; {known[key]} is usual",
+                hint=f"give a whole number from 1 to {known[key][1]}; {usual[key]} is usual",
             )
-    return ProfileMethod(name, {**known, **parameters})
-
-
-def _example(name: str) -> str:
-    usual = ", ".join(f"{key}: {value}" for key, value in METHODS[name].items())
-    return f"write {name}: {{{usual}}}" + ("" if usual else ", it has no parameters")
+    return ProfileMethod(name, {**usual, **parameters})

@@ -1,13 +1,14 @@
 """The groups that say which networks are made, from which rows, and when one is good enough."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from actlab.ground.options import execution, group, setting
+from actlab.ground.options import chosen, execution, group, setting
+from actlab.weights.config.quantisations import QUANTISATIONS
 
 ActivationType = Literal["relu", "gelu", "tanh", "sigmoid", "leaky_relu"]
 Precision = Literal["float32", "float16", "bfloat16"]
-Quantization = Literal["none", "int8", "int4", "ternary", "binary"]
 QuantizationScale = Literal["per-tensor", "per-channel"]
 
 
@@ -49,7 +50,7 @@ class ModelSettings:
     """Letters in a sequence, 4 to 20."""
     precision: Precision = "float32"
     """What the stored weights fit in; training is in float32."""
-    quantization: Quantization = "none"
+    quantization: str = chosen(QUANTISATIONS, "none")
     """Of both stored networks; ternary and binary are trained that way."""
     quantization_scale: QuantizationScale = setting("per-tensor", flag="quantization_scale")
     """Whether a weight tensor has one quantisation scale, or one for each output neuron."""
@@ -184,7 +185,7 @@ class ValidationSettings:
 class PipelineSettings:
     """Where and how the work is done."""
 
-    output_dir: str = execution("weights_dataset", flag="output")
+    output_dir: Path = execution(Path("weights_dataset"), flag="output")
     """The folder to make."""
     random_seed: int = setting(42, flag="seed")
     """Everything drawn derives from it."""

@@ -1,6 +1,7 @@
 """The groups that say what is written of a network, how it is followed, and where it is sent."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from actlab.ground.options import execution, group, secret, setting
@@ -23,9 +24,9 @@ class PromptFormat:
 class SignatureSettings:
     """The activation signature of a network."""
 
-    dataset_path: str | None = execution(None)
+    dataset_path: Path | None = execution(None)
     """The signature dataset, which `actlab create-sig-dataset` makes."""
-    neuron_profile_methods: object = tuple(METHODS)
+    neuron_profile_methods: object = METHODS.names
     """Names, or a mapping from a name to its parameters; all eleven by default."""
     prompt_format: PromptFormat = group(PromptFormat())
     """The prompts."""
@@ -75,7 +76,7 @@ class CheckpointSettings:
 class MetricsSettings:
     """How the run is followed."""
 
-    dir: str | None = None
+    dir: Path | None = None
     """The folder of the curves; beside the dataset, as NAME.tensorboard, where none is given."""
     tensorboard: TensorBoardSettings = group(TensorBoardSettings())
     """The curves."""

@@ -1,6 +1,8 @@
 """The settings of `actlab create-sig-dataset` and `actlab create-benchmark-dataset`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import CommonOptions, execution
@@ -8,11 +10,20 @@ from actlab.weights.config.data_gen import WeightsSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SigDatasetConfig(WeightsSettings, CommonOptions):
+class _SequencesConfig(WeightsSettings, CommonOptions):
+    job: ClassVar[str] = "actlab.weights.sequence_sets"
+    filename: Path = execution()
+    """The JSON file to make."""
+
+    def __post_init__(self) -> None:
+        WeightsSettings.__post_init__(self)
+        CommonOptions.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigDatasetConfig(_SequencesConfig):
     """How many sequences, and where to."""
 
-    filename: str = execution()
-    """The JSON file to make."""
     size: int = 200
     """Sequences in it."""
 
@@ -23,11 +34,9 @@ class SigDatasetConfig(WeightsSettings, CommonOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkConfig(WeightsSettings, CommonOptions):
+class BenchmarkConfig(_SequencesConfig):
     """How many sequences of each pattern, and where to."""
 
-    filename: str = execution()
-    """The JSON file to make."""
     samples_per_pattern: int = 35
     """Sequences of each pattern."""
 

@@ -1,7 +1,7 @@
 """The patterns that a subject network learns to see: `known/` holds one file for each, found by its name.
 
-A new pattern is one function in one file: `known/my_pattern.py` with a predicate `my_pattern` under `@pattern`. This
-module imports none of them, so that the names cost nothing; `registry` does.
+A new pattern is one object in one file: `known/my_pattern.py` with a `Pattern` called `my_pattern`. This module imports
+none of them, so that the names cost nothing; `registry` does.
 """
 
 import pkgutil

@@ -18,6 +18,19 @@ def uniform(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray,
     return rng.integers(space.vocab_size, size=(n, space.length), dtype=np.uint8)
 
 
+def uniform_but(
+    places: int | slice, letters: Callable[[UInt8[np.ndarray, "n p"], Space], UInt8[np.ndarray, "..."] | int]
+) -> Callable[[np.random.Generator, int, Space], UInt8[np.ndarray, "n p"]]:
+    """Return what draws from all sequences and then puts letters, taken from those drawn or the space, into places."""
+
+    def draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
+        tokens_np = uniform(rng, n, space)
+        tokens_np[:, places] = letters(tokens_np, space)
+        return tokens_np
+
+    return draw
+
+
 def until_enough(
     n: int, attempt: Callable[[int], UInt8[np.ndarray, "kept p"]], *, like: Space
 ) -> UInt8[np.ndarray, "n p"]:
@@ -41,8 +54,7 @@ def some_positions(rng: np.random.Generator, n_chosen_n: Integer[np.ndarray, " n
     """Mark so many of p positions in each row, all choices alike; at least one."""
     keys_np = rng.random((len(n_chosen_n), p))
     last_n = np.sort(keys_np, axis=1)[np.arange(len(keys_np)), n_chosen_n - 1]
-    marked_np: np.ndarray = keys_np <= last_n[:, None]
-    return marked_np
+    return np.asarray(keys_np <= last_n[:, None])
 
 
 def ascending(rng: np.random.Generator, n_letters_n: Integer[np.ndarray, " n"], p: int) -> Integer[np.ndarray, "n p"]:
@@ -54,5 +66,4 @@ def ascending(rng: np.random.Generator, n_letters_n: Integer[np.ndarray, " n"], 
     keys_nc = rng.random((len(n_letters_n), max(n_columns_n, default=p)))
     keys_nc[np.arange(keys_nc.shape[1]) >= n_columns_n[:, None]] = 2
     chosen_np = np.sort(np.argpartition(keys_nc, p - 1, axis=1)[:, :p], axis=1)
-    drawn_np: np.ndarray = chosen_np - np.arange(p)
-    return drawn_np
+    return np.asarray(chosen_np - np.arange(p))

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from actlab.ground.errors import DataError
+from actlab.ground.variants import Variant
 from actlab.weights.patterns.draws import uniform, until_enough
 from actlab.weights.patterns.space import Space, every_sequence
 
@@ -24,20 +25,22 @@ _SAMPLE = 2**13
 """Sequences from which the count is estimated elsewhere."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pattern:
-    """A set of sequences; made by `@pattern`."""
+@dataclass(frozen=True, kw_only=True)
+class Pattern(Variant):
+    """A set of sequences; its `hint` says how more sequences come to belong."""
 
-    name: str
     holds: Holds
     """Whether each sequence belongs."""
-    description: str | Callable[[Space], str]
+    description: Callable[[Space], str] | None = None
+    """What a prompt says, where that hangs on the space; its help by default."""
     own_count: Count | None = None
+    """How many sequences belong, exactly."""
     own_draw: Draw | None = None
+    """Draws that are exactly uniform over the sequences that belong, without listing them."""
 
     def describe(self, space: Space) -> str:
         """Say in a prompt's words what the pattern is, with the space's letters where it names some."""
-        return self.description if isinstance(self.description, str) else self.description(space)
+        return self.help if self.description is None else self.description(space)
 
     def count(self, space: Space) -> int:
         """Return how many sequences belong: exactly, but for a large space and a pattern that gives no count."""
@@ -52,7 +55,7 @@ class Pattern:
         if self.count(space) == 0:
             raise DataError(
                 f"no sequence of {space.length} letters from {space.letters} satisfies {self.name}, or hardly any",
-                hint="leave the pattern out, or change vocab_size or sequence_length",
+                hint=f"leave the pattern out, or {self.hint or 'change vocab_size or sequence_length'}",
             )
         if self.own_draw is not None:
             return self.own_draw(rng, n, space)
@@ -65,26 +68,37 @@ class Pattern:
 
 
 def pattern(
-    description: str | Callable[[Space], str], *, count: Count | None = None, draw: Draw | None = None
+    help: str,
+    *,
+    hint: str = "",
+    description: Callable[[Space], str] | None = None,
+    count: Count | None = None,
+    draw: Draw | None = None,
 ) -> Callable[[Holds], Pattern]:
     """Make a predicate the pattern of its name.
 
     A pattern that holds for more than about one sequence in a hundred needs no more than this. For a rarer one give
     `draw`, exactly uniform over its sequences and without listing them, and `count`, exact, as a Python int.
     """
-    return lambda holds: Pattern(holds.__name__, holds, description, count, draw)
+    return lambda holds: Pattern(
+        name=holds.__name__,
+        help=help,
+        hint=hint,
+        holds=holds,
+        description=description,
+        own_count=count,
+        own_draw=draw,
+    )
 
 
 def everywhere(true_np: Bool[np.ndarray, "n p"]) -> Bool[np.ndarray, " n"]:
     """Return which rows are true in every column."""
-    all_n: np.ndarray = np.logical_and.reduce(true_np, axis=1)
-    return all_n
+    return np.asarray(np.logical_and.reduce(true_np, axis=1))
 
 
 def anywhere(true_np: Bool[np.ndarray, "n p"]) -> Bool[np.ndarray, " n"]:
     """Return which rows are true in some column."""
-    any_n: np.ndarray = np.logical_or.reduce(true_np, axis=1)
-    return any_n
+    return np.asarray(np.logical_or.reduce(true_np, axis=1))
 
 
 @lru_cache(maxsize=2**13)
@@ -98,7 +112,7 @@ def none_of(patterns: tuple[Pattern, ...]) -> Pattern:
         return none_n
 
     names = ", ".join(one.name for one in patterns)
-    return Pattern(f"none of {names}", satisfies_none, f"None of {names}")
+    return Pattern(name=f"none of {names}", help=f"None of {names}", holds=satisfies_none)
 
 
 @lru_cache(maxsize=2**13)

@@ -2,17 +2,13 @@
 
 from importlib import import_module
 
+from actlab.ground.variants import Table
 from actlab.weights.patterns import PATTERN_NAMES
 from actlab.weights.patterns.pattern import Pattern
 
-
-def _load(name: str) -> Pattern:
-    found = getattr(import_module(f"actlab.weights.patterns.known.{name}"), name)
-    assert isinstance(found, Pattern), f"known/{name}.py has a function {name} under @pattern"
-    return found
-
-
-PATTERNS: dict[str, Pattern] = {name: _load(name) for name in PATTERN_NAMES}
+PATTERNS: Table[Pattern] = Table(
+    "pattern", *(getattr(import_module(f"actlab.weights.patterns.known.{name}"), name) for name in PATTERN_NAMES)
+)
 """In the order of `PATTERN_NAMES`."""
 
 
@@ -23,4 +19,4 @@ def equivalents(name: str) -> tuple[str, ...]:
     (('sorted_ascending',), ())
     """
     holds = PATTERNS[name].holds
-    return tuple(other.name for other in PATTERNS.values() if other.holds is holds and other.name != name)
+    return tuple(other.name for other in PATTERNS if other.holds is holds and other.name != name)

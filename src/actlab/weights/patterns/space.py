@@ -48,5 +48,4 @@ class Space:
 def every_sequence(space: Space) -> UInt8[np.ndarray, "n p"]:
     """Return all sequences in alphabetical order: for small spaces only."""
     places = space.vocab_size ** np.arange(space.length)[::-1]
-    tokens_np: np.ndarray = np.arange(space.size)[:, None] // places % space.vocab_size
-    return tokens_np.astype(np.uint8)
+    return np.asarray(np.arange(space.size)[:, None] // places % space.vocab_size, dtype=np.uint8)

@@ -4,12 +4,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from actlab.formats.weights import WeightsDataset
+from actlab.formats.weights import Spec, WeightsDataset
 from actlab.weights.compute.recorded import architecture_of, as_weights
 from actlab.weights.networks import Architecture, Layer, Weights
 from actlab.weights.score.repair import flat
@@ -20,7 +20,7 @@ _Shape = tuple[tuple[tuple[int, int], ...], str]
 class MeanWeights:
     """The mean of the train split's improved weights, by shape and activation."""
 
-    def __init__(self, dataset: WeightsDataset, specs: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, dataset: WeightsDataset, specs: Iterable[Spec]) -> None:
         self._train = {spec["example_id"]: architecture_of(spec) for spec in specs if spec["split"] == "train"}
         self._sums: dict[_Shape, np.ndarray] = {}
         self._counts: Counter[_Shape] = Counter()

@@ -3,14 +3,15 @@
 # n examples, k patterns that a dataset has
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
-from actlab.ground.errors import DataError
+from actlab.formats.weights import Row, Spec
 from actlab.weights.prompts import parse_patterns
 from actlab.weights.score.baselines import majority
+from actlab.weights.score.predictions import parsed
 from actlab.weights.score.report import (
     ALL,
     PREDICTIONS,
@@ -35,11 +36,10 @@ class Named(NamedTuple):
     patterns: list[str]
     named: frozenset[str]
 
-    def as_json(self, candidates: Sequence[str]) -> dict[str, Any]:
+    def as_row(self, candidates: Sequence[str]) -> Row:
         """Return the prediction's row."""
-        done = self.completed
-        row = {"example_id": done.example_id, "task": TASK, "split": done.split, "failure": done.failure}
-        if done.is_parsed:
+        row = self.completed.as_row(TASK)
+        if self.completed.is_parsed:
             true_nk, said_nk = _matrix([self.patterns], candidates), _matrix([self.named], candidates)
             row |= {"patterns": self.patterns, "named": [name for name in candidates if name in self.named]}
             row |= {"exact": bool((true_nk == said_nk).all()), "jaccard": float(jaccard(true_nk, said_nk)[0])}
@@ -47,26 +47,22 @@ class Named(NamedTuple):
 
 
 def score_classifications(
-    specs: Mapping[int, dict[str, Any]], completions: Mapping[int, str], candidates: Sequence[str]
+    specs: Mapping[int, Spec], completions: Mapping[int, str], candidates: Sequence[str]
 ) -> Scored:
     """Read the predictions, and score them and the usual answers on the splits that have predictions."""
     splits = {specs[example_id]["split"] for example_id in completions}
     named = []
     for example_id, spec in specs.items():
         if spec["split"] in splits:
-            found, failure = frozenset[str](), None
-            if example_id in completions:
-                try:
-                    found = parse_patterns(completions[example_id], candidates)
-                except DataError as error:
-                    failure = str(error)
-            completed = Completed(example_id, spec["split"], example_id in completions, failure)
-            named.append(Named(completed, spec["patterns"], found))
+            completion = completions.get(example_id)
+            found, failure = parsed(completion, lambda text: parse_patterns(text, candidates))
+            completed = Completed(example_id, spec["split"], completion is not None, failure)
+            named.append(Named(completed, spec["patterns"], found or frozenset()))
     report = _report(named, specs.values(), candidates)
-    return Scored(report, [one.as_json(candidates) for one in named if one.completed.is_there])
+    return Scored(report, [one.as_row(candidates) for one in named if one.completed.is_there])
 
 
-def _report(named: Sequence[Named], specs: Iterable[dict[str, Any]], candidates: Sequence[str]) -> TaskReport:
+def _report(named: Sequence[Named], specs: Iterable[Spec], candidates: Sequence[str]) -> TaskReport:
     """Take the figures by split and over all, beside the usual answers of the train split."""
     true_nk = _matrix([one.patterns for one in named], candidates)
     said_nk = _matrix([one.named for one in named], candidates)

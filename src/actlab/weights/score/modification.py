@@ -1,15 +1,15 @@
 """Scores of the modification task: predicted networks, measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from actlab.formats.weights import WeightsDataset
-from actlab.ground.errors import DataError
+from actlab.formats.weights import Row, Spec, WeightsDataset
 from actlab.ground.progress import progress
 from actlab.weights.compute.recorded import architecture_of, as_weights, digits_of
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.prompts import parse_weights
 from actlab.weights.score.baselines import MeanWeights
+from actlab.weights.score.predictions import parsed
 from actlab.weights.score.repair import Case, Repair, score_repair
 from actlab.weights.score.report import (
     ALL,
@@ -54,16 +54,14 @@ class Repaired(NamedTuple):
         """The prediction, or else the unchanged weights."""
         return self.prediction or self.unchanged
 
-    def as_json(self) -> dict[str, Any]:
+    def as_row(self) -> Row:
         """Return the prediction's row."""
-        done = self.completed
-        scores = self.prediction._asdict() if self.prediction else {}
-        return {"example_id": done.example_id, "task": TASK, "split": done.split, "failure": done.failure, **scores}
+        return {**self.completed.as_row(TASK), **(self.prediction._asdict() if self.prediction else {})}
 
 
 def score_modifications(
     dataset: WeightsDataset,
-    specs: Mapping[int, dict[str, Any]],
+    specs: Mapping[int, Spec],
     completions: Mapping[int, str],
     settings: WeightsSettings,
     rows_of: RowsOf,
@@ -81,7 +79,7 @@ def score_modifications(
             for spec, case in _cases(dataset, of_unit, settings, rows_of):
                 repaired.append(_repaired(spec, case, means, completions.get(spec["example_id"])))
                 more(1)
-    return Scored(_report(repaired), [one.as_json() for one in repaired if one.completed.is_there])
+    return Scored(_report(repaired), [one.as_row() for one in repaired if one.completed.is_there])
 
 
 def _report(repaired: Sequence[Repaired]) -> TaskReport:
@@ -99,8 +97,8 @@ def _report(repaired: Sequence[Repaired]) -> TaskReport:
 
 
 def _cases(
-    dataset: WeightsDataset, specs: Sequence[dict[str, Any]], settings: WeightsSettings, rows_of: RowsOf
-) -> Iterator[tuple[dict[str, Any], Case | None]]:
+    dataset: WeightsDataset, specs: Sequence[Spec], settings: WeightsSettings, rows_of: RowsOf
+) -> Iterator[tuple[Spec, Case | None]]:
     """Yield the examples of a unit ready to be measured, None where there are no rows to measure one on."""
     patterns = {spec["example_id"]: spec["patterns"] for spec in specs}
     stored, rows = dataset.weights(patterns), rows_of(patterns)
@@ -129,14 +127,9 @@ def _cases(
         )
 
 
-def _repaired(spec: dict[str, Any], case: Case | None, means: MeanWeights, completion: str | None) -> Repaired:
+def _repaired(spec: Spec, case: Case | None, means: MeanWeights, completion: str | None) -> Repaired:
     example_id, architecture = spec["example_id"], architecture_of(spec)
-    weights, failure = None, None
-    if completion is not None:
-        try:
-            weights = parse_weights(completion, architecture)
-        except DataError as error:
-            failure = str(error)
+    weights, failure = parsed(completion, lambda text: parse_weights(text, architecture))
     completed = Completed(example_id, spec["split"], completion is not None, failure)
     if case is None:
         return Repaired(completed, None, None, None, None)

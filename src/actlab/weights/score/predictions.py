@@ -1,15 +1,17 @@
 """The file of an interpreter's predictions."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from actlab.ground.errors import DataError
 from actlab.ground.limits import LONG_LINE, lines_of
 
 Predictions = dict[str, dict[int, str]]
 """Completions by task and example."""
+
+Parsed = TypeVar("Parsed")
 
 _FORM = 'each line is {"example_id": 0, "completion": "…", "task": "modification" or "classification"}'
 
@@ -38,7 +40,7 @@ def read_predictions(path: Path, *, tasks: Sequence[str], example_ids: Collectio
     return predictions
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path) -> Iterator[tuple[int, object]]:
     """Yield the number and the content of each line that is not blank."""
     try:
         with path.open("rb") as file:
@@ -46,31 +48,32 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 if line is None:
                     raise DataError(f"{path}, line {number} is a {LONG_LINE}", hint=_FORM)
                 if line.strip():
-                    yield number, _parsed(line, f"{path}, line {number}")
+                    yield number, json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}, line {number} is not JSON: {error}"[:300], hint=_FORM) from None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path of the predictions") from None
 
 
-def _parsed(line: bytes, where: str) -> Any:
-    try:
-        return json.loads(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is not JSON: {error}"[:300], hint=_FORM) from None
-
-
-def _prediction(content: Any, tasks: Sequence[str], where: str) -> tuple[str, int, str]:
+def _prediction(content: object, tasks: Sequence[str], where: str) -> tuple[str, int, str]:
     """Return a line's task, example and completion; other keys are not looked at."""
     if not isinstance(content, dict):
         raise DataError(f"{where} is no object", hint=_FORM)
     example_id, completion = content.get("example_id"), content.get("completion")
-    task = content.get("task")
+    task = tasks[0] if content.get("task") is None and len(tasks) == 1 else content.get("task")
+    wrong = f"task is {task!r}, the dataset has {' and '.join(tasks)}"
     if type(example_id) is not int:
-        raise DataError(f"{where}: example_id is {example_id!r}, no whole number"[:300], hint=_FORM)
-    if not isinstance(completion, str):
-        raise DataError(f"{where}: completion is {completion!r}, no text"[:300], hint=_FORM)
-    if task is None and len(tasks) == 1:
-        task = tasks[0]
-    if not isinstance(task, str) or task not in tasks:
-        there = " and ".join(tasks)
-        raise DataError(f"{where}: task is {task!r}, the dataset has {there}"[:300], hint=_FORM)
-    return task, example_id, completion
+        wrong = f"example_id is {example_id!r}, no whole number"
+    elif not isinstance(completion, str):
+        wrong = f"completion is {completion!r}, no text"
+    elif isinstance(task, str) and task in tasks:
+        return task, example_id, completion
+    raise DataError(f"{where}: {wrong}"[:300], hint=_FORM)
+
+
+def parsed(completion: str | None, parse: Callable[[str], Parsed]) -> tuple[Parsed | None, str | None]:
+    """Return what a completion says, or else why it does not parse."""
+    try:
+        return (None if completion is None else parse(completion)), None
+    except DataError as error:
+        return None, str(error)

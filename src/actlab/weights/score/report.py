@@ -3,15 +3,15 @@
 # n examples, k patterns that a dataset has
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool
 
-from actlab.formats.weights import SPLITS
+from actlab.formats.weights import SPLITS, Row
 from actlab.weights.score.repair import Repair
 
 PREDICTIONS = "predictions"
@@ -66,7 +66,7 @@ class NameFigures(NamedTuple):
     """Over the patterns that an example has or is said to have."""
     micro_f1: float | None
     jaccard: float | None
-    by_pattern: dict[str, dict[str, Any]]
+    by_pattern: Mapping[str, Mapping[str, float | None]]
     """Precision, recall, and how many examples have the pattern and are said to have it."""
 
 
@@ -81,7 +81,7 @@ class TaskReport(NamedTuple):
     notes: list[str]
     """What the reader of the figures should know."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return everything as JSON values."""
         rows = {name: [one._asdict() for one in getattr(self, name)] for name in ("coverage", "figures")}
         return {**self._asdict(), **rows}
@@ -91,7 +91,7 @@ class Scored(NamedTuple):
     """A task's report, and a row a prediction."""
 
     report: TaskReport
-    rows: list[dict[str, Any]]
+    rows: list[Row]
 
 
 class Report(NamedTuple):
@@ -104,7 +104,7 @@ class Report(NamedTuple):
     output: Path | None
     """The file with a row a prediction."""
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return everything as JSON values."""
         tasks = {name: task.as_json() for name, task in self.tasks.items()}
         return {**self._asdict(), "path": str(self.path), "tasks": tasks, "output": self.output and str(self.output)}
@@ -119,6 +119,10 @@ class Completed(NamedTuple):
     """Whether there is a prediction."""
     failure: str | None
     """Why it does not parse."""
+
+    def as_row(self, task: str) -> dict[str, object]:
+        """Return what every prediction's row says."""
+        return {"example_id": self.example_id, "task": task, "split": self.split, "failure": self.failure}
 
     @property
     def is_parsed(self) -> bool:
@@ -199,8 +203,7 @@ def name_figures(
 
 def jaccard(true_nk: Bool[np.ndarray, "n k"], said_nk: Bool[np.ndarray, "n k"]) -> np.ndarray:
     """Return how much of the patterns that are there or named is both; every example has at least one."""
-    shares_n: np.ndarray = (true_nk & said_nk).sum(1) / (true_nk | said_nk).sum(1)
-    return shares_n
+    return np.asarray((true_nk & said_nk).sum(1) / (true_nk | said_nk).sum(1))
 
 
 def _mean(values: Iterable[float]) -> float | None:

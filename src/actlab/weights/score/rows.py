@@ -3,7 +3,7 @@
 # n rows, p positions
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -16,7 +16,7 @@ from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
 from actlab.weights.rows import Rows
 
-RowsOf = Callable[[dict[int, Sequence[str]]], dict[int, Rows]]
+RowsOf = Callable[[Mapping[int, Sequence[str]]], dict[int, Rows]]
 """From examples' patterns to their rows; an example that cannot be measured has none."""
 
 FEW_NEGATIVES = 30
@@ -29,7 +29,7 @@ FEW_OF_PATTERN = 50
 def stored_rows(dataset: WeightsDataset) -> RowsOf:
     """Measure on the test rows that the dataset has of each example."""
 
-    def rows_of(names: dict[int, Sequence[str]]) -> dict[int, Rows]:
+    def rows_of(names: Mapping[int, Sequence[str]]) -> dict[int, Rows]:
         return {example_id: as_rows(rows, names[example_id]) for example_id, rows in dataset.rows(names).items()}
 
     return rows_of
@@ -49,7 +49,7 @@ class Benchmark:
         self._sequences = read.sequences
         self._tokens_np = tokens_of(read.sequences)
         self._named = read.patterns
-        self._satisfied = {name: pattern.holds(self._tokens_np, space) for name, pattern in PATTERNS.items()}
+        self._satisfied = {one.name: one.holds(self._tokens_np, space) for one in PATTERNS}
         self._dataset = dataset
         self._trouble: Counter[str] = Counter()
         self._n_seen: list[int] = []
@@ -72,7 +72,7 @@ class Benchmark:
             )
         return notes
 
-    def __call__(self, names: dict[int, Sequence[str]]) -> dict[int, Rows]:
+    def __call__(self, names: Mapping[int, Sequence[str]]) -> dict[int, Rows]:
         """Return the rows of each example, leaving out those for which there are none of a pattern or no negatives."""
         seen = _trained_on(self._dataset, names)
         drawn = {}

@@ -1,23 +1,22 @@
 """`actlab score-interpreter`: from predictions to figures beside the baselines'."""
 
 import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from actlab.backends.threads import one_thread
-from actlab.formats.weights import WeightsDataset
-from actlab.ground.errors import ConfigError, StorageError
+from actlab.formats.weights import Spec, WeightsDataset
+from actlab.ground.errors import ConfigError
 from actlab.ground.options import from_settings, takes
-from actlab.ground.storage import refuse_inside_dataset, write_file
+from actlab.ground.storage import OneFile, write_file
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ScoreConfig
+from actlab.weights.sampler import Sampler
 from actlab.weights.score.classification import score_classifications
 from actlab.weights.score.modification import score_modifications
 from actlab.weights.score.predictions import read_predictions
 from actlab.weights.score.report import Report, Scored
 from actlab.weights.score.rows import Benchmark, stored_rows
-from actlab.weights.source import Source
 
 
 @takes(ScoreConfig)
@@ -32,30 +31,29 @@ def score_interpreter(config: ScoreConfig) -> Report:
         ActlabError: A file is not what it has to be, or the output is in the way; a completion that does not parse
             is none.
     """
-    folder, predictions_path = Path(os.path.expanduser(config.dir)), Path(os.path.expanduser(config.predictions))
-    output = _output(config, predictions_path)
-    dataset = WeightsDataset(folder)
+    _refuse_output(config)
+    dataset = WeightsDataset(config.dir)
     specs = {spec["example_id"]: spec for spec in dataset.specs()}
-    predictions = read_predictions(predictions_path, tasks=dataset.tasks, example_ids=specs.keys())
+    predictions = read_predictions(config.predictions, tasks=dataset.tasks, example_ids=specs.keys())
     scored: dict[str, Scored] = {}
     if completions := predictions.get("modification"):
         scored["modification"] = _modifications(config, dataset, specs, completions)
     if completions := predictions.get("classification"):
         scored["classification"] = score_classifications(specs, completions, dataset.identity["patterns"])
-    if output is not None:
+    if config.output is not None:
         rows = [json.dumps(row) + "\n" for one in scored.values() for row in one.rows]
-        write_file(output, "".join(rows).encode())
+        write_file(config.output, "".join(rows).encode())
     tasks = {task: one.report for task, one in scored.items()}
-    return Report(folder, config.benchmark or "stored test rows", tasks, output)
+    return Report(config.dir, str(config.benchmark or "stored test rows"), tasks, config.output)
 
 
 def _modifications(
-    config: ScoreConfig, dataset: WeightsDataset, specs: dict[int, dict[str, Any]], completions: dict[int, str]
+    config: ScoreConfig, dataset: WeightsDataset, specs: Mapping[int, Spec], completions: dict[int, str]
 ) -> Scored:
     settings = from_settings(WeightsSettings, dataset.settings())
     benchmark = None
     if config.benchmark:
-        benchmark = Benchmark(Path(os.path.expanduser(config.benchmark)), Source(settings).space, dataset)
+        benchmark = Benchmark(config.benchmark, Sampler(settings).space, dataset)
     with one_thread():
         scored = score_modifications(
             dataset, specs, completions, settings, benchmark or stored_rows(dataset), quiet=config.quiet
@@ -64,27 +62,24 @@ def _modifications(
     return scored._replace(report=scored.report._replace(notes=[*scored.report.notes, *notes]))
 
 
-def _output(config: ScoreConfig, predictions: Path) -> Path | None:
-    """Return where the rows go.
+def _refuse_output(config: ScoreConfig) -> None:
+    """Refuse a place for the rows where something is in the way.
 
     Raises:
-        ActlabError: Something is in the way.
+        ActlabError: Something is.
     """
     if config.output is None:
-        return None
-    output = Path(os.path.expanduser(config.output))
-    refuse_inside_dataset(output)
-    if output.resolve() == predictions.resolve():
+        return
+    if config.output.resolve() == config.predictions.resolve():
         raise ConfigError("--output is the file of the predictions", hint="choose another --output")
-    if output.is_dir():
-        raise StorageError(f"{output} is a folder", hint="give --output a file's name, such as scores.jsonl")
-    if output.exists() and not config.overwrite:
-        raise StorageError(f"{output} is there already", hint="choose another --output, or give --overwrite")
-    if output.exists() and not _is_scores(output):
-        raise StorageError(
-            f"{output} holds no scores", hint="choose another --output: --overwrite replaces actlab's own files alone"
-        )
-    return output
+    file = OneFile(
+        path=config.output,
+        overwrite=config.overwrite,
+        is_own=_is_scores,
+        foreign="holds no scores",
+        example="--output scores.jsonl",
+    )
+    file.is_there(lambda: False, lambda: "is there already")
 
 
 def _is_scores(path: Path) -> bool:

@@ -1,1 +1,1 @@
-"""Two-stage training of subject networks: many at once, and one at a time as the oracle."""
+"""Two-stage training of subject networks: many at once."""

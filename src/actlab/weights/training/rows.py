@@ -56,8 +56,7 @@ class Rows:
     @property
     def n_steps_n(self) -> Int[np.ndarray, " n"]:
         """Batches of an epoch, by network."""
-        n_steps_n: np.ndarray = (self._n_rows_sn > 0).sum(axis=0)
-        return n_steps_n
+        return np.asarray((self._n_rows_sn > 0).sum(axis=0))
 
     def batches(self, orders: Sequence[np.ndarray], stages: Sequence[int]) -> Iterator[Batch]:
         """Yield an epoch's batches, every network in its own order and with its own stage's labels."""

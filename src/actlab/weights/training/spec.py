@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from actlab.ground.seeds import derive_seed
-from actlab.weights.config.networks import Quantization, QuantizationScale
+from actlab.weights.config.networks import QuantizationScale
 from actlab.weights.networks import Architecture, Weights
 
 Tokens = Integer[np.ndarray, "n p"]
@@ -36,7 +36,7 @@ class Schedule:
     improvement_lr_factor: float = 0.1
     patience: int = 5
     """Stage 2 ends after so many epochs without a better validation loss."""
-    quantization: Quantization = "none"
+    quantization: str = "none"
     """Ternary and binary train with quantised weights in both stages, the others in floats."""
     quantization_scale: QuantizationScale = "per-tensor"
 

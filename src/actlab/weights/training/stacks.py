@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.networks import ACTIVATIONS, Architecture, Layer, Weights
-from actlab.weights.quantise import STRAIGHT_THROUGH, dims_of, straight_through
+from actlab.weights.quantise import dims_of, straight_through
 from actlab.weights.training.spec import Schedule, TrainingSpec
 
 
@@ -39,14 +40,17 @@ class Form:
         architectures = [spec.architecture for spec in specs]
         widest = max(architectures, key=lambda one: one.neurons_per_layer)
         is_padded = any(one.sizes != widest.sizes for one in architectures)
-        leaks = widest.activation_type == "sigmoid" or schedule.quantization == "binary"
+        activate = ACTIVATIONS[widest.activation_type]
+        quantise, quantise_bias = (_straight_through(schedule, is_bias=is_bias) for is_bias in (False, True))
+        zero = torch.zeros(1, 1)
+        leaks = bool(activate(zero).any() or (quantise is not None and quantise(zero).any()))
         return Form(
             sizes=widest.sizes,
-            activate=ACTIVATIONS[widest.activation_type],
+            activate=activate,
             has_dropout=widest.dropout_rate > 0,
             is_masked=is_padded and leaks,
-            quantise=_straight_through(schedule, is_bias=False),
-            quantise_bias=_straight_through(schedule, is_bias=True),
+            quantise=quantise,
+            quantise_bias=quantise_bias,
         )
 
     @property
@@ -108,4 +112,6 @@ class Form:
 
 def _straight_through(schedule: Schedule, *, is_bias: bool) -> Callable[[Tensor], Tensor] | None:
     method, dims = schedule.quantization, dims_of(schedule.quantization_scale, is_bias=is_bias)
-    return (lambda values: straight_through(values, method, dims=dims)) if method in STRAIGHT_THROUGH else None
+    if not QUANTISATIONS[method].in_training:
+        return None
+    return lambda values: straight_through(values, method, dims=dims)

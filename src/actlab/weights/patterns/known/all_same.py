@@ -1,19 +1,14 @@
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
 
-from actlab.weights.patterns.pattern import everywhere, pattern
-from actlab.weights.patterns.space import Space
+from actlab.weights.patterns.pattern import Pattern, everywhere
 
-
-def _count(space: Space) -> int:
-    return space.vocab_size
-
-
-def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
-    return np.repeat(rng.integers(space.vocab_size, size=(n, 1), dtype=np.uint8), space.length, axis=1)
-
-
-@pattern("All tokens identical", count=_count, draw=_draw)
-def all_same(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold for one letter, repeated."""
-    return everywhere(tokens_np == tokens_np[:, :1])
+all_same = Pattern(
+    name="all_same",
+    help="All tokens identical",
+    hint="raise model.vocab_size: it has one sequence for each letter",
+    holds=lambda tokens_np, space: everywhere(tokens_np == tokens_np[:, :1]),
+    own_count=lambda space: space.vocab_size,
+    own_draw=lambda rng, n, space: np.repeat(
+        rng.integers(space.vocab_size, size=(n, 1), dtype=np.uint8), space.length, axis=1
+    ),
+)

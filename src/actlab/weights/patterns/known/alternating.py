@@ -1,12 +1,8 @@
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import UInt8
 
-from actlab.weights.patterns.pattern import everywhere, pattern
+from actlab.weights.patterns.pattern import Pattern, everywhere
 from actlab.weights.patterns.space import Space
-
-
-def _count(space: Space) -> int:
-    return space.vocab_size * (space.vocab_size - 1)
 
 
 def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
@@ -16,9 +12,13 @@ def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "
     return np.where(odd_p, second_n[:, None], first_n[:, None]).astype(np.uint8)
 
 
-@pattern("Alternates between exactly two tokens", count=_count, draw=_draw)
-def alternating(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold for ABAB… with two different letters."""
-    same_two_n = everywhere(tokens_np[:, 2:] == tokens_np[:, :-2])
-    alternates_n: np.ndarray = same_two_n & (tokens_np[:, 0] != tokens_np[:, 1])
-    return alternates_n
+alternating = Pattern(
+    name="alternating",
+    help="Alternates between exactly two tokens",
+    hint="raise model.vocab_size: it has one sequence for each pair of letters",
+    holds=lambda tokens_np, space: (
+        everywhere(tokens_np[:, 2:] == tokens_np[:, :-2]) & (tokens_np[:, 0] != tokens_np[:, 1])
+    ),
+    own_count=lambda space: space.vocab_size * (space.vocab_size - 1),
+    own_draw=_draw,
+)

@@ -2,7 +2,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from actlab.weights.patterns.draws import uniform, until_enough
-from actlab.weights.patterns.pattern import anywhere, pattern
+from actlab.weights.patterns.pattern import Pattern, anywhere
 from actlab.weights.patterns.space import Space
 
 
@@ -26,11 +26,14 @@ def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "
 
 
 def _occurrences(tokens_np: Integer[np.ndarray, "n p"]) -> Bool[np.ndarray, "n starts"]:
-    found_np: np.ndarray = (tokens_np[:, :-2] == 0) & (tokens_np[:, 1:-1] == 1) & (tokens_np[:, 2:] == 2)
-    return found_np
+    return np.asarray((tokens_np[:, :-2] == 0) & (tokens_np[:, 1:-1] == 1) & (tokens_np[:, 2:] == 2))
 
 
-@pattern("Contains subsequence ABC", count=_count, draw=_draw)
-def contains_abc(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold where A, B and C stand side by side, anywhere."""
-    return anywhere(_occurrences(tokens_np))
+contains_abc = Pattern(
+    name="contains_abc",
+    help="Contains subsequence ABC",
+    hint="raise model.sequence_length: the three letters stand side by side",
+    holds=lambda tokens_np, space: anywhere(_occurrences(tokens_np)),
+    own_count=_count,
+    own_draw=_draw,
+)

@@ -1,26 +1,12 @@
-import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from actlab.weights.patterns.draws import uniform_but
+from actlab.weights.patterns.pattern import Pattern, everywhere
 
-from actlab.weights.patterns.draws import uniform
-from actlab.weights.patterns.pattern import everywhere, pattern
-from actlab.weights.patterns.space import Space
-
-
-def _count(space: Space) -> int:
-    return int(space.vocab_size ** (space.length - 1))
-
-
-def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
-    tokens_np = uniform(rng, n, space)
-    tokens_np[:, -1] = space.last_token
-    return tokens_np
-
-
-def _description(space: Space) -> str:
-    return f"Ends with specific token {space.letters[space.last_token]}"
-
-
-@pattern(_description, count=_count, draw=_draw)
-def ends_with(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold where the space's `last_token` is at the end."""
-    return everywhere(tokens_np[:, -1:] == space.last_token)
+ends_with = Pattern(
+    name="ends_with",
+    help="Ends with one token, dataset.patterns.ends_with_token",
+    hint="raise model.vocab_size or sequence_length: all letters but one are free",
+    description=lambda space: f"Ends with specific token {space.letters[space.last_token]}",
+    holds=lambda tokens_np, space: everywhere(tokens_np[:, -1:] == space.last_token),
+    own_count=lambda space: space.vocab_size ** (space.length - 1),
+    own_draw=uniform_but(-1, lambda tokens_np, space: space.last_token),
+)

@@ -4,17 +4,20 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from actlab.weights.patterns.draws import ascending, choose
-from actlab.weights.patterns.pattern import everywhere, pattern
+from actlab.weights.patterns.pattern import Pattern, everywhere
 from actlab.weights.patterns.space import Space
+
+
+def _holds(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
+    """Hold for non-decreasing to the first maximum, then non-increasing: one way only will do, and so will a plain."""
+    before_np = np.arange(tokens_np.shape[1] - 1) < tokens_np.argmax(axis=1)[:, None]
+    left_np, right_np = tokens_np[:, :-1], tokens_np[:, 1:]
+    return everywhere(np.where(before_np, left_np <= right_np, left_np >= right_np))
 
 
 def _counts(space: Space) -> list[int]:
     """Return how many mountains peak at each letter."""
     return [math.comb(space.length - 1 + 2 * m, 2 * m) for m in range(space.vocab_size)]
-
-
-def _count(space: Space) -> int:
-    return sum(_counts(space))
 
 
 def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
@@ -24,13 +27,14 @@ def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "
     unfolded_np = ascending(rng, 2 * peak_n + 1, space.length - 1)
     unfolded_np = np.sort(np.column_stack([unfolded_np, peak_n]), axis=1)
     peak_n1 = peak_n[:, None]
-    heights_np: np.ndarray = peak_n1 - abs(peak_n1 - unfolded_np)
-    return heights_np.astype(np.uint8)
+    return np.asarray(peak_n1 - abs(peak_n1 - unfolded_np), dtype=np.uint8)
 
 
-@pattern("Increases then decreases", count=_count, draw=_draw)
-def mountain_pattern(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold for non-decreasing to the first maximum, then non-increasing: one way only will do, and so will a plain."""
-    before_np = np.arange(tokens_np.shape[1] - 1) < tokens_np.argmax(axis=1)[:, None]
-    left_np, right_np = tokens_np[:, :-1], tokens_np[:, 1:]
-    return everywhere(np.where(before_np, left_np <= right_np, left_np >= right_np))
+mountain_pattern = Pattern(
+    name="mountain_pattern",
+    help="Increases then decreases",
+    hint="raise model.vocab_size or sequence_length: few letters make few mountains",
+    holds=_holds,
+    own_count=lambda space: sum(_counts(space)),
+    own_draw=_draw,
+)

@@ -1,23 +1,16 @@
 import math
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
 
-from actlab.weights.patterns.pattern import everywhere, pattern
-from actlab.weights.patterns.space import Space
+from actlab.weights.patterns.pattern import Pattern, everywhere
 
-
-def _count(space: Space) -> int:
-    return math.perm(space.vocab_size, space.length)
-
-
-def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
-    shuffled_nv = rng.random((n, space.vocab_size)).argsort(axis=1)
-    return shuffled_nv[:, : space.length].astype(np.uint8)
-
-
-@pattern("All tokens are unique", count=_count, draw=_draw)
-def no_repeats(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-    """Hold where no letter comes twice: nowhere, if there are more positions than letters."""
-    sorted_np = np.sort(tokens_np, axis=1)
-    return everywhere(sorted_np[:, 1:] != sorted_np[:, :-1])
+no_repeats = Pattern(
+    name="no_repeats",
+    help="All tokens are unique",
+    hint="raise model.vocab_size: there have to be as many letters as positions",
+    holds=lambda tokens_np, space: everywhere(np.diff(np.sort(tokens_np, axis=1), axis=1) != 0),
+    own_count=lambda space: math.perm(space.vocab_size, space.length),
+    own_draw=lambda rng, n, space: (
+        rng.random((n, space.vocab_size)).argsort(axis=1)[:, : space.length].astype(np.uint8)
+    ),
+)

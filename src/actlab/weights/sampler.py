@@ -3,12 +3,11 @@
 # n rows, p positions
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
@@ -17,9 +16,10 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_
 from actlab.formats.sequence_sets import parse_sequences, read_file
 from actlab.formats.weights import tokens_of
 from actlab.ground.errors import ConfigError
-from actlab.ground.manifest import InputEntry
+from actlab.ground.manifest import Identity, InputEntry
 from actlab.ground.options import identity_of
 from actlab.ground.seeds import derive_seed
+from actlab.ground.variants import plugins_identity
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Architecture, initial_weights
 from actlab.weights.patterns.pattern import Pattern
@@ -28,6 +28,9 @@ from actlab.weights.patterns.space import Space
 from actlab.weights.rows import DrawnRows, Rows, RowSizes, draw_others, draw_rows, too_small
 from actlab.weights.signatures import SignatureRows
 from actlab.weights.training.spec import Schedule, TrainingSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _MADE_BY = "create-sig-dataset --config-path FILE.yaml --filename {} --size 200"
 
@@ -77,8 +80,8 @@ class Attempt:
         return int((self.rows.train.patterns == self.target).sum())
 
 
-class Source:
-    """The settings, met with the patterns that fit them."""
+class Sampler:
+    """The settings, met with the patterns that fit them and with what is read."""
 
     def __init__(self, config: WeightsSettings) -> None:
         self.config = config
@@ -111,15 +114,16 @@ class Source:
         )
         return SignatureRows(tokens_of(read.sequences), np.array(read.labels), tuple(read.patterns))
 
-    def wrong_signature_labels(self) -> list[str]:
-        """Say which rows of the signature dataset do not satisfy the pattern that they are said to."""
+    def signature_notes(self) -> Iterator[str]:
+        """Say which rows of the signature dataset come again, or do not satisfy the pattern that they are said to."""
         rows = self.signature_rows
-        notes = []
-        for name, pattern in PATTERNS.items():
-            said_n = rows.labels & (np.array(rows.patterns) == name)
+        if n_repeated := len(rows.tokens) - len(np.unique(rows.tokens, axis=0)):
+            yield f"{n_repeated} sequences come more than once"
+        for pattern in PATTERNS:
+            said_n = rows.labels & (np.array(rows.patterns) == pattern.name)
             if n_wrong := int((said_n & ~pattern.holds(rows.tokens, self.space)).sum()):
-                notes.append(f"{n_wrong} of {said_n.sum()} sequences that it calls {name} are not, with these settings")
-        return notes
+                of_all = f"{n_wrong} of {said_n.sum()}"
+                yield f"{of_all} sequences that it calls {pattern.name} are not, with these settings"
 
     @cached_property
     def signature_bytes(self) -> bytes:
@@ -143,10 +147,10 @@ class Source:
                 "signature.dataset_path is not set",
                 hint="make one with: actlab " + _MADE_BY.format("sig.json"),
             )
-        return Path(os.path.expanduser(path))
+        return path
 
     @cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> "PreTrainedTokenizerFast | None":
         """The tokenizer that counts prompts; None where none is named."""
         name = self.config.task_generation.tokenizer
         return None if name is None else find_tokenizer(name)
@@ -163,19 +167,20 @@ class Source:
         entries: list[InputEntry] = [
             {"role": "signature_dataset", "name": self.signature_path.name, "bytes": len(data), "sha256": sha256}
         ]
-        name = self.config.task_generation.tokenizer
-        if name is not None:
-            last = name.rstrip("/").rsplit("/", 1)[-1]
+        if self.tokenizer is not None:
+            last = str(self.config.task_generation.tokenizer).rstrip("/").rsplit("/", 1)[-1]
             entries.append({"role": "tokenizer", "name": last, "sha256": tokenizer_sha256(self.tokenizer)})
         return entries
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """Return what decides the dataset besides what is read."""
+        names = [pattern.name for pattern in self.patterns]
         return identity_of(self.config) | {
-            "patterns": [pattern.name for pattern in self.patterns],
+            "patterns": names,
             "heldout_pair": list(self.heldout_pair),
             "arrangement": ARRANGEMENT,
             "acceptance": ACCEPTANCE,
+            **plugins_identity(PATTERNS.plugins_of(names)),
         }
 
     def schedule(self) -> Schedule:
@@ -266,10 +271,9 @@ class Source:
             ConfigError: One has not and `strict` is set, or too few are left for a network.
         """
         settings = self.config.dataset.patterns
+        named = {PATTERNS[name].name for name in settings.enabled_patterns}
         usable: list[Pattern] = []
-        for pattern in PATTERNS.values():
-            if settings.enabled_patterns and pattern.name not in settings.enabled_patterns:
-                continue
+        for pattern in [one for one in PATTERNS if one.name in named] or PATTERNS.shipped:
             same = {one.name for one in usable} & set(equivalents(pattern.name))
             if same and not settings.allow_equivalent:
                 self.notes.append(f"{pattern.name} is the same set of sequences as {min(same)}; it is left out")
@@ -281,7 +285,7 @@ class Source:
                     f"{self.space.letters}: too few to hold out ten"
                 )
                 if settings.strict:
-                    hint = "take it out of dataset.patterns.enabled_patterns, or omit --strict"
+                    hint = f"take it out of dataset.patterns.enabled_patterns, or omit --strict, or {pattern.hint}"
                     raise ConfigError(what, hint=hint)
                 self.notes.append(f"{what}; it is left out")
         if len(usable) < settings.max_patterns_per_batch:

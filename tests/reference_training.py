@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.networks import Layer, Weights
-from actlab.weights.quantise import STRAIGHT_THROUGH, dims_of, straight_through
+from actlab.weights.quantise import dims_of, straight_through
 from actlab.weights.training.spec import (
     Epoch,
     Schedule,
@@ -115,7 +116,7 @@ def _logits(network: nn.Sequential, schedule: Schedule, hidden: Tensor, factors:
 
 
 def _quantised(values: Tensor, schedule: Schedule) -> Tensor:
-    if schedule.quantization not in STRAIGHT_THROUGH:
+    if not QUANTISATIONS[schedule.quantization].in_training:
         return values
     dims = dims_of(schedule.quantization_scale, is_bias=values.ndim == 1)
     return straight_through(values, schedule.quantization, dims=dims)
