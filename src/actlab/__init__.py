@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from actlab.text.generate.config import GenerateTextConfig
     from actlab.text.generate.run import generate_text, plan_text
     from actlab.text.refine.config import RefineConfig
-    from actlab.text.refine.run import plan_refinement, refine_text
+    from actlab.text.refine.job import refine_text
     from actlab.text.tokenize.config import TokenizeConfig
-    from actlab.text.tokenize.run import plan_tokenizing, tokenize_text
+    from actlab.text.tokenize.job import tokenize_text
     from actlab.text.train_gpt.config import TrainGptConfig
-    from actlab.text.train_gpt.run import plan_gpt_training, train_gpt
+    from actlab.text.train_gpt.job import train_gpt
     from actlab.weights.config.data_gen import DataGenConfig
     from actlab.weights.reproduce import reproduce
     from actlab.weights.run import plan_data_gen, run_data_gen
@@ -88,25 +88,22 @@ _HOMES = {
     "parse_layers_arg": "actlab.ground.layers",
     "plan_data_gen": "actlab.weights.run",
     "plan_features": "actlab.features.encode.run",
-    "plan_gpt_training": "actlab.text.train_gpt.run",
     "plan_push": "actlab.hub.push",
-    "plan_refinement": "actlab.text.refine.run",
     "plan_text": "actlab.text.generate.run",
-    "plan_tokenizing": "actlab.text.tokenize.run",
     "preview_texts": "actlab.activations.job",
     "push_dataset": "actlab.hub.push",
     "rank_features": "actlab.features.rank.run",
     "read_ranking": "actlab.formats.ranking",
     "read_splits": "actlab.formats.splits",
-    "refine_text": "actlab.text.refine.run",
+    "refine_text": "actlab.text.refine.job",
     "reproduce": "actlab.weights.reproduce",
     "run_data_gen": "actlab.weights.run",
     "save_dataset": "actlab.formats.classifier",
     "score_interpreter": "actlab.weights.score.run",
     "show_activations": "actlab.activations.show",
     "sweep_datasets": "actlab.features.sweep.run",
-    "tokenize_text": "actlab.text.tokenize.run",
-    "train_gpt": "actlab.text.train_gpt.run",
+    "tokenize_text": "actlab.text.tokenize.job",
+    "train_gpt": "actlab.text.train_gpt.job",
     "train_probe": "actlab.features.probe.run",
     "train_sae": "actlab.features.train_sae.run",
     "verify_activations": "actlab.activations.verify.run",
@@ -147,11 +144,8 @@ __all__ = [
     "parse_layers_arg",
     "plan_data_gen",
     "plan_features",
-    "plan_gpt_training",
     "plan_push",
-    "plan_refinement",
     "plan_text",
-    "plan_tokenizing",
     "preview_texts",
     "push_dataset",
     "rank_features",

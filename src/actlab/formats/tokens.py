@@ -9,7 +9,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,11 +61,6 @@ def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
 def little_endian(dtype: str) -> np.dtype[Any]:
     """Return the type as it lies on disk."""
     return np.dtype(dtype).newbyteorder("<")
-
-
-def metadata_of(facts: TokenFolder) -> dict[str, Any]:
-    """Return the part of `metadata.json` that readers need."""
-    return asdict(facts)
 
 
 def read_token_folder(folder: Path) -> TokenFolder:

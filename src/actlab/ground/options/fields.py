@@ -39,9 +39,9 @@ def added(default: Any) -> Any:
     return field(default=default, metadata={"added": True})
 
 
-def chosen(table: "Table[Any]", default: Any = MISSING, *, is_execution: bool = False) -> Any:
-    """Declare a field that names a variant of a table."""
-    return field(default=default, metadata={"execution": is_execution, "table": table})
+def chosen(table: "Table[Any]", default: Any = MISSING, *, is_execution: bool = False, is_added: bool = False) -> Any:
+    """Declare a field that names a variant of a table, or several; `is_added` as `added` has it."""
+    return field(default=default, metadata={"execution": is_execution, "table": table, "added": is_added})
 
 
 def argument() -> Any:

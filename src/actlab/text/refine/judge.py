@@ -110,12 +110,17 @@ class ServerJudge:
 
 
 @contextmanager
-def asked(config: RefineConfig, subject: str | None, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
-    """Lend a judge of some texts, its model loaded with a context for the longest.
+def asked(
+    config: RefineConfig, subject: str | None, texts: Iterable[str], journal_path: Path
+) -> Iterator[ServerJudge | None]:
+    """Lend the judge of some texts that the settings name, its model loaded with a context for the longest.
 
     Raises:
         ServerError: The server is not there or lacks the model.
     """
+    if config.judge is None:
+        yield None
+        return
     environment = read_environment(os.environ)
     longest = max((_prompt(subject, text) for text in texts), key=len, default="")
     server = _server(config, environment, context_for(longest, _MAX_TOKENS))

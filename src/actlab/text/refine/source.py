@@ -2,10 +2,11 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import input_entry, read_sealed_object
@@ -21,7 +22,7 @@ class Input(NamedTuple):
     """Documents on disk."""
 
     file: Path
-    metadata: dict[str, Any]
+    metadata: Mapping[str, object]
     """Of the dataset that the file is in; empty where it is in none."""
     entries: list[InputEntry]
     """Both as a manifest names them."""
@@ -30,7 +31,7 @@ class Input(NamedTuple):
 class Counting(NamedTuple):
     """A tokenizer that counts."""
 
-    tokenizer: Any
+    tokenizer: FastTokenizer
     name: str
     """Of a folder only its own name, so that it can be anywhere."""
     sha256: str

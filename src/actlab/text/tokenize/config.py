@@ -1,6 +1,8 @@
 """The settings of `actlab tokenize-text`."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import CommonOptions, argument, execution
@@ -10,9 +12,10 @@ from actlab.ground.options import CommonOptions, argument, execution
 class TokenizeConfig(CommonOptions):
     """Which documents, which tokenizer, how much is held out."""
 
-    input: str = argument()
+    job: ClassVar[str] = "actlab.text.tokenize.job"
+    input: Path = argument()
     """A folder with documents.jsonl, or a JSONL file of {"text": …} rows."""
-    output: str = execution()
+    output: Path = execution()
     """The folder to make: train.bin, val.bin, document ends, the tokenizer."""
     tokenizer: str | None = execution(None)
     """A folder, a hub name, or actlab/tiny; by default one is trained here on the training documents."""
@@ -24,6 +27,7 @@ class TokenizeConfig(CommonOptions):
     """Documents at least so similar (Jaccard, word 3-grams) stay on one side; 0 looks for exact copies alone."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 258 <= self.vocab_size <= 1_000_000:
             raise ConfigError(f"--vocab-size {self.vocab_size} is out of range", hint="use 258 or more: 256 are bytes")
         if not 0 <= self.validation <= 0.9:

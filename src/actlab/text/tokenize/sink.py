@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from dataclasses import asdict
+from typing import BinaryIO
 
 import numpy as np
 
 from actlab.backends.token_count import saved_tokenizer
-from actlab.formats.tokens import KIND, SPLITS, TOKENIZER, VERSION, TokenFolder, dtype_for, little_endian, metadata_of
+from actlab.formats.tokens import KIND, SPLITS, TOKENIZER, VERSION, TokenFolder, dtype_for, little_endian
 from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
 from actlab.text.tokenize.compute import Encoder, encode
 from actlab.text.tokenize.source import Source
@@ -24,11 +25,13 @@ class TokenFiles:
         self._lengths: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
 
     def files(self) -> Iterator[NewFile]:
-        """Yield the stream of each split, then its ends, which are known once the stream is written."""
+        """Yield the stream of each split, its ends, which are known once the stream is written, and the tokenizer."""
         for split in SPLITS:
             yield NewFile(f"{split}.bin", functools.partial(self._write, split))
             ends = np.cumsum(np.concatenate([np.empty(0, np.int64), *self._lengths[split]]))
             yield NewFile(f"{split}.idx", ends.astype("<u8").tobytes(), len(ends))
+        for name, data in saved_tokenizer(self._encoder.tokenizer).items():
+            yield NewFile(f"{TOKENIZER}/{name}", data)
 
     def _write(self, split: str, file: BinaryIO) -> None:
         for encoded in encode(self._source.texts(split), self._encoder, little_endian(self._dtype)):
@@ -36,7 +39,7 @@ class TokenFiles:
             self._lengths[split].append(encoded.lengths_n)
             self._more(len(encoded.lengths_n))
 
-    def facts(self, tokenizer_sha256: str) -> TokenFolder:
+    def facts(self) -> TokenFolder:
         """Return what `metadata.json` says of the streams, when they are written."""
         return TokenFolder(
             version=VERSION,
@@ -46,18 +49,12 @@ class TokenFiles:
             prefix_ids=self._encoder.prefix_ids,
             n_tokens={split: int(sum(some.sum() for some in parts)) for split, parts in self._lengths.items()},
             n_docs={split: sum(map(len, parts)) for split, parts in self._lengths.items()},
-            tokenizer_sha256=tokenizer_sha256,
+            tokenizer_sha256=self._encoder.sha256,
             text_sha256=self._source.text_sha256,
         )
 
 
-def metadata(facts: TokenFolder, plan: Plan) -> dict[str, Any]:
+def metadata(facts: TokenFolder, plan: Plan) -> dict[str, object]:
     """Return the folder's `metadata.json`."""
     own = {"kind": KIND, "format_version": FORMAT_VERSION, "fingerprint": plan.fingerprint}
-    return {**metadata_of(facts), "split_by": "hash of the normalised document", **own}
-
-
-def tokenizer_files(tokenizer: Any) -> Iterator[NewFile]:
-    """Yield a tokenizer's files, in a folder of their own."""
-    for name, data in saved_tokenizer(tokenizer).items():
-        yield NewFile(f"{TOKENIZER}/{name}", data)
+    return {**asdict(facts), "split_by": "hash of the normalised document", **own}

@@ -4,16 +4,20 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from actlab.backends.gpt_trainer import Schedule, next_token_loss, train_step
 from actlab.ground.errors import ModelError
+from actlab.ground.manifest import Environment
 from actlab.ground.seeds import derive_seed
 from actlab.text.dataset import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _TEMPERATURE = 0.8
 _MOST_LOSS = 700.0
@@ -30,32 +34,45 @@ class Look(NamedTuple):
     samples: list[str]
 
 
+class State(TypedDict):
+    """What a checkpoint holds, as `torch.load(weights_only=True)` takes it."""
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    """As torch's own `state_dict` has it."""
+    step: int
+    losses: list[float]
+    looks: list[list[Any]]
+    """The fields of each `Look`."""
+    made_on: list[Environment]
+
+
 @dataclass
 class Run:
     """A model in training: all that a checkpoint has to keep."""
 
-    model: Any
+    model: "PreTrainedModel"
     optimizer: torch.optim.Optimizer
     step: int = 0
     """Steps taken."""
     losses: list[float] = field(default_factory=list)
     """Of every step, in nats a target."""
     looks: list[Look] = field(default_factory=list)
-    made_on: list[dict[str, str]] = field(default_factory=list)
+    made_on: list[Environment] = field(default_factory=list)
     """The kinds of machine that trained it."""
 
-    def state(self) -> dict[str, Any]:
-        """Return what is needed to go on, as `torch.load(weights_only=True)` takes it."""
+    def state(self) -> State:
+        """Return what is needed to go on."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "losses": self.losses,
-            "looks": [list(look) for look in self.looks],
+            "looks": list(map(list, self.looks)),
             "made_on": self.made_on,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: State) -> None:
         """Go back to what `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -85,7 +102,7 @@ def train(run: Run, batches: Iterable[Batch], schedule: Schedule, device: torch.
 
 
 @torch.no_grad()
-def validation_loss(model: Any, batches: Iterable[Batch], device: torch.device) -> float:
+def validation_loss(model: nn.Module, batches: Iterable[Batch], device: torch.device) -> float:
     """Return the mean loss over all targets of some batches, in nats.
 
     Raises:
@@ -113,7 +130,7 @@ def _divergence(seen: str) -> ModelError:
 
 @torch.no_grad()
 def sample(
-    model: Any, prefix_ids: list[int], eos_id: int, *, n_tokens: int, most_positions: int, seed: int
+    model: nn.Module, prefix_ids: list[int], eos_id: int, *, n_tokens: int, most_positions: int, seed: int
 ) -> list[int]:
     """Return the ids of a text that a model goes on with, up to its EOS.
 

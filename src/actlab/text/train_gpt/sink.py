@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from actlab.backends.gpt_trainer import count_parameters
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.token_count import saved_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging
 from actlab.ground.temporary import saved_files
@@ -14,10 +15,13 @@ from actlab.text.train_gpt.compute import Run
 from actlab.text.train_gpt.config import TrainGptConfig
 from actlab.text.train_gpt.source import Source, steps_an_epoch
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 KIND = "gpt"
 
 
-def gpt_files(model: Any, tokenizer: Any) -> Iterator[NewFile]:
+def gpt_files(model: "PreTrainedModel", tokenizer: FastTokenizer) -> Iterator[NewFile]:
     """Yield a model's and its tokenizer's files, as transformers' `from_pretrained` reads them."""
     with quiet_transformers():
         for name, data in saved_files(model.eval().save_pretrained):
@@ -27,7 +31,7 @@ def gpt_files(model: Any, tokenizer: Any) -> Iterator[NewFile]:
         yield NewFile(name, data)
 
 
-def metadata_of(run: Run, source: Source, config: TrainGptConfig, plan: Plan) -> dict[str, Any]:
+def metadata_of(run: Run, source: Source, config: TrainGptConfig, plan: Plan) -> dict[str, object]:
     """Return the folder's `metadata.json`: what was trained, on what, and what came of it."""
     last = run.looks[-1]
     facts = source.train.facts

@@ -1,14 +1,14 @@
 """The tokens of a run, window by window."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from actlab.backends.gpt_trainer import Vocabulary
 from actlab.backends.token_count import find_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.tokens import KIND, SPLITS, TOKENIZER
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import check_sealed, sealed_manifest
@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
     stored: dict[str, Stored]
     """Its files by their paths, as the manifest names them."""
-    tokenizer: Any
+    tokenizer: FastTokenizer
     train: TextDataset
     val: TextDataset | None
     """None where nothing was held out."""
@@ -56,7 +56,7 @@ def open_source(config: TrainGptConfig) -> Source:
     Raises:
         ActlabError: It is none, or damaged, or has nothing to predict.
     """
-    folder = Path(os.path.expanduser(config.input))
+    folder = config.input
     stored = _whole_files(folder)
     tokenizer = find_tokenizer(str(folder.absolute() / TOKENIZER))
     seed = derive_seed(config.seed, "windows")

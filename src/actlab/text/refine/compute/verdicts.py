@@ -9,16 +9,15 @@ from typing import Literal, NamedTuple
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError
 from actlab.text.near_duplicates import near_duplicates
-from actlab.text.refine.compute.gates import GATES, failed_gate
+from actlab.text.refine.compute.gates import failed_gate
 from actlab.text.refine.compute.score import Parts, parts_of, score_of, with_judge
 from actlab.text.refine.compute.select import ORDERS, shortest_prefix
+from actlab.text.refine.gates import GATES
 from actlab.text.refine.subject import Topic
 from actlab.text.refine.table import PRESETS, UNCERTAIN
 from actlab.text.words import text_hash
 
 EXACT, LOW_SCORE, NEAR, NOT_NEEDED = "exact duplicate", "low score", "near duplicate", "target reached"
-REASONS = (EXACT, *GATES, LOW_SCORE, NEAR, NOT_NEEDED)
-"""Why a document is not chosen, in the order in which it is asked."""
 
 Judge = Callable[[str], float | None]
 """Says of a text how good it is, from 0 to 1, or None where it has no answer."""
@@ -30,11 +29,18 @@ class Settings:
 
     tokens: int | None = None
     preset: Literal["short", "story", "web"] = "short"
+    gates: tuple[str, ...] = ()
+    """Those to ask besides actlab's."""
     select: Literal["greedy", "top"] = "greedy"
     min_score: float = 0.5
     near_duplicates: float = 0.7
     context: int = 256
     topic: Topic = field(default_factory=Topic)
+
+
+def reasons() -> tuple[str, ...]:
+    """Return why a document may not be chosen, in the order in which it is asked."""
+    return (EXACT, *GATES.names, LOW_SCORE, NEAR, NOT_NEEDED)
 
 
 class Scored(NamedTuple):
@@ -79,7 +85,7 @@ class Refined(NamedTuple):
     def n_rejects(self) -> dict[str, int]:
         """Return how many were rejected, by reason, of the reasons that occur."""
         counts = Counter(reject.reason for reject in self.rejects)
-        return {reason: counts[reason] for reason in REASONS if counts[reason]}
+        return {reason: counts[reason] for reason in reasons() if counts[reason]}
 
 
 def refine_documents(
@@ -101,7 +107,7 @@ def refine_documents(
     first, rejects = _distinct(documents, tick)
     scored: list[Scored] = []
     for hash_, document in first.items():
-        failed = failed_gate(document, PRESETS[settings.preset])
+        failed = failed_gate(document, PRESETS[settings.preset], settings.gates)
         if failed is None:
             scored.append(_scored(document, hash_, settings))
         else:
