@@ -23,8 +23,7 @@ class RefineConfig(CommonOptions):
     preset: Literal["short", "story", "web"] = "short"
     """The kind of text that the thresholds are for."""
     gate: tuple[str, ...] = chosen(GATES, (), is_added=True)
-    """Ask this gate too, which one of your --plugins adds; those of actlab are always asked. May be given several
-    times."""
+    """A gate of your --plugins to ask too, after those of actlab, which are always asked. May be given several times."""
     select: Literal["greedy", "top"] = "greedy"
     """Prefer by score and new runs of four words (greedy), or by score alone (top)."""
     min_score: float = 0.5

@@ -1,8 +1,9 @@
 """What a refined dataset's folder holds."""
 
-import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import NotRequired, TypedDict
 
 import pyarrow as pa
@@ -81,7 +82,7 @@ def refined_files(refined: Refined, described: Report) -> list[NewFile]:
     documents = [one.document for one in refined.chosen]
     return [
         NewFile(FILE_NAME, b"".join(map(document_line, documents)), len(documents)),
-        NewFile(QUALITY_NAME, _quality(refined), len(refined.scored)),
+        NewFile(QUALITY_NAME, partial(pq.write_table, _quality(refined)), len(refined.scored)),
         NewFile(REJECTS_NAME, b"".join(map(_reject_line, refined.rejects)), len(refined.rejects)),
         NewFile(REPORT_NAME, to_json(described)),
     ]
@@ -132,7 +133,7 @@ def report(before: Sequence[Document], refined: Refined, settings: Settings) -> 
     }
 
 
-def _quality(refined: Refined) -> bytes:
+def _quality(refined: Refined) -> pa.Table:
     rank = {one.hash: number for number, one in enumerate(refined.chosen, start=1)}
     rows = [
         {
@@ -145,9 +146,7 @@ def _quality(refined: Refined) -> bytes:
         }
         for one in refined.scored
     ]
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, QUALITY), buffer)
-    return buffer.getvalue()
+    return pa.Table.from_pylist(rows, QUALITY)
 
 
 def _reject_line(reject: Reject) -> bytes:
@@ -156,10 +155,8 @@ def _reject_line(reject: Reject) -> bytes:
 
 
 def _histogram(scored: Iterable[Scored]) -> list[int]:
-    counts = [0] * _BINS
-    for one in scored:
-        counts[min(int(one.score * _BINS), _BINS - 1)] += 1
-    return counts
+    counts = Counter(min(int(one.score * _BINS), _BINS - 1) for one in scored)
+    return [counts[place] for place in range(_BINS)]
 
 
 def _mean(values: Iterable[float]) -> float | None:
