@@ -145,7 +145,10 @@ GATES.add(
 @pytest.fixture
 def recipes(tmp_path):
     """Documents of which every second one has a digit; the last one is nothing but white space."""
-    said = ["The cook boils {} cups of rice and then stirs the pot with a long spoon.", "A {} of salt goes into the soup."]
+    said = [
+        "The cook boils {} cups of rice and then stirs the pot with a spoon.",
+        "A {} of salt goes into the soup.",
+    ]
     texts = [said[place % 2].format(what) for place, what in enumerate(["3", "pinch", "5", "spoon"])]
     path = tmp_path / "recipes.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*texts, " "]))

@@ -15,7 +15,7 @@ KIND = "text"
 FILE_NAME = "documents.jsonl"
 
 _HINT = 'each line is a JSON object with at least "text": a string that is not empty'
-_MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
+MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
 _A = {str: "text", int: "a whole number", dict: "an object"}
 Field = TypeVar("Field", str, int, dict[str, object])
 _MOST_TOKENS = 2**53
@@ -60,7 +60,7 @@ def find_documents(path: Path) -> Path:
     if not file.is_file():
         refuse_pipe(file)
         what = f"{path} holds no {FILE_NAME}" if path.is_dir() else f"there is no file {path}"
-        raise ConfigError(what, hint=f"name a folder with {FILE_NAME}, or a JSONL file; {_MAKE_ONE}")
+        raise ConfigError(what, hint=f"name a folder with {FILE_NAME}, or a JSONL file; {MAKE_ONE}")
     return file
 
 
@@ -86,7 +86,7 @@ def read_documents(path: Path, *, allow_empty: bool = False) -> Generator[Docume
                 if line.strip():
                     yield _document(line, number, f"{file}: line {number}", allow_empty)
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}", hint=_MAKE_ONE) from None
+        raise DataError(f"cannot read {file}: {error.strerror}", hint=MAKE_ONE) from None
 
 
 def _file(path: Path) -> Path:

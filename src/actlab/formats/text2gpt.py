@@ -45,12 +45,10 @@ def export_folder(output: Path, *, overwrite: bool) -> Path:
     refuse_inside_dataset(folder / JSON_NAME)
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file, where an export's folder goes", hint="move it away")
-    if not folder.exists():
-        return folder
     with storage_errors(folder):
-        foreign = [path.name for path in sorted(folder.iterdir()) if not _is_exported(path)]
-    refused = [name for name in foreign if name in _BEGINNINGS or not overwrite]
-    if refused:
+        there = sorted(folder.iterdir()) if folder.exists() else []
+        foreign = [path.name for path in there if not _is_exported(path)]
+    if refused := [name for name in foreign if name in _BEGINNINGS or not overwrite]:
         is_replaced = refused[0] in _BEGINNINGS  # which --overwrite does with actlab's own files alone
         raise StorageError(
             f"{folder / refused[0]} is no file of an export",

@@ -23,7 +23,7 @@ class RefineConfig(CommonOptions):
     preset: Literal["short", "story", "web"] = "short"
     """The kind of text that the thresholds are for."""
     gate: tuple[str, ...] = chosen(GATES, (), is_added=True)
-    """A gate of your --plugins to ask too, after those of actlab, which are always asked. May be given several times."""
+    """A gate of your --plugins to ask after those of actlab, which are always asked. May be given several times."""
     select: Literal["greedy", "top"] = "greedy"
     """Prefer by score and new runs of four words (greedy), or by score alone (top)."""
     min_score: float = 0.5
@@ -55,10 +55,4 @@ class RefineConfig(CommonOptions):
         check_counts(self, "tokens", "context", most=2**63)
         if self.judge is not None and self.judge_api == "openai" and self.base_url is None:
             raise ConfigError("--judge-api openai needs a server", hint="give --base-url, as http://localhost:8000")
-        if not 0 <= self.min_score <= 1:
-            raise ConfigError(f"--min-score {self.min_score} is no score", hint="use 0 to 1, as 0.5")
-        if not 0 <= self.near_duplicates <= 1:
-            raise ConfigError(
-                f"--near-duplicates {self.near_duplicates} is no overlap",
-                hint="use a share up to 1, as 0.7, or 0 to turn it off",
-            )
+        check_counts(self, "min_score", "near_duplicates", least=0, most=1)

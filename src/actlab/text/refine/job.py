@@ -55,8 +55,10 @@ class RefinedText(Outcome):
     def tell(self) -> None:
         """Log what was chosen, how well the score knows texts, and what a judge left out."""
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.n_rejects.items()) or "none"
-        said = (self.n_documents, self.n_tokens, self.mean_score, rejected)
-        log.info("%d documents, %d tokens, mean score %.3f; not chosen: %s", *said)
+        log.info(
+            "%d documents, %d tokens, mean score %.3f; not chosen: %s",
+            *(self.n_documents, self.n_tokens, self.mean_score, rejected),
+        )
         if self.auroc_against_shuffled is not None:
             log.info(
                 "the score checks form, not sense: its AUROC against the same words shuffled is %.2f "
@@ -64,9 +66,10 @@ class RefinedText(Outcome):
                 self.auroc_against_shuffled,
             )
         if self.n_unanswered:
-            n_open = self.n_judged + self.n_unanswered
-            scored = (self.path, self.n_judged, n_open, self.n_unanswered)
-            log.warning("%s: %d of %d texts scored by the judge, %d by their own score alone", *scored)
+            log.warning(
+                "%s: %d of %d texts scored by the judge, %d by their own score alone",
+                *(self.path, self.n_judged, self.n_judged + self.n_unanswered, self.n_unanswered),
+            )
 
 
 @takes(RefineConfig)
@@ -196,8 +199,10 @@ class RefineJob(DatasetJob[RefinedText]):
                 hint=hints[max(hints, key=Counter(refined.n_rejects).__getitem__)],
             )
         if judge is not None:
-            n_open = refined.n_judged + refined.n_unanswered
-            log.info("the score left %d of %d texts open, about which the judge was asked", n_open, len(refined.scored))
+            log.info(
+                "the score left %d of %d texts open, about which the judge was asked",
+                *(refined.n_judged + refined.n_unanswered, len(refined.scored)),
+            )
         if refined.n_unanswered:
             log.warning(
                 "the judge gave no score for %d texts: their own stands; to ask again, remove the output",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actlab.servers.calls import THOUGHT, Reply, Request, ServerError
-from actlab.servers.environment import ServerEnvironment, read_environment
+from actlab.servers.environment import read_environment
 from actlab.servers.journal import Journal
 from actlab.servers.limits import limits_for
 from actlab.servers.ollama import context_for
@@ -121,19 +121,27 @@ def asked(
     if config.judge is None:
         yield None
         return
-    environment = read_environment(os.environ)
+    environment, preset = read_environment(os.environ), config.timeout_preset
     longest = max((_prompt(subject, text) for text in texts), key=len, default="")
-    server = _server(config, environment, context_for(longest, _MAX_TOKENS))
-    calls = OpenCalls(interval_s=environment.request_interval_s)
+    server = server_of(
+        *(config.judge_api, config.judge),
+        environment=environment,
+        base_url=config.base_url,
+        preset=preset,
+        context=context_for(longest, _MAX_TOKENS),
+    )
+    server = server.known(server.preflight())
+    warmth = server.warm_up(_TEMPERATURE)
+    log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
+    server = server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())
     with Journal(journal_path) as journal:
-        yield ServerJudge(server, subject, journal, calls)
+        yield ServerJudge(server, subject, journal, OpenCalls(interval_s=environment.request_interval_s))
 
 
 def _prompt(subject: str | None, text: str) -> str:
     head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
-    if subject is None:
-        return _RUBRIC.format(about="", subject="one subject", text=head)
-    return _RUBRIC.format(about=f" about: {subject}", subject="the subject", text=head)
+    about, its = ("", "one subject") if subject is None else (f" about: {subject}", "the subject")
+    return _RUBRIC.format(about=about, subject=its, text=head)
 
 
 def _score(reply: Reply) -> float | None:
@@ -144,20 +152,3 @@ def _score(reply: Reply) -> float | None:
         return None
     in_range = isinstance(score, int) and not isinstance(score, bool) and 0 <= score <= _MOST
     return score / _MOST if in_range else None
-
-
-def _server(config: RefineConfig, environment: ServerEnvironment, context: int) -> Server:
-    """Return the judge's server, its model loaded, with the limits for judging."""
-    assert config.judge is not None
-    preset = config.timeout_preset
-    server = server_of(
-        *(config.judge_api, config.judge),
-        environment=environment,
-        base_url=config.base_url,
-        preset=preset,
-        context=context,
-    )
-    server = server.known(server.preflight())
-    warmth = server.warm_up(_TEMPERATURE)
-    log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
-    return server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())

@@ -1,6 +1,6 @@
 """The report as one page of pictures: what was rejected, how the rest scores, how much of it repeats."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,11 +17,7 @@ _BAR = 0.38
 
 def plot_file(report: Report) -> NewFile:
     """Return the page of a report as `plots/report.png`."""
-    draws: tuple[Callable[[Axes, Report], None], ...] = (
-        *(_draw_rejects, _draw_scores),
-        *(_draw_parts, _draw_distinct),
-        *(_draw_openings, _draw_labels),
-    )
+    draws = (_draw_rejects, _draw_scores, _draw_parts, _draw_distinct, _draw_openings, _draw_labels)
     with styled(text__parse_math=False):  # a text may hold "$"
         figure = Figure(figsize=_PAGE, layout="constrained")
         for axes, draw in zip(figure.subplots(3, 2).flat, draws, strict=True):
@@ -52,39 +48,37 @@ def _draw_scores(axes: Axes, report: Report) -> None:
 
 
 def _draw_parts(axes: Axes, report: Report) -> None:
-    parts = report["parts"]
-    values = [[part[which] for part in parts.values()] for which in ("scored", "chosen")]
-    _draw_pairs(axes, list(parts), *values)
+    parts = report["parts"].values()
+    _draw_pairs(axes, list(report["parts"]), [one["scored"] for one in parts], [one["chosen"] for one in parts])
     axes.set(title="Parts of the score, mean", xlim=(0, 1))
 
 
 def _draw_distinct(axes: Axes, report: Report) -> None:
-    names = ["distinct 1", "distinct 2", "distinct 3", "distinct 4", "near duplicate rate"]
+    before, after = report["before"], report["after"]
     values = [
         [one["distinct_1"], one["distinct_2"], one["distinct_3"], one["distinct_4"], one["near_duplicate_rate"]]
-        for one in (report["before"], report["after"])
+        for one in (before, after)
     ]
-    _draw_pairs(axes, names, *values)
-    before, after = (one["self_repetition"] for one in (report["before"], report["after"]))
+    _draw_pairs(axes, ["distinct 1", "distinct 2", "distinct 3", "distinct 4", "near duplicate rate"], *values)
     axes.set(title="How much is said once", xlim=(0, 1))
-    axes.set_xlabel(f"share (self-repetition {before:.2f}, then {after:.2f})")
+    axes.set_xlabel(f"share (self-repetition {before['self_repetition']:.2f}, then {after['self_repetition']:.2f})")
 
 
 def _draw_openings(axes: Axes, report: Report) -> None:
     shown = report["openings"][:_MOST_OPENINGS]
-    before, after = [one["share_before"] for one in shown], [one["share"] for one in shown]
-    _draw_pairs(axes, [one["opening"] for one in shown], before, after)
+    names = [one["opening"] for one in shown]
+    _draw_pairs(axes, names, [one["share_before"] for one in shown], [one["share"] for one in shown])
     axes.set(title="Frequent openings", xlabel="share of the documents")
 
 
 def _draw_labels(axes: Axes, report: Report) -> None:
     labels = {name: one for name, one in report["labels"].items() if one["before"] > 1}
-    shown = sorted(labels, key=lambda name: (labels[name]["after"] / labels[name]["before"], name))[:_MOST_LABELS]
+    kept = {name: one["after"] / one["before"] for name, one in labels.items()}
+    shown = sorted(kept, key=lambda name: (kept[name], name))[:_MOST_LABELS]
     axes.set(title="Values of each label that are kept" if shown else "No labels", xlim=(0, 1.12))
-    bars = axes.barh(shown, [labels[name]["after"] / labels[name]["before"] for name in shown], color=BLUE)
-    axes.bar_label(
-        bars, padding=3, labels=[f"{labels[name]['after']} of {labels[name]['before']}" for name in shown], fontsize=8
-    )
+    bars = axes.barh(shown, [kept[name] for name in shown], color=BLUE)
+    said = [f"{labels[name]['after']} of {labels[name]['before']}" for name in shown]
+    axes.bar_label(bars, padding=3, labels=said, fontsize=8)
     axes.invert_yaxis()
 
 

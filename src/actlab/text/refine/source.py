@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actlab.backends.tokenizers import FastTokenizer
-from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
+from actlab.formats.documents import FILE_NAME, MAKE_ONE, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import input_entry, read_sealed_object
 from actlab.ground.manifest import METADATA, InputEntry
 from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")
-
-_MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
 
 
 class Input(NamedTuple):
@@ -84,7 +82,7 @@ def read_all(source: Input, counting: Counting | None) -> Read:
     """
     documents = list(read_documents(source.file, allow_empty=True))
     if not documents:
-        raise DataError(f"{source.file} holds no document", hint=_MAKE_ONE)
+        raise DataError(f"{source.file} holds no document", hint=MAKE_ONE)
     if counting is not None:
         from actlab.backends.token_count import TokenCounter
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from actlab.ground.errors import ConfigError
-from actlab.ground.options import CommonOptions, argument, execution
+from actlab.ground.options import CommonOptions, argument, check_counts, execution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,8 @@ class TokenizeConfig(CommonOptions):
         super().__post_init__()
         if not 258 <= self.vocab_size <= 1_000_000:
             raise ConfigError(f"--vocab-size {self.vocab_size} is out of range", hint="use 258 or more: 256 are bytes")
+        check_counts(self, "near_duplicates", least=0, most=1)
         if not 0 <= self.validation <= 0.9:
             raise ConfigError(
                 f"--validation {self.validation} is out of range", hint="use a share from 0 to 0.9, as 0.1"
             )
-        if not 0 <= self.near_duplicates <= 1:
-            raise ConfigError(f"--near-duplicates {self.near_duplicates} is out of range", hint="use 0 to 1")

@@ -56,7 +56,7 @@ class Checkpoints:
         with storage_errors(self.folder):
             for path in [*others, *self._named(_HALF)]:
                 path.unlink(missing_ok=True)
-            while own and not _is_whole(own[-1]):
+            while own and not own[-1].stem.endswith(sha256_of(own[-1])[:16]):
                 log.warning("%s is damaged: going on from the one before it, or from the start", own[-1])
                 own.pop().unlink(missing_ok=True)
             self.folder.mkdir(exist_ok=True)
@@ -99,7 +99,3 @@ class Checkpoints:
 
     def _named(self, pattern: re.Pattern[str]) -> list[Path]:
         return [path for path in self.folder.glob("*") if pattern.fullmatch(path.name)]
-
-
-def _is_whole(path: Path) -> bool:
-    return path.stem.endswith(sha256_of(path)[:16])

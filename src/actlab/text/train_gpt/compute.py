@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from actlab.backends.gpt_trainer import Schedule, next_token_loss, train_step
@@ -81,6 +80,13 @@ class Run:
         self.looks = [Look(*look) for look in state["looks"]]
         self.made_on = list(state["made_on"])
 
+    def curve(self) -> Iterator[list[float | None]]:
+        """Yield step, mean training loss since the look before, and validation loss, for each look."""
+        starts = [0, *(look.step for look in self.looks)]
+        for start, look in zip(starts, self.looks, strict=False):
+            losses = self.losses[start : look.step]
+            yield [look.step, sum(losses) / len(losses), look.val_loss]
+
 
 def train(run: Run, batches: Iterable[Batch], schedule: Schedule, device: torch.device) -> Iterator[float]:
     """Take the steps that are left, one each time the next loss is asked for.
@@ -96,7 +102,7 @@ def train(run: Run, batches: Iterable[Batch], schedule: Schedule, device: torch.
             *(run.model, run.optimizer, batch.input.to(device), batch.target.to(device)), rate=schedule.rate(run.step)
         )
         run.step += 1
-        _refuse_divergence(loss)
+        _refuse_divergence(loss < _MOST_LOSS, f"the loss is {loss:.4g}")  # NaN is not below it
         run.losses.append(loss)
         yield loss
 
@@ -114,18 +120,15 @@ def validation_loss(model: nn.Module, batches: Iterable[Batch], device: torch.de
         target_bt = batch.target.to(device)
         total += float(next_token_loss(model, batch.input.to(device), target_bt, reduction="sum"))
         n += int((batch.target >= 0).sum())
-    _refuse_divergence(total / n)
-    return total / n
+    loss = total / n
+    _refuse_divergence(loss < _MOST_LOSS, f"the loss is {loss:.4g}")
+    return loss
 
 
-def _refuse_divergence(loss: float) -> None:
-    if not loss < _MOST_LOSS:  # which NaN is not either
-        raise _divergence(f"the loss is {loss:.4g}")
-
-
-def _divergence(seen: str) -> ModelError:
-    hint = "give a lower --learning-rate, and --overwrite to discard this training"
-    return ModelError(f"the training diverged: {seen}", hint=hint)
+def _refuse_divergence(is_sound: bool, seen: str) -> None:
+    if not is_sound:
+        hint = "give a lower --learning-rate, and --overwrite to discard this training"
+        raise ModelError(f"the training diverged: {seen}", hint=hint)
 
 
 @torch.no_grad()
@@ -143,17 +146,13 @@ def sample(
     ids = list(prefix_ids)
     for _ in range(n_tokens):
         logits = model(input_ids=torch.tensor([ids[-most_positions:]], device=device), use_cache=False).logits[0, -1]
-        if not logits.isfinite().all():
-            raise _divergence("the model's predictions are no numbers")
-        chosen = int(torch.multinomial(_probabilities(logits), 1, generator=draw))
+        _refuse_divergence(bool(logits.isfinite().all()), "the model's predictions are no numbers")
+        chances = (logits.float().cpu() / _TEMPERATURE).softmax(-1)
+        chosen = int(torch.multinomial(chances, 1, generator=draw))
         if chosen == eos_id:
             break
         ids.append(chosen)
     return ids[len(prefix_ids) :]
-
-
-def _probabilities(logits: Tensor) -> Float[Tensor, " v"]:
-    return (logits.float().cpu() / _TEMPERATURE).softmax(-1)
 
 
 def sample_seeds(seed: int, step: int, n: int) -> list[int]:

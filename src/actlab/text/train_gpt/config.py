@@ -69,9 +69,6 @@ class TrainGptConfig(CommonOptions):
                 f"--learning-rate {self.learning_rate} is out of range",
                 hint="use more than 0 and less than 1, as 0.001",
             )
-        if not 0 <= self.warm_up < 1:
-            raise ConfigError(f"--warm-up {self.warm_up} is out of range", hint="use 0 or more and less than 1, as 0.1")
-        if not 0 <= self.weight_decay < 1:
-            raise ConfigError(
-                f"--weight-decay {self.weight_decay} is out of range", hint="use 0 or more and less than 1, as 0.1"
-            )
+        for flag, share in (("--warm-up", self.warm_up), ("--weight-decay", self.weight_decay)):
+            if not 0 <= share < 1:
+                raise ConfigError(f"{flag} {share} is out of range", hint="use 0 or more and less than 1, as 0.1")

@@ -25,13 +25,7 @@ from actlab.text.train_gpt.checkpoints import MOST_AT_ONCE, Checkpoints
 from actlab.text.train_gpt.compute import Look, Run, sample, sample_seeds, train, validation_loss
 from actlab.text.train_gpt.config import TrainGptConfig
 from actlab.text.train_gpt.sink import KIND, gpt_files, metadata_of
-from actlab.text.train_gpt.source import (
-    count_steps,
-    open_source,
-    steps_an_epoch,
-    training_batches,
-    validation_batches,
-)
+from actlab.text.train_gpt.source import open_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,9 +88,9 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
         super().__init__(config, output_of(config.output))
         self.source = open_source(config)
         self.device = pick_device(config.device)
-        n_steps = count_steps(self.source, config)
+        n_steps = self.source.n_steps
         self.schedule = Schedule(config.learning_rate, n_steps, round(config.warm_up * n_steps))
-        self.n_epochs = n_steps / steps_an_epoch(self.source, config.batch_size)
+        self.n_epochs = n_steps / self.source.steps_an_epoch
 
     @cached_property
     def plan(self) -> Plan:
@@ -135,7 +129,7 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
             first = run.step
             self._train(run, more)
         train_s = round(time.monotonic() - start, 3)
-        record = {"metadata": metadata_of(run, self.source, self.config, self.plan), "made_on": run.made_on}
+        record = {"metadata": metadata_of(run, self.source, self.plan), "made_on": run.made_on}
         return Done(
             gpt_files(run.model, self.source.tokenizer),
             record,
@@ -164,7 +158,7 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
         """Train to the end, and look at the validation loss now and then."""
         config, n_steps = self.config, self.schedule.n_steps
         is_small = config.model_size == "tiny" and self.device.type == "cpu"
-        batches = training_batches(self.source, config, run.step)
+        batches = self.source.training_batches(run.step)
         more(run.step)
         with one_thread() if is_small else nullcontext(), self._curves(run.step) as draw:
             for loss in train(run, batches, self.schedule, self.device):
@@ -183,7 +177,7 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
         config, source = self.config, self.source
         val_loss = None
         if source.val is not None:
-            batches = validation_batches(source.val, config.batch_size, None if is_last else config.eval_tokens)
+            batches = source.validation_batches(source.val, None if is_last else config.eval_tokens)
             val_loss = validation_loss(run.model, batches, self.device)
         texts = [
             str(

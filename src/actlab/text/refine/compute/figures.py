@@ -100,12 +100,8 @@ def openings(documents: Sequence[Document], before: Sequence[Document]) -> list[
 
 
 def _openings(documents: Iterable[Document]) -> Counter[str]:
-    return Counter(_opening(one.text.lower()) for one in documents)
-
-
-def _opening(text: str) -> str:
-    written = written_words(text)
-    return written.separator.join(written.words[: _OPENING_WORDS * written.per_word])
+    every = (written_words(one.text.lower()) for one in documents)
+    return Counter(one.separator.join(one.words[: _OPENING_WORDS * one.per_word]) for one in every)
 
 
 def label_coverage(before: Sequence[Document], after: Sequence[Document]) -> dict[str, Coverage]:

@@ -57,11 +57,8 @@ def repetition_fractions(text: str) -> dict[str, float]:
 
 def most_repeated(fractions: Mapping[str, float]) -> tuple[str, float]:
     """Return which fraction is the most of its limit, and how much of it; ("", 0.0) where nothing repeats."""
-    return max(((name, value / LIMITS[name]) for name, value in fractions.items()), key=_second, default=("", 0.0))
-
-
-def _second(pair: tuple[str, float]) -> float:
-    return pair[1]
+    of_limit = ((name, value / LIMITS[name]) for name, value in fractions.items())
+    return max(of_limit, key=lambda pair: pair[1], default=("", 0.0))
 
 
 def _top(runs: Sequence[tuple[str, ...]], n: int, lengths: Sequence[int]) -> int:
