@@ -25,6 +25,7 @@ from actlab.formats.tokens import (
     refuse_strange_ids,
 )
 from actlab.ground.errors import ConfigError
+from actlab.ground.options import as_path
 from actlab.ground.seeds import derive_seed
 from actlab.text.windows import Rows, document_rows, stream_rows
 
@@ -85,7 +86,7 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
 
         Without `random_phase`, every epoch has the first one's windows, and they begin at the first token.
         """
-        self.folder = Path(os.path.expanduser(folder))
+        self.folder: Path = as_path(folder)
         self.facts = read_token_folder(self.folder)
         self.split, self.context, self.seed = split, operator.index(context), seed
         self.boundaries = boundaries

@@ -196,9 +196,7 @@ def is_cut_by_script(text: str) -> bool:
     >>> is_cut_by_script("Don´t cut cafés."), is_cut_by_script("别切。")
     (False, True)
     """
-    if is_surely_latin(text):
-        return False
-    normal = normal_form(text).lower()
+    normal = "" if is_surely_latin(text) else normal_form(text).lower()
     return is_beyond_latin(normal) and words_of(normal) != _WORD.findall(normal)
 
 

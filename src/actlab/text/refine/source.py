@@ -1,16 +1,15 @@
 """What is refined: documents, and what their dataset's metadata says of them."""
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import FILE_NAME, MAKE_ONE, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import input_entry, read_sealed_object
 from actlab.ground.manifest import METADATA, InputEntry
+from actlab.ground.options import as_path
 from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")
@@ -29,7 +28,8 @@ class Input(NamedTuple):
 class Counting(NamedTuple):
     """A tokenizer that counts."""
 
-    tokenizer: FastTokenizer
+    count: Callable[[str], int]
+    """Returns the number of a text's tokens."""
     name: str
     """Of a folder only its own name, so that it can be anywhere."""
     sha256: str
@@ -67,11 +67,11 @@ def find_counting(name: str | None) -> Counting | None:
     """
     if name is None:
         return None
-    from actlab.backends.token_count import find_tokenizer, tokenizer_sha256  # torch, which nothing else here needs
+    from actlab.backends import token_count  # torch, which nothing else here needs
 
-    tokenizer = find_tokenizer(name)
-    folder = Path(os.path.expanduser(name))
-    return Counting(tokenizer, folder.resolve().name if folder.is_dir() else name, tokenizer_sha256(tokenizer))
+    tokenizer, folder = token_count.find_tokenizer(name), as_path(name)
+    own_name = folder.resolve().name if folder.is_dir() else name
+    return Counting(token_count.TokenCounter(tokenizer).count, own_name, token_count.tokenizer_sha256(tokenizer))
 
 
 def read_all(source: Input, counting: Counting | None) -> Read:
@@ -84,9 +84,7 @@ def read_all(source: Input, counting: Counting | None) -> Read:
     if not documents:
         raise DataError(f"{source.file} holds no document", hint=MAKE_ONE)
     if counting is not None:
-        from actlab.backends.token_count import TokenCounter
-
-        return Read(_counted(documents, TokenCounter(counting.tokenizer).count), False)
+        return Read(_counted(documents, counting.count), False)
     n_uncounted = sum(document.n_tokens == 0 and bool(document.text.strip()) for document in documents)
     if not n_uncounted:
         return Read(documents, source.metadata.get("counted_in") == "words")
