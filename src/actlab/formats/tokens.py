@@ -81,9 +81,9 @@ def read_token_folder(folder: Path) -> TokenFolder:
     for name, is_right in _BOUNDS.items():
         _refuse(not is_right(facts), name, folder, content)
     width = little_endian(facts.dtype).itemsize
-    expected = {f"{split}.bin": width * facts.n_tokens[split] for split in SPLITS}
-    expected |= {f"{split}.idx": 8 * facts.n_docs[split] for split in SPLITS}
-    for name, n_bytes in expected.items():
+    streams = {f"{split}.bin": width * facts.n_tokens[split] for split in SPLITS}
+    ends = {f"{split}.idx": 8 * facts.n_docs[split] for split in SPLITS}
+    for name, n_bytes in (streams | ends).items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != n_bytes:
             there = "is missing" if found is None else f"has {found} bytes, not {n_bytes}"

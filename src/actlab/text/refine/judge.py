@@ -74,11 +74,11 @@ class ServerJudge:
         score = _score(reply)
         self.n_failures = 0 if score is not None else self.n_failures + 1
         if self.n_failures == _MOST_FAILURES:
-            hint = "see that its server works, and run again: scores are kept; or choose another --judge"
-            if reply.done_reason == THOUGHT:
-                hint = "turn its thinking off at the server, or choose a --judge that does not think"
             raise ServerError(
-                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}", hint=hint
+                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}",
+                hint="turn its thinking off at the server, or choose a --judge that does not think"
+                if reply.done_reason == THOUGHT
+                else "see that its server works, and run again: scores are kept; or choose another --judge",
             )
         return score
 
@@ -95,13 +95,16 @@ class ServerJudge:
             )
 
     def _reply(self, text: str) -> Reply:
-        prompt = _prompt(self.subject, text)
-        number = int(text_hash(text)[:8], 16)
         request = Request(
-            k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=_TEMPERATURE, schema=_SCHEMA
+            k=int(text_hash(text)[:8], 16),
+            prompt=_prompt(self.subject, text),
+            seed=0,
+            max_tokens=_MAX_TOKENS,
+            temperature=_TEMPERATURE,
+            schema=_SCHEMA,
         )
         key = self.server.key(request)
-        reply = self.journal.get(number, key)
+        reply = self.journal.get(request.k, key)
         if reply is None:
             reply = self.server.generate(request, calls=self.calls)
             if _score(reply) is not None:  # what gave none is asked again in the next run

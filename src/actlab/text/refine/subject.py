@@ -59,14 +59,9 @@ def subject_of(prompt: str | None, metadata: Mapping[str, object]) -> Subject:
 
 
 def _vocabulary(grammar: Grammar) -> Iterator[str]:
-    """Yield the words that can stand in a grammar's slots."""
-    for texts in grammar.pools.values():
-        for text in texts:
-            yield from terms_of(text)
-    for values in grammar.variables.values():
-        for row in values.rows:
-            for text in row:
-                yield from terms_of(text)
+    """Return the words that can stand in a grammar's slots."""
+    rows = (row for values in grammar.variables.values() for row in values.rows)
+    return (word for texts in (*grammar.pools.values(), *rows) for text in texts for word in terms_of(text))
 
 
 def _stems(texts: Iterable[str]) -> frozenset[str]:

@@ -5,7 +5,7 @@ One unit of work: a million tokens take less than a second, so a run that was st
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from actlab.backends.bpe import train_tokenizer
@@ -16,11 +16,11 @@ from actlab.ground.integrity import input_entry
 from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
-from actlab.ground.storage import SINGLE, Plan, output_of
+from actlab.ground.storage import FORMAT_VERSION, SINGLE, Plan, output_of
 from actlab.text import kind  # noqa: F401  registers the kind
 from actlab.text.tokenize.compute import encoder_of
 from actlab.text.tokenize.config import TokenizeConfig
-from actlab.text.tokenize.sink import TokenFiles, metadata
+from actlab.text.tokenize.sink import TokenFiles
 from actlab.text.tokenize.source import ROLE, Source, read_source, refuse_changed
 from actlab.text.words import is_cut_by_script, versions_of_documents
 
@@ -100,7 +100,8 @@ class TokenizeJob(DatasetJob[Tokenized]):
             refuse_changed(self.documents, *self.plan.inputs)
             facts = streams.facts()
             self._tell(facts)
-            return {"metadata": metadata(facts, self.plan)}
+            own = {"kind": KIND, "format_version": FORMAT_VERSION, "fingerprint": self.plan.fingerprint}
+            return {"metadata": {**asdict(facts), "split_by": "hash of the normalised document", **own}}
 
         return Done(streams.files(), record)
 

@@ -2,14 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import BinaryIO
 
 import numpy as np
 
 from actlab.backends.token_count import saved_tokenizer
-from actlab.formats.tokens import KIND, SPLITS, TOKENIZER, VERSION, TokenFolder, dtype_for, little_endian
-from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
+from actlab.formats.tokens import SPLITS, TOKENIZER, VERSION, TokenFolder, dtype_for, little_endian
+from actlab.ground.storage import NewFile
 from actlab.text.tokenize.compute import Encoder, encode
 from actlab.text.tokenize.source import Source
 
@@ -52,9 +51,3 @@ class TokenFiles:
             tokenizer_sha256=self._encoder.sha256,
             text_sha256=self._source.text_sha256,
         )
-
-
-def metadata(facts: TokenFolder, plan: Plan) -> dict[str, object]:
-    """Return the folder's `metadata.json`."""
-    own = {"kind": KIND, "format_version": FORMAT_VERSION, "fingerprint": plan.fingerprint}
-    return {**asdict(facts), "split_by": "hash of the normalised document", **own}

@@ -2,6 +2,7 @@
 
 # b window, t token
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -94,16 +95,13 @@ def train(run: Run, batches: Iterable[Batch], schedule: Schedule, device: torch.
     Raises:
         ModelError: The training diverged.
     """
-    every = iter(batches)
-    while run.step < schedule.n_steps:
-        batch = next(every)
+    for batch in itertools.islice(batches, schedule.n_steps - run.step):
         run.model.train()
         loss = train_step(
             *(run.model, run.optimizer, batch.input.to(device), batch.target.to(device)), rate=schedule.rate(run.step)
         )
         run.step += 1
-        _refuse_divergence(loss < _MOST_LOSS, f"the loss is {loss:.4g}")  # NaN is not below it
-        run.losses.append(loss)
+        run.losses.append(_refuse_loss(loss))
         yield loss
 
 
@@ -117,18 +115,23 @@ def validation_loss(model: nn.Module, batches: Iterable[Batch], device: torch.de
     model.eval()
     total, n = 0.0, 0
     for batch in batches:
-        target_bt = batch.target.to(device)
-        total += float(next_token_loss(model, batch.input.to(device), target_bt, reduction="sum"))
+        total += float(next_token_loss(model, batch.input.to(device), batch.target.to(device), reduction="sum"))
         n += int((batch.target >= 0).sum())
-    loss = total / n
-    _refuse_divergence(loss < _MOST_LOSS, f"the loss is {loss:.4g}")
+    return _refuse_loss(total / n)
+
+
+def _refuse_loss(loss: float) -> float:
+    """Return a loss, if the training goes well."""
+    if not loss < _MOST_LOSS:  # which NaN is not either
+        raise _divergence(f"the loss is {loss:.4g}")
     return loss
 
 
-def _refuse_divergence(is_sound: bool, seen: str) -> None:
-    if not is_sound:
-        hint = "give a lower --learning-rate, and --overwrite to discard this training"
-        raise ModelError(f"the training diverged: {seen}", hint=hint)
+def _divergence(seen: str) -> ModelError:
+    return ModelError(
+        f"the training diverged: {seen}",
+        hint="give a lower --learning-rate, and --overwrite to discard this training",
+    )
 
 
 @torch.no_grad()
@@ -146,7 +149,8 @@ def sample(
     ids = list(prefix_ids)
     for _ in range(n_tokens):
         logits = model(input_ids=torch.tensor([ids[-most_positions:]], device=device), use_cache=False).logits[0, -1]
-        _refuse_divergence(bool(logits.isfinite().all()), "the model's predictions are no numbers")
+        if not logits.isfinite().all():
+            raise _divergence("the model's predictions are no numbers")
         chances = (logits.float().cpu() / _TEMPERATURE).softmax(-1)
         chosen = int(torch.multinomial(chances, 1, generator=draw))
         if chosen == eos_id:

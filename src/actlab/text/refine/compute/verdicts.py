@@ -104,13 +104,14 @@ def refine_documents(
     """
     first, rejects = _distinct(documents)
     tick(len(rejects))
+    preset = PRESETS[settings.preset]
     scored: list[Scored] = []
     for hash_, document in first.items():
-        failed = failed_gate(document, PRESETS[settings.preset], settings.gates)
-        if failed is None:
-            scored.append(_scored(document, hash_, settings))
-        else:
+        if failed := failed_gate(document, preset, settings.gates):
             rejects.append(Reject(document, hash_, *failed))
+        else:
+            parts = parts_of(document.text, document.n_tokens, preset, settings.context, settings.topic)
+            scored.append(Scored(document, hash_, score_of(parts), parts, None))
         tick(1)
     scored, n_unanswered = _judged(scored, judge)
     scored.sort(key=lambda one: (-one.score, one.hash))
@@ -149,12 +150,6 @@ def _precedence(document: Document) -> tuple[str, int, str, str]:
     """Say which of several documents of one text is the original: the text decides, then the id, 9 before 10."""
     rest = json.dumps([document.source, document.n_tokens, document.labels], sort_keys=True, default=str)
     return document.text, len(document.id), document.id, rest
-
-
-def _scored(document: Document, hash_: str, settings: Settings) -> Scored:
-    preset = PRESETS[settings.preset]
-    parts = parts_of(document.text, document.n_tokens, preset, settings.context, settings.topic)
-    return Scored(document, hash_, score_of(parts), parts, None)
 
 
 def _judged(scored: Sequence[Scored], judge: Judge | None) -> tuple[list[Scored], int]:
