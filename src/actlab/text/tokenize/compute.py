@@ -1,12 +1,8 @@
 """Texts to ids, a bounded number of documents at a time."""
 
 import copy
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
-
-import numpy as np
-from jaxtyping import Int64, UInt
 
 from actlab.backends.token_count import TokenCounter, special_prefix, tokenizer_sha256, vocab_size_of
 from actlab.backends.tokenizers import FastTokenizer
@@ -44,13 +40,6 @@ class Encoder(NamedTuple):
         return found
 
 
-class Encoded(NamedTuple):
-    """Some documents as ids."""
-
-    ids_t: UInt[np.ndarray, " t"]
-    lengths_n: Int64[np.ndarray, " n"]
-
-
 def encoder_of(tokenizer: FastTokenizer) -> Encoder:
     """Take from a tokenizer what documents need.
 
@@ -78,11 +67,7 @@ def encoder_of(tokenizer: FastTokenizer) -> Encoder:
     )
 
 
-def encode(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[np.unsignedinteger]) -> Iterator[Encoded]:
-    """Yield the ids of texts, each between its prefix and its EOS."""
-    prefix, end = encoder.prefix_ids, [encoder.eos_id]
+def encode(texts: Iterable[str], encoder: Encoder) -> Iterator[list[list[int]]]:
+    """Yield the ids of texts, each between its prefix and its EOS, some texts at a time."""
     for some in bounded_batches(texts, _DOCUMENTS_AT_ONCE):
-        documents = [[*prefix, *ids, *end] for ids in encoder.ids_of(some)]
-        lengths_n = np.fromiter(map(len, documents), np.int64, len(documents))
-        flat = itertools.chain.from_iterable(documents)
-        yield Encoded(np.fromiter(flat, dtype, int(lengths_n.sum())), lengths_n)
+        yield [[*encoder.prefix_ids, *ids, encoder.eos_id] for ids in encoder.ids_of(some)]
