@@ -50,7 +50,7 @@ VIOLATIONS = {
     "a module stands outside the parts of weights": ("weights/stray.py", ""),
     "a command stands outside features": ("features/stray.py", ""),
     "text imports weights": ("text/words.py", "import actlab.weights.job"),
-    "a command of text imports another": ("text/refine/run.py", "import actlab.text.tokenize.run"),
+    "a command of text imports another": ("text/refine/job.py", "import actlab.text.tokenize.job"),
     "grammars import windows": ("text/templates/plan.py", "import actlab.text.windows"),
     "a config of text imports numpy": ("text/refine/config.py", "import numpy"),
     "a module stands outside the parts of text": ("text/stray.py", ""),

@@ -11,8 +11,8 @@ from actlab.ground.errors import ActlabError
 from actlab.servers.calls import ServerError
 from actlab.text import DataRefiner
 from actlab.text.refine.config import RefineConfig
+from actlab.text.refine.job import refine_text
 from actlab.text.refine.judge import asked
-from actlab.text.refine.run import refine_text
 from tests import conformance_server
 from tests.command_line import fails_in_two_lines, run
 from tests.conformance_server import DIGEST, MODEL, Fault, serve

@@ -8,6 +8,8 @@ import math
 import random
 import re
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from sklearn.metrics import roc_auc_score
 from actlab.cli.refine_text import command
 from actlab.formats.documents import Document, document_line, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
+from actlab.ground.job import cost
 from actlab.text import DataRefiner
 from actlab.text.near_duplicates import (
     N_PERMUTATIONS,
@@ -39,8 +42,8 @@ from actlab.text.refine.compute.runs import runs_of
 from actlab.text.refine.compute.score import Parts, moving_variety, parts_of, score_of, with_judge
 from actlab.text.refine.compute.select import greedy, top
 from actlab.text.refine.compute.shuffled import against_shuffled, auroc, shuffled
-from actlab.text.refine.compute.verdicts import REASONS, Settings, refine_documents
-from actlab.text.refine.run import plan_refinement, refine_text
+from actlab.text.refine.compute.verdicts import Settings, reasons, refine_documents
+from actlab.text.refine.job import refine_text
 from actlab.text.refine.subject import Topic, subject_of, topic_of
 from actlab.text.templates.read import GRAMMARS
 from actlab.text.templates.stems import stem
@@ -532,7 +535,7 @@ def test_each_document_is_chosen_once_or_rejected_with_a_known_reason():
     refined = refine_documents(documents, Settings(tokens=300))
     ids = Counter([one.document.id for one in refined.chosen] + [one.document.id for one in refined.rejects])
     assert ids == Counter(one.id for one in documents)
-    assert set(refined.n_rejects) <= set(REASONS)
+    assert set(refined.n_rejects) <= set(reasons())
     n_tokens = [one.document.n_tokens for one in refined.chosen]
     assert sum(n_tokens) >= 300 > sum(n_tokens[:-1])
 
@@ -701,7 +704,7 @@ def test_plain_rows_are_counted_in_words_or_with_a_tokenizer(tmp_path, caplog):
     for path in (made.path, again.path):
         assert json.loads((path / "metadata.json").read_text())["counted_in"] == "words"
     tokenizer = byte_tokenizer(tmp_path / "bytes")
-    planned = plan_refinement(input=tmp_path / "rows.jsonl", output=tmp_path / "o", tokenizer=tokenizer)
+    (planned,) = cost(refine_text, input=tmp_path / "rows.jsonl", output=tmp_path / "o", tokenizer=tokenizer)
     assert planned.n_tokens == len(GOOD.encode())
 
 
@@ -729,7 +732,7 @@ def test_a_result_is_known_by_its_tokenizer_wherever_that_lies(write, tmp_path, 
     refine_text(**common, tokenizer="./one")
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
     byte_tokenizer(tmp_path / "one", eos="<end>")
-    for run in (refine_text, plan_refinement):
+    for run in (refine_text, partial(cost, refine_text)):
         with pytest.raises(StorageError, match="tokenizer_sha256"):
             run(**common, tokenizer=one)
         with pytest.raises(ModelError, match="no folder"):
@@ -752,7 +755,7 @@ def test_a_result_is_known_by_the_metadata_that_it_took_its_facts_from(write, tm
 
 def test_a_dry_run_refuses_what_a_run_refuses(write, tmp_path):
     folder = write(corpus(20))
-    for run in (refine_text, plan_refinement):
+    for run in (refine_text, partial(cost, refine_text)):
         with pytest.raises(ConfigError, match="is the input"):
             run(input=folder, output=folder, overwrite=True)
 
@@ -762,7 +765,7 @@ def test_an_export_goes_where_nothing_else_is(write, tmp_path):
     common = {"input": folder, "output": tmp_path / "out", "min_score": 0.0, "plots": False, "export": "text2gpt"}
     exported.mkdir()
     (exported / "dataset.json").write_text('{"mine": true}')
-    for run, overwrite in itertools.product((plan_refinement, refine_text), (False, True)):
+    for run, overwrite in itertools.product((partial(cost, refine_text), refine_text), (False, True)):
         with pytest.raises(StorageError, match=r"dataset\.json is no file of an export"):
             run(**common, overwrite=overwrite)
     assert not (tmp_path / "out").exists()
@@ -1008,7 +1011,7 @@ def test_a_folder_whose_report_lacks_the_figure_is_known_and_left(write, tmp_pat
     (entry,) = (one for one in manifest["files"] if one["path"] == "report.json")
     entry |= {"bytes": len(before), "sha256": hashlib.sha256(before).hexdigest()}
     (output / "manifest.json").write_text(json.dumps(manifest))
-    assert refine_text(input=folder, output=output, plots=False) == made._replace(auroc_against_shuffled=None)
+    assert refine_text(input=folder, output=output, plots=False) == replace(made, auroc_against_shuffled=None)
     assert (output / "report.json").read_bytes() == before
 
 

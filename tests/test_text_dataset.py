@@ -12,6 +12,7 @@ import string
 import tracemalloc
 import unicodedata
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,11 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer, special_pr
 from actlab.datasets import verify_dataset
 from actlab.formats.tokens import map_ends, map_tokens, read_token_folder
 from actlab.ground.errors import ActlabError, ConfigError, DataError, ModelError, StorageError
+from actlab.ground.job import cost
 from actlab.text import near_duplicates as near
 from actlab.text.dataset import EpochSampler, TextDataset, whole
-from actlab.text.tokenize import run
-from actlab.text.tokenize.run import plan_tokenizing, tokenize_text
+from actlab.text.tokenize import job
+from actlab.text.tokenize.job import tokenize_text
 from actlab.text.tokenize.source import choose_sides, cluster_keys, clusters_of, text_key
 
 TEXTS = [
@@ -412,7 +414,7 @@ def test_an_input_that_changes_while_it_is_read_is_said_and_a_new_run_goes_well(
         return train_tokenizer(documents, vocab_size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "train_tokenizer", train)
+        patch.setattr(job, "train_tokenizer", train)
         with pytest.raises(DataError, match=r"changed while it was read") as caught:
             tokenize_text(input=source, output=tmp_path / "out", vocab_size=300)
     assert "again" in caught.value.hint
@@ -493,7 +495,7 @@ def test_a_run_that_was_stopped_leaves_no_dataset_and_comes_to_the_same_bytes(ma
         (['{"text": "a"}'], {"tokenizer": "./nowhere"}, "nowhere"),
     ],
 )
-@pytest.mark.parametrize("command", [tokenize_text, plan_tokenizing])
+@pytest.mark.parametrize("command", [tokenize_text, partial(cost, tokenize_text)])
 def test_what_cannot_be_tokenised_is_said_with_a_hint(command, rows, kwargs, said, tmp_path):
     source = tmp_path / "d.jsonl"
     source.write_text("".join(row + "\n" for row in rows))
@@ -503,7 +505,7 @@ def test_what_cannot_be_tokenised_is_said_with_a_hint(command, rows, kwargs, sai
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("command", [tokenize_text, plan_tokenizing])
+@pytest.mark.parametrize("command", [tokenize_text, partial(cost, tokenize_text)])
 def test_a_folder_in_the_way_is_refused_by_a_run_and_by_its_plan(command, made, tmp_path):
     root, _, done = made
     with pytest.raises(StorageError, match="other settings"):
@@ -516,10 +518,9 @@ def test_a_folder_in_the_way_is_refused_by_a_run_and_by_its_plan(command, made, 
 
 def test_a_dry_run_counts_both_sides_and_writes_nothing(made, tmp_path):
     root, _, done = made
-    plan = plan_tokenizing(
-        input=root / "documents.jsonl", output=tmp_path / "x", validation=0.3, near_duplicates=0.7, vocab_size=400
-    )
-    assert (plan.n_train, plan.n_val) == (done.n_docs["train"], done.n_docs["val"])
+    settings = {"validation": 0.3, "near_duplicates": 0.7, "vocab_size": 400}
+    (plan,) = cost(tokenize_text, input=root / "documents.jsonl", output=tmp_path / "x", **settings)
+    assert (plan.details["n_train"], plan.details["n_val"]) == (done.n_docs["train"], done.n_docs["val"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,9 +18,9 @@ from actlab.ground.errors import ConfigError
 from actlab.ground.storage import Staging
 from actlab.text.generate.run import generate_text
 from actlab.text.inspect import show_grammar
-from actlab.text.refine.run import refine_text
-from actlab.text.tokenize.run import tokenize_text
-from actlab.text.train_gpt.run import train_gpt
+from actlab.text.refine.job import refine_text
+from actlab.text.tokenize.job import tokenize_text
+from actlab.text.train_gpt.job import train_gpt
 from tests.damage import sealed_again
 
 LARGEST = ("documents.jsonl", "train.bin", "model.safetensors")

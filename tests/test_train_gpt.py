@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +21,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from actlab.backends import gpt_trainer
 from actlab.backends.gpt_trainer import SHAPES, Schedule, Shape, Vocabulary, count_parameters, new_gpt, new_optimizer
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
+from actlab.ground.job import cost
 from actlab.ground.seeds import derive_seed
 from actlab.text.dataset import EpochSampler, TextDataset
-from actlab.text.tokenize.run import tokenize_text
-from actlab.text.train_gpt import run as running
+from actlab.text.tokenize.job import tokenize_text
+from actlab.text.train_gpt import job as running
 from actlab.text.train_gpt.checkpoints import Checkpoints
 from actlab.text.train_gpt.compute import sample
-from actlab.text.train_gpt.run import plan_gpt_training, train_gpt
+from actlab.text.train_gpt.job import train_gpt
 
 SETTINGS = {"steps": 12, "context": 16, "batch_size": 4, "eval_every": 5, "checkpoint_every": 3, "tensorboard": False}
 SETTINGS |= {"sample_tokens": 20}  # more than the context holds
@@ -61,6 +63,11 @@ class Stopped(Exception):
     pass
 
 
+def planned(**settings) -> dict:
+    (one,) = cost(train_gpt, **settings)
+    return one.as_json()
+
+
 def stop_after(monkeypatch, n_steps: int) -> None:
     """Break off a run in its n-th step from now, as a kill would."""
     real, taken = gpt_trainer.train_step, iter(range(1_000_000))
@@ -88,7 +95,7 @@ def test_a_run_that_was_stopped_comes_to_the_same_losses_and_bytes(tokens, whole
         assert not output.exists()
         assert len(list(tmp_path.glob("model.checkpoints/*"))) <= 2
     done = train_gpt(input=tokens, output=output, **SETTINGS)
-    assert done._replace(path=whole.path) == whole
+    assert replace(done, path=whole.path) == whole
     assert files_of(output) == files_of(whole.path)
     assert not (tmp_path / "model.checkpoints").exists()
 
@@ -162,7 +169,7 @@ def test_training_learns_and_a_finished_model_is_left_as_it_is(tokens, whole, tm
     settings = SETTINGS | {"steps": 60, "eval_every": 60, "learning_rate": 0.02}
     better = train_gpt(input=tokens, output=tmp_path / "model", **settings)
     assert better.val_loss < whole.val_loss - 0.5 < math.log(300) - 0.5
-    monkeypatch.setattr(running, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(running.TrainGptJob, "_train", lambda *_: pytest.fail("trained again"))
     assert train_gpt(input=tokens, output=tmp_path / "model", **settings) == better
     with pytest.raises(StorageError, match="other settings"):
         train_gpt(input=tokens, output=tmp_path / "model", **SETTINGS)
@@ -220,12 +227,12 @@ def test_the_rate_rises_falls_as_a_cosine_and_only_matrices_decay():
 
 
 def test_a_plan_tells_honest_sizes_and_writes_nothing(tokens, whole, tmp_path):
-    plan = plan_gpt_training(input=tokens, output=tmp_path / "x", **SETTINGS)
-    assert plan.parameters.total == whole.n_parameters
-    assert plan.n_steps == 12
-    epochs = plan_gpt_training(input=tokens, output=tmp_path / "x", context=16, batch_size=4, epochs=2)
-    assert epochs.n_epochs == pytest.approx(2)
-    assert plan_gpt_training(input=tokens, output=tmp_path / "x").n_steps == 400
+    plan = planned(input=tokens, output=tmp_path / "x", **SETTINGS)
+    assert plan["parameters"].total == whole.n_parameters
+    assert plan["n_steps"] == 12
+    epochs = planned(input=tokens, output=tmp_path / "x", context=16, batch_size=4, epochs=2)
+    assert epochs["n_epochs"] == pytest.approx(2)
+    assert planned(input=tokens, output=tmp_path / "x")["n_steps"] == 400
     assert list(tmp_path.iterdir()) == []
 
 
@@ -381,7 +388,7 @@ def test_tokens_that_were_changed_or_lost_are_refused_before_any_training(copied
 
 def test_tokens_without_their_tokenizer_have_to_be_made_again_and_other_files_beside_them_may_lie(copied, tmp_path):
     (copied / "notes.txt").write_text("mine")
-    assert plan_gpt_training(input=copied, output=tmp_path / "m", **SETTINGS).n_steps == 12
+    assert planned(input=copied, output=tmp_path / "m", **SETTINGS)["n_steps"] == 12
     shutil.rmtree(copied / "tokenizer")
     with pytest.raises(DataError, match="tokenizer") as caught:
         train_gpt(input=copied, output=tmp_path / "m", **SETTINGS)
@@ -408,16 +415,16 @@ def test_the_manifest_names_every_kind_of_machine_that_trained_the_model(tokens,
 
 
 def test_a_plan_counts_the_checkpoints_that_lie_there_at_a_time(tokens, tmp_path, monkeypatch):
-    def planned(checkpoint_every: int) -> int:
+    def checkpoint_bytes(checkpoint_every: int) -> int:
         settings = SETTINGS | {"checkpoint_every": checkpoint_every}
-        return plan_gpt_training(input=tokens, output=tmp_path / "x", **settings).checkpoint_bytes
+        return planned(input=tokens, output=tmp_path / "x", **settings)["checkpoint_bytes"]
 
     state = torch.load(stop_training(monkeypatch, tokens, tmp_path / "model")[-1], weights_only=True)
     moments = [one[name] for one in state["optimizer"]["state"].values() for name in ("exp_avg", "exp_avg_sq")]
     tensors = {one.data_ptr(): one.nbytes for one in [*state["model"].values(), *moments]}
-    assert planned(12) == 0
-    assert planned(6) == sum(tensors.values())
-    assert planned(3) == planned(1) == 3 * planned(6)
+    assert checkpoint_bytes(12) == 0
+    assert checkpoint_bytes(6) == sum(tensors.values())
+    assert checkpoint_bytes(3) == checkpoint_bytes(1) == 3 * checkpoint_bytes(6)
 
 
 def hold_empty_documents(folder: Path, split: str, n: int) -> None:

@@ -19,6 +19,7 @@ from actlab.ground import execute, variants
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import config_of
 from actlab.ground.variants import Table, Variant, load_plugins
+from actlab.text.refine.gates import GATES
 from actlab.weights.config.methods import METHODS
 from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.job import jobs_of
@@ -38,6 +39,7 @@ TABLES = {
     "Patterns": PATTERNS,
     "Quantisations": QUANTISATIONS,
     "Signature methods": METHODS,
+    "Gates": GATES,
 }
 """By the heading of the formats page."""
 
@@ -376,3 +378,63 @@ def test_a_pattern_that_leaves_out_its_hint_fails_with_a_sentence(plugin, tmp_pa
     own = plugin(SECOND.replace(', hint="raise model.vocab_size"', ""))
     done = run("create-sig-dataset", "--filename", tmp_path / "s.json", "--plugins", own)
     fails_in_two_lines(done, 2, "pattern 'second_is_b' has no hint", "hint")
+
+
+NUMBERED = """
+from actlab.text.refine.gates import GATES, Gate
+
+GATES.add(
+    Gate(
+        name="numbered",
+        help="a digit",
+        hint="write numbers as words",
+        finds=lambda document, preset: next((f"{one!r}" for one in document.text if one.isdigit()), None),
+    )
+)
+"""
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    """Documents of which every second one has a digit; the last one is nothing but white space."""
+    said = [
+        "The cook boils {} cups of rice and then stirs the pot with a spoon.",
+        "A {} of salt goes into the soup.",
+    ]
+    texts = [said[place % 2].format(what) for place, what in enumerate(["3", "pinch", "5", "spoon"])]
+    path = tmp_path / "recipes.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in [*texts, " "]))
+    return path
+
+
+def test_a_gate_from_outside_rejects_where_it_is_named_and_is_hashed_into_the_identity(plugin, recipes, tmp_path):
+    own = plugin(NUMBERED)
+    flags = ("refine-text", recipes, "--no-plots", "--min-score", "0", "--output")
+    fails_in_two_lines(run(*flags, tmp_path / "x", "--gate", "numbered"), 2, "gate 'numbered' is not known", "mojibake")
+    done = run(*flags, tmp_path / "out", "--gate", "numbered", "--plugins", own, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_rejects"] == {"empty": 1, "numbered": 2}
+    rejects = [json.loads(line) for line in (tmp_path / "out" / "rejects.jsonl").read_text().splitlines()]
+    assert {one["detail"] for one in rejects if one["reason"] == "numbered"} == {"'3'", "'5'"}
+    identity = json.loads((tmp_path / "out" / "manifest.json").read_text())["identity"]
+    assert identity["gate"] == ["numbered"]
+    assert re.fullmatch("[0-9a-f]{64}", identity["plugins"]["mine"])
+    assert "numbered" in GATES.names
+    assert run(*flags, tmp_path / "plain").returncode == 0
+    manifest = json.loads((tmp_path / "plain" / "manifest.json").read_text())
+    assert not {"gate", "plugins"} & set(manifest["identity"])
+    assert json.loads((tmp_path / "plain" / "metadata.json").read_text())["n_rejects"] == {"empty": 1}
+
+
+def test_where_a_gate_from_outside_lets_nothing_pass_its_own_hint_helps(plugin, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"text": "The cook boils 3 cups of rice and then stirs it.", "n_tokens": 12}) + "\n")
+    flags = ("refine-text", rows, "--output", tmp_path / "out", "--gate", "numbered", "--plugins", plugin(NUMBERED))
+    fails_in_two_lines(run(*flags), 1, "passes (numbered: 1)", "write numbers as words")
+
+
+def test_a_gate_that_leaves_out_its_hint_or_help_fails_with_a_sentence(plugin, recipes, tmp_path):
+    for missing, line in {"hint": 'hint="write numbers as words",', "help": 'help="a digit",'}.items():
+        own = plugin(NUMBERED.replace(line, ""), f"without_{missing}")
+        done = run("refine-text", recipes, "--output", tmp_path / "out", "--plugins", own)
+        fails_in_two_lines(done, 2, f"gate 'numbered' has no {missing}", missing)

@@ -29,10 +29,10 @@ from actlab.text.refine.compute.gates import failed_gate
 from actlab.text.refine.compute.repetition import LIMITS, repetition_fractions
 from actlab.text.refine.compute.runs import runs_of
 from actlab.text.refine.compute.score import parts_of, score_of
-from actlab.text.refine.run import refine_text
+from actlab.text.refine.job import refine_text
 from actlab.text.refine.subject import Topic, topic_of
 from actlab.text.refine.table import PRESETS
-from actlab.text.tokenize.run import tokenize_text
+from actlab.text.tokenize.job import tokenize_text
 from actlab.text.tokenize.source import read_source
 from actlab.text.words import (
     ends_sentence,
@@ -502,7 +502,7 @@ def test_where_nothing_is_compared_no_rule_is_named(tmp_path):
 def test_a_dataset_of_the_rule_before_is_known_for_another_versions(tmp_path, monkeypatch):
     source = written(tmp_path / "c.jsonl", CHINESE, escaped=False)
     with monkeypatch.context() as before:
-        before.setattr("actlab.text.tokenize.run.versions_of_documents", lambda path, asks: {})
+        before.setattr("actlab.text.tokenize.job.versions_of_documents", lambda path, asks: {})
         made = tokenize_text(input=source, output=tmp_path / "t", vocab_size=300)
     with pytest.raises(StorageError, match="made by another version of actlab: versions"):
         tokenize_text(input=source, output=made.path, vocab_size=300)

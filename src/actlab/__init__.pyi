@@ -42,11 +42,11 @@ from actlab.ground.layers import parse_layers_arg as parse_layers_arg
 from actlab.hub.push import push_dataset as push_dataset
 from actlab.text.generate import run as _text_generate_run
 from actlab.text.generate.config import GenerateTextConfig as GenerateTextConfig
-from actlab.text.refine import run as _text_refine_run
+from actlab.text.refine import job as _text_refine_job
 from actlab.text.refine.config import RefineConfig as RefineConfig
-from actlab.text.tokenize import run as _text_tokenize_run
+from actlab.text.tokenize import job as _text_tokenize_job
 from actlab.text.tokenize.config import TokenizeConfig as TokenizeConfig
-from actlab.text.train_gpt import run as _text_train_gpt_run
+from actlab.text.train_gpt import job as _text_train_gpt_job
 from actlab.text.train_gpt.config import TrainGptConfig as TrainGptConfig
 from actlab.weights import job as _weights_job
 from actlab.weights import reproduce as _weights_reproduce
@@ -96,10 +96,7 @@ __all__ = [
     "normalize_features",
     "open_activations",
     "parse_layers_arg",
-    "plan_gpt_training",
-    "plan_refinement",
     "plan_text",
-    "plan_tokenizing",
     "preview_texts",
     "push_dataset",
     "rank_features",
@@ -592,142 +589,6 @@ def make_split(
 
 
 @overload
-def plan_gpt_training(
-    *,
-    input: _Text,
-    output: _Text,
-    config_path: _File | None = None,
-    model_size: Literal['tiny', 'small', 'medium', 'large'] = 'tiny',
-    architecture: Literal['llama', 'gpt2'] = 'llama',
-    steps: int | None = None,
-    epochs: float | None = None,
-    batch_size: int = 8,
-    context: int = 128,
-    learning_rate: float = 0.003,
-    warm_up: float = 0.1,
-    weight_decay: float = 0.1,
-    boundaries: Literal['pack', 'doc'] = 'pack',
-    eval_every: int = 100,
-    eval_tokens: int = 32768,
-    n_samples: int = 2,
-    sample_tokens: int = 40,
-    seed: int = 0,
-    checkpoint_every: int = 100,
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto',
-    tensorboard: bool = True,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_train_gpt_run.PlannedGpt:
-    """Return what a run with these settings would do, without training or writing."""
-
-@overload
-def plan_gpt_training(
-    *,
-    config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
-    model_size: Literal['tiny', 'small', 'medium', 'large'] = 'tiny',
-    architecture: Literal['llama', 'gpt2'] = 'llama',
-    steps: int | None = None,
-    epochs: float | None = None,
-    batch_size: int = 8,
-    context: int = 128,
-    learning_rate: float = 0.003,
-    warm_up: float = 0.1,
-    weight_decay: float = 0.1,
-    boundaries: Literal['pack', 'doc'] = 'pack',
-    eval_every: int = 100,
-    eval_tokens: int = 32768,
-    n_samples: int = 2,
-    sample_tokens: int = 40,
-    seed: int = 0,
-    checkpoint_every: int = 100,
-    device: Literal['auto', 'cpu', 'cuda', 'mps'] = 'auto',
-    tensorboard: bool = True,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_train_gpt_run.PlannedGpt:
-    """Return what a run with these settings would do, without training or writing."""
-
-@overload
-def plan_gpt_training(
-    config: TrainGptConfig,
-    /,
-) -> _text_train_gpt_run.PlannedGpt:
-    """Return what a run with these settings would do, without training or writing."""
-
-
-@overload
-def plan_refinement(
-    *,
-    input: _Text,
-    output: _Text,
-    config_path: _File | None = None,
-    tokens: int | None = None,
-    preset: Literal['short', 'story', 'web'] = 'short',
-    select: Literal['greedy', 'top'] = 'greedy',
-    min_score: float = 0.5,
-    near_duplicates: float = 0.7,
-    prompt: _Text | None = None,
-    tokenizer: _Text | None = None,
-    context: int = 256,
-    judge: _Text | None = None,
-    judge_api: Literal['ollama', 'openai'] = 'ollama',
-    base_url: _Text | None = None,
-    timeout_preset: Literal['auto', 'gpu', 'cpu'] = 'auto',
-    plots: bool = True,
-    export: Literal['text2gpt'] | None = None,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_refine_run.PlannedRefinement:
-    """Return what `refine_text` would read and aim at, scoring nothing."""
-
-@overload
-def plan_refinement(
-    *,
-    config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
-    tokens: int | None = None,
-    preset: Literal['short', 'story', 'web'] = 'short',
-    select: Literal['greedy', 'top'] = 'greedy',
-    min_score: float = 0.5,
-    near_duplicates: float = 0.7,
-    prompt: _Text | None = None,
-    tokenizer: _Text | None = None,
-    context: int = 256,
-    judge: _Text | None = None,
-    judge_api: Literal['ollama', 'openai'] = 'ollama',
-    base_url: _Text | None = None,
-    timeout_preset: Literal['auto', 'gpu', 'cpu'] = 'auto',
-    plots: bool = True,
-    export: Literal['text2gpt'] | None = None,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_refine_run.PlannedRefinement:
-    """Return what `refine_text` would read and aim at, scoring nothing."""
-
-@overload
-def plan_refinement(
-    config: RefineConfig,
-    /,
-) -> _text_refine_run.PlannedRefinement:
-    """Return what `refine_text` would read and aim at, scoring nothing."""
-
-
-@overload
 def plan_text(
     *,
     prompt: _Text,
@@ -795,50 +656,6 @@ def plan_text(
     /,
 ) -> _text_generate_run.PlannedText:
     """Return what a run with these settings would do, asking no server and writing nothing."""
-
-
-@overload
-def plan_tokenizing(
-    *,
-    input: _Text,
-    output: _Text,
-    config_path: _File | None = None,
-    tokenizer: _Text | None = None,
-    vocab_size: int = 2048,
-    validation: float = 0.1,
-    near_duplicates: float = 0.7,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_tokenize_run.PlannedTokens:
-    """Return what a run with these settings would do, without writing."""
-
-@overload
-def plan_tokenizing(
-    *,
-    config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
-    tokenizer: _Text | None = None,
-    vocab_size: int = 2048,
-    validation: float = 0.1,
-    near_duplicates: float = 0.7,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_tokenize_run.PlannedTokens:
-    """Return what a run with these settings would do, without writing."""
-
-@overload
-def plan_tokenizing(
-    config: TokenizeConfig,
-    /,
-) -> _text_tokenize_run.PlannedTokens:
-    """Return what a run with these settings would do, without writing."""
 
 
 @overload
@@ -951,11 +768,12 @@ def rank_features(
 @overload
 def refine_text(
     *,
-    input: _Text,
-    output: _Text,
+    input: _File,
+    output: _File,
     config_path: _File | None = None,
     tokens: int | None = None,
     preset: Literal['short', 'story', 'web'] = 'short',
+    gate: str | Sequence[str] = (),
     select: Literal['greedy', 'top'] = 'greedy',
     min_score: float = 0.5,
     near_duplicates: float = 0.7,
@@ -973,17 +791,18 @@ def refine_text(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_refine_run.RefinedText:
+) -> _text_refine_job.RefinedText:
     """Choose well-formed and varied documents of a dataset, and write them with scores, rejects and a report."""
 
 @overload
 def refine_text(
     *,
     config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
+    input: _File = ...,
+    output: _File = ...,
     tokens: int | None = None,
     preset: Literal['short', 'story', 'web'] = 'short',
+    gate: str | Sequence[str] = (),
     select: Literal['greedy', 'top'] = 'greedy',
     min_score: float = 0.5,
     near_duplicates: float = 0.7,
@@ -1001,14 +820,14 @@ def refine_text(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_refine_run.RefinedText:
+) -> _text_refine_job.RefinedText:
     """Choose well-formed and varied documents of a dataset, and write them with scores, rejects and a report."""
 
 @overload
 def refine_text(
     config: RefineConfig,
     /,
-) -> _text_refine_run.RefinedText:
+) -> _text_refine_job.RefinedText:
     """Choose well-formed and varied documents of a dataset, and write them with scores, rejects and a report."""
 
 
@@ -1192,8 +1011,8 @@ def sweep_datasets(
 @overload
 def tokenize_text(
     *,
-    input: _Text,
-    output: _Text,
+    input: _File,
+    output: _File,
     config_path: _File | None = None,
     tokenizer: _Text | None = None,
     vocab_size: int = 2048,
@@ -1204,15 +1023,15 @@ def tokenize_text(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_tokenize_run.Tokenized:
+) -> _text_tokenize_job.Tokenized:
     """Split documents and write them as streams of ids; `TokenizeConfig` has the settings."""
 
 @overload
 def tokenize_text(
     *,
     config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
+    input: _File = ...,
+    output: _File = ...,
     tokenizer: _Text | None = None,
     vocab_size: int = 2048,
     validation: float = 0.1,
@@ -1222,22 +1041,22 @@ def tokenize_text(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_tokenize_run.Tokenized:
+) -> _text_tokenize_job.Tokenized:
     """Split documents and write them as streams of ids; `TokenizeConfig` has the settings."""
 
 @overload
 def tokenize_text(
     config: TokenizeConfig,
     /,
-) -> _text_tokenize_run.Tokenized:
+) -> _text_tokenize_job.Tokenized:
     """Split documents and write them as streams of ids; `TokenizeConfig` has the settings."""
 
 
 @overload
 def train_gpt(
     *,
-    input: _Text,
-    output: _Text,
+    input: _File,
+    output: _File,
     config_path: _File | None = None,
     model_size: Literal['tiny', 'small', 'medium', 'large'] = 'tiny',
     architecture: Literal['llama', 'gpt2'] = 'llama',
@@ -1262,15 +1081,15 @@ def train_gpt(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_train_gpt_run.TrainedGpt:
+) -> _text_train_gpt_job.TrainedGpt:
     """Train a GPT on a token dataset and save it; `TrainGptConfig` has the settings."""
 
 @overload
 def train_gpt(
     *,
     config_path: _File,
-    input: _Text = ...,
-    output: _Text = ...,
+    input: _File = ...,
+    output: _File = ...,
     model_size: Literal['tiny', 'small', 'medium', 'large'] = 'tiny',
     architecture: Literal['llama', 'gpt2'] = 'llama',
     steps: int | None = None,
@@ -1294,14 +1113,14 @@ def train_gpt(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_train_gpt_run.TrainedGpt:
+) -> _text_train_gpt_job.TrainedGpt:
     """Train a GPT on a token dataset and save it; `TrainGptConfig` has the settings."""
 
 @overload
 def train_gpt(
     config: TrainGptConfig,
     /,
-) -> _text_train_gpt_run.TrainedGpt:
+) -> _text_train_gpt_job.TrainedGpt:
     """Train a GPT on a token dataset and save it; `TrainGptConfig` has the settings."""
 
 

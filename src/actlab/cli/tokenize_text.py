@@ -1,11 +1,6 @@
-from typing import TYPE_CHECKING
-
-from actlab.cli.common import echo, format_bytes, print_json, print_plan, set_loudness
+from actlab.cli.common import run_command
 from actlab.ground import options
 from actlab.text.tokenize.config import TokenizeConfig
-
-if TYPE_CHECKING:
-    from actlab.text.tokenize.run import PlannedTokens
 
 
 @options.command(TokenizeConfig)
@@ -17,21 +12,4 @@ def command(config: TokenizeConfig) -> None:
     actlab tokenize-text DOCUMENTS --output TOKENS
     actlab tokenize-text DOCUMENTS --tokenizer actlab/tiny --validation 0.2 --output TOKENS
     """
-    from actlab.text.tokenize.run import plan_tokenizing, tokenize_text
-
-    set_loudness(config.quiet)
-    if config.dry_run:
-        print_plan(plan_tokenizing(config), _tokens_as_text, as_json=config.json)
-        return
-    done = tokenize_text(config)
-    if config.json:
-        print_json(done)
-    else:
-        echo(str(done.path))
-
-
-def _tokens_as_text(plan: "PlannedTokens") -> str:
-    return (
-        f"{plan.path}\n"
-        f"  {plan.n_train} documents to train on, {plan.n_val} held out; {format_bytes(plan.bytes_to_read)} to read"
-    )
+    run_command(config)

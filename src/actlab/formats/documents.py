@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import open_sealed
@@ -15,8 +15,9 @@ KIND = "text"
 FILE_NAME = "documents.jsonl"
 
 _HINT = 'each line is a JSON object with at least "text": a string that is not empty'
-_MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
+MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
 _A = {str: "text", int: "a whole number", dict: "an object"}
+Field = TypeVar("Field", str, int, dict[str, object])
 _MOST_TOKENS = 2**53
 """What JSON's other readers still count exactly; no text is so long."""
 
@@ -37,7 +38,7 @@ class Document(NamedTuple):
     """In the tokens of the student's tokenizer; 0 where nobody counted."""
     source: str
     """What made it: "template", "ollama", "openai"; "file" where the row does not say."""
-    labels: dict[str, Any]
+    labels: dict[str, object]
 
 
 def document_line(doc: Document) -> bytes:
@@ -59,7 +60,7 @@ def find_documents(path: Path) -> Path:
     if not file.is_file():
         refuse_pipe(file)
         what = f"{path} holds no {FILE_NAME}" if path.is_dir() else f"there is no file {path}"
-        raise ConfigError(what, hint=f"name a folder with {FILE_NAME}, or a JSONL file; {_MAKE_ONE}")
+        raise ConfigError(what, hint=f"name a folder with {FILE_NAME}, or a JSONL file; {MAKE_ONE}")
     return file
 
 
@@ -85,7 +86,7 @@ def read_documents(path: Path, *, allow_empty: bool = False) -> Generator[Docume
                 if line.strip():
                     yield _document(line, number, f"{file}: line {number}", allow_empty)
     except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror}", hint=_MAKE_ONE) from None
+        raise DataError(f"cannot read {file}: {error.strerror}", hint=MAKE_ONE) from None
 
 
 def _file(path: Path) -> Path:
@@ -94,13 +95,12 @@ def _file(path: Path) -> Path:
 
 def _document(line: bytes, number: int, where: str, allow_empty: bool) -> Document:
     row = _row(line, where)
-    text: str = _field(row, "text", "", str, where)
     doc = Document(
-        id=_field(row, "id", str(number), str, where),
-        text=text.replace("\r\n", "\n").replace("\r", "\n"),
-        n_tokens=_field(row, "n_tokens", 0, int, where),
-        source=_field(row, "source", "file", str, where),
-        labels=_field(row, "labels", {}, dict, where),
+        id=_field(row, "id", str(number), where),
+        text=_field(row, "text", "", where).replace("\r\n", "\n").replace("\r", "\n"),
+        n_tokens=_field(row, "n_tokens", 0, where),
+        source=_field(row, "source", "file", where),
+        labels=_field(row, "labels", {}, where),
     )
     if not doc.text.strip() and not (allow_empty and "text" in row):
         raise DataError(f"{where} has no text", hint=_HINT)
@@ -114,7 +114,7 @@ def _document(line: bytes, number: int, where: str, allow_empty: bool) -> Docume
     return doc
 
 
-def _row(line: bytes, where: str) -> dict[str, Any]:
+def _row(line: bytes, where: str) -> dict[str, object]:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -128,11 +128,11 @@ def _row(line: bytes, where: str) -> dict[str, Any]:
     return row
 
 
-def _field(row: dict[str, Any], name: str, default: Any, kind: type, where: str) -> Any:
+def _field(row: dict[str, object], name: str, default: Field, where: str) -> Field:
     value = row.get(name, default)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{where} has {name} {value!r}"[:300], hint=f"{name} is {_A[kind]}; {_HINT}")
-    return value
+    if isinstance(value, type(default)) and not isinstance(value, bool):
+        return value
+    raise DataError(f"{where} has {name} {value!r}"[:300], hint=f"{name} is {_A[type(default)]}; {_HINT}")
 
 
 def _refuse_unwritable(doc: Document, where: str) -> None:

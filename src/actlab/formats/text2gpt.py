@@ -4,35 +4,34 @@ They carry the time at which they were made, so the same documents do not give t
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+import logging
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
-from actlab.formats.documents import Document
+from actlab.formats.documents import read_documents
 from actlab.ground.errors import StorageError
+from actlab.ground.integrity import read_sealed_as
+from actlab.ground.manifest import METADATA
 from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
 from actlab.ground.temporary import TEMPORARY
+
+log = logging.getLogger("actlab")
 
 JSON_NAME, TXT_NAME = "dataset.json", "dataset.txt"
 _BEGINNINGS = {JSON_NAME: b'{\n  "metadata": {\n    "total_samples": ', TXT_NAME: b"=== Sample 1 ===\n"}
 """How an export's files begin: what is replaced has to be one."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text2GptFacts:
-    """What `metadata` says besides the counts and the time."""
+class _Described(TypedDict):
+    """What a dataset of documents says of itself in its metadata."""
 
-    tokenizer: str
-    prompt: str
-    domain: str
-    generation_method: str
-    """What made the documents: "template", "ollama", "openai", "file", or several of them with "+" between."""
-    generation_model: str | None
-    """None where no model wrote the text."""
-    refinement_model: str | None
-    ollama_used: bool
-    quality_threshold: float
+    tokenizer: object
+    counted_in: NotRequired[str]
+    prompt: str | None
+    domain: str | None
+    model: object
+    """What wrote the text; None where no model did."""
 
 
 def export_folder(output: Path, *, overwrite: bool) -> Path:
@@ -46,12 +45,10 @@ def export_folder(output: Path, *, overwrite: bool) -> Path:
     refuse_inside_dataset(folder / JSON_NAME)
     if folder.exists() and not folder.is_dir():
         raise StorageError(f"{folder} is a file, where an export's folder goes", hint="move it away")
-    if not folder.exists():
-        return folder
     with storage_errors(folder):
-        foreign = [path.name for path in sorted(folder.iterdir()) if not _is_exported(path)]
-    refused = [name for name in foreign if name in _BEGINNINGS or not overwrite]
-    if refused:
+        there = sorted(folder.iterdir()) if folder.exists() else []
+        foreign = [path.name for path in there if not _is_exported(path)]
+    if refused := [name for name in foreign if name in _BEGINNINGS or not overwrite]:
         is_replaced = refused[0] in _BEGINNINGS  # which --overwrite does with actlab's own files alone
         raise StorageError(
             f"{folder / refused[0]} is no file of an export",
@@ -70,32 +67,36 @@ def _is_exported(path: Path) -> bool:
         return file.read(len(beginning)) == beginning
 
 
-def export_text2gpt(folder: Path, documents: Sequence[Document], facts: Text2GptFacts, made_at: datetime) -> None:
-    """Write both files into an `export_folder`, which is made where it is not there.
+def export_dataset(
+    output: Path, *, overwrite: bool, refinement_model: str | None = None, quality_threshold: float = 0.0
+) -> None:
+    """Write both files of a dataset of documents into its `export_folder`, which is made where it is not there.
 
     Raises:
-        StorageError: The system refuses.
+        StorageError: The folder is not free, or the system refuses.
     """
-    content = {
-        "metadata": _metadata(documents, facts, made_at),
-        "samples": [{"text": document.text, "tokens": document.n_tokens} for document in documents],
-    }
-    data = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_file(folder / JSON_NAME, data.encode())
-    write_file(folder / TXT_NAME, "".join(_samples(documents)).encode())
-
-
-def _metadata(documents: Sequence[Document], facts: Text2GptFacts, made_at: datetime) -> dict[str, object]:
+    folder = export_folder(output, overwrite=overwrite)
+    described = read_sealed_as(output / METADATA, _Described)
+    documents = list(read_documents(output))
     n_tokens = sum(document.n_tokens for document in documents)
-    return {
+    sources = {document.source for document in documents}
+    metadata = {
         "total_samples": len(documents),
         "total_tokens": n_tokens,
         "average_tokens_per_sample": n_tokens / len(documents) if documents else 0.0,
-        "creation_date": made_at.isoformat(timespec="seconds"),
-        **asdict(facts),
+        "creation_date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tokenizer": str(described["tokenizer"] or described.get("counted_in")),
+        "prompt": described["prompt"] or "",
+        "domain": described["domain"] or "general",
+        "generation_method": "+".join(sorted(sources)),
+        "generation_model": described["model"] if isinstance(described["model"], str) else None,
+        "refinement_model": refinement_model,
+        "ollama_used": "ollama" in sources,
+        "quality_threshold": quality_threshold,
     }
-
-
-def _samples(documents: Iterable[Document]) -> Iterable[str]:
-    for number, document in enumerate(documents, start=1):
-        yield f"=== Sample {number} ===\n{document.text}\n\n"
+    samples = [{"text": document.text, "tokens": document.n_tokens} for document in documents]
+    data = json.dumps({"metadata": metadata, "samples": samples}, indent=2, ensure_ascii=False) + "\n"
+    texts = [f"=== Sample {number} ===\n{document.text}\n\n" for number, document in enumerate(documents, start=1)]
+    write_file(folder / JSON_NAME, data.encode())
+    write_file(folder / TXT_NAME, "".join(texts).encode())
+    log.info("%s: dataset.json and dataset.txt as text2gpt has them", folder)

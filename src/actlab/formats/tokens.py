@@ -8,10 +8,10 @@
 `np.memmap("train.bin", dtype=np.uint16, mode="r")`, as nanoGPT reads its data, reads a stream of uint16.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, get_type_hints
 
 import numpy as np
 from jaxtyping import UInt
@@ -19,6 +19,7 @@ from jaxtyping import UInt
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import check_sealed, read_sealed_json
 from actlab.ground.manifest import METADATA
+from actlab.ground.shapes import fits
 
 KIND = "tokens"
 VERSION = 1
@@ -58,14 +59,9 @@ def dtype_for(vocab_size: int) -> Literal["uint16", "uint32"]:
     return "uint16" if vocab_size <= _MOST_OF_UINT16 else "uint32"
 
 
-def little_endian(dtype: str) -> np.dtype[Any]:
+def little_endian(dtype: str) -> np.dtype[np.unsignedinteger]:
     """Return the type as it lies on disk."""
     return np.dtype(dtype).newbyteorder("<")
-
-
-def metadata_of(facts: TokenFolder) -> dict[str, Any]:
-    """Return the part of `metadata.json` that readers need."""
-    return asdict(facts)
 
 
 def read_token_folder(folder: Path) -> TokenFolder:
@@ -74,22 +70,20 @@ def read_token_folder(folder: Path) -> TokenFolder:
     Raises:
         DataError: It is no token dataset, is of another version, or a file is not as long as it says.
     """
-    if not (folder / METADATA).is_file():
-        raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
-    content = read_sealed_json(folder / METADATA)
+    content = read_sealed_json(folder / METADATA) if (folder / METADATA).is_file() else None
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
     if content.get("version") != VERSION:
         raise DataError(f"{folder} is a token dataset of version {content.get('version')}, not {VERSION}", hint=_AGAIN)
-    for name, is_right in _CHECKS.items():
-        if name not in content or not is_right(content[name], content):
-            said = f"has {name} {content[name]!r}"[:200] if name in content else f"lacks {name}"
-            raise DataError(f"{folder / METADATA} {said}", hint=_AGAIN)
+    for name, hint in get_type_hints(TokenFolder).items():
+        _refuse(not fits(content.get(name), hint), name, folder, content)
     facts = TokenFolder(**{name: content[name] for name in TokenFolder.__dataclass_fields__})
+    for name, is_right in _BOUNDS.items():
+        _refuse(not is_right(facts), name, folder, content)
     width = little_endian(facts.dtype).itemsize
-    expected = {f"{split}.bin": width * facts.n_tokens[split] for split in SPLITS}
-    expected |= {f"{split}.idx": 8 * facts.n_docs[split] for split in SPLITS}
-    for name, n_bytes in expected.items():
+    streams = {f"{split}.bin": width * facts.n_tokens[split] for split in SPLITS}
+    ends = {f"{split}.idx": 8 * facts.n_docs[split] for split in SPLITS}
+    for name, n_bytes in (streams | ends).items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else None
         if found != n_bytes:
             there = "is missing" if found is None else f"has {found} bytes, not {n_bytes}"
@@ -97,35 +91,24 @@ def read_token_folder(folder: Path) -> TokenFolder:
     return facts
 
 
-def _is_count(value: Any, _: dict[str, Any]) -> bool:
-    return isinstance(value, dict) and all(_is_below(value.get(split), 1 << 63) for split in SPLITS)
+def _refuse(is_wrong: bool, name: str, folder: Path, content: Mapping[str, object]) -> None:
+    if is_wrong:
+        said = f"has {name} {content[name]!r}"[:200] if name in content else f"lacks {name}"
+        raise DataError(f"{folder / METADATA} {said}", hint=_AGAIN)
 
 
-def _is_id(value: Any, content: dict[str, Any]) -> bool:
-    return _is_below(value, content["vocab_size"])
+def _are_counts(value: Mapping[str, int]) -> bool:
+    return all(0 <= value.get(split, -1) < 1 << 63 for split in SPLITS)
 
 
-def _is_below(value: Any, end: int) -> bool:
-    return type(value) is int and 0 <= value < end
-
-
-def _is_text(value: Any, _: dict[str, Any]) -> bool:
-    return isinstance(value, str)
-
-
-_CHECKS: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
-    "dtype": lambda value, _: value in ("uint16", "uint32"),
-    "vocab_size": lambda value, content: (
-        type(value) is int and 1 <= value <= 1 << 8 * np.dtype(content["dtype"]).itemsize
-    ),
-    "eos_id": _is_id,
-    "prefix_ids": lambda value, content: isinstance(value, list) and all(_is_id(one, content) for one in value),
-    "n_tokens": _is_count,
-    "n_docs": _is_count,
-    "tokenizer_sha256": _is_text,
-    "text_sha256": _is_text,
+_BOUNDS: dict[str, Callable[[TokenFolder], bool]] = {
+    "vocab_size": lambda facts: 1 <= facts.vocab_size <= 1 << 8 * np.dtype(facts.dtype).itemsize,
+    "eos_id": lambda facts: 0 <= facts.eos_id < facts.vocab_size,
+    "prefix_ids": lambda facts: all(0 <= one < facts.vocab_size for one in facts.prefix_ids),
+    "n_tokens": lambda facts: _are_counts(facts.n_tokens),
+    "n_docs": lambda facts: _are_counts(facts.n_docs),
 }
-"""What a key of `metadata.json` may be, given the whole of it, of which the keys above are right."""
+"""What a key of `metadata.json` may be, where its type alone does not say so."""
 
 
 def refuse_other_tokenizer(folder: Path, facts: TokenFolder, sha256: str) -> None:
@@ -151,7 +134,7 @@ def map_ends(folder: Path, split: str) -> UInt[np.ndarray, " n"]:
     return _map(folder / f"{split}.idx", np.dtype("<u8"))
 
 
-def _map(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
+def _map(path: Path, dtype: np.dtype[np.unsignedinteger]) -> np.ndarray:
     if path.stat().st_size == 0:
         return np.empty(0, dtype)  # the system maps no empty file
     return np.asarray(np.memmap(path, dtype=dtype, mode="r"))  # a plain view of it is indexed faster

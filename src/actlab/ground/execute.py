@@ -61,7 +61,7 @@ def _do(parent: int, job: DatasetJob[Result], number: int) -> tuple[int, Done, l
         files = list(done.files)
         record = done.record() if callable(done.record) else done.record
         elapsed_s = round(time.monotonic() - start, 3)
-        event = done.event and partial(dict, {"compute_s": elapsed_s, **done.event()})
+        event = None if done.event is None else partial(dict[str, object], {"compute_s": elapsed_s, **done.event()})
     return number, Done(files, record, event, done.seen), told
 
 

@@ -3,38 +3,15 @@
 Each pipeline's `kind.py` registers its own when it is imported.
 """
 
-import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, ParamSpec, TypeVar
 
 from actlab.ground.errors import StorageError
+from actlab.ground.later import Later
 from actlab.ground.manifest import Manifest
 from actlab.ground.storage import Finish, Staging
 from actlab.ground.verify import Recomputed, Recomputing
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
-
-
-class Later(Generic[Given, Result]):
-    """A function named as "module:function", imported when it is called."""
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __call__(self, *args: Given.args, **settings: Given.kwargs) -> Result:
-        """Call it."""
-        return self.function(*args, **settings)
-
-    @property
-    def function(self) -> Callable[Given, Result]:
-        """The function itself."""
-        module, name = self.where.split(":")
-        function: Callable[Given, Result] = getattr(importlib.import_module(module), name)
-        return function
-
 
 Show = Later[[Path], dict[str, object]]
 _SINGLE: Later[[Staging], Finish] = Later("actlab.ground.storage:finish_single")

@@ -43,7 +43,7 @@ def _wrong(content: Mapping[str, object], shape: type) -> str | None:
         if key not in content:
             if is_required:
                 return key + _said(hint)
-        elif not _fits(content[key], hint):
+        elif not fits(content[key], hint):
             return key + _said(hint)
     return None
 
@@ -54,16 +54,17 @@ def _said(hint: Any) -> str:
     return f" that is {_A[kind]}" if kind in _A else ""
 
 
-def _fits(value: object, hint: Any) -> bool:
+def fits(value: object, hint: Any) -> bool:
+    """Whether a JSON value is of a type."""
     if typing.is_typeddict(hint):
         return isinstance(value, dict) and _wrong(value, hint) is None
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return any(_fits(value, one) for one in arguments)
+        return any(fits(value, one) for one in arguments)
     if origin is list:
-        return isinstance(value, list) and all(_fits(one, arguments[0]) for one in value)
+        return isinstance(value, list) and all(fits(one, arguments[0]) for one in value)
     if origin in (dict, Mapping):
-        return isinstance(value, dict) and all(_fits(one, arguments[1]) for one in value.values())
+        return isinstance(value, dict) and all(fits(one, arguments[1]) for one in value.values())
     if origin is typing.Literal:
         return value in arguments
     if hint in (object, Any):

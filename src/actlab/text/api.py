@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Literal
 
 from actlab.backends.token_count import TokenCounter, find_tokenizer
@@ -212,8 +213,8 @@ class DataRefiner:
         if model is None:
             yield None
             return
-        timeouts = self._timeouts
-        config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host, timeout_preset=timeouts)
+        here, host, timeouts = Path(), self._ollama_host, self._timeouts
+        config = RefineConfig(input=here, output=here, judge=model, base_url=host, timeout_preset=timeouts)
         with (
             temporary_folder() as temporary,
             asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from actlab.backends.token_count import find_tokenizer, tokenizer_sha256
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.tokens import (
     SPLITS,
     map_ends,
@@ -24,6 +25,7 @@ from actlab.formats.tokens import (
     refuse_strange_ids,
 )
 from actlab.ground.errors import ConfigError
+from actlab.ground.options import as_path
 from actlab.ground.seeds import derive_seed
 from actlab.text.windows import Rows, document_rows, stream_rows
 
@@ -76,7 +78,7 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         stride: int | None = None,
         boundaries: Literal["pack", "mask", "doc"] = "pack",
         seed: int = 0,
-        tokenizer: Any = None,
+        tokenizer: FastTokenizer | str | os.PathLike[str] | None = None,
         *,
         random_phase: bool = True,
     ) -> None:
@@ -84,13 +86,12 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
 
         Without `random_phase`, every epoch has the first one's windows, and they begin at the first token.
         """
-        self.folder = Path(os.path.expanduser(folder))
+        self.folder: Path = as_path(folder)
         self.facts = read_token_folder(self.folder)
-        context = operator.index(context)
-        stride = context if stride is None else operator.index(stride)
-        self.split, self.context, self.seed = split, context, seed
+        self.split, self.context, self.seed = split, operator.index(context), seed
         self.boundaries = boundaries
-        _check(split, context, stride, boundaries)
+        stride = self.context if stride is None else operator.index(stride)
+        _check(split, self.context, stride, boundaries)
         if tokenizer is not None:
             loaded = find_tokenizer(os.fspath(tokenizer)) if isinstance(tokenizer, str | os.PathLike) else tokenizer
             refuse_other_tokenizer(self.folder, self.facts, tokenizer_sha256(loaded))
@@ -100,13 +101,15 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
                 f"the {split} split of {self.folder} has {self.facts.n_tokens[split]} tokens",
                 hint="tokenise more text" if split == "train" else "tokenise with --validation 0.1",
             )
-        self._ends = map_ends(self.folder, split)
-        self._tokens = map_tokens(self.folder, self.facts, split)
-        if boundaries == "doc":
-            self._rows: Rows = document_rows(self._ends, stride)
-        else:
-            phases = derive_seed(seed, "phase") if random_phase else None
-            self._rows = stream_rows(len(self._tokens), stride, phases)
+        self._map()
+        phases = derive_seed(seed, "phase") if random_phase else None
+        self._rows: Rows = (
+            document_rows(self._ends, stride) if boundaries == "doc" else stream_rows(len(self._tokens), stride, phases)
+        )
+
+    def _map(self) -> None:
+        self._ends = map_ends(self.folder, self.split)
+        self._tokens = map_tokens(self.folder, self.facts, self.split)
 
     def __len__(self) -> int:
         return self._rows.n
@@ -151,8 +154,7 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         """Add which document each token belongs to, and drop the targets that lie in another."""
         places_bt = place_bt.astype(np.uint64)  # of another type than the ends, searchsorted would copy all ends
         document_bt = np.searchsorted(self._ends, places_bt, side="right")
-        is_inside_bt = place_bt < len(self._tokens)
-        document_bt = np.where(is_inside_bt, document_bt, -1)
+        document_bt = np.where(place_bt < len(self._tokens), document_bt, -1)
         crosses_bt = document_bt[:, 1:] != document_bt[:, :-1]
         target_bt = np.where(crosses_bt, NOT_A_TARGET, target_bt)
         step_t = np.arange(self.context)
@@ -160,15 +162,14 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         position_bt = step_t - np.maximum.accumulate(begins_bt, axis=1)
         return MaskedBatch(*map(torch.from_numpy, (ids_bt[:, :-1], target_bt, position_bt, document_bt[:, :-1])))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Leave the memory maps behind: a worker process maps the files itself."""
         return {**vars(self), "_tokens": None, "_ends": None}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         """Map the files again."""
         vars(self).update(state)
-        self._ends = map_ends(self.folder, self.split)
-        self._tokens = map_tokens(self.folder, self.facts, self.split)
+        self._map()
 
 
 class Windows(Sequence[tuple[Tensor, ...]]):
@@ -225,8 +226,7 @@ def _whole_numbers(indices: Indices, n: int) -> Int64[np.ndarray, " b"]:
     index_b = np.asarray(indices)
     if index_b.size and index_b.dtype.kind not in "iu":
         raise TypeError(f"a window's index is a whole number, not {index_b.dtype}")
-    index_b = index_b.astype(np.int64)
-    index_b = np.where(index_b < 0, index_b + n, index_b)
+    index_b = np.where(index_b < 0, index_b.astype(np.int64) + n, index_b.astype(np.int64))
     if (index_b < 0).any():
         raise IndexError(f"there are {n} windows an epoch")
     return index_b

@@ -6,13 +6,12 @@ MinHash alone would also name texts that only look alike: every pair that it pro
 that is reported is one. What it overlooks is known: see `miss_rate`.
 """
 
-# i text, s shingle (a run of three words), p permutation
+# i text, w word, s shingle (a run of three words), p permutation
 
 import functools
 import hashlib
 import itertools
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -61,35 +60,32 @@ def shingles_of(texts: Iterable[str]) -> Shingles:
 
     8 bytes a word are kept, 16 at the end, and each distinct word; the texts are not.
     """
-    hashes = _WordHashes()
-    every = iter(texts)
-    parts = [Shingles(np.empty(0, np.uint64), np.zeros(1, np.int64))]
-    while len((part := _shingles(itertools.islice(every, _TEXTS_AT_ONCE), hashes)).start_i) > 1:
-        parts.append(part)
-    n_runs_i = np.concatenate([np.diff(part.start_i) for part in parts])
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(n_runs_i)])
-    return Shingles(np.concatenate([part.hash_s for part in parts]), starts)
+    hashes, every = _WordHashes(), iter(texts)
+    hash_parts, n_runs_parts = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
+    while some := list(itertools.islice(_padded(every, hashes), _TEXTS_AT_ONCE)):
+        hash_s, n_runs_i = _shingles(some)
+        hash_parts.append(hash_s)
+        n_runs_parts.append(n_runs_i)
+    return Shingles(np.concatenate(hash_parts), np.cumsum(np.concatenate(n_runs_parts)))
 
 
-def _shingles(texts: Iterable[str], hashes: "_WordHashes") -> Shingles:
-    flat = array("Q")
-    lengths: list[int] = []
+def _padded(texts: Iterable[str], hashes: "_WordHashes") -> Iterator[UInt64[np.ndarray, " w"]]:
+    """Yield the hashes of each text's words, at least as many as a run has."""
     for text in texts:
-        words = words_of(normal_form(text))
-        missing = max(0, SHINGLE_WORDS - len(words))
-        flat.extend([hashes[word] for word in words] + [_PAD] * missing)
-        lengths.append(len(words) + missing)
-    word_w = np.array(flat, dtype=np.uint64)
-    n_words_i = np.array(lengths, dtype=np.int64)
+        words = [hashes[word] for word in words_of(normal_form(text))]
+        yield np.array(words + [_PAD] * (SHINGLE_WORDS - len(words)), dtype=np.uint64)
+
+
+def _shingles(some: Sequence[UInt64[np.ndarray, " w"]]) -> tuple[UInt64[np.ndarray, " s"], Int[np.ndarray, " i"]]:
+    """Return the hashes of the runs of some texts, and how many each text has."""
+    word_w = np.concatenate(some)
+    n_words_i = np.array(list(map(len, some)), dtype=np.int64)
     run_w = word_w[: len(word_w) - SHINGLE_WORDS + 1]
-    for place in range(1, SHINGLE_WORDS):
-        run_w = mixed(run_w) + word_w[place : len(word_w) - SHINGLE_WORDS + 1 + place]
-    ends = np.cumsum(n_words_i)
     is_inside = np.ones(len(word_w), dtype=bool)
     for place in range(1, SHINGLE_WORDS):
-        is_inside[ends - place] = False  # a run that begins there would reach into the next text
-    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(n_words_i - SHINGLE_WORDS + 1)])
-    return Shingles(mixed(run_w[is_inside[: len(run_w)]]), starts)
+        run_w = mixed(run_w) + word_w[place : len(word_w) - SHINGLE_WORDS + 1 + place]
+        is_inside[np.cumsum(n_words_i) - place] = False  # a run that begins there would reach into the next text
+    return mixed(run_w[is_inside[: len(run_w)]]), n_words_i - SHINGLE_WORDS + 1
 
 
 class _WordHashes(dict[str, int]):

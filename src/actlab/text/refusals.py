@@ -60,6 +60,5 @@ def is_refusal(text: str) -> bool:
     False
     """
     said = QUOTED.sub("", text)
-    if _REFUSAL.match(said):
-        return True
-    return len(text.split()) <= _MOST_WORDS and _SHORT_REFUSAL.match(said) is not None
+    is_short = len(text.split()) <= _MOST_WORDS
+    return bool(_REFUSAL.match(said) or (is_short and _SHORT_REFUSAL.match(said)))

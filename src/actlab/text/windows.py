@@ -6,7 +6,7 @@ windows, and one more where that leaves the first run more places to end at (see
 
 # b window, n document
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int64, UInt
@@ -23,19 +23,9 @@ class Ranges(NamedTuple):
     high_b: Int64[np.ndarray, " b"]
 
 
-class Rows(Protocol):
-    """The windows of an epoch, and of the epochs after it."""
-
-    @property
-    def n(self) -> int:
-        """Windows an epoch."""
-
-    def ranges(self, index_b: Int64[np.ndarray, " b"]) -> Ranges:
-        """Return the runs of windows; an index of n or more is of a later epoch."""
-
-
 class _StreamRows(NamedTuple):
     n: int
+    """Windows an epoch."""
     n_tokens: int
     stride: int
     phases: range
@@ -43,6 +33,7 @@ class _StreamRows(NamedTuple):
     seed: int | None
 
     def ranges(self, index_b: Int64[np.ndarray, " b"]) -> Ranges:
+        """Return the runs of windows; an index of n or more is of a later epoch."""
         epoch_b, row_b = np.divmod(index_b, self.n)
         epochs, which_b = np.unique(epoch_b, return_inverse=True)
         phase_b = np.array([self._phase(int(epoch)) for epoch in epochs], np.int64)[which_b]
@@ -56,7 +47,7 @@ class _StreamRows(NamedTuple):
         return self.phases[derive_seed(self.seed, epoch) % len(self.phases)]
 
 
-def stream_rows(n_tokens: int, stride: int, seed: int | None) -> Rows:
+def stream_rows(n_tokens: int, stride: int, seed: int | None) -> _StreamRows:
     """Cut a whole stream, the first run's length drawn anew every epoch; always the same without a seed."""
     n_targets = n_tokens - 1
     n, phases = _phases(n_targets, stride) if seed is not None else (-(-n_targets // stride), range(0))
@@ -97,9 +88,13 @@ class _DocumentRows(NamedTuple):
         return Ranges(first_b, np.minimum(first_b + self.stride - 1, end_b), begin_b, end_b)
 
 
-def document_rows(ends_n: UInt[np.ndarray, " n"], stride: int) -> Rows:
+def document_rows(ends_n: UInt[np.ndarray, " n"], stride: int) -> _DocumentRows:
     """Cut each document by itself; 16 bytes a document are held."""
     ends = np.asarray(ends_n).astype(np.int64)
     n_targets = np.diff(ends, prepend=0) - 1
     before = np.cumsum(-(-n_targets // stride))
     return _DocumentRows(int(before[-1]), ends, before, stride)
+
+
+Rows = _StreamRows | _DocumentRows
+"""The windows of an epoch, and of the epochs after it."""

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import regex
 
@@ -84,10 +84,11 @@ def with_words(text: str, changed: Callable[[list[str]], list[str]]) -> str:
     >>> with_words("Boil it, now!", lambda words: words[::-1])
     'now it, Boil!'
     """
-    text = unicodedata.normalize("NFC", text) if is_beyond_latin(text) else text
-    rule: Any = _WORD_BY_SCRIPT if is_beyond_latin(text) else _WORD
+    rule: re.Pattern[str] | regex.Pattern[str] = _WORD
+    if is_beyond_latin(text):
+        text, rule = unicodedata.normalize("NFC", text), _WORD_BY_SCRIPT
     words = iter(changed(rule.findall(text)))
-    return str(rule.sub(lambda _: next(words), text))
+    return rule.sub(lambda _: next(words), text)
 
 
 def terms_of(text: str) -> list[str]:
@@ -195,9 +196,7 @@ def is_cut_by_script(text: str) -> bool:
     >>> is_cut_by_script("Don´t cut cafés."), is_cut_by_script("别切。")
     (False, True)
     """
-    if is_surely_latin(text):
-        return False
-    normal = normal_form(text).lower()
+    normal = "" if is_surely_latin(text) else normal_form(text).lower()
     return is_beyond_latin(normal) and words_of(normal) != _WORD.findall(normal)
 
 
@@ -212,8 +211,7 @@ def versions_of_prompt(prompt: str | None) -> dict[str, int]:
     >>> [versions_of_prompt(prompt) for prompt in ("recipes！", "दाल", None)]
     [{}, {'words': 2}, {}]
     """
-    prompt = prompt or ""
-    return {"words": VERSION} if terms_of(prompt) != latin_words_of(prompt) else {}
+    return {"words": VERSION} if prompt and terms_of(prompt) != latin_words_of(prompt) else {}
 
 
 def versions_of_documents(path: Path, is_by_script: Callable[[str], bool]) -> dict[str, int]:

@@ -41,9 +41,11 @@ def added(default: Default) -> Default:
     return field(default=default, metadata={"added": True})
 
 
-def chosen(table: "Table[V]", default: Default = MISSING, *, is_execution: bool = False) -> Default:
-    """Declare a field that names a variant of a table."""
-    return field(default=default, metadata={"execution": is_execution, "table": table})
+def chosen(
+    table: "Table[V]", default: Default = MISSING, *, is_execution: bool = False, is_added: bool = False
+) -> Default:
+    """Declare a field that names a variant of a table, or several; `is_added` as `added` has it."""
+    return field(default=default, metadata={"execution": is_execution, "table": table, "added": is_added})
 
 
 def argument() -> Any:

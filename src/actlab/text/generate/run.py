@@ -2,14 +2,13 @@
 
 import logging
 import os
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from actlab.backends.token_count import saved_tokenizer, tokenizer_sha256, vocab_size_of
-from actlab.formats.documents import FILE_NAME, KIND, document_line, read_documents
-from actlab.formats.text2gpt import Text2GptFacts, export_folder, export_text2gpt
+from actlab.formats.documents import FILE_NAME, KIND, document_line
+from actlab.formats.text2gpt import export_dataset, export_folder
 from actlab.ground.errors import StorageError
 from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA
@@ -100,7 +99,7 @@ def generate_text(config: GenerateTextConfig) -> GeneratedText:
     publish_single(output, plan, lambda: _make(source, plan, output), overwrite=config.overwrite, again=again)
     metadata = read_sealed_object(output / METADATA)
     if exported is not None:
-        _export(config, output, metadata, exported)
+        export_dataset(output, overwrite=config.overwrite)
     found = _subject_share(metadata)
     say(found, metadata["sources"], metadata["domain"])
     made = {key: metadata[key] for key in ("n_documents", "n_tokens", "domain", "sources")}
@@ -230,18 +229,3 @@ def _say_domain(source: Source) -> None:
 def _export_folder(config: GenerateTextConfig, output: Path) -> Path | None:
     """Return where text2gpt's files go, None where nobody wants them; what is in the way is refused here."""
     return None if config.export is None else export_folder(output, overwrite=config.overwrite)
-
-
-def _export(config: GenerateTextConfig, output: Path, metadata: dict[str, Any], folder: Path) -> None:
-    facts = Text2GptFacts(
-        tokenizer=metadata["tokenizer"],
-        prompt=config.prompt,
-        domain=metadata["domain"],
-        generation_method="+".join(sorted(metadata["sources"])),
-        generation_model=metadata["model"],
-        refinement_model=None,
-        ollama_used=config.method == "ollama" and metadata["sources"].get("ollama", 0) > 0,
-        quality_threshold=0.0,
-    )
-    export_text2gpt(folder, list(read_documents(output)), facts, datetime.now(UTC))
-    log.info("text2gpt's files: %s", folder)

@@ -1,24 +1,29 @@
 """The settings of `actlab refine-text`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
-from actlab.ground.options import CommonOptions, argument, execution
+from actlab.ground.options import CommonOptions, argument, check_counts, chosen, execution
+from actlab.text.refine.gates import GATES
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig(CommonOptions):
     """What counts as well-formed text, and how much of it to choose."""
 
-    input: str = argument()
+    job: ClassVar[str] = "actlab.text.refine.job"
+    input: Path = argument()
     """The folder that generate-text wrote, or a JSONL of documents."""
-    output: str = execution()
+    output: Path = execution()
     """The folder to write: documents.jsonl, quality.parquet, rejects.jsonl, report.json, plots."""
     tokens: int | None = None
     """Choose documents until they have so many tokens; all that pass where it is not given."""
     preset: Literal["short", "story", "web"] = "short"
     """The kind of text that the thresholds are for."""
+    gate: tuple[str, ...] = chosen(GATES, (), is_added=True)
+    """A gate of your --plugins to ask after those of actlab, which are always asked. May be given several times."""
     select: Literal["greedy", "top"] = "greedy"
     """Prefer by score and new runs of four words (greedy), or by score alone (top)."""
     min_score: float = 0.5
@@ -46,16 +51,8 @@ class RefineConfig(CommonOptions):
     """Also write dataset.json and dataset.txt as text2gpt does, to the folder <output>-text2gpt."""
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "context"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"--{name} {value} is too small", hint="use 1 or more")
+        super().__post_init__()
+        check_counts(self, "tokens", "context", most=2**63)
         if self.judge is not None and self.judge_api == "openai" and self.base_url is None:
             raise ConfigError("--judge-api openai needs a server", hint="give --base-url, as http://localhost:8000")
-        if not 0 <= self.min_score <= 1:
-            raise ConfigError(f"--min-score {self.min_score} is no score", hint="use 0 to 1, as 0.5")
-        if not 0 <= self.near_duplicates <= 1:
-            raise ConfigError(
-                f"--near-duplicates {self.near_duplicates} is no overlap",
-                hint="use a share up to 1, as 0.7, or 0 to turn it off",
-            )
+        check_counts(self, "min_score", "near_duplicates", least=0, most=1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from actlab.servers.calls import THOUGHT, Reply, Request, ServerError
-from actlab.servers.environment import ServerEnvironment, read_environment
+from actlab.servers.environment import read_environment
 from actlab.servers.journal import Journal
 from actlab.servers.limits import limits_for
 from actlab.servers.ollama import context_for
@@ -74,11 +74,11 @@ class ServerJudge:
         score = _score(reply)
         self.n_failures = 0 if score is not None else self.n_failures + 1
         if self.n_failures == _MOST_FAILURES:
-            hint = "see that its server works, and run again: scores are kept; or choose another --judge"
-            if reply.done_reason == THOUGHT:
-                hint = "turn its thinking off at the server, or choose a --judge that does not think"
             raise ServerError(
-                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}", hint=hint
+                f"the judge {self.model} gives no scores: {reply.problem or reply.text[:80]!r}",
+                hint="turn its thinking off at the server, or choose a --judge that does not think"
+                if reply.done_reason == THOUGHT
+                else "see that its server works, and run again: scores are kept; or choose another --judge",
             )
         return score
 
@@ -95,13 +95,16 @@ class ServerJudge:
             )
 
     def _reply(self, text: str) -> Reply:
-        prompt = _prompt(self.subject, text)
-        number = int(text_hash(text)[:8], 16)
         request = Request(
-            k=number, prompt=prompt, seed=0, max_tokens=_MAX_TOKENS, temperature=_TEMPERATURE, schema=_SCHEMA
+            k=int(text_hash(text)[:8], 16),
+            prompt=_prompt(self.subject, text),
+            seed=0,
+            max_tokens=_MAX_TOKENS,
+            temperature=_TEMPERATURE,
+            schema=_SCHEMA,
         )
         key = self.server.key(request)
-        reply = self.journal.get(number, key)
+        reply = self.journal.get(request.k, key)
         if reply is None:
             reply = self.server.generate(request, calls=self.calls)
             if _score(reply) is not None:  # what gave none is asked again in the next run
@@ -110,25 +113,38 @@ class ServerJudge:
 
 
 @contextmanager
-def asked(config: RefineConfig, subject: str | None, texts: Iterable[str], journal_path: Path) -> Iterator[ServerJudge]:
-    """Lend a judge of some texts, its model loaded with a context for the longest.
+def asked(
+    config: RefineConfig, subject: str | None, texts: Iterable[str], journal_path: Path
+) -> Iterator[ServerJudge | None]:
+    """Lend the judge of some texts that the settings name, its model loaded with a context for the longest.
 
     Raises:
         ServerError: The server is not there or lacks the model.
     """
-    environment = read_environment(os.environ)
+    if config.judge is None:
+        yield None
+        return
+    environment, preset = read_environment(os.environ), config.timeout_preset
     longest = max((_prompt(subject, text) for text in texts), key=len, default="")
-    server = _server(config, environment, context_for(longest, _MAX_TOKENS))
-    calls = OpenCalls(interval_s=environment.request_interval_s)
+    server = server_of(
+        *(config.judge_api, config.judge),
+        environment=environment,
+        base_url=config.base_url,
+        preset=preset,
+        context=context_for(longest, _MAX_TOKENS),
+    )
+    server = server.known(server.preflight())
+    warmth = server.warm_up(_TEMPERATURE)
+    log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
+    server = server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())
     with Journal(journal_path) as journal:
-        yield ServerJudge(server, subject, journal, calls)
+        yield ServerJudge(server, subject, journal, OpenCalls(interval_s=environment.request_interval_s))
 
 
 def _prompt(subject: str | None, text: str) -> str:
     head = text.encode()[:_MOST_BYTES].decode(errors="ignore")
-    if subject is None:
-        return _RUBRIC.format(about="", subject="one subject", text=head)
-    return _RUBRIC.format(about=f" about: {subject}", subject="the subject", text=head)
+    about, its = ("", "one subject") if subject is None else (f" about: {subject}", "the subject")
+    return _RUBRIC.format(about=about, subject=its, text=head)
 
 
 def _score(reply: Reply) -> float | None:
@@ -139,20 +155,3 @@ def _score(reply: Reply) -> float | None:
         return None
     in_range = isinstance(score, int) and not isinstance(score, bool) and 0 <= score <= _MOST
     return score / _MOST if in_range else None
-
-
-def _server(config: RefineConfig, environment: ServerEnvironment, context: int) -> Server:
-    """Return the judge's server, its model loaded, with the limits for judging."""
-    assert config.judge is not None
-    preset = config.timeout_preset
-    server = server_of(
-        *(config.judge_api, config.judge),
-        environment=environment,
-        base_url=config.base_url,
-        preset=preset,
-        context=context,
-    )
-    server = server.known(server.preflight())
-    warmth = server.warm_up(_TEMPERATURE)
-    log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
-    return server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())

@@ -1,20 +1,22 @@
 """What a refined dataset's folder holds."""
 
-import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actlab.formats.documents import FILE_NAME, KIND, Document, document_line
+from actlab.formats.documents import FILE_NAME, Document, document_line
 from actlab.ground.manifest import to_json
 from actlab.ground.scripts import is_latin
-from actlab.ground.storage import FORMAT_VERSION, Made, NewFile, Plan
-from actlab.text.refine.compute.figures import figures, label_coverage, openings
+from actlab.ground.storage import NewFile
+from actlab.text.refine.compute.figures import Coverage, Figures, Opening, figures, label_coverage, openings
 from actlab.text.refine.compute.score import Parts
-from actlab.text.refine.compute.verdicts import Refined, Reject, Scored
+from actlab.text.refine.compute.shuffled import against_shuffled
+from actlab.text.refine.compute.verdicts import Refined, Reject, Scored, Settings
 
 QUALITY_NAME, REJECTS_NAME, REPORT_NAME = "quality.parquet", "rejects.jsonl", "report.json"
 QUALITY = pa.schema(
@@ -31,31 +33,74 @@ QUALITY = pa.schema(
 _BINS = 20
 
 
-def make_files(plan: Plan, refined: Refined, described: dict[str, Any], about: dict[str, Any]) -> Made:
-    """Return the files of a refined dataset but for its plots: `described` is its report, `about` metadata."""
+class Summary(TypedDict):
+    """What `metadata.json` says of the choice."""
+
+    n_documents: int
+    n_tokens: int
+    mean_score: float
+    n_rejects: dict[str, int]
+    n_judged: int
+    n_unanswered: int
+
+
+class TestedScore(TypedDict):
+    """What a report says of the score itself."""
+
+    against_shuffled: NotRequired[dict[str, float | None]]
+    """`auroc`, of `n_documents`; an earlier version did not tell."""
+
+
+class Histogram(TypedDict):
+    """How often each score occurs, in bins of equal width."""
+
+    bin_width: float
+    scored: list[int]
+    chosen: list[int]
+    mean_scored: float | None
+    mean_chosen: float | None
+
+
+class Report(TypedDict):
+    """What `report.json` says."""
+
+    rejects: dict[str, int]
+    scores: Histogram
+    parts: dict[str, dict[str, float | None]]
+    before: Figures
+    after: Figures
+    openings: list[Opening]
+    most_frequent_opening_before: list[Opening]
+    labels: dict[str, Coverage]
+    n_unanswered: int
+    english_rules: dict[str, int]
+    against_shuffled: dict[str, float | None]
+
+
+def refined_files(refined: Refined, described: Report) -> list[NewFile]:
+    """Return the files of a refined dataset but for its plots."""
     documents = [one.document for one in refined.chosen]
-    files = [
+    return [
         NewFile(FILE_NAME, b"".join(map(document_line, documents)), len(documents)),
-        NewFile(QUALITY_NAME, _quality(refined), len(refined.scored)),
+        NewFile(QUALITY_NAME, partial(pq.write_table, _quality(refined)), len(refined.scored)),
         NewFile(REJECTS_NAME, b"".join(map(_reject_line, refined.rejects)), len(refined.rejects)),
         NewFile(REPORT_NAME, to_json(described)),
     ]
-    metadata = {
-        "kind": KIND,
-        "format_version": FORMAT_VERSION,
-        "fingerprint": plan.fingerprint,
-        "n_documents": len(documents),
-        "n_tokens": sum(document.n_tokens for document in documents),
-        "mean_score": _mean(one.score for one in refined.chosen),
+
+
+def summary(refined: Refined) -> Summary:
+    """Return what metadata says of a choice of some documents."""
+    return {
+        "n_documents": len(refined.chosen),
+        "n_tokens": sum(one.document.n_tokens for one in refined.chosen),
+        "mean_score": _mean(one.score for one in refined.chosen) or 0.0,
         "n_rejects": refined.n_rejects,
         "n_judged": refined.n_judged,
         "n_unanswered": refined.n_unanswered,
-        **about,
     }
-    return Made(files, metadata)
 
 
-def report(before: Sequence[Document], refined: Refined, near_duplicates: float) -> dict[str, Any]:
+def report(before: Sequence[Document], refined: Refined, settings: Settings) -> Report:
     """Return the report: figures before and after, rejects by reason, scores, coverage of labels."""
     after = [one.document for one in refined.chosen]
     return {
@@ -74,8 +119,8 @@ def report(before: Sequence[Document], refined: Refined, near_duplicates: float)
             }
             for name in Parts._fields
         },
-        "before": figures(before, near_duplicates),
-        "after": figures(after, near_duplicates),
+        "before": figures(before, settings.near_duplicates),
+        "after": figures(after, settings.near_duplicates),
         "openings": openings(after, before),
         "most_frequent_opening_before": openings(before, before)[:1],
         "labels": label_coverage(before, after),
@@ -84,10 +129,11 @@ def report(before: Sequence[Document], refined: Refined, near_duplicates: float)
             "n_scored": len(refined.scored),
             "n_not_asked": sum(not is_latin(one.document.text) for one in refined.scored),
         },
+        "against_shuffled": against_shuffled(refined.scored, settings)._asdict(),
     }
 
 
-def _quality(refined: Refined) -> bytes:
+def _quality(refined: Refined) -> pa.Table:
     rank = {one.hash: number for number, one in enumerate(refined.chosen, start=1)}
     rows = [
         {
@@ -100,9 +146,7 @@ def _quality(refined: Refined) -> bytes:
         }
         for one in refined.scored
     ]
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, QUALITY), buffer)
-    return buffer.getvalue()
+    return pa.Table.from_pylist(rows, QUALITY)
 
 
 def _reject_line(reject: Reject) -> bytes:
@@ -111,12 +155,10 @@ def _reject_line(reject: Reject) -> bytes:
 
 
 def _histogram(scored: Iterable[Scored]) -> list[int]:
-    counts = [0] * _BINS
-    for one in scored:
-        counts[min(int(one.score * _BINS), _BINS - 1)] += 1
-    return counts
+    counts = Counter(min(int(one.score * _BINS), _BINS - 1) for one in scored)
+    return [counts[place] for place in range(_BINS)]
 
 
-def _mean(values: Iterator[float] | Iterable[float]) -> float | None:
+def _mean(values: Iterable[float]) -> float | None:
     listed = list(values)
     return round(sum(listed) / len(listed), 6) if listed else None

@@ -1,27 +1,25 @@
 """What is refined: documents, and what their dataset's metadata says of them."""
 
 import logging
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from actlab.formats.documents import FILE_NAME, Document, find_documents, read_documents
+from actlab.formats.documents import FILE_NAME, MAKE_ONE, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import input_entry, read_sealed_object
 from actlab.ground.manifest import METADATA, InputEntry
+from actlab.ground.options import as_path
 from actlab.text.words import words_of
 
 log = logging.getLogger("actlab")
-
-_MAKE_ONE = "make one with: actlab generate-text PROMPT --output DIR"
 
 
 class Input(NamedTuple):
     """Documents on disk."""
 
     file: Path
-    metadata: dict[str, Any]
+    metadata: Mapping[str, object]
     """Of the dataset that the file is in; empty where it is in none."""
     entries: list[InputEntry]
     """Both as a manifest names them."""
@@ -30,7 +28,8 @@ class Input(NamedTuple):
 class Counting(NamedTuple):
     """A tokenizer that counts."""
 
-    tokenizer: Any
+    count: Callable[[str], int]
+    """Returns the number of a text's tokens."""
     name: str
     """Of a folder only its own name, so that it can be anywhere."""
     sha256: str
@@ -68,11 +67,11 @@ def find_counting(name: str | None) -> Counting | None:
     """
     if name is None:
         return None
-    from actlab.backends.token_count import find_tokenizer, tokenizer_sha256  # torch, which nothing else here needs
+    from actlab.backends import token_count  # torch, which nothing else here needs
 
-    tokenizer = find_tokenizer(name)
-    folder = Path(os.path.expanduser(name))
-    return Counting(tokenizer, folder.resolve().name if folder.is_dir() else name, tokenizer_sha256(tokenizer))
+    tokenizer, folder = token_count.find_tokenizer(name), as_path(name)
+    own_name = folder.resolve().name if folder.is_dir() else name
+    return Counting(token_count.TokenCounter(tokenizer).count, own_name, token_count.tokenizer_sha256(tokenizer))
 
 
 def read_all(source: Input, counting: Counting | None) -> Read:
@@ -83,11 +82,9 @@ def read_all(source: Input, counting: Counting | None) -> Read:
     """
     documents = list(read_documents(source.file, allow_empty=True))
     if not documents:
-        raise DataError(f"{source.file} holds no document", hint=_MAKE_ONE)
+        raise DataError(f"{source.file} holds no document", hint=MAKE_ONE)
     if counting is not None:
-        from actlab.backends.token_count import TokenCounter
-
-        return Read(_counted(documents, TokenCounter(counting.tokenizer).count), False)
+        return Read(_counted(documents, counting.count), False)
     n_uncounted = sum(document.n_tokens == 0 and bool(document.text.strip()) for document in documents)
     if not n_uncounted:
         return Read(documents, source.metadata.get("counted_in") == "words")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from actlab.text.domains import COMMON, FALLBACK, detect_domain
 from actlab.text.templates.grammar import Grammar
@@ -40,18 +40,17 @@ def topic_of(prompt: str, keywords: Iterable[str] = (), vocabulary: Iterable[str
     return Topic(_stems([prompt]) - keyword_stems, keyword_stems, _stems(vocabulary) - keyword_stems)
 
 
-def subject_of(prompt: str | None, metadata: Mapping[str, Any]) -> Subject:
+def subject_of(prompt: str | None, metadata: Mapping[str, object]) -> Subject:
     """Return the subject of a prompt, or of the one in an input's metadata where there is none.
 
     The domain is the metadata's where its prompt is taken, else the one that the prompt's words speak for. The
     domain `general` has no words of its own.
     """
-    domain = metadata.get("domain") if prompt is None else None
-    prompt = metadata.get("prompt") if prompt is None else prompt
-    if not isinstance(prompt, str) or not prompt.strip():
+    said, of_prompt = (metadata.get("prompt"), metadata.get("domain")) if prompt is None else (prompt, None)
+    if not isinstance(said, str) or not said.strip():
         return Subject(None, None, Topic())
-    known = domains()
-    domain = domain if domain in known else detect_domain(prompt).domain
+    prompt, known = said, domains()
+    domain = next((one for one in known if one == of_prompt), None) or detect_domain(prompt).domain
     if domain == FALLBACK:
         return Subject(prompt, domain, topic_of(prompt))
     grammar = domain_grammar(domain)
@@ -60,14 +59,9 @@ def subject_of(prompt: str | None, metadata: Mapping[str, Any]) -> Subject:
 
 
 def _vocabulary(grammar: Grammar) -> Iterator[str]:
-    """Yield the words that can stand in a grammar's slots."""
-    for texts in grammar.pools.values():
-        for text in texts:
-            yield from terms_of(text)
-    for values in grammar.variables.values():
-        for row in values.rows:
-            for text in row:
-                yield from terms_of(text)
+    """Return the words that can stand in a grammar's slots."""
+    rows = (row for values in grammar.variables.values() for row in values.rows)
+    return (word for texts in (*grammar.pools.values(), *rows) for text in texts for word in terms_of(text))
 
 
 def _stems(texts: Iterable[str]) -> frozenset[str]:

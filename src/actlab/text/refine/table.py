@@ -24,8 +24,13 @@ TOP_NGRAM_LIMITS: Final[Mapping[int, float]] = {2: 0.20, 3: 0.18, 4: 0.16}
 four that occurs once holds over 16 % of the characters, and nearly half of all good ones would be rejected."""
 DUPLICATE_NGRAM_LIMITS: Final[Mapping[int, float]] = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
 """Characters in runs of n words that have occurred before."""
-DUPLICATE_LINES, DUPLICATE_LINE_CHARACTERS = 0.30, 0.20
-DUPLICATE_PARAGRAPHS, DUPLICATE_PARAGRAPH_CHARACTERS = 0.30, 0.20
+DUPLICATE_PIECE_LIMITS: Final[Mapping[str, float]] = {
+    "duplicate_lines": 0.30,
+    "duplicate_line_characters": 0.20,
+    "duplicate_paragraphs": 0.30,
+    "duplicate_paragraph_characters": 0.20,
+}
+"""Lines and paragraphs that have occurred before, and the characters in them."""
 
 
 class Ramp(NamedTuple):

@@ -1,19 +1,13 @@
 """Texts to ids, a bounded number of documents at a time."""
 
 import copy
-import itertools
-import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Int64, UInt
-
-from actlab.backends.token_count import TokenCounter, special_prefix, vocab_size_of
+from actlab.backends.token_count import TokenCounter, special_prefix, tokenizer_sha256, vocab_size_of
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.limits import bounded_batches
-
-log = logging.getLogger("actlab")
 
 _DOCUMENTS_AT_ONCE = 256
 
@@ -21,6 +15,9 @@ _DOCUMENTS_AT_ONCE = 256
 class Encoder(NamedTuple):
     """A tokenizer and the marks around documents."""
 
+    tokenizer: FastTokenizer
+    sha256: str
+    """Of all that decides the tokenizer's ids."""
     counter: TokenCounter
     prefix_ids: list[int]
     eos_id: int
@@ -43,18 +40,11 @@ class Encoder(NamedTuple):
         return found
 
 
-class Encoded(NamedTuple):
-    """Some documents as ids."""
-
-    ids_t: UInt[np.ndarray, " t"]
-    lengths_n: Int64[np.ndarray, " n"]
-
-
-def encoder_of(tokenizer: Any) -> Encoder:
+def encoder_of(tokenizer: FastTokenizer) -> Encoder:
     """Take from a tokenizer what documents need.
 
     A document gets the special tokens that the tokenizer puts before a text: a model sees later what it was
-    trained on.
+    trained on. Within a text, the name of a special token is text.
 
     Raises:
         ConfigError: It has no end marker.
@@ -65,22 +55,19 @@ def encoder_of(tokenizer: Any) -> Encoder:
             "the tokenizer has no end-of-text token, which stands between documents",
             hint="set its eos_token and save it, or leave --tokenizer away to train one",
         )
-    prefix_ids = special_prefix(tokenizer)
-    return Encoder(TokenCounter(_for_text(tokenizer)), prefix_ids, tokenizer.eos_token_id, vocab_size_of(tokenizer))
+    for_text = copy.deepcopy(tokenizer)
+    for_text.backend_tokenizer.encode_special_tokens = True
+    return Encoder(
+        tokenizer=tokenizer,
+        sha256=tokenizer_sha256(tokenizer),
+        counter=TokenCounter(for_text),
+        prefix_ids=special_prefix(tokenizer),
+        eos_id=tokenizer.eos_token_id,
+        vocab_size=vocab_size_of(tokenizer),
+    )
 
 
-def _for_text(tokenizer: Any) -> Any:
-    """Return a copy that takes the name of a special token for text."""
-    own = copy.deepcopy(tokenizer)
-    own.backend_tokenizer.encode_special_tokens = True
-    return own
-
-
-def encode(texts: Iterable[str], encoder: Encoder, dtype: np.dtype[Any]) -> Iterator[Encoded]:
-    """Yield the ids of texts, each between its prefix and its EOS."""
-    prefix, end = encoder.prefix_ids, [encoder.eos_id]
+def encode(texts: Iterable[str], encoder: Encoder) -> Iterator[list[list[int]]]:
+    """Yield the ids of texts, each between its prefix and its EOS, some texts at a time."""
     for some in bounded_batches(texts, _DOCUMENTS_AT_ONCE):
-        documents = [[*prefix, *ids, *end] for ids in encoder.ids_of(some)]
-        lengths_n = np.fromiter(map(len, documents), np.int64, len(documents))
-        flat = itertools.chain.from_iterable(documents)
-        yield Encoded(np.fromiter(flat, dtype, int(lengths_n.sum())), lengths_n)
+        yield [[*encoder.prefix_ids, *ids, encoder.eos_id] for ids in encoder.ids_of(some)]

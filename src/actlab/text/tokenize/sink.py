@@ -1,14 +1,16 @@
 """The files of a token dataset."""
 
 import functools
+import itertools
+from array import array
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from actlab.backends.token_count import saved_tokenizer
-from actlab.formats.tokens import KIND, SPLITS, TOKENIZER, VERSION, TokenFolder, dtype_for, little_endian, metadata_of
-from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
+from actlab.formats.tokens import SPLITS, TOKENIZER, VERSION, TokenFolder, dtype_for, little_endian
+from actlab.ground.storage import NewFile
 from actlab.text.tokenize.compute import Encoder, encode
 from actlab.text.tokenize.source import Source
 
@@ -21,22 +23,25 @@ class TokenFiles:
         self._encoder = encoder
         self._more = more
         self._dtype = dtype_for(encoder.vocab_size)
-        self._lengths: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        self._lengths = {split: array("Q") for split in SPLITS}
 
     def files(self) -> Iterator[NewFile]:
-        """Yield the stream of each split, then its ends, which are known once the stream is written."""
+        """Yield the stream of each split, its ends, which are known once the stream is written, and the tokenizer."""
         for split in SPLITS:
             yield NewFile(f"{split}.bin", functools.partial(self._write, split))
-            ends = np.cumsum(np.concatenate([np.empty(0, np.int64), *self._lengths[split]]))
-            yield NewFile(f"{split}.idx", ends.astype("<u8").tobytes(), len(ends))
+            ends = np.cumsum(self._lengths[split], dtype="<u8")
+            yield NewFile(f"{split}.idx", ends.tobytes(), len(ends))
+        for name, data in saved_tokenizer(self._encoder.tokenizer).items():
+            yield NewFile(f"{TOKENIZER}/{name}", data)
 
     def _write(self, split: str, file: BinaryIO) -> None:
-        for encoded in encode(self._source.texts(split), self._encoder, little_endian(self._dtype)):
-            file.write(encoded.ids_t.tobytes())
-            self._lengths[split].append(encoded.lengths_n)
-            self._more(len(encoded.lengths_n))
+        for documents in encode(self._source.texts(split), self._encoder):
+            ids = itertools.chain.from_iterable(documents)
+            file.write(np.fromiter(ids, little_endian(self._dtype)).tobytes())
+            self._lengths[split].extend(map(len, documents))
+            self._more(len(documents))
 
-    def facts(self, tokenizer_sha256: str) -> TokenFolder:
+    def facts(self) -> TokenFolder:
         """Return what `metadata.json` says of the streams, when they are written."""
         return TokenFolder(
             version=VERSION,
@@ -44,20 +49,8 @@ class TokenFiles:
             vocab_size=self._encoder.vocab_size,
             eos_id=self._encoder.eos_id,
             prefix_ids=self._encoder.prefix_ids,
-            n_tokens={split: int(sum(some.sum() for some in parts)) for split, parts in self._lengths.items()},
-            n_docs={split: sum(map(len, parts)) for split, parts in self._lengths.items()},
-            tokenizer_sha256=tokenizer_sha256,
+            n_tokens={split: sum(lengths) for split, lengths in self._lengths.items()},
+            n_docs={split: len(lengths) for split, lengths in self._lengths.items()},
+            tokenizer_sha256=self._encoder.sha256,
             text_sha256=self._source.text_sha256,
         )
-
-
-def metadata(facts: TokenFolder, plan: Plan) -> dict[str, Any]:
-    """Return the folder's `metadata.json`."""
-    own = {"kind": KIND, "format_version": FORMAT_VERSION, "fingerprint": plan.fingerprint}
-    return {**metadata_of(facts), "split_by": "hash of the normalised document", **own}
-
-
-def tokenizer_files(tokenizer: Any) -> Iterator[NewFile]:
-    """Yield a tokenizer's files, in a folder of their own."""
-    for name, data in saved_tokenizer(tokenizer).items():
-        yield NewFile(f"{TOKENIZER}/{name}", data)

@@ -12,7 +12,6 @@ import io
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from actlab.ground.errors import StorageError, foreign_errors
 from actlab.ground.hashes import sha256_of
 from actlab.ground.storage import GoneError, storage_errors, write_file
 from actlab.ground.temporary import TEMPORARY
+from actlab.text.train_gpt.compute import State
 
 log = logging.getLogger("actlab")
 
@@ -38,7 +38,7 @@ class Checkpoints:
         self._run = fingerprint[:12]
         self._is_open = False
 
-    def load(self, *, overwrite: bool) -> dict[str, Any] | None:
+    def load(self, *, overwrite: bool) -> State | None:
         """Return the newest state that is as it was saved, or None where there is none.
 
         Damaged ones and those that were never finished are removed.
@@ -56,7 +56,7 @@ class Checkpoints:
         with storage_errors(self.folder):
             for path in [*others, *self._named(_HALF)]:
                 path.unlink(missing_ok=True)
-            while own and not _is_whole(own[-1]):
+            while own and not own[-1].stem.endswith(sha256_of(own[-1])[:16]):
                 log.warning("%s is damaged: going on from the one before it, or from the start", own[-1])
                 own.pop().unlink(missing_ok=True)
             self.folder.mkdir(exist_ok=True)
@@ -65,10 +65,10 @@ class Checkpoints:
             return None
         hint = "remove it to go on from the one before it, or from the start"
         with foreign_errors(f"cannot read {own[-1]}", hint=hint, kind=StorageError):
-            state: dict[str, Any] = torch.load(own[-1], map_location="cpu", weights_only=True)
+            state: State = torch.load(own[-1], map_location="cpu", weights_only=True)
         return state
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: State) -> None:
         """Keep a state, and forget the older ones.
 
         The folder is made before the training, and not again: it goes when another run has published the model.
@@ -99,7 +99,3 @@ class Checkpoints:
 
     def _named(self, pattern: re.Pattern[str]) -> list[Path]:
         return [path for path in self.folder.glob("*") if pattern.fullmatch(path.name)]
-
-
-def _is_whole(path: Path) -> bool:
-    return path.stem.endswith(sha256_of(path)[:16])

@@ -1,30 +1,21 @@
 """The settings of `actlab train-gpt`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
-from actlab.ground.options import CommonOptions, argument, execution
-
-_POSITIVE = (
-    "steps",
-    "batch_size",
-    "context",
-    "eval_every",
-    "eval_tokens",
-    "checkpoint_every",
-    "n_samples",
-    "sample_tokens",
-)
+from actlab.ground.options import CommonOptions, argument, check_counts, execution
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGptConfig(CommonOptions):
     """Which tokens, which model, how long."""
 
-    input: str = argument()
+    job: ClassVar[str] = "actlab.text.train_gpt.job"
+    input: Path = argument()
     """A token dataset that actlab tokenize-text made."""
-    output: str = execution()
+    output: Path = execution()
     """The folder to make: a model in Hugging Face format, with its tokenizer."""
     model_size: Literal["tiny", "small", "medium", "large"] = "tiny"
     """tiny 128 wide, 6 layers; small 384, 6; medium 512, 8; large 768, 12."""
@@ -64,10 +55,9 @@ class TrainGptConfig(CommonOptions):
     """Write losses, rate and samples to <output>.tensorboard/."""
 
     def __post_init__(self) -> None:
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not 1 <= value <= 1_000_000_000:
-                raise ConfigError(f"--{name.replace('_', '-')} {value} is out of range", hint="use 1 or more")
+        super().__post_init__()
+        check_counts(self, "steps", "batch_size", "context", "eval_every", "eval_tokens", "checkpoint_every")
+        check_counts(self, "n_samples", "sample_tokens")
         if self.steps is not None and self.epochs is not None:
             raise ConfigError("--steps and --epochs are both given", hint="keep one of them")
         if self.epochs is not None and not 0 < self.epochs <= 100_000:
@@ -79,9 +69,6 @@ class TrainGptConfig(CommonOptions):
                 f"--learning-rate {self.learning_rate} is out of range",
                 hint="use more than 0 and less than 1, as 0.001",
             )
-        if not 0 <= self.warm_up < 1:
-            raise ConfigError(f"--warm-up {self.warm_up} is out of range", hint="use 0 or more and less than 1, as 0.1")
-        if not 0 <= self.weight_decay < 1:
-            raise ConfigError(
-                f"--weight-decay {self.weight_decay} is out of range", hint="use 0 or more and less than 1, as 0.1"
-            )
+        for flag, share in (("--warm-up", self.warm_up), ("--weight-decay", self.weight_decay)):
+            if not 0 <= share < 1:
+                raise ConfigError(f"{flag} {share} is out of range", hint="use 0 or more and less than 1, as 0.1")

@@ -2,22 +2,25 @@
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from actlab.backends.gpt_trainer import count_parameters
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.token_count import saved_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Plan, Staging
 from actlab.ground.temporary import saved_files
 from actlab.text.train_gpt.compute import Run
-from actlab.text.train_gpt.config import TrainGptConfig
-from actlab.text.train_gpt.source import Source, steps_an_epoch
+from actlab.text.train_gpt.source import Source
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 KIND = "gpt"
 
 
-def gpt_files(model: Any, tokenizer: Any) -> Iterator[NewFile]:
+def gpt_files(model: "PreTrainedModel", tokenizer: FastTokenizer) -> Iterator[NewFile]:
     """Yield a model's and its tokenizer's files, as transformers' `from_pretrained` reads them."""
     with quiet_transformers():
         for name, data in saved_files(model.eval().save_pretrained):
@@ -27,16 +30,16 @@ def gpt_files(model: Any, tokenizer: Any) -> Iterator[NewFile]:
         yield NewFile(name, data)
 
 
-def metadata_of(run: Run, source: Source, config: TrainGptConfig, plan: Plan) -> dict[str, Any]:
+def metadata_of(run: Run, source: Source, plan: Plan) -> dict[str, object]:
     """Return the folder's `metadata.json`: what was trained, on what, and what came of it."""
     last = run.looks[-1]
     facts = source.train.facts
     return {
-        "model_size": config.model_size,
-        "architecture": config.architecture,
+        "model_size": source.config.model_size,
+        "architecture": source.config.architecture,
         "n_parameters": count_parameters(run.model)._asdict(),
         "n_steps": run.step,
-        "n_epochs": round(run.step / steps_an_epoch(source, config.batch_size), 3),
+        "n_epochs": round(run.step / source.steps_an_epoch, 3),
         "n_train_tokens": facts.n_tokens["train"],
         "n_val_tokens": facts.n_tokens["val"],
         "vocab_size": facts.vocab_size,
@@ -44,7 +47,7 @@ def metadata_of(run: Run, source: Source, config: TrainGptConfig, plan: Plan) ->
         "val_loss": last.val_loss,
         "val_perplexity": None if last.val_loss is None else math.exp(last.val_loss),
         "curve_columns": ["step", "train_loss", "val_loss"],
-        "curve": list(curve(run)),
+        "curve": list(run.curve()),
         "samples": last.samples,
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -56,12 +59,3 @@ def finish(staging: Staging) -> Finish:
     """Return the folder's metadata, and the kinds of machine that trained the model."""
     (record,) = staging.records()
     return Finish([], {METADATA: record["metadata"]}, {"made_on": record["made_on"]})
-
-
-def curve(run: Run) -> Iterator[list[float | None]]:
-    """Yield step, mean training loss since the look before, and validation loss, for each look."""
-    start = 0
-    for look in run.looks:
-        losses = run.losses[start : look.step]
-        yield [look.step, sum(losses) / len(losses), look.val_loss]
-        start = look.step

@@ -1,14 +1,14 @@
 """The tokens of a run, window by window."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from actlab.backends.gpt_trainer import Vocabulary
 from actlab.backends.token_count import find_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.tokens import KIND, SPLITS, TOKENIZER
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import check_sealed, sealed_manifest
@@ -25,11 +25,12 @@ _LEAST_STEPS = 400
 
 
 class Source(NamedTuple):
-    """The token dataset of a run."""
+    """The token dataset of a run, window by window."""
 
+    config: TrainGptConfig
     stored: dict[str, Stored]
     """Its files by their paths, as the manifest names them."""
-    tokenizer: Any
+    tokenizer: FastTokenizer
     train: TextDataset
     val: TextDataset | None
     """None where nothing was held out."""
@@ -44,10 +45,37 @@ class Source(NamedTuple):
         """What the model has to know of the tokenizer."""
         return Vocabulary(self.train.facts.vocab_size, self.tokenizer.bos_token_id, self.train.facts.eos_id)
 
+    @property
+    def steps_an_epoch(self) -> int:
+        """The batches of an epoch, a smaller last one included."""
+        return -(-len(self.train) // self.config.batch_size)
+
+    @property
+    def n_steps(self) -> int:
+        """The steps of a run, given or counted from its epochs."""
+        if self.config.epochs is not None:
+            return max(1, round(self.config.epochs * self.steps_an_epoch))
+        return self.config.steps or max(_LEAST_STEPS, _EPOCHS * self.steps_an_epoch)
+
     def inputs(self) -> list[InputEntry]:
         """Return the entries of what is read for the manifest."""
         entries = [self.stored[name] for name in _READ]
         return [{"role": "tokens", "name": one.path, "bytes": one.bytes, "sha256": one.sha256} for one in entries]
+
+    def training_batches(self, first_step: int) -> Iterator[Batch]:
+        """Yield batches without end, from a step of an uninterrupted run on."""
+        epoch, step = divmod(first_step, self.steps_an_epoch)
+        while True:
+            for indices in EpochSampler(self.train, self.config.batch_size, self.train.seed, epoch, step):
+                yield Batch(*self.train.batch(indices))
+            epoch, step = epoch + 1, 0
+
+    def validation_batches(self, val: TextDataset, most_tokens: int | None) -> Iterator[Batch]:
+        """Yield the held-out windows, spread over the whole split where not all are wanted."""
+        n = len(val) if most_tokens is None else min(len(val), max(1, most_tokens // val.context))
+        chosen = np.linspace(0, len(val) - 1, n).astype(np.int64)
+        for start in range(0, n, self.config.batch_size):
+            yield Batch(*val.batch(chosen[start : start + self.config.batch_size]))
 
 
 def open_source(config: TrainGptConfig) -> Source:
@@ -56,21 +84,17 @@ def open_source(config: TrainGptConfig) -> Source:
     Raises:
         ActlabError: It is none, or damaged, or has nothing to predict.
     """
-    folder = Path(os.path.expanduser(config.input))
+    folder = config.input
     stored = _whole_files(folder)
     tokenizer = find_tokenizer(str(folder.absolute() / TOKENIZER))
     seed = derive_seed(config.seed, "windows")
     train = TextDataset(folder, "train", config.context, None, config.boundaries, seed, tokenizer)
     if not len(train):
         raise DataError(f"no document of {folder} has a token to predict", hint="tokenise longer texts")
-    return Source(stored, tokenizer, train, _held_out(folder, train, config))
-
-
-def _held_out(folder: Path, train: TextDataset, config: TrainGptConfig) -> TextDataset | None:
-    if train.facts.n_tokens["val"] < 2:
-        return None
-    val = TextDataset(folder, "val", config.context, None, config.boundaries, random_phase=False)
-    return val if len(val) else None
+    val = None
+    if train.facts.n_tokens["val"] >= 2:
+        val = TextDataset(folder, "val", config.context, None, config.boundaries, random_phase=False)
+    return Source(config, stored, tokenizer, train, val if val is not None and len(val) else None)
 
 
 def _whole_files(folder: Path) -> dict[str, Stored]:
@@ -84,47 +108,15 @@ def _whole_files(folder: Path) -> dict[str, Stored]:
     if manifest is None or manifest["kind"] != KIND:
         raise DataError(f"{folder} is no token dataset", hint="make one with actlab tokenize-text DIR --output DIR")
     stored = {one.path: one for one in stored_files(manifest)}
-    problems = [f"{name}: not in the manifest" for name in _READ if name not in stored]
-    problems += [f"{path}: missing" for path in stored if not (folder / path).is_file()]
+    problems = [
+        *(f"{name}: not in the manifest" for name in _READ if name not in stored),
+        *(f"{path}: missing" for path in stored if not (folder / path).is_file()),
+    ]
     if problems:
-        hint = f"actlab verify {folder} tells all; make it again with actlab tokenize-text --overwrite"
-        raise DataError(f"{folder} is damaged: {problems[0]}", hint=hint)
+        raise DataError(
+            f"{folder} is damaged: {problems[0]}",
+            hint=f"actlab verify {folder} tells all; make it again with actlab tokenize-text --overwrite",
+        )
     for path in stored:
         check_sealed(folder / path)
     return stored
-
-
-def steps_an_epoch(source: Source, batch_size: int) -> int:
-    """Return the batches of an epoch, a smaller last one included."""
-    return -(-len(source.train) // batch_size)
-
-
-def count_steps(source: Source, config: TrainGptConfig) -> int:
-    """Return the steps of a run, given or counted from its epochs."""
-    if config.steps is not None:
-        return config.steps
-    an_epoch = steps_an_epoch(source, config.batch_size)
-    if config.epochs is not None:
-        return max(1, round(config.epochs * an_epoch))
-    return max(_LEAST_STEPS, _EPOCHS * an_epoch)
-
-
-def training_batches(source: Source, config: TrainGptConfig, first_step: int) -> Iterator[Batch]:
-    """Yield batches without end, from a step of an uninterrupted run on."""
-    epoch, step = divmod(first_step, steps_an_epoch(source, config.batch_size))
-    while True:
-        for indices in EpochSampler(source.train, config.batch_size, source.train.seed, epoch, step):
-            batch = source.train.batch(indices)
-            assert isinstance(batch, Batch)
-            yield batch
-        epoch, step = epoch + 1, 0
-
-
-def validation_batches(val: TextDataset, batch_size: int, most_tokens: int | None) -> Iterator[Batch]:
-    """Yield the held-out windows, spread over the whole split where not all are wanted."""
-    n = len(val) if most_tokens is None else min(len(val), max(1, most_tokens // val.context))
-    chosen = np.linspace(0, len(val) - 1, n).astype(np.int64)
-    for start in range(0, n, batch_size):
-        batch = val.batch(chosen[start : start + batch_size])
-        assert isinstance(batch, Batch)
-        yield batch

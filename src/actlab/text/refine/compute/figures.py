@@ -1,9 +1,9 @@
 """What a collection of documents is like as a whole: how much of it repeats, and what its labels cover."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,17 +19,54 @@ _MOST_VALUES = 1000
 _DIGITS = 6
 
 
-def figures(documents: Sequence[Document], near_duplicate_threshold: float) -> dict[str, Any]:
-    """Return the figures of a collection; None where there is nothing to take one over."""
+class Figures(TypedDict):
+    """What is said of a collection; None where there is nothing to take a figure over."""
+
+    n_documents: int
+    n_tokens: int
+    sources: dict[str, int]
+    distinct_1: float | None
+    """The share of the runs of so many words that are said for the first time."""
+    distinct_2: float | None
+    distinct_3: float | None
+    distinct_4: float | None
+    n_distinct_4: int
+    self_repetition: float | None
+    near_duplicate_rate: float | None
+
+
+class Opening(TypedDict):
+    """How many documents begin so."""
+
+    opening: str
+    n: int
+    share: float | None
+    share_before: float | None
+
+
+class Coverage(TypedDict):
+    """How many values a label has, and those that are lost."""
+
+    before: int
+    after: int
+    lost: list[str]
+
+
+def figures(documents: Sequence[Document], near_duplicate_threshold: float) -> Figures:
+    """Return the figures of a collection."""
     texts = [document.text for document in documents]
-    runs = dict(enumerate(runs_up_to(texts, 4), start=1))
+    *shorter, longest = runs_up_to(texts, 4)
+    one, two, three, four = (_ratio(runs.n_distinct, runs.n_occurrences) for runs in (*shorter, longest))
     return {
         "n_documents": len(documents),
         "n_tokens": sum(document.n_tokens for document in documents),
-        "sources": _counts(document.source for document in documents),
-        **{f"distinct_{n}": _ratio(one.n_distinct, one.n_occurrences) for n, one in runs.items()},
-        "n_distinct_4": runs[4].n_distinct,
-        "self_repetition": self_repetition(runs[4]),
+        "sources": dict(sorted(Counter(document.source for document in documents).items())),
+        "distinct_1": one,
+        "distinct_2": two,
+        "distinct_3": three,
+        "distinct_4": four,
+        "n_distinct_4": longest.n_distinct,
+        "self_repetition": self_repetition(longest),
         "near_duplicate_rate": _near_duplicate_rate(texts, near_duplicate_threshold),
     }
 
@@ -47,7 +84,7 @@ def self_repetition(runs: Runs) -> float | None:
     return round(math.fsum(map(math.log1p, total_i.tolist())) / n_documents, _DIGITS)
 
 
-def openings(documents: Sequence[Document], before: Sequence[Document]) -> list[dict[str, Any]]:
+def openings(documents: Sequence[Document], before: Sequence[Document]) -> list[Opening]:
     """Return the most frequent first three words, the share of the documents that have them, and of those before."""
     counts, had = _openings(documents), _openings(before)
     most = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))[:_MOST_OPENINGS]
@@ -63,37 +100,32 @@ def openings(documents: Sequence[Document], before: Sequence[Document]) -> list[
 
 
 def _openings(documents: Iterable[Document]) -> Counter[str]:
-    return Counter(_opening(one.text.lower()) for one in documents)
+    every = (written_words(one.text.lower()) for one in documents)
+    return Counter(one.separator.join(one.words[: _OPENING_WORDS * one.per_word]) for one in every)
 
 
-def _opening(text: str) -> str:
-    written = written_words(text)
-    return written.separator.join(written.words[: _OPENING_WORDS * written.per_word])
-
-
-def label_coverage(before: Sequence[Document], after: Sequence[Document]) -> dict[str, dict[str, Any]]:
+def label_coverage(before: Sequence[Document], after: Sequence[Document]) -> dict[str, Coverage]:
     """Return for each label how many values it has before and after, and which are lost.
 
     Nested labels are called `outer.inner`. A label of more than a thousand values is left out.
     """
     had, kept = _values_by_label(before), _values_by_label(after)
-    coverage = {}
-    for label, values in sorted(had.items()):
-        if len(values) <= _MOST_VALUES:
-            left = kept.get(label, Counter())
-            coverage[label] = {"before": len(values), "after": len(left), "lost": sorted(values.keys() - left.keys())}
-    return coverage
+    return {
+        label: {"before": len(values), "after": len(kept[label]), "lost": sorted(values - kept[label])}
+        for label, values in sorted(had.items())
+        if len(values) <= _MOST_VALUES
+    }
 
 
-def _values_by_label(documents: Iterable[Document]) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = {}
+def _values_by_label(documents: Iterable[Document]) -> defaultdict[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
     for document in documents:
         for label, value in _flat(document.labels):
-            found.setdefault(label, Counter())[value] += 1
+            found[label].add(value)
     return found
 
 
-def _flat(labels: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(labels: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in labels.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -108,10 +140,6 @@ def _near_duplicate_rate(texts: Sequence[str], threshold: float) -> float | None
     if not 0 < threshold <= 1:
         return None
     return _ratio(len(texts) - len(set(near_duplicate_clusters(texts, threshold))), len(texts))
-
-
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(sorted(Counter(values).items()))
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -1,11 +1,12 @@
-"""What makes a text unusable, whatever else is good about it."""
+"""What the gates that come with actlab find wrong with a document."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import NamedTuple
 
 from actlab.formats.documents import BROKEN, Document
 from actlab.text.refine.compute.repetition import most_repeated, repetition_fractions
+from actlab.text.refine.gates import GATES
 from actlab.text.refine.table import Preset
 from actlab.text.refusals import QUOTED, REFUSALS
 from actlab.text.words import ends_sentence
@@ -44,30 +45,26 @@ class Failed(NamedTuple):
     detail: str
 
 
-Gate = Callable[[Document, Preset], str | None]
-"""Returns what is wrong with a document, or None."""
-
-
-def failed_gate(document: Document, preset: Preset) -> Failed | None:
-    """Return the first gate that a document does not pass, or None."""
-    for reason, gate in GATES.items():
-        detail = gate(document, preset)
+def failed_gate(document: Document, preset: Preset, named: Collection[str] = ()) -> Failed | None:
+    """Return the first gate that a document does not pass, of those that come with actlab and those named, or None."""
+    for gate in (*GATES.shipped, *(gate for gate in GATES if gate.name in named)):
+        detail = gate.finds(document, preset)
         if detail is not None:
-            return Failed(reason, detail)
+            return Failed(gate.name, detail)
     return None
 
 
-def _empty(document: Document, _preset: Preset) -> str | None:
+def empty(document: Document, _preset: Preset) -> str | None:
+    """Find a text of white space alone."""
     return None if document.text.strip() else "nothing but white space"
 
 
-def _mojibake(document: Document, _preset: Preset) -> str | None:
-    broken = BROKEN.search(document.text)
-    if broken:
+def mojibake(document: Document, _preset: Preset) -> str | None:
+    """Find what no text has that was read as it was written."""
+    if broken := BROKEN.search(document.text):
         return f"U+{ord(broken[0]):04X} at character {broken.start()}"
     for found in () if document.text.isascii() else _TWICE_ENCODED.finditer(document.text):
-        meant = _meant(found)
-        if meant is not None:
+        if (meant := _meant(found)) is not None:
             return f"{found[0]!r} for {meant!r} at character {found.start()}"
     return None
 
@@ -83,7 +80,8 @@ def _meant(found: re.Match[str]) -> str | None:
         return None
 
 
-def _artefact(document: Document, preset: Preset) -> str | None:
+def artefact(document: Document, preset: Preset) -> str | None:
+    """Find what a teacher says about its text."""
     text = document.text
     found = _MARKERS.search(text) or (None if preset.may_have_code else _CODE_FENCE.search(text))
     if found is None:
@@ -92,28 +90,20 @@ def _artefact(document: Document, preset: Preset) -> str | None:
     return found and found[0].strip().lstrip(".!?: ")[:_MOST_SHOWN]
 
 
-def _too_short(document: Document, preset: Preset) -> str | None:
+def too_short(document: Document, preset: Preset) -> str | None:
+    """Find a document of too few tokens."""
     fewest = preset.fewest_tokens
     return f"{document.n_tokens} tokens of at least {fewest}" if document.n_tokens < fewest else None
 
 
-def _unfinished(document: Document, preset: Preset) -> str | None:
+def unfinished(document: Document, preset: Preset) -> str | None:
+    """Find an end that is no sentence's."""
     if not preset.needs_end or ends_sentence(document.text):
         return None
     return f"ends with {document.text.rstrip()[-_MOST_SHOWN:]!r}"
 
 
-def _repetition(document: Document, _preset: Preset) -> str | None:
+def repetition(document: Document, _preset: Preset) -> str | None:
+    """Find what repeats more than Gopher's limits allow."""
     name, share = most_repeated(repetition_fractions(document.text))
     return f"{name} is {share:.2f} of its limit" if share > 1 else None
-
-
-GATES: dict[str, Gate] = {
-    "empty": _empty,
-    "mojibake": _mojibake,
-    "teacher artefact": _artefact,
-    "too short": _too_short,
-    "unfinished": _unfinished,
-    "repetition": _repetition,
-}
-"""In the order in which they are asked."""

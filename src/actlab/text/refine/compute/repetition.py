@@ -5,11 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from actlab.text.refine.table import (
-    DUPLICATE_LINE_CHARACTERS,
-    DUPLICATE_LINES,
     DUPLICATE_NGRAM_LIMITS,
-    DUPLICATE_PARAGRAPH_CHARACTERS,
-    DUPLICATE_PARAGRAPHS,
+    DUPLICATE_PIECE_LIMITS,
     TOP_NGRAM_LIMITS,
 )
 from actlab.text.words import written_words
@@ -17,10 +14,7 @@ from actlab.text.words import written_words
 LIMITS: Final[Mapping[str, float]] = {
     **{f"top_{n}gram": limit for n, limit in TOP_NGRAM_LIMITS.items()},
     **{f"duplicate_{n}gram": limit for n, limit in DUPLICATE_NGRAM_LIMITS.items()},
-    "duplicate_lines": DUPLICATE_LINES,
-    "duplicate_line_characters": DUPLICATE_LINE_CHARACTERS,
-    "duplicate_paragraphs": DUPLICATE_PARAGRAPHS,
-    "duplicate_paragraph_characters": DUPLICATE_PARAGRAPH_CHARACTERS,
+    **DUPLICATE_PIECE_LIMITS,
 }
 """The largest fraction of each kind that a document may have."""
 
@@ -57,11 +51,8 @@ def repetition_fractions(text: str) -> dict[str, float]:
 
 def most_repeated(fractions: Mapping[str, float]) -> tuple[str, float]:
     """Return which fraction is the most of its limit, and how much of it; ("", 0.0) where nothing repeats."""
-    return max(((name, value / LIMITS[name]) for name, value in fractions.items()), key=_second, default=("", 0.0))
-
-
-def _second(pair: tuple[str, float]) -> float:
-    return pair[1]
+    of_limit = ((name, value / LIMITS[name]) for name, value in fractions.items())
+    return max(of_limit, key=lambda pair: pair[1], default=("", 0.0))
 
 
 def _top(runs: Sequence[tuple[str, ...]], n: int, lengths: Sequence[int]) -> int:
@@ -76,13 +67,9 @@ def _top(runs: Sequence[tuple[str, ...]], n: int, lengths: Sequence[int]) -> int
 
 
 def _repeats(runs: Iterable[tuple[str, ...]]) -> list[int]:
-    seen: set[tuple[str, ...]] = set()
-    places = []
-    for place, run in enumerate(runs):
-        if run in seen:
-            places.append(place)
-        seen.add(run)
-    return places
+    """Return where runs begin that have occurred before."""
+    first: dict[tuple[str, ...], int] = {}
+    return [place for place, run in enumerate(runs) if first.setdefault(run, place) != place]
 
 
 def _covered(starts: Iterable[int], n: int, lengths: Sequence[int]) -> int:

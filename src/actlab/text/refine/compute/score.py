@@ -57,9 +57,7 @@ def parts_of(text: str, n_tokens: int, preset: table.Preset, context: int, topic
 
 def is_judged_by_script(text: str) -> bool:
     """Return whether gates, score or near-duplicates of a text may be others than Latin's rules would give."""
-    if is_surely_latin(text):
-        return False
-    return not is_latin(text) or is_beyond_latin(text) or is_cut_by_script(text)
+    return not is_surely_latin(text) and (not is_latin(text) or is_beyond_latin(text) or is_cut_by_script(text))
 
 
 def score_of(parts: Parts) -> float:
@@ -110,9 +108,8 @@ def _punctuation(text: str, n_words: int) -> float:
 
 
 def _ends_line(line: str, is_latin_text: bool) -> bool:
-    if is_terminal(line[-1]) or line.endswith(_QUOTES):
-        return True
-    return not is_latin_text and (is_beyond_latin(line) or not is_latin(line)) and ends_sentence(line)
+    is_by_script = not is_latin_text and (is_beyond_latin(line) or not is_latin(line))
+    return is_terminal(line[-1]) or line.endswith(_QUOTES) or (is_by_script and ends_sentence(line))
 
 
 def _n_marks(text: str) -> int:

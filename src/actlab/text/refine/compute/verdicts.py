@@ -1,24 +1,22 @@
 """The whole of refinement as a function: documents in, the chosen ones, the scores and the rejects out."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from actlab.formats.documents import Document
-from actlab.ground.errors import ConfigError
 from actlab.text.near_duplicates import near_duplicates
-from actlab.text.refine.compute.gates import GATES, failed_gate
+from actlab.text.refine.compute.gates import failed_gate
 from actlab.text.refine.compute.score import Parts, parts_of, score_of, with_judge
 from actlab.text.refine.compute.select import ORDERS, shortest_prefix
+from actlab.text.refine.gates import GATES
 from actlab.text.refine.subject import Topic
 from actlab.text.refine.table import PRESETS, UNCERTAIN
 from actlab.text.words import text_hash
 
 EXACT, LOW_SCORE, NEAR, NOT_NEEDED = "exact duplicate", "low score", "near duplicate", "target reached"
-REASONS = (EXACT, *GATES, LOW_SCORE, NEAR, NOT_NEEDED)
-"""Why a document is not chosen, in the order in which it is asked."""
 
 Judge = Callable[[str], float | None]
 """Says of a text how good it is, from 0 to 1, or None where it has no answer."""
@@ -30,11 +28,27 @@ class Settings:
 
     tokens: int | None = None
     preset: Literal["short", "story", "web"] = "short"
+    gates: tuple[str, ...] = ()
+    """Those to ask besides actlab's."""
     select: Literal["greedy", "top"] = "greedy"
     min_score: float = 0.5
     near_duplicates: float = 0.7
     context: int = 256
     topic: Topic = field(default_factory=Topic)
+
+
+def reasons() -> tuple[str, ...]:
+    """Return why a document may not be chosen, in the order in which it is asked."""
+    return (EXACT, *GATES.names, LOW_SCORE, NEAR, NOT_NEEDED)
+
+
+class Reject(NamedTuple):
+    """A document that was not chosen."""
+
+    document: Document
+    hash: str
+    reason: str
+    detail: str
 
 
 class Scored(NamedTuple):
@@ -48,14 +62,9 @@ class Scored(NamedTuple):
     judged: float | None
     """What a judge gave, where one was asked and answered."""
 
-
-class Reject(NamedTuple):
-    """A document that was not chosen."""
-
-    document: Document
-    hash: str
-    reason: str
-    detail: str
+    def rejected(self, reason: str, detail: str) -> Reject:
+        """Return it as a document that was not chosen after all."""
+        return Reject(self.document, self.hash, reason, detail)
 
 
 class Refined(NamedTuple):
@@ -79,7 +88,7 @@ class Refined(NamedTuple):
     def n_rejects(self) -> dict[str, int]:
         """Return how many were rejected, by reason, of the reasons that occur."""
         counts = Counter(reject.reason for reject in self.rejects)
-        return {reason: counts[reason] for reason in REASONS if counts[reason]}
+        return {reason: counts[reason] for reason in reasons() if counts[reason]}
 
 
 def refine_documents(
@@ -92,51 +101,49 @@ def refine_documents(
 
     Nothing depends on the order of the documents, nor on how often one is there: a text goes by the hash of its
     normal form. A judge is asked only where the score leaves it open, and after all else.
-
-    Raises:
-        ConfigError: Unknown preset or order, which the settings' types rule out.
     """
-    if settings.preset not in PRESETS or settings.select not in ORDERS:
-        raise ConfigError(f"there is no {settings.preset}/{settings.select}", hint="see actlab refine-text --help")
-    first, rejects = _distinct(documents, tick)
+    first, rejects = _distinct(documents)
+    tick(len(rejects))
+    preset = PRESETS[settings.preset]
     scored: list[Scored] = []
     for hash_, document in first.items():
-        failed = failed_gate(document, PRESETS[settings.preset])
-        if failed is None:
-            scored.append(_scored(document, hash_, settings))
-        else:
+        if failed := failed_gate(document, preset, settings.gates):
             rejects.append(Reject(document, hash_, *failed))
+        else:
+            parts = parts_of(document.text, document.n_tokens, preset, settings.context, settings.topic)
+            scored.append(Scored(document, hash_, score_of(parts), parts, None))
         tick(1)
     scored, n_unanswered = _judged(scored, judge)
     scored.sort(key=lambda one: (-one.score, one.hash))
-    passing = _without_poor(scored, settings.min_score, rejects)
-    passing = _without_near(passing, settings.near_duplicates, rejects)
+    good = [one for one in scored if one.score >= settings.min_score]
+    rejects += [one.rejected(LOW_SCORE, _weakness(one)) for one in scored if one.score < settings.min_score]
+    matches = near_duplicates([one.document.text for one in good], settings.near_duplicates)
+    passing = [one for one, match in zip(good, matches, strict=True) if match is None]
+    rejects += [
+        one.rejected(NEAR, f"{match.overlap:.2f} of {good[match.original].document.id}")
+        for one, match in zip(good, matches, strict=True)
+        if match is not None
+    ]
     order = ORDERS[settings.select]([one.document.text for one in passing], [one.score for one in passing])
     places = shortest_prefix(order, [one.document.n_tokens for one in passing], settings.tokens)
-    taken = set(places)
-    for place, one in enumerate(passing):
-        if place not in taken:
-            rejects.append(Reject(one.document, one.hash, NOT_NEEDED, f"score {one.score:.3f}"))
+    left = sorted(set(range(len(passing))) - set(places))
+    rejects += [passing[place].rejected(NOT_NEEDED, f"score {passing[place].score:.3f}") for place in left]
     rejects.sort(key=lambda reject: (reject.hash, _precedence(reject.document)))
     return Refined([passing[place] for place in places], scored, rejects, n_unanswered)
 
 
-def _distinct(documents: Iterable[Document], tick: Callable[[int], object]) -> tuple[dict[str, Document], list[Reject]]:
+def _distinct(documents: Iterable[Document]) -> tuple[dict[str, Document], list[Reject]]:
     """Return one document for each normal form, in the order of their hashes, and the others as rejects."""
-    first: dict[str, Document] = {}
-    copies: list[tuple[str, Document]] = []
+    alike: defaultdict[str, list[Document]] = defaultdict(list)
     for document in documents:
-        hash_ = text_hash(document.text)
-        there = first.get(hash_)
-        if there is None:
-            first[hash_] = document
-            continue
-        original, copy = sorted((there, document), key=_precedence)
-        first[hash_] = original
-        copies.append((hash_, copy))
-        tick(1)
-    rejects = [Reject(copy, hash_, EXACT, f"of {first[hash_].id}") for hash_, copy in copies]
-    return dict(sorted(first.items())), rejects
+        alike[text_hash(document.text)].append(document)
+    first = {hash_: min(alike[hash_], key=_precedence) for hash_ in sorted(alike)}
+    rejects = [
+        Reject(copy, hash_, EXACT, f"of {first[hash_].id}")
+        for hash_, copies in alike.items()
+        for copy in sorted(copies, key=_precedence)[1:]
+    ]
+    return first, rejects
 
 
 def _precedence(document: Document) -> tuple[str, int, str, str]:
@@ -145,49 +152,19 @@ def _precedence(document: Document) -> tuple[str, int, str, str]:
     return document.text, len(document.id), document.id, rest
 
 
-def _scored(document: Document, hash_: str, settings: Settings) -> Scored:
-    preset = PRESETS[settings.preset]
-    parts = parts_of(document.text, document.n_tokens, preset, settings.context, settings.topic)
-    return Scored(document, hash_, score_of(parts), parts, None)
-
-
 def _judged(scored: Sequence[Scored], judge: Judge | None) -> tuple[list[Scored], int]:
     """Return the documents with the judge's say where the score leaves it open, and how often it gave no answer."""
-    judged, n_unanswered = list(scored), 0
-    if judge is None:
-        return judged, 0
     low, high = UNCERTAIN
-    for place, one in enumerate(scored):
-        if not low < one.score < high:
-            continue
-        said = judge(one.document.text)
-        if said is None:
-            n_unanswered += 1
-        else:
-            judged[place] = one._replace(score=with_judge(one.score, said), judged=said)
-    return judged, n_unanswered
+    said = {one.hash: judge(one.document.text) for one in scored if judge is not None and low < one.score < high}
+    judged = [
+        one._replace(score=with_judge(one.score, value), judged=value)
+        if (value := said.get(one.hash)) is not None
+        else one
+        for one in scored
+    ]
+    return judged, sum(value is None for value in said.values())
 
 
-def _without_poor(scored: Sequence[Scored], min_score: float, rejects: list[Reject]) -> list[Scored]:
-    kept = []
-    for one in scored:
-        if one.score >= min_score:
-            kept.append(one)
-            continue
-        weakest, value = min(one.parts._asdict().items(), key=lambda part: part[1])
-        rejects.append(
-            Reject(one.document, one.hash, LOW_SCORE, f"{one.score:.3f}; its weakest part is {weakest}, {value:.2f}")
-        )
-    return kept
-
-
-def _without_near(scored: Sequence[Scored], threshold: float, rejects: list[Reject]) -> list[Scored]:
-    """Keep of near-duplicates the best."""
-    kept = []
-    for one, match in zip(scored, near_duplicates([one.document.text for one in scored], threshold), strict=True):
-        if match is None:
-            kept.append(one)
-            continue
-        detail = f"{match.overlap:.2f} of {scored[match.original].document.id}"
-        rejects.append(Reject(one.document, one.hash, NEAR, detail))
-    return kept
+def _weakness(one: Scored) -> str:
+    weakest, value = min(one.parts._asdict().items(), key=lambda part: part[1])
+    return f"{one.score:.3f}; its weakest part is {weakest}, {value:.2f}"
