@@ -1,6 +1,7 @@
 """The kinds of datasets that the commands of features write."""
 
-from actlab.ground.kinds import Kind, Later, Show, register
+from actlab.ground.kinds import Kind, Show, register
+from actlab.ground.later import Later
 
 _FOLDER: Show = Later("actlab.features.inspect:show_folder")
 

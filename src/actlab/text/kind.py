@@ -1,6 +1,7 @@
 """The kinds of datasets that the commands of text write."""
 
-from actlab.ground.kinds import Kind, Later, Show, register
+from actlab.ground.kinds import Kind, Show, register
+from actlab.ground.later import Later
 
 _SHOW: Show = Later("actlab.text.inspect:show_text")
 

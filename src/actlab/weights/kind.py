@@ -1,6 +1,7 @@
 """The kind of dataset that run-data-gen writes."""
 
-from actlab.ground.kinds import Kind, Later, register
+from actlab.ground.kinds import Kind, register
+from actlab.ground.later import Later
 
 register(
     Kind(

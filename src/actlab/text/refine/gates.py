@@ -24,7 +24,8 @@ class Gate(Variant):
 
 def _check(name: str) -> Finds:
     """Return a function of `compute/gates.py`, imported when the first document is looked at."""
-    return Later(f"actlab.text.refine.compute.gates:{name}")
+    finds: Later[[Document, Preset], str | None] = Later(f"actlab.text.refine.compute.gates:{name}")
+    return finds
 
 
 GATES = Table(
