@@ -22,6 +22,7 @@ from actlab.cli.refine_text import command
 from actlab.formats.documents import Document, document_line, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
 from actlab.text import DataRefiner
+from actlab.text.domains import GRAMMARS
 from actlab.text.near_duplicates import (
     N_PERMUTATIONS,
     banding,
@@ -42,7 +43,6 @@ from actlab.text.refine.compute.shuffled import against_shuffled, auroc, shuffle
 from actlab.text.refine.compute.verdicts import REASONS, Settings, refine_documents
 from actlab.text.refine.run import plan_refinement, refine_text
 from actlab.text.refine.subject import Topic, subject_of, topic_of
-from actlab.text.templates.read import GRAMMARS
 from actlab.text.templates.stems import stem
 from actlab.text.words import words_of
 

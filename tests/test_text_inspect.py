@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from actlab.backends.gpt_trainer import SHAPES, Shape
 from actlab.cli.main import main
 from actlab.ground.errors import ConfigError
-from actlab.text.generate.run import generate_text
+from actlab.text.generate.job import generate_text
 from actlab.text.inspect import show_grammar, show_text, verify_text
 from actlab.text.refine.run import refine_text
 from actlab.text.tokenize.run import tokenize_text

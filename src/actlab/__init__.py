@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from actlab.ground.layers import parse_layers_arg
     from actlab.hub.push import plan_push, push_dataset
     from actlab.text.generate.config import GenerateTextConfig
-    from actlab.text.generate.run import generate_text, plan_text
+    from actlab.text.generate.job import generate_text
     from actlab.text.refine.config import RefineConfig
     from actlab.text.refine.run import plan_refinement, refine_text
     from actlab.text.tokenize.config import TokenizeConfig
@@ -77,7 +77,7 @@ _HOMES = {
     "cost": "actlab.ground.job",
     "extract_activations": "actlab.activations.job",
     "generate_datasets": "actlab.features.datasets.run",
-    "generate_text": "actlab.text.generate.run",
+    "generate_text": "actlab.text.generate.job",
     "get_final_token_data": "actlab.formats.sentences.final",
     "load_activations": "actlab.formats.activations",
     "load_all_sentences": "actlab.formats.sentences.folder",
@@ -91,7 +91,6 @@ _HOMES = {
     "plan_gpt_training": "actlab.text.train_gpt.run",
     "plan_push": "actlab.hub.push",
     "plan_refinement": "actlab.text.refine.run",
-    "plan_text": "actlab.text.generate.run",
     "plan_tokenizing": "actlab.text.tokenize.run",
     "preview_texts": "actlab.activations.job",
     "push_dataset": "actlab.hub.push",
@@ -150,7 +149,6 @@ __all__ = [
     "plan_gpt_training",
     "plan_push",
     "plan_refinement",
-    "plan_text",
     "plan_tokenizing",
     "preview_texts",
     "push_dataset",

@@ -52,7 +52,7 @@ def _is_grammar(name: str) -> bool:
     path = Path(os.path.expanduser(name))
     if path.exists():
         return path.is_file() and path.suffix.lower() in _GRAMMAR_SUFFIXES
-    domains: list[str] = load("actlab.text.templates.read:domains")()
+    domains: list[str] = load("actlab.text.domains:domains")()
     return path.suffix.lower() in _GRAMMAR_SUFFIXES or name in domains
 
 

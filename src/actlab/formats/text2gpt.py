@@ -4,15 +4,21 @@ They carry the time at which they were made, so the same documents do not give t
 """
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
-from actlab.formats.documents import Document
+from actlab.formats.documents import Document, read_documents
 from actlab.ground.errors import StorageError
+from actlab.ground.integrity import read_sealed_as
+from actlab.ground.manifest import METADATA
 from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
 from actlab.ground.temporary import TEMPORARY
+
+log = logging.getLogger("actlab")
 
 JSON_NAME, TXT_NAME = "dataset.json", "dataset.txt"
 _BEGINNINGS = {JSON_NAME: b'{\n  "metadata": {\n    "total_samples": ', TXT_NAME: b"=== Sample 1 ===\n"}
@@ -33,6 +39,42 @@ class Text2GptFacts:
     refinement_model: str | None
     ollama_used: bool
     quality_threshold: float
+
+
+class _Metadata(TypedDict):
+    """What is read of a dataset's `metadata.json`; what is null was not known when it was made."""
+
+    tokenizer: str | None
+    counted_in: NotRequired[str]
+    prompt: str | None
+    domain: str | None
+    model: object
+
+
+def export_dataset(
+    output: Path, *, overwrite: bool, refinement_model: str | None = None, quality_threshold: float = 0.0
+) -> None:
+    """Write both files for a dataset of text, beside it.
+
+    Raises:
+        StorageError: As `export_folder`, or the system refuses.
+    """
+    folder = export_folder(output, overwrite=overwrite)
+    there = read_sealed_as(output / METADATA, _Metadata)
+    documents = list(read_documents(output))
+    sources = {document.source for document in documents}
+    facts = Text2GptFacts(
+        tokenizer=there["tokenizer"] or there["counted_in"],
+        prompt=there["prompt"] or "",
+        domain=there["domain"] or "general",
+        generation_method="+".join(sorted(sources)),
+        generation_model=there["model"] if isinstance(there["model"], str) else None,
+        refinement_model=refinement_model,
+        ollama_used="ollama" in sources,
+        quality_threshold=quality_threshold,
+    )
+    export_text2gpt(folder, documents, facts, datetime.now(UTC))
+    log.info("text2gpt's files: %s", folder)
 
 
 def export_folder(output: Path, *, overwrite: bool) -> Path:

@@ -32,6 +32,7 @@ from actlab.ground.manifest import (
     read_object,
     stored_files,
 )
+from actlab.ground.shapes import Shape, as_shape
 
 log = logging.getLogger("actlab")
 
@@ -155,6 +156,15 @@ def read_sealed_object(path: Path, **shapes: type) -> dict[str, Any]:
         StorageError: As `read_object`, or it is not as it was written.
     """
     return as_object(path, read_sealed_json(path), **shapes)
+
+
+def read_sealed_as(path: Path, shape: type[Shape]) -> Shape:
+    """Read a JSON file as a TypedDict.
+
+    Raises:
+        StorageError: It is not there, not JSON, not of that shape, or not as it was written.
+    """
+    return as_shape(path, read_sealed_json(path), shape)
 
 
 def sealed_manifest(folder: Path) -> Manifest | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from actlab.servers.calls import STOP, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
 from actlab.servers.dialect import Dialect
+from actlab.servers.environment import ServerEnvironment, login_of, ollama_url
 from actlab.servers.fields import (
     as_count,
     as_fields,
@@ -20,6 +21,7 @@ from actlab.servers.fields import (
     fields_of,
     shown,
 )
+from actlab.servers.limits import TimeoutLimits
 from actlab.servers.questions import Answered, ask, refuse_page
 from actlab.servers.wire import OpenCalls
 
@@ -36,6 +38,9 @@ _BEHIND = "see the log of the proxy and Ollama's own: does Ollama run?"
 _A_PROXYS = {401: _LET_IN, 403: _LET_IN, 502: _BEHIND, 504: _BEHIND}
 _START = "start it (ollama serve), or say where it is: OLLAMA_HOST or --base-url"
 
+_NO_THOUGHTS = "give it room for thought and text (generate-text has --max-tokens), or choose another model"
+"""Ollama was told not to, where the model can."""
+
 
 def context_for(prompt: str, max_tokens: int) -> int:
     """Return the tokens that a prompt and its reply need together, one a two bytes of the prompt; at least 2,048.
@@ -46,6 +51,23 @@ def context_for(prompt: str, max_tokens: int) -> int:
     (2048, 10512)
     """
     return max(DEFAULT_CONTEXT, max_tokens + len(prompt.encode()) // 2 + _AROUND)
+
+
+def endpoint_of(
+    model: str, limits: TimeoutLimits, environment: ServerEnvironment, base_url: str | None, context: int
+) -> Endpoint:
+    """Return a model at Ollama, by default where OLLAMA_HOST says.
+
+    Raises:
+        ConfigError: The address is none.
+    """
+    return Endpoint(
+        base_url=environment.ollama_url if base_url is None else ollama_url(base_url),
+        login=environment.ollama_login if base_url is None else login_of(base_url),
+        model=model,
+        limits=limits,
+        options={"num_ctx": context},
+    )
 
 
 def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -208,4 +230,13 @@ def warm_up(endpoint: Endpoint, temperature: float, calls: OpenCalls) -> Warmth:
     return Warmth(load_s, on_gpu=None)
 
 
-OLLAMA = Dialect("ollama", "/api/generate", payload, pieces, preflight, warm_up)
+OLLAMA = Dialect(
+    name="ollama",
+    path="/api/generate",
+    no_thoughts=_NO_THOUGHTS,
+    endpoint=endpoint_of,
+    payload=payload,
+    pieces=pieces,
+    preflight=preflight,
+    warm_up=warm_up,
+)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from actlab.ground.errors import ConfigError
 from actlab.servers.calls import (
     CUT,
     REFUSAL,
@@ -17,6 +18,7 @@ from actlab.servers.calls import (
     Warmth,
 )
 from actlab.servers.dialect import Dialect
+from actlab.servers.environment import ServerEnvironment, login_of, openai_url
 from actlab.servers.fields import (
     as_count,
     as_fields,
@@ -27,6 +29,7 @@ from actlab.servers.fields import (
     json_of,
     shown,
 )
+from actlab.servers.limits import TimeoutLimits
 from actlab.servers.pauses import AGAIN
 from actlab.servers.questions import Answered, ask, ask_once, refuse_page
 from actlab.servers.wire import OpenCalls
@@ -46,8 +49,32 @@ _MOST_LINES = 1000
 """Of an event: they have one."""
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 """Of DeepSeek, llama.cpp and SGLang; vLLM and Ollama's /v1; OpenRouter; and LiteLLM."""
+_NO_THOUGHTS = (
+    "turn thinking off at the server (vLLM: --default-chat-template-kwargs '{\"enable_thinking\": false}'; "
+    "llama.cpp: --reasoning-budget 0) and run again with --retry-failed, or give it room for thought and text "
+    "(generate-text has --max-tokens)"
+)
 _TEXTS = ("text", "output_text")
 """The types of a content's parts that are text; Mistral's reasoning models send thoughts as others."""
+
+
+def endpoint_of(
+    model: str, limits: TimeoutLimits, environment: ServerEnvironment, base_url: str | None, _context: int
+) -> Endpoint:
+    """Return a model at an OpenAI-compatible server, which settles its context when it starts.
+
+    Raises:
+        ConfigError: There is no address, or it is none.
+    """
+    if base_url is None:
+        raise ConfigError("an OpenAI-compatible server needs an address", hint="give --base-url")
+    return Endpoint(
+        base_url=openai_url(base_url),
+        login=login_of(base_url),
+        model=model,
+        limits=limits,
+        api_key=environment.api_key,
+    )
 
 
 def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
@@ -230,4 +257,13 @@ def _refused(endpoint: Endpoint, loaded: Answered) -> ServerError:
     return ServerError(f"{endpoint.base_url} answers {loaded.problem}", hint=hint)
 
 
-OPENAI = Dialect("openai", "/chat/completions", payload, pieces, preflight, warm_up)
+OPENAI = Dialect(
+    name="openai",
+    path="/chat/completions",
+    no_thoughts=_NO_THOUGHTS,
+    endpoint=endpoint_of,
+    payload=payload,
+    pieces=pieces,
+    preflight=preflight,
+    warm_up=warm_up,
+)

@@ -15,7 +15,8 @@ from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
 from actlab.ground.temporary import temporary_folder
 from actlab.servers.calls import ServerError
-from actlab.text.generate.collect import collect, reply_files, shares_not_asked
+from actlab.servers.environment import read_environment
+from actlab.text.generate.collect import collect, reply_files, server_for, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
@@ -100,14 +101,14 @@ class DataGenerator:
         """
         if num_tokens is None:
             raise ConfigError("num_tokens is None", hint="say how many tokens, as in generate_samples(500)")
-        source = self._source(num_tokens, method)
-        if source.config.method == "template":
+        source = Source(self._config(num_tokens, method), self._tokenizer)
+        if not source.config.asks_server:
             refuse_target(source.facts, num_tokens, source.tokens_per_word)
         collected = Collected(num_tokens)
         with temporary_folder() as temporary:
             collect(source, collected, reply_files(temporary / "samples"))
         sources = Counter(document.source for document in collected.documents)
-        say(measure(source.subject, collected.documents), sources, source.domain)
+        say(measure(source.subject, collected.documents), sources, source.grammar.domain)
         if (shares := shares_not_asked(source.config, sources)) is not None:
             log.warning("%s", shares)
         return [_sample(document) for document in collected.documents]
@@ -119,13 +120,13 @@ class DataGenerator:
         False
         """
         try:
-            self._source(1, Ollama(model)).server().preflight()
+            server_for(self._config(1, Ollama(model)), read_environment(os.environ)).preflight()
         except ServerError as error:
             log.warning("%s (%s)", error, error.hint)
             return False
         return True
 
-    def _source(self, num_tokens: int, method: Template | Ollama | None) -> Source:
+    def _config(self, num_tokens: int, method: Template | Ollama | None) -> GenerateTextConfig:
         """Return what the settings come to, each of its type."""
         settings = {"prompt": self._prompt, "output": "samples", "tokens": num_tokens, "seed": self._seed}
         settings |= {"timeout_preset": self._timeouts, "quiet": True}
@@ -134,7 +135,7 @@ class DataGenerator:
             settings["fallback"] = method.fallback
         elif not (method is None or isinstance(method, Template)):
             raise ConfigError(f"{method!r} writes no text", hint='give Template(), or Ollama("llama3.1:8b")')
-        return Source(from_settings(GenerateTextConfig, settings), self._tokenizer)
+        return from_settings(GenerateTextConfig, settings)
 
 
 class DataRefiner:

@@ -100,18 +100,8 @@ def _angle(rng: random.Random) -> str:
 
 def _words(compiled: Compiled, seed: int, k: int, rng: random.Random) -> str:
     """Ask for up to three of the values that the grammar's own document k has in its slots, if it has any."""
-    slots = compiled.generate(seed, k).labels.get("slots", {})
-    values = sorted({value for value in _texts(slots) if value and len(value.split()) <= 3})
+    slots = compiled.generate(seed, k).labels["slots"].values()
+    texts = {text for value in slots for text in ([value] if isinstance(value, str) else value)}
+    values = sorted(text for text in texts if text and len(text.split()) <= 3)
     words = rng.sample(values, min(3, len(values)))
     return f"Use these words: {', '.join(words)}." if words else ""
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one)

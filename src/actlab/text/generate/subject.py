@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from actlab.formats.documents import Document
-from actlab.text.domains import COMMON, FALLBACK, THINGS
+from actlab.text.domains import DOMAINS, FALLBACK
+from actlab.text.templates.detect import COMMON
 from actlab.text.templates.engine import Compiled
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.stems import parts_of, stem
@@ -130,7 +131,8 @@ def say(found: SubjectShare, sources: Mapping[str, int], domain: str) -> None:
 
 def _names_of(grammar: Grammar) -> frozenset[str]:
     """Return the stems of the keywords that name a grammar's domain as a whole."""
-    return frozenset(map(stem, grammar.keywords)) - _stems(THINGS.get(grammar.domain, ""))
+    things = " ".join(one.things or "" for one in DOMAINS if one.name == grammar.domain)
+    return frozenset(map(stem, grammar.keywords)) - _stems(things)
 
 
 def _stems(text: str) -> frozenset[str]:

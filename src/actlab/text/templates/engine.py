@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from actlab.ground.seeds import derive_seed
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values
@@ -15,13 +15,22 @@ from actlab.text.templates.modifiers import modified
 from actlab.text.templates.prompt import biased
 
 
+class Labels(TypedDict):
+    """What a text was made from."""
+
+    domain: str
+    skeleton: str
+    parameters: dict[str, str]
+    """By name. One is listed though the text may not show it."""
+    slots: dict[str, str | list[str]]
+    """The variables that the text uses, each with its first form, and the lists of what was taken from pools."""
+
+
 class Generated(NamedTuple):
     """A text and what it was made from."""
 
     text: str
-    labels: dict[str, Any]
-    """`domain`, `skeleton`, `parameters` by name and `slots`: the variables that the text uses, each with its first
-    form, and the lists of what was taken from pools. A parameter is listed though the text may not show it."""
+    labels: Labels
 
 
 class _State:
@@ -61,9 +70,9 @@ class Compiled(NamedTuple):
         return Generated(writer(state), _labels(grammar, skeleton, state))
 
 
-def _labels(grammar: Grammar, skeleton: str, state: _State) -> dict[str, Any]:
+def _labels(grammar: Grammar, skeleton: str, state: _State) -> Labels:
     n_parameters = len(grammar.parameters)
-    slots: dict[str, Any] = {
+    slots: dict[str, str | list[str]] = {
         name: values.rows[row][0]
         for (name, values), row in zip(grammar.variables.items(), state.rows[n_parameters:], strict=True)
         if row >= 0

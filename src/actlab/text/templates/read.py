@@ -8,14 +8,13 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from actlab.ground.errors import ConfigError, DataError, did_you_mean
+from actlab.ground.errors import DataError, did_you_mean
 from actlab.ground.limits import YAML_BYTES, read_text_at_most
+from actlab.text.domains import DOMAINS
 from actlab.text.templates.check import checked
 from actlab.text.templates.content import yaml_mapping
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values, slots
 from actlab.text.words import normal_form
-
-GRAMMARS = Path(__file__).parent.parent / "grammars"
 
 _SECTIONS = ("domain", "keywords", "parameters", "variables", "pools", "symbols", "skeletons")
 MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
@@ -26,31 +25,14 @@ _T = TypeVar("_T")
 _ANY_NAME = re.compile(r"[^\W\d]\w*")
 
 
-def domains() -> list[str]:
-    """Return the domains that have a grammar here."""
-    return sorted(path.stem for path in GRAMMARS.glob("*.yaml"))
-
-
-def domain_path(domain: str) -> Path:
-    """Return the file of the grammar that ships for a domain.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if domain not in (known := domains()):
-        otherwise = f"use one of {', '.join(known)}, or give your own with --grammar"
-        raise ConfigError(f"there is no domain {domain!r}", hint=did_you_mean(domain, known, otherwise=otherwise))
-    return GRAMMARS / f"{domain}.yaml"
-
-
 @cache
 def domain_grammar(domain: str) -> Grammar:
-    """Return the grammar that ships for a domain.
+    """Return the grammar of a domain.
 
     Raises:
         ConfigError: There is none.
     """
-    return read_grammar(domain_path(domain))
+    return read_grammar(DOMAINS[domain].grammar)
 
 
 def read_grammar(path: Path) -> Grammar:
