@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from actlab.ground.errors import ConfigError
 from actlab.servers.calls import (
@@ -20,6 +19,7 @@ from actlab.servers.calls import (
 from actlab.servers.dialect import Dialect
 from actlab.servers.environment import ServerEnvironment, login_of, openai_url
 from actlab.servers.fields import (
+    Fields,
     as_count,
     as_fields,
     as_objects,
@@ -77,9 +77,9 @@ def endpoint_of(
     )
 
 
-def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
+def payload(endpoint: Endpoint, request: Request) -> dict[str, object]:
     """Return the body of a request for a text."""
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "model": endpoint.model,
         "messages": [{"role": "user", "content": request.prompt}],
         "stream": True,
@@ -163,7 +163,7 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
         yield Piece(done_reason=end, n_tokens=n_tokens)
 
 
-def _error_of(fields: dict[str, Any]) -> str:
+def _error_of(fields: Fields) -> str:
     """Return what an event says that went wrong; "" where nothing did."""
     said = fields.get("error") is not None or fields.get("object") == "error"
     if said or ("choices" not in fields and any(fields.get(name) for name in ("message", "detail"))):
@@ -171,7 +171,7 @@ def _error_of(fields: dict[str, Any]) -> str:
     return ""
 
 
-def _piece(message: dict[str, Any]) -> Piece:
+def _piece(message: Fields) -> Piece:
     """Return a message's text, or what it has of a thought, under any of the names that are in use.
 
     Raises:
@@ -183,12 +183,12 @@ def _piece(message: dict[str, Any]) -> Piece:
     return Piece("".join(texts), thought=thought)
 
 
-def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+def _parts(message: Fields) -> list[Fields]:
     content = message.get("content")
     return as_objects(content) if isinstance(content, list) else [{"text": content}]
 
 
-def _refusal(message: dict[str, Any]) -> str:
+def _refusal(message: Fields) -> str:
     """Return what a message says of a refusal, in the field of that name or in parts of that type.
 
     Raises:

@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -190,7 +190,7 @@ class Answer:
 
 @contextmanager
 def answer_to(
-    endpoint: Endpoint, path: str, body: dict[str, Any] | None, *, watch: Watch, calls: OpenCalls
+    endpoint: Endpoint, path: str, body: Mapping[str, object] | None, *, watch: Watch, calls: OpenCalls
 ) -> Iterator[Answer]:
     """Lend the answer to a request (GET where there is no body); the connection is closed at the end.
 
