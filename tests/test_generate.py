@@ -771,7 +771,7 @@ def test_ten_replies_in_a_row_that_are_cut_before_a_sentence_ends_end_the_run_wi
 def test_a_dataset_of_a_model_that_repeated_itself_is_known_by_the_words_of_earlier_versions(
     tmp_path, tokenizer, monkeypatch
 ):
-    def as_earlier(source: Source, collected: Collected, files: collect.ReplyFiles) -> collect.Asked:
+    def as_earlier(source: Source, collected: Collected, output: Path) -> collect.Asked:
         collected.fill(source.templates(), most=1000)
         return collect.Asked("tiny", "", "almost nothing new came any more")
 
@@ -927,7 +927,7 @@ def test_text_that_is_partly_a_grammars_is_sealed_with_status_3_and_the_shares_i
 def test_a_dataset_that_an_earlier_version_filled_from_a_grammar_alone_is_told_when_it_is_asked_for_again(
     tmp_path, tokenizer, monkeypatch
 ):
-    def as_earlier(source: Source, collected: Collected, files: collect.ReplyFiles) -> collect.Asked:
+    def as_earlier(source: Source, collected: Collected, output: Path) -> collect.Asked:
         collected.fill(source.templates(), most=1000)
         return collect.Asked("tiny", "", "does not answer")
 

@@ -16,7 +16,7 @@ from actlab.ground.options import from_settings
 from actlab.ground.temporary import temporary_folder
 from actlab.servers.calls import ServerError
 from actlab.servers.environment import read_environment
-from actlab.text.generate.collect import collect, reply_files, server_for, shares_not_asked
+from actlab.text.generate.collect import collect, server_for, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
@@ -106,7 +106,7 @@ class DataGenerator:
             refuse_target(source.facts, num_tokens, source.tokens_per_word)
         collected = Collected(num_tokens)
         with temporary_folder() as temporary:
-            collect(source, collected, reply_files(temporary / "samples"))
+            collect(source, collected, temporary / "samples")
         sources = Counter(document.source for document in collected.documents)
         say(measure(source.subject, collected.documents), sources, source.grammar.domain)
         if (shares := shares_not_asked(source.config, sources)) is not None:

@@ -72,5 +72,9 @@ def domains() -> list[str]:
 
 def own_grammar(path: Path) -> Domain:
     """Return the domain of a grammar that is named by its file."""
-    hint = "ask for fewer tokens, or give the grammar more skeletons and values"
-    return Domain(name=path.stem, help="a grammar of your own", hint=hint, grammar=path)
+    return Domain(
+        name=path.stem,
+        help="a grammar of your own",
+        hint="ask for fewer tokens, or give the grammar more skeletons and values",
+        grammar=path,
+    )

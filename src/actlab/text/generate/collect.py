@@ -35,14 +35,6 @@ _WAYS_OUT = "or let the grammar write it: --fallback always, or --method templat
 _ANOTHER = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
 
 
-class ReplyFiles(NamedTuple):
-    """The files beside an output in which a run's replies outlive a stop."""
-
-    replies: Path
-    server: Path
-    """The model's full name and digest, without which the replies cannot be told from another model's."""
-
-
 class Asked(NamedTuple):
     """What came of a server."""
 
@@ -54,15 +46,10 @@ class Asked(NamedTuple):
     """Whether that is how the model writes, which asking again does not change."""
 
 
-def reply_files(output: Path) -> ReplyFiles:
-    """Return the files for an output's replies."""
-    return ReplyFiles(
-        output.with_name(output.name + ".journal.jsonl"), output.with_name(output.name + ".journal-server.json")
-    )
-
-
-def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
+def collect(source: Source, collected: Collected, output: Path) -> Asked:
     """Collect documents until the target is met, from where the settings say; return what came of the server.
+
+    Its replies outlive a stop in files beside the output.
 
     Raises:
         ConfigError: The server's address, or a time in the environment, is none.
@@ -70,7 +57,7 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
             came, repeats itself, refuses, only thinks or is cut before a sentence ends.
         DataError: All that the grammar has does not meet the target.
     """
-    asked = _ask_server(source, collected, files) if source.config.asks_server else Asked()
+    asked = _ask_server(source, collected, output) if source.config.asks_server else Asked()
     if not collected.is_met:
         n = documents_needed(source.facts, collected.target - collected.n_tokens, source.tokens_per_word)
         collected.fill(source.templates(), most=_SPARE * n + 100)
@@ -106,14 +93,15 @@ def server_for(config: GenerateTextConfig, environment: ServerEnvironment) -> Se
     )
 
 
-def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
+def _ask_server(source: Source, collected: Collected, output: Path) -> Asked:
     """Take the server's replies; where it is not there, those of an earlier run, up to the first that is missing."""
     config, environment = source.config, read_environment(os.environ)
-    server, gone = _find_server(config, environment, files)
+    server, gone = _find_server(config, environment, output.with_name(output.name + ".journal-server.json"))
     model, digest = server.endpoint.model, server.endpoint.digest
     replies = Replies(collected, source.counter, config.method, model)
+    journal_path = output.with_name(output.name + ".journal.jsonl")
     with (
-        Journal(files.replies, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
+        Journal(journal_path, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
         progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
     ):
 
@@ -144,10 +132,11 @@ def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Aske
 
 
 def _find_server(
-    config: GenerateTextConfig, environment: ServerEnvironment, files: ReplyFiles
+    config: GenerateTextConfig, environment: ServerEnvironment, memory: Path
 ) -> tuple[Server, ServerError | None]:
     """Return the server with its model loaded, its full name known and limits that fit it.
 
+    `memory` is a file for that name and the digest: without them its replies cannot be told from another model's.
     Where it is not there, lacks the model or cannot load it: as an earlier run knew it, and why it is not.
 
     Raises:
@@ -157,21 +146,21 @@ def _find_server(
     try:
         facts = server.preflight()
         known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
-        write_file(files.server, to_json(known))
+        write_file(memory, to_json(known))
         server = server.known(facts)
         warmth = server.warm_up(config.temperature)
     except ServerError as error:
         if config.retry_failed:
             raise
-        return _remembered(config, server, files), error
+        return _remembered(config, server, memory), error
     log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
     return server.limited(limits_for(config.timeout_preset, environment, on_gpu=warmth.on_gpu)), None
 
 
-def _remembered(config: GenerateTextConfig, server: Server, files: ReplyFiles) -> Server:
+def _remembered(config: GenerateTextConfig, server: Server, memory: Path) -> Server:
     """Return the server with what an earlier run knew of this same model; otherwise no reply would be its own."""
-    if files.server.is_file():
-        match read_json(files.server):
+    if memory.is_file():
+        match read_json(memory):
             case {"method": config.method, "asked": config.model, "model": str(model), "digest": str(digest)}:
                 return server.known(ServerFacts(model, digest))
     return server

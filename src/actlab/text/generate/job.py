@@ -19,7 +19,7 @@ from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
 from actlab.ground.storage import FORMAT_VERSION, SINGLE, NewFile, Plan, is_complete, output_of
 from actlab.text import kind  # noqa: F401  registers the kind
-from actlab.text.generate.collect import collect, reply_files, shares_not_asked
+from actlab.text.generate.collect import collect, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import VERSION, names_words
@@ -172,7 +172,7 @@ class TextJob(DatasetJob[GeneratedText]):
     def _make(self, _unit: int, _more: More) -> Done:
         config, source = self.config, self.source
         collected = Collected(config.target)
-        asked = collect(source, collected, reply_files(self.output))
+        asked = collect(source, collected, self.output)
         if asked.problem is not None and not asked.stalled:
             log.warning("for the model's own text, fix the server and run again with --overwrite --retry-failed")
         documents = b"".join(map(document_line, collected.documents))

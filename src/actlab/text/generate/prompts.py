@@ -10,8 +10,9 @@ from itertools import count
 
 from actlab.ground.seeds import derive_seed
 from actlab.servers.calls import Request
+from actlab.text.domains import FALLBACK
 from actlab.text.generate.config import GenerateTextConfig
-from actlab.text.generate.subject import is_foreign
+from actlab.text.generate.subject import subject_words
 from actlab.text.templates.engine import Compiled
 from actlab.text.templates.grammar import Grammar
 
@@ -77,8 +78,13 @@ def requests(config: GenerateTextConfig, compiled: Compiled) -> Iterator[Request
 
 
 def names_words(config: GenerateTextConfig, grammar: Grammar) -> bool:
-    """Whether prompts ask for words of the grammar, which they do where those are what the user's prompt is about."""
-    return not is_foreign(config.prompt, grammar, is_own=config.grammar is not None)
+    """Whether prompts ask for words of the grammar, which they do where those are what the user's prompt is about.
+
+    A grammar of the user's own was chosen for the prompt; another is foreign to it where it is the general one, or is
+    not asked for alone.
+    """
+    is_foreign = grammar.domain == FALLBACK or bool(subject_words(config.prompt, grammar))
+    return config.grammar is not None or not is_foreign
 
 
 def _prompt(subject: str, rng: random.Random, more: str) -> str:

@@ -13,7 +13,7 @@ from actlab.ground.manifest import InputEntry, file_entry
 from actlab.ground.options import as_path
 from actlab.text.domains import AUTO, DOMAINS
 from actlab.text.generate.config import GenerateTextConfig
-from actlab.text.generate.subject import PromptSubject, prompt_subject
+from actlab.text.generate.subject import SubjectShare, prompt_subject
 from actlab.text.templates.detect import detect_domain
 from actlab.text.templates.engine import compile_grammar
 from actlab.text.templates.plan import GrammarFacts, describe_grammar
@@ -57,7 +57,7 @@ class Source:
         return describe_grammar(self.grammar, self.config.prompt)
 
     @cached_property
-    def subject(self) -> PromptSubject:
+    def subject(self) -> SubjectShare:
         """What the prompt asks for beyond the domain."""
         return prompt_subject(self.config.prompt, self.compiled)
 
