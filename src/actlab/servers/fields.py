@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import responses
+from itertools import dropwhile
 
 from actlab.ground.errors import scrubbed
 from actlab.ground.printing import printable_line
@@ -42,22 +43,22 @@ def lines_of(lines: Iterable[bytes]) -> Iterator[bytes]:
     Raises:
         CallError: The object is of megabytes.
     """
-    rest = iter(lines)
-    for line in rest:
-        start = line.removeprefix(b"\xef\xbb\xbf").strip()
-        if start.startswith(b"{") and json_of(start) is None:
-            whole = bytearray(start)
-            for more in rest:
-                whole += b"\n" + more
-                if len(whole) > LONGEST_ANSWER:
-                    raise CallError(CUT, "an object without end")
-            content = json_of(bytes(whole))
-            yield start if content is None else json.dumps(content).encode()
-            return
-        yield start
-        if start:
-            yield from rest
-            return
+    rest = dropwhile(lambda line: not _without_mark(line), lines)
+    start = _without_mark(next(rest, b""))
+    if start.startswith(b"{") and json_of(start) is None:
+        whole = bytearray(start)
+        for more in rest:
+            whole += b"\n" + more
+            if len(whole) > LONGEST_ANSWER:
+                raise CallError(CUT, "an object without end")
+        content = json_of(bytes(whole))
+        start = start if content is None else json.dumps(content).encode()
+    yield start
+    yield from rest
+
+
+def _without_mark(line: bytes) -> bytes:
+    return line.removeprefix(b"\xef\xbb\xbf").strip()
 
 
 def as_fields(value: object) -> Fields:

@@ -26,6 +26,10 @@ MOST_BYTES = 1 << 26
 takes some 300 as an event of its own."""
 
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts of which a proxy knows nothing."""
+
+
 class CancelledCallError(Exception):
     """Nobody wants the reply any more."""
 
@@ -214,7 +218,7 @@ def answer_to(
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
                     session.mount(scheme, _Adapter(take))
-                session.trust_env = not _is_local(endpoint.base_url)  # a proxy knows no loopback
+                session.trust_env = urlsplit(endpoint.base_url).hostname not in _LOOPBACK
                 with session.request(
                     "GET" if body is None else "POST",
                     endpoint.base_url + path,
@@ -234,10 +238,6 @@ def answer_to(
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Stand where requests would look for a password in ~/.netrc and send that instead of the key."""
     return request
-
-
-def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from actlab.text.generate.source import Source
 from actlab.text.generate.subject import measure, say
 from actlab.text.refine.compute.verdicts import Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
-from actlab.text.refine.judge import ServerJudge, asked
+from actlab.text.refine.judge import asked
 from actlab.text.refine.subject import subject_of
 from actlab.text.templates.plan import refuse_target
 from actlab.text.words import words_of
@@ -157,7 +157,7 @@ class DataRefiner:
             ModelError: There is no such tokenizer.
         """
         self._prompt, self._timeouts = _text("prompt", prompt), timeouts
-        self._ollama_host = None if ollama_host is None else _text("ollama_host", ollama_host)
+        self._host = None if ollama_host is None else _text("ollama_host", ollama_host)
         self._tokenizer = _loaded(tokenizer)
 
     def refine_samples(
@@ -186,7 +186,7 @@ class DataRefiner:
                 f"target_tokens {target_tokens!r} is no number of tokens",
                 hint="give 1 or more, or None for all that pass",
             )
-        count = TokenCounter(self._tokenizer).count if self._tokenizer is not None else _count_words
+        count = TokenCounter(self._tokenizer).count if self._tokenizer is not None else lambda text: len(words_of(text))
         if isinstance(samples, str | Mapping):
             raise TypeError("samples is one text, or a mapping: give a list of them")
         documents = []
@@ -196,8 +196,12 @@ class DataRefiner:
                 raise TypeError(f"sample {number} is a {type(given).__name__}: give a Sample or a text")
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
-        texts = [document.text for document in documents]
-        with self._judge(model if use_ollama else None, texts) as judge:
+        with ExitStack() as stack:
+            judge = None
+            if use_ollama:
+                journal = stack.enter_context(temporary_folder()) / "judge.jsonl"
+                texts = (document.text for document in documents)
+                judge = stack.enter_context(asked(self._judge(model), self._prompt, texts, journal))
             refined = refine_documents(documents, settings, judge)
             if judge is not None:
                 judge.require_some_scores(refined)
@@ -207,19 +211,10 @@ class DataRefiner:
             log.warning("no sample passes: %s", ", ".join(f"{why} {n}" for why, n in refined.n_rejects.items()))
         return [_sample(one.document) for one in refined.chosen]
 
-    @contextmanager
-    def _judge(self, model: str | None, texts: list[str]) -> Iterator[ServerJudge | None]:
-        """Lend refine-text's own judge, whose journal is forgotten."""
-        if model is None:
-            yield None
-            return
-        timeouts = self._timeouts
-        config = RefineConfig(input="", output="", judge=model, base_url=self._ollama_host, timeout_preset=timeouts)
-        with (
-            temporary_folder() as temporary,
-            asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge,
-        ):
-            yield judge
+    def _judge(self, model: str | None) -> RefineConfig:
+        """Return the settings of refine-text's own judge."""
+        settings = {"input": "samples", "output": "refined", "judge": model, "base_url": self._host}
+        return from_settings(RefineConfig, settings | {"timeout_preset": self._timeouts})
 
 
 def _text(name: str, value: object) -> str:
@@ -239,10 +234,6 @@ def _loaded(tokenizer: Any) -> Any:
             hint="give its name, or PreTrainedTokenizerFast(tokenizer_object=…) around it",
         )
     return tokenizer
-
-
-def _count_words(text: str) -> int:
-    return len(words_of(text))
 
 
 def _sample(document: Document) -> Sample:

@@ -4,6 +4,7 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 from actlab.backends.token_count import TokenCounter
 from actlab.formats.documents import UNPRINTABLE, Document
@@ -52,9 +53,7 @@ class Collected:
 
     def fill(self, documents: Iterable[Document], *, most: int) -> None:
         """Take from many until the target is met; give up after `most` of them."""
-        for number, document in enumerate(documents):
-            if self.is_met or number == most:
-                return
+        for document in takewhile(lambda _: not self.is_met, islice(documents, most)):
             self.offer(document)
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from actlab.formats.documents import UNPRINTABLE
 from actlab.ground.errors import ConfigError
-from actlab.ground.options import CommonOptions, argument, chosen, execution
+from actlab.ground.options import CommonOptions, argument, check_counts, chosen, execution
 from actlab.text.domains import AUTO, DOMAINS, Domain, own_grammar
 
 TARGETS = {"small": 30_000, "medium": 50_000, "large": 100_000}
@@ -71,14 +71,11 @@ class GenerateTextConfig(CommonOptions):
             "vocab_size": (300, 65_536),
             "seed": (0, 2**63 - 1),
             "concurrency": (1, 256),
-            "temperature": (0.0, 2.0),
+            "temperature": (0, 2),
             "max_tokens": (8, 100_000),
         }
-        for name, (low, high) in bounds.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} {value} is not from {low} to {high}", hint="see --help")
+        for name, (least, most) in bounds.items():
+            check_counts(self, name, least=least, most=most)
         if self.tokens is not None and self.model_size is not None:
             raise ConfigError("--tokens and --model-size both say how much", hint="give one of them")
         if self.asks_server and self.model is None:

@@ -162,12 +162,6 @@ class _Builder:
             return lambda state: text
         pattern = "".join(piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in template)
         writers = [self.slot(piece) for piece in template if isinstance(piece, Slot)]
-        if len(writers) == 1:
-            (only,) = writers
-            return lambda state: pattern % only(state)
-        if len(writers) == 2:
-            first, second = writers
-            return lambda state: pattern % (first(state), second(state))
         return lambda state: pattern % tuple([write(state) for write in writers])
 
     def slot(self, slot: Slot) -> _Writer:

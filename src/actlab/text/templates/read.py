@@ -135,7 +135,7 @@ def _values(given: Yaml, place: str) -> Values:
     else:
         weighted = [((_text(text, place),), weight) for text, weight in _weighted(given, place)]
     rows, weights = zip(*weighted, strict=True)
-    return Values(forms, _distinct(rows, place, _normal_row), weights)
+    return Values(forms, _distinct(rows, place, lambda row: tuple(map(normal_form, row))), weights)
 
 
 def _refuse_other_keys(given: Mapping[str, Yaml], known: tuple[str, ...], place: str) -> None:
@@ -266,10 +266,6 @@ def _distinct(values: Iterable[_T], place: str, key: Callable[[_T], Hashable]) -
             hint="keep one, with a weight if it should be frequent; case and white space do not tell texts apart",
         )
     return listed
-
-
-def _normal_row(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(normal_form, row))
 
 
 def _normal_template(template: Template) -> Hashable:

@@ -78,25 +78,21 @@ class Sums:
             elif slot.name not in self.symbols:
                 mask |= self.bits[slot.name, slot.form]
         product = self._product(sorted(slot.name for slot in named if slot.name in self.symbols))
-        found: Polynomial = {}
-        for (other_mask, other_draws), (count, square) in product.items():
-            uses = (mask | other_mask, draws + other_draws)
-            had = found.get(uses)
-            found[uses] = (count, square) if had is None else (had[0] + count, had[1] + square)
-        return found
+        return self._times(product, {(mask, draws): (1, 1.0)}, "")
 
     def _product(self, names: list[str]) -> Polynomial:
         """Multiply symbols; a product of the same first symbols is needed by many skeletons."""
         number, product = 0, ONE
         for name in names:
             if (number, name) not in self.products:
-                self.products[number, name] = (len(self.products) + 1, self._times(product, name))
+                self.products[number, name] = (len(self.products) + 1, self._times(product, self.symbols[name], name))
             number, product = self.products[number, name]
         return product
 
-    def _times(self, known: Polynomial, name: str) -> Polynomial:
+    def _times(self, known: Polynomial, factor: Polynomial, name: str) -> Polynomial:
+        """Multiply by a factor, that of a symbol of a name."""
         product: Polynomial = {}
-        for (mask, draws), (count, square) in self.symbols[name].items():
+        for (mask, draws), (count, square) in factor.items():
             for (other_mask, other_draws), (other_count, other_square) in known.items():
                 uses = (mask | other_mask, draws + other_draws)
                 had = product.get(uses)
