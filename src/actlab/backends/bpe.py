@@ -1,7 +1,8 @@
 """The tokenizer that small models get here: a byte-level BPE, trained on their own text."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+
+from actlab.backends.tokenizers import FastTokenizer
 
 BOS = "<|bos|>"
 EOS = "<|eos|>"
@@ -13,7 +14,7 @@ _MOST_POSITIONS = 512
 """What a saved tokenizer says that its model takes, until a model says better."""
 
 
-def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> Any:
+def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> FastTokenizer:
     """Train a byte-level BPE tokenizer that puts one BOS before every text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -29,13 +30,14 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> A
     )
     tokenizer.train_from_iterator(_pieces(documents), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
-    return PreTrainedTokenizerFast(
+    made: FastTokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=EOS,
         model_max_length=_MOST_POSITIONS,
         clean_up_tokenization_spaces=False,
     )
+    return made
 
 
 def _pieces(documents: Iterable[str]) -> Iterator[str]:

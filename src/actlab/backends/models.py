@@ -14,6 +14,7 @@ from actlab.backends.devices import device_errors
 from actlab.backends.hub import ModelFolder, refuse_changed
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.state import LoadedState
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 from actlab.ground.integrity import check_sealed
 from actlab.ground.limits import JSON_BYTES
@@ -151,7 +152,7 @@ def _limits(config: Any) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> FastTokenizer:
     """Load a model's tokenizer.
 
     Raises:
@@ -162,7 +163,7 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> An
     _check_sealed(model)
     hint = "save it into the model's folder with tokenizer.save_pretrained(folder)"
     with foreign_errors(f"cannot load the tokenizer of {model.name}", hint=hint):
-        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+        tokenizer: FastTokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
         tokenizer.model_max_length = int(tokenizer.model_max_length)
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ModelError(f"the tokenizer of {model.name} knows no word: its files are missing", hint=hint)
@@ -188,7 +189,7 @@ def _check_sealed(model: ModelFolder, *, weights: bool = False) -> None:
             check_sealed(path)
 
 
-def token_limit(facts: ModelFacts, tokenizer: Any, max_length: int) -> int:
+def token_limit(facts: ModelFacts, tokenizer: FastTokenizer, max_length: int) -> int:
     """Return the most tokens of an input: the smallest of a setting's, the model's and the tokenizer's limits."""
     return min(limit for limit in (max_length, facts.max_positions, tokenizer.model_max_length) if limit)
 

@@ -14,16 +14,16 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from actlab.backends.bpe import VOCAB_SIZE, train_tokenizer
+from actlab.backends.bpe import BOS, EOS, VOCAB_SIZE, train_tokenizer
 from actlab.backends.gpt_trainer import SHAPES, Schedule, Shape, Vocabulary, new_gpt, new_optimizer, train_step
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.threads import one_thread
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.cache import cache_folder
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import sha256_of
@@ -142,7 +142,8 @@ def _wrong(folder: Path) -> str | None:
 def _train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> None:
     """Train a tokenizer and a model on documents and save both in Hugging Face format."""
     tokenizer = train_tokenizer(documents, recipe.vocab_size)
-    vocabulary = Vocabulary(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    ids = tokenizer.get_vocab()
+    vocabulary = Vocabulary(len(tokenizer), ids[BOS], ids[EOS])
     model = new_gpt("llama", recipe.shape, vocabulary, max_positions=recipe.max_positions, seed=recipe.seed)
     optimizer = new_optimizer(model, weight_decay=recipe.weight_decay)
     schedule = Schedule(recipe.learning_rate, recipe.n_steps, recipe.n_warm_up)
@@ -156,7 +157,7 @@ def _train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> Non
         tokenizer.save_pretrained(folder)
 
 
-def _windows(documents: Sequence[str], tokenizer: Any, recipe: Recipe) -> Iterator[Int64[Tensor, "b t"]]:
+def _windows(documents: Sequence[str], tokenizer: FastTokenizer, recipe: Recipe) -> Iterator[Int64[Tensor, "b t"]]:
     """Yield batches without end: in every epoch each stretch of the documents' stream once, in another order."""
     ids = [one for text in tokenizer(list(documents))["input_ids"] for one in [*text, tokenizer.eos_token_id]]
     stream_t = torch.tensor(ids)

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from actlab.backends import tiny
 from actlab.backends.hub import ModelFolder, fetch
 from actlab.backends.models import load_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import bounded_batches
 from actlab.ground.manifest import fingerprint
@@ -42,7 +43,7 @@ _TEXTS_AT_ONCE = 64
 """More at once are slower: an Encoding holds offsets, masks and words besides the ids."""
 
 
-def find_tokenizer(name: str) -> Any:
+def find_tokenizer(name: str) -> FastTokenizer:
     """Load a tokenizer by the name that a user gives: `actlab/tiny`, a local folder, or a hub name.
 
     Raises:
@@ -70,7 +71,7 @@ def _end_dropout(tokenizer: Tokenizer) -> None:
         tokenizer.model.dropout = None
 
 
-def tokenizer_sha256(tokenizer: Any) -> str:
+def tokenizer_sha256(tokenizer: FastTokenizer) -> str:
     """Return a hash of all that decides a fast tokenizer's ids, and of its end marker."""
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     decides = {key: value for key, value in content.items() if key not in ("truncation", "padding")}
@@ -79,7 +80,7 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return fingerprint([decides, tokenizer.eos_token])
 
 
-def special_prefix(tokenizer: Any) -> list[int]:
+def special_prefix(tokenizer: FastTokenizer) -> list[int]:
     """Return the special ids that a tokenizer puts before a text, such as one BOS.
 
     Raises:
@@ -91,12 +92,12 @@ def special_prefix(tokenizer: Any) -> list[int]:
     return list(encoding["input_ids"][:first])
 
 
-def vocab_size_of(tokenizer: Any) -> int:
+def vocab_size_of(tokenizer: FastTokenizer) -> int:
     """Return how many ids a model needs: one more than the largest, for there may be gaps."""
-    return int(max(tokenizer.get_vocab().values())) + 1
+    return max(tokenizer.get_vocab().values()) + 1
 
 
-def saved_tokenizer(tokenizer: Any) -> dict[str, bytes]:
+def saved_tokenizer(tokenizer: FastTokenizer) -> dict[str, bytes]:
     """Return the files that a tokenizer is loaded from, by name."""
     return dict(saved_files(tokenizer.save_pretrained))
 
@@ -110,7 +111,7 @@ class TokenCounter:
     written out in it, or of another kind of tokenizer goes through the tokenizer itself.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: FastTokenizer) -> None:
         """Take a fast tokenizer.
 
         Raises:
@@ -245,5 +246,5 @@ def _merges_within_pieces(content: dict[str, Any]) -> bool:
     )
 
 
-def _any_of(texts: Sequence[str]) -> Any:
+def _any_of(texts: Sequence[str]) -> regex.Pattern[str] | None:
     return regex.compile("|".join(regex.escape(text) for text in texts)) if texts else None

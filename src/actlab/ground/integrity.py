@@ -159,10 +159,10 @@ def read_sealed_object(path: Path, **shapes: type) -> dict[str, Any]:
 
 
 def read_sealed_as(path: Path, shape: type[Shape]) -> Shape:
-    """Read a JSON file as a TypedDict.
+    """Read a JSON file as `as_shape` has it.
 
     Raises:
-        StorageError: It is not there, not JSON, not of that shape, or not as it was written.
+        StorageError: As `read_sealed_json`, or it has another shape.
     """
     return as_shape(path, read_sealed_json(path), shape)
 

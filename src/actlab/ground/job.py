@@ -112,8 +112,8 @@ class Done(NamedTuple):
     """May be made while they are written."""
     record: Mapping[str, object] | Callable[[], Mapping[str, object]]
     """What its completion record says besides its files; a function is called when they are written."""
-    event: Callable[[], Mapping[str, object]] = dict
-    """Tells what the log beside the output says of it, called when they are written."""
+    event: Callable[[], Mapping[str, object]] | None = None
+    """Tells what the log beside the output says of it, called when they are written; None where there is no log."""
 
 
 Worker = Callable[[int, More], Done]
@@ -208,7 +208,8 @@ class DatasetJob(ABC, Generic[Result]):
                 done = worker(number, more)
                 dataset.commit(units[number], done.files, done.record)
                 elapsed_s = round(time.monotonic() - start, 3)
-                dataset.log({"unit": number, "part": str(self.part), "compute_s": elapsed_s, **done.event()})
+                if done.event is not None:
+                    dataset.log({"unit": number, "part": str(self.part), "compute_s": elapsed_s, **done.event()})
 
 
 class FileJob(ABC, Generic[Result]):

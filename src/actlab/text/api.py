@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
 from actlab.backends.token_count import TokenCounter, find_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
@@ -31,6 +32,8 @@ from actlab.text.words import words_of
 log = logging.getLogger("actlab")
 
 Timeouts = Literal["auto", "gpu", "cpu"]
+Tokenizer = FastTokenizer | str | os.PathLike[str]
+"""Loaded, or by name."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Sample:
     """In the student's tokenizer."""
     source: str = "file"
     """What made it: "template", "ollama"; "file" where nobody says."""
-    labels: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, object] = field(default_factory=dict)
 
 
 class DataGenerator:
@@ -72,7 +75,7 @@ class DataGenerator:
     def __init__(
         self,
         prompt: str,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         ollama_host: str | None = None,
         timeouts: Timeouts = "auto",
         seed: int = 0,
@@ -148,7 +151,11 @@ class DataRefiner:
     """
 
     def __init__(
-        self, prompt: str, tokenizer: Any = None, ollama_host: str | None = None, timeouts: Timeouts = "auto"
+        self,
+        prompt: str,
+        tokenizer: Tokenizer | None = None,
+        ollama_host: str | None = None,
+        timeouts: Timeouts = "auto",
     ) -> None:
         """Take the student's tokenizer, loaded or by name, for texts of unknown length; without one, words count.
 
@@ -224,7 +231,7 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _loaded(tokenizer: Any) -> Any:
+def _loaded(tokenizer: Tokenizer | None) -> FastTokenizer | None:
     """Return a tokenizer, which is given by name or loaded; None where none is given."""
     if isinstance(tokenizer, str | os.PathLike):
         return find_tokenizer(os.fspath(tokenizer))

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import count, islice
-from typing import TYPE_CHECKING
 
 from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import Document
 from actlab.ground.manifest import InputEntry, file_entry
 from actlab.ground.options import as_path
@@ -21,9 +21,6 @@ from actlab.text.templates.prompt import names_by_script
 from actlab.text.templates.read import read_grammar
 from actlab.text.templates.stems import latin_parts_of
 from actlab.text.words import VERSION
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
 
 log = logging.getLogger("actlab")
 
@@ -40,7 +37,7 @@ _SAMPLE = 200
 class Source:
     """The grammar that the settings name or the prompt chooses, and the student's tokenizer."""
 
-    def __init__(self, config: GenerateTextConfig, tokenizer: "PreTrainedTokenizerFast | None" = None) -> None:
+    def __init__(self, config: GenerateTextConfig, tokenizer: FastTokenizer | None = None) -> None:
         """Read the grammar; a `tokenizer` that is already loaded stands in for the settings' one."""
         self.config = config
         self._given = tokenizer
@@ -71,7 +68,7 @@ class Source:
         return {"words": VERSION} if is_other else {}
 
     @cached_property
-    def tokenizer(self) -> "PreTrainedTokenizerFast":
+    def tokenizer(self) -> FastTokenizer:
         """The student's tokenizer: given, or trained on the grammar's own text, whoever writes the documents.
 
         Raises:
