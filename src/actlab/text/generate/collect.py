@@ -11,7 +11,7 @@ from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_json, to_json
 from actlab.ground.progress import progress
 from actlab.ground.storage import write_file
-from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, Request, ServerError, ServerFacts
+from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, ServerError, ServerFacts
 from actlab.servers.environment import ServerEnvironment, read_environment
 from actlab.servers.journal import Journal
 from actlab.servers.limits import limits_for
@@ -110,13 +110,12 @@ def _ask_server(source: Source, collected: Collected, output: Path) -> Asked:
             replies.take(reply)
             more(collected.n_tokens - before, f"{len(collected.documents)} of {replies.n_offered} replies taken")
 
-        def is_known(request: Request) -> bool:
-            return journal.get(request.k, server.key(request)) is not None
-
         wanted = requests(config, source.compiled)
+        if gone is not None:
+            wanted = takewhile(lambda one: journal.get(one.k, server.key(one)) is not None, wanted)
         summary = run_requests(
             server,
-            wanted if gone is None else takewhile(is_known, wanted),
+            wanted,
             limit=config.concurrency,
             journal=journal,
             on_reply=on_reply,

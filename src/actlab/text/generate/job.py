@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -164,10 +164,9 @@ class TextJob(DatasetJob[GeneratedText]):
             )
         return True
 
-    @contextmanager
-    def open(self) -> Iterator[Worker]:
+    def open(self) -> AbstractContextManager[Worker]:
         """Lend what collects the documents."""
-        yield self._make
+        return nullcontext(self._make)
 
     def _make(self, _unit: int, _more: More) -> Done:
         config, source = self.config, self.source

@@ -67,7 +67,8 @@ def requests(config: GenerateTextConfig, compiled: Compiled) -> Iterator[Request
     with_words = names_words(config, compiled.grammar)
     for k in count():
         rng = random.Random(derive_seed(config.seed, "request", k))
-        more = _words(compiled, config.seed, k, rng) if with_words else _angle(rng)
+        angle = "" if with_words else f"Look at one side of it: {rng.choice(_ANGLES)}."
+        more = angle or _words(compiled, config.seed, k, rng)
         yield Request(
             k=k,
             prompt=_prompt(config.prompt, rng, more),
@@ -89,19 +90,14 @@ def names_words(config: GenerateTextConfig, grammar: Grammar) -> bool:
 
 def _prompt(subject: str, rng: random.Random, more: str) -> str:
     style, audience, length = rng.choice(_STYLES), rng.choice(_AUDIENCES), rng.choice(_LENGTHS)
+    openings = ", ".join(f'"{opening}"' for opening in rng.sample(_OPENINGS, 4))
     asked = [
         f"Write {length} of text following: {subject}.",
         f"The style is {style}; the reader is {audience}.",
+        more,
+        f"Do not begin with {openings}. Write the text alone: no title, no comment, no list.",
     ]
-    if more:
-        asked.append(more)
-    openings = ", ".join(f'"{opening}"' for opening in rng.sample(_OPENINGS, 4))
-    asked.append(f"Do not begin with {openings}. Write the text alone: no title, no comment, no list.")
-    return "\n".join(asked)
-
-
-def _angle(rng: random.Random) -> str:
-    return f"Look at one side of it: {rng.choice(_ANGLES)}."
+    return "\n".join(filter(None, asked))
 
 
 def _words(compiled: Compiled, seed: int, k: int, rng: random.Random) -> str:

@@ -1,6 +1,7 @@
 """YAML as grammars need it: scalars as they are written, and what the language hides is an error."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -77,11 +78,9 @@ def _refuse_what_yaml_hides(nodes: "list[Node]", where: str) -> None:
         if node.tag not in plain:
             raise DataError(f"{where}: line {line} has the tag {node.tag!r}"[:300], hint="take it out, or quote it")
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if str(key.value) in seen:
-                    raise DataError(f"{where} has {key.value!r} twice (line {line})", hint="keep one of them")
-                seen.add(str(key.value))
+            times = Counter(str(key.value) for key, _ in node.value)
+            if twice := [key for key, n in times.items() if n > 1]:
+                raise DataError(f"{where} has {twice[0]!r} twice (line {line})", hint="keep one of them")
 
 
 def _refuse_comments_like_text(text: str, nodes: "list[Node]", where: str) -> None:
