@@ -3,8 +3,8 @@
 import random
 from array import array
 from bisect import bisect
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from itertools import accumulate
 from math import prod
 from typing import NamedTuple, TypedDict
@@ -145,14 +145,10 @@ class _Builder:
 
     def choice(self, alternatives: tuple[Alternative, ...]) -> _Writer:
         writers = [self.template(alternative.template) for alternative in alternatives]
-        n = len(writers)
-        if n == 1:
+        if len(writers) == 1:
             return writers[0]
-        weights = [alternative.weight for alternative in alternatives]
-        if len(set(weights)) == 1:
-            return lambda state: writers[int(state.random() * n)](state)
-        bounds, total = _bounds(weights)
-        return lambda state: writers[bisect(bounds, state.random() * total)](state)
+        draw = _draw([alternative.weight for alternative in alternatives])
+        return lambda state: writers[draw(state)](state)
 
     def template(self, template: Template) -> _Writer:
         if len(template) == 1 and isinstance(template[0], Slot):
@@ -187,7 +183,9 @@ class _Builder:
         place = self.places[slot.name]
         if slot.name in self.grammar.parameters:
             return lambda state: texts[state.rows[place]]
-        draw = self._draw(values)
+        draw = _draw(values.weights)
+        if values.pool is not None:
+            draw = partial(_take, place=self.pools[values.pool], n=len(texts))
 
         def write(state: _State) -> str:
             row = state.rows[place]
@@ -197,21 +195,14 @@ class _Builder:
 
         return write
 
-    def _draw(self, values: Values) -> Callable[[_State], int]:
-        n = len(values.rows)
-        if values.pool is not None:
-            place = self.pools[values.pool]
-            return lambda state: _take(state, place, n)
-        if len(set(values.weights)) == 1:
-            return lambda state: int(state.random() * n)
-        bounds, total = _bounds(values.weights)
-        return lambda state: bisect(bounds, state.random() * total)
 
-
-def _bounds(weights: tuple[float, ...] | list[float]) -> tuple[list[float], float]:
-    """Return where each alternative but the last ends, so that a draw up to the total always finds one."""
-    *bounds, total = accumulate(weights)
-    return bounds, total
+def _draw(weights: Sequence[float]) -> Callable[[_State], int]:
+    """Return what draws the number of an alternative, by weight."""
+    n = len(weights)
+    if len(set(weights)) == 1:
+        return lambda state: int(state.random() * n)
+    *bounds, total = accumulate(weights)  # without the last end, so that a draw up to the total always finds one
+    return lambda state: bisect(bounds, state.random() * total)
 
 
 def _take(state: _State, place: int, n: int) -> int:
