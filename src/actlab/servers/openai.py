@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from actlab.ground.errors import ConfigError
 from actlab.servers.calls import (
@@ -105,7 +106,7 @@ def events(lines: Iterable[bytes]) -> Iterator[bytes]:
         CallError: An event does not end.
     """
     data: list[bytes] = []
-    for line in lines:
+    for line in chain(lines, [b""]):
         is_data = line.startswith((b"data:", b"{"))
         if data and (not line or (is_data and _is_whole(data))):
             yield b"\n".join(data)
@@ -114,8 +115,6 @@ def events(lines: Iterable[bytes]) -> Iterator[bytes]:
             data.append(line.removeprefix(b"data:").removeprefix(b" "))
         if len(data) > _MOST_LINES:  # each time all of them are looked at
             raise CallError(CUT, "an event without end")
-    if data:
-        yield b"\n".join(data)
 
 
 def _is_whole(data: list[bytes]) -> bool:
