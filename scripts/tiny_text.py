@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from actlab.formats.documents import read_documents
-from actlab.text.generate.run import generate_text
+from actlab.text.generate.job import generate_text
 
 PROMPTS = {
     "cooking": "simple recipes",

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import actlab.text
 from actlab.cli.generate_text import command
 from actlab.formats.documents import Document, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
+from actlab.ground.job import cost
 from actlab.servers.calls import Reply, ServerError, Timings, Warmth
 from actlab.servers.limits import TimeoutLimits
 from actlab.servers.run import RunSummary, run_requests
@@ -29,8 +31,8 @@ from actlab.text import DataGenerator, DataRefiner, Ollama, Sample, Template
 from actlab.text.generate import collect, compute
 from actlab.text.generate.compute import Collected, Replies
 from actlab.text.generate.config import TARGETS, GenerateTextConfig
+from actlab.text.generate.job import generate_text
 from actlab.text.generate.prompts import requests
-from actlab.text.generate.run import generate_text, plan_text
 from actlab.text.generate.source import Source
 from actlab.text.refine.compute import verdicts
 from tests import conformance_server
@@ -420,7 +422,7 @@ def test_a_file_of_ones_own_where_text2gpts_would_go_is_left_alone(tmp_path, tok
     grammar.write_text(FEW)
     settings = {"prompt": "x", "grammar": str(grammar), "tokens": 3, "tokenizer": tokenizer}
     settings |= {"output": str(tmp_path / "out")}
-    for refusing in (plan_text, generate_text):
+    for refusing in (partial(cost, generate_text), generate_text):
         with pytest.raises(StorageError, match=r"dataset\.txt"):
             refusing(**settings, export="text2gpt")
     assert own.read_text() == "my own"
@@ -769,14 +771,14 @@ def test_ten_replies_in_a_row_that_are_cut_before_a_sentence_ends_end_the_run_wi
 def test_a_dataset_of_a_model_that_repeated_itself_is_known_by_the_words_of_earlier_versions(
     tmp_path, tokenizer, monkeypatch
 ):
-    def as_earlier(source: Source, collected: Collected, files: collect.ReplyFiles) -> collect.Asked:
+    def as_earlier(source: Source, collected: Collected, output: Path) -> collect.Asked:
         collected.fill(source.templates(), most=1000)
         return collect.Asked("tiny", "", "almost nothing new came any more")
 
     with serve() as gone:
         pass
     with monkeypatch.context() as patched:
-        patched.setattr("actlab.text.generate.run.collect", as_earlier)
+        patched.setattr("actlab.text.generate.job.collect", as_earlier)
         path = ask(gone, tmp_path / "out", tokenizer, tokens=600)
     assert ask(gone, path, tokenizer, tokens=600, retry_failed=True) == path
 
@@ -925,14 +927,14 @@ def test_text_that_is_partly_a_grammars_is_sealed_with_status_3_and_the_shares_i
 def test_a_dataset_that_an_earlier_version_filled_from_a_grammar_alone_is_told_when_it_is_asked_for_again(
     tmp_path, tokenizer, monkeypatch
 ):
-    def as_earlier(source: Source, collected: Collected, files: collect.ReplyFiles) -> collect.Asked:
+    def as_earlier(source: Source, collected: Collected, output: Path) -> collect.Asked:
         collected.fill(source.templates(), most=1000)
         return collect.Asked("tiny", "", "does not answer")
 
     with serve() as gone:
         pass
     with monkeypatch.context() as patched:
-        patched.setattr("actlab.text.generate.run.collect", as_earlier)
+        patched.setattr("actlab.text.generate.job.collect", as_earlier)
         ask(gone, tmp_path / "out", tokenizer, tokens=600)
     n = metadata_of(tmp_path / "out")["n_documents"]
     done = run_command(*flags_for(gone, tmp_path / "out", tokenizer, "--quiet"))

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from actlab.formats.documents import Document, document_line, read_documents
 from actlab.ground.errors import ConfigError, DataError
-from actlab.text.domains import detect_domain
+from actlab.text.domains import domains
+from actlab.text.templates.detect import detect_domain
 from actlab.text.templates.engine import compile_grammar, generate
 from actlab.text.templates.modifiers import past, plural, with_article
 from actlab.text.templates.plan import (
@@ -26,7 +27,7 @@ from actlab.text.templates.plan import (
     expected_equal_pairs,
     refuse_target,
 )
-from actlab.text.templates.read import domain_grammar, domains, parse_grammar, read_grammar
+from actlab.text.templates.read import domain_grammar, parse_grammar, read_grammar
 from actlab.text.words import normal_form
 from tests.command_line import run
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from actlab.backends.tiny import tiny_folder
 from actlab.formats.documents import read_documents
-from actlab.text.generate.run import generate_text
+from actlab.text.generate.job import generate_text
 from actlab.text.tokenize.job import tokenize_text
 from actlab.text.train_gpt.job import train_gpt
 from tests.kneser_ney import KneserNeyBigram

@@ -51,7 +51,7 @@ from actlab.ground.options.settings import read_yaml
 from actlab.ground.storage import Staging
 from actlab.ground.temporary import saved_files
 from actlab.servers.journal import Journal
-from actlab.text.generate.run import generate_text
+from actlab.text.generate.job import generate_text
 from actlab.weights.job import run_data_gen
 from actlab.weights.score.predictions import read_predictions
 from tests import made_saes, tiny_weights

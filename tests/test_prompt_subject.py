@@ -11,12 +11,13 @@ import pytest
 
 from actlab.formats.documents import Document
 from actlab.ground.errors import StorageError
+from actlab.ground.job import cost
 from actlab.text import DataGenerator, Ollama
-from actlab.text.domains import THINGS
-from actlab.text.generate import run
+from actlab.text.domains import AUTO, DOMAINS
+from actlab.text.generate import job
 from actlab.text.generate.config import GenerateTextConfig
+from actlab.text.generate.job import generate_text
 from actlab.text.generate.prompts import requests
-from actlab.text.generate.run import generate_text, plan_text
 from actlab.text.generate.source import Source
 from actlab.text.generate.subject import SubjectShare, measure, subject_words
 from actlab.text.templates.read import domain_grammar
@@ -142,8 +143,8 @@ def test_a_subject_in_a_script_without_spaces_is_not_measured(tmp_path):
 
 
 def test_what_names_something_in_a_domain_is_a_keyword_of_its_grammar():
-    for domain, things in THINGS.items():
-        assert set(things.split()) <= set(domain_grammar(domain).keywords)
+    for domain in set(DOMAINS) - {AUTO}:
+        assert set(domain.things.split()) <= set(domain_grammar(domain.name).keywords)
 
 
 @pytest.fixture
@@ -173,11 +174,11 @@ def test_below_a_half_the_share_is_a_warning_and_from_there_on_a_line_each_time(
 def test_a_plan_measures_a_sample_of_the_grammar_and_leaves_a_servers_text_open(tmp_path, tokenizer):
     flags = ["generate-text", "how to make pasta", "--tokenizer", tokenizer, "--output", tmp_path / "out", "--dry-run"]
     assert "about 0% of the documents" in run_command(*flags).stdout
-    plan = plan_text(
-        prompt="how to make pasta", tokenizer=tokenizer, output=tmp_path / "out", method="ollama", model="tiny"
-    )
-    assert (plan.subject_words, plan.subject_share) == (["pasta"], None)
-    assert "server" in plan.subject_unmeasured
+    server = {"method": "ollama", "model": "tiny"}
+    (cost_,) = cost(generate_text, prompt="how to make pasta", tokenizer=tokenizer, output=tmp_path / "out", **server)
+    planned = cost_.details
+    assert (planned["subject_words"], planned["subject_share"]) == (["pasta"], None)
+    assert "server" in planned["subject_unmeasured"]
 
 
 def test_a_models_text_is_measured_and_the_generators_samples_too(tmp_path, tokenizer, monkeypatch, caplog):
@@ -202,7 +203,7 @@ def test_a_models_text_is_measured_and_the_generators_samples_too(tmp_path, toke
 def test_a_dataset_from_before_the_measure_is_the_same_dataset(tmp_path, tokenizer, monkeypatch, lunch):
     settings = {"prompt": "pasta", "tokens": 9, "tokenizer": tokenizer, "output": tmp_path / "a", "grammar": lunch[1]}
     with monkeypatch.context() as patched:
-        patched.setattr(run, "measure", lambda *_: type("Nothing", (), {"_asdict": dict})())
+        patched.setattr(job, "measure", lambda *_: type("Nothing", (), {"_asdict": dict})())
         generate_text(**settings)
     assert "subject_share" not in (tmp_path / "a" / "metadata.json").read_text()
     made = generate_text(**settings)
@@ -268,7 +269,7 @@ def test_text_that_was_asked_for_in_other_words_is_not_taken_for_the_same(tmp_pa
             output = tmp_path / prompt
             with monkeypatch.context() as patched:  # as version 0.2.0 asked
                 patched.setattr("actlab.text.generate.prompts.names_words", lambda *_: True)
-                patched.setattr(run, "names_words", lambda *_: True)
+                patched.setattr(job, "names_words", lambda *_: True)
                 make(tmp_path, tokenizer, prompt, output=output, **server)
             if is_changed:
                 with pytest.raises(StorageError, match=r"another version of actlab: versions"):

@@ -25,6 +25,7 @@ from actlab.formats.documents import Document, document_line, read_documents
 from actlab.ground.errors import ConfigError, DataError, ModelError, StorageError
 from actlab.ground.job import cost
 from actlab.text import DataRefiner
+from actlab.text.domains import GRAMMARS
 from actlab.text.near_duplicates import (
     N_PERMUTATIONS,
     banding,
@@ -45,7 +46,6 @@ from actlab.text.refine.compute.shuffled import against_shuffled, auroc, shuffle
 from actlab.text.refine.compute.verdicts import Settings, reasons, refine_documents
 from actlab.text.refine.job import refine_text
 from actlab.text.refine.subject import Topic, subject_of, topic_of
-from actlab.text.templates.read import GRAMMARS
 from actlab.text.templates.stems import stem
 from actlab.text.words import words_of
 

@@ -36,7 +36,7 @@ from actlab.servers.pace import Pace, Window, next_pace
 from actlab.servers.pauses import retry_after_s
 from actlab.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
 from actlab.servers.sentences import trim_to_sentence
-from actlab.servers.server import Server, ollama_server, openai_server
+from actlab.servers.server import Server, server_of
 from actlab.servers.thoughts import split_thoughts
 from actlab.servers.wire import Answer, OpenCalls, Watch
 from tests import conformance_server
@@ -382,17 +382,17 @@ def test_an_openai_server_whose_list_fails_is_still_used_and_keys_are_checked():
 def test_what_is_wrong_before_a_run_is_said_in_two_lines():
     with serve() as there:
         with pytest.raises(ServerError, match="no model 'nope'") as caught:
-            ollama_server("nope", environment=ServerEnvironment(ollama_url=there.url)).preflight()
+            server_of("ollama", "nope", environment=ServerEnvironment(ollama_url=there.url)).preflight()
         assert "ollama pull nope" in caught.value.hint
         assert MODEL in caught.value.hint
-        nope = openai_server("nope", environment=ServerEnvironment(), base_url=there.url)
+        nope = server_of("openai", "nope", environment=ServerEnvironment(), base_url=there.url)
         with pytest.raises(ServerError, match="refuses 'nope': 404 model 'nope' not found"):
             nope.warm_up()
         with pytest.raises(ServerError, match="is no Ollama: /api/version answers 404"):
-            ollama_server("x", environment=ServerEnvironment(ollama_url=f"{there.url}/v1")).preflight()
+            server_of("ollama", "x", environment=ServerEnvironment(ollama_url=f"{there.url}/v1")).preflight()
         url = there.url
     with pytest.raises(ServerError, match="does not answer") as caught:
-        ollama_server("tiny", environment=ServerEnvironment(ollama_url=url)).preflight()
+        server_of("ollama", "tiny", environment=ServerEnvironment(ollama_url=url)).preflight()
     assert "OLLAMA_HOST" in caught.value.hint
 
 
@@ -1105,9 +1105,9 @@ def test_the_context_holds_the_prompt_and_the_reply_or_the_run_is_refused():
     assert context_for("水" * 2000, 150) > 2000 + 150, "a token a letter"
     with serve() as there:  # its model holds 4,096
         for context in (2048, 4096):
-            ollama_server(MODEL, environment=ServerEnvironment(ollama_url=there.url), context=context).preflight()
+            server_of("ollama", MODEL, environment=ServerEnvironment(ollama_url=there.url), context=context).preflight()
         with pytest.raises(ServerError, match="holds 4096 tokens, and a prompt with its reply may take 4097") as caught:
-            ollama_server(MODEL, environment=ServerEnvironment(ollama_url=there.url), context=4097).preflight()
+            server_of("ollama", MODEL, environment=ServerEnvironment(ollama_url=there.url), context=4097).preflight()
     assert "longer context" in caught.value.hint
 
 
@@ -1158,7 +1158,7 @@ def test_what_is_wrong_with_a_server_is_not_blamed_on_the_model():
             server_at(there, "openai").warm_up()
         assert "OPENAI_API_KEY" in caught.value.hint
         there.always = None
-        whole = openai_server(MODEL, environment=ServerEnvironment(), base_url=f"{there.url}/v1/chat/completions")
+        whole = server_of("openai", MODEL, environment=ServerEnvironment(), base_url=f"{there.url}/v1/chat/completions")
         assert whole.warm_up().on_gpu is None
     with pytest.raises(ServerError, match="does not answer") as caught:
         server_at(there).preflight()
@@ -1420,7 +1420,8 @@ def test_the_server_bounds_its_own_concurrency_in_both_regimes():
 
 def one_attempt(there: Conformance, asked: Request) -> Any:
     server = server_at(there)
-    return attempts.attempt(server.dialect, server.endpoint, asked, calls=OpenCalls(), clock=time.monotonic)
+    made = attempts.attempt(server.dialect, server.endpoint, asked, calls=OpenCalls(), clock=time.monotonic)
+    return made.reply
 
 
 @pytest.mark.slow
@@ -1448,7 +1449,7 @@ def check_transformers_serve(program: Path, model: Path, folder: Path, environme
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([str(part) for part in command], env=environment, stdout=log, stderr=log)
     try:
-        server = openai_server(str(model), environment=ServerEnvironment(), base_url=f"http://127.0.0.1:{port}")
+        server = server_of("openai", str(model), environment=ServerEnvironment(), base_url=f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -1466,7 +1467,9 @@ def check_transformers_serve(program: Path, model: Path, folder: Path, environme
         assert (summary.ended, len(taken.replies)) == (EXHAUSTED, 6)
         assert {reply.done_reason for reply in taken.replies} <= {"stop", "length"}, (folder / "log").read_text()
         assert all(0 < reply.n_tokens_teacher <= 24 for reply in taken.replies)
-        refused = openai_server("no/such-model", environment=ServerEnvironment(), base_url=f"http://127.0.0.1:{port}")
+        refused = server_of(
+            "openai", "no/such-model", environment=ServerEnvironment(), base_url=f"http://127.0.0.1:{port}"
+        )
         assert refused.generate(request()).failed
     finally:
         process.terminate()

@@ -16,7 +16,7 @@ from actlab.cli.main import main
 from actlab.datasets import seal_dataset, show_dataset, verify_dataset
 from actlab.ground.errors import ConfigError
 from actlab.ground.storage import Staging
-from actlab.text.generate.run import generate_text
+from actlab.text.generate.job import generate_text
 from actlab.text.inspect import show_grammar
 from actlab.text.refine.job import refine_text
 from actlab.text.tokenize.job import tokenize_text

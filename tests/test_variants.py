@@ -1,5 +1,6 @@
 """Variants as objects: each table is whole and on the page, and a module from outside adds to it."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -19,6 +20,7 @@ from actlab.ground import execute, variants
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import config_of
 from actlab.ground.variants import Table, Variant, load_plugins
+from actlab.text.domains import DOMAINS
 from actlab.text.refine.gates import GATES
 from actlab.weights.config.methods import METHODS
 from actlab.weights.config.quantisations import QUANTISATIONS
@@ -40,6 +42,7 @@ TABLES = {
     "Quantisations": QUANTISATIONS,
     "Signature methods": METHODS,
     "Gates": GATES,
+    "Domains": DOMAINS,
 }
 """By the heading of the formats page."""
 
@@ -438,3 +441,46 @@ def test_a_gate_that_leaves_out_its_hint_or_help_fails_with_a_sentence(plugin, r
         own = plugin(NUMBERED.replace(line, ""), f"without_{missing}")
         done = run("refine-text", recipes, "--output", tmp_path / "out", "--plugins", own)
         fails_in_two_lines(done, 2, f"gate 'numbered' has no {missing}", missing)
+
+
+TEA = """
+domain: tea
+keywords: {recipe: 9, tea: 3}
+skeletons: {pot: "Warm the #pot#, and wait #n# minutes.", cup: "A #pot# of tea, after #n# minutes."}
+pools: {pot: [pot, cup, bowl, glass, can, flask, jug, mug], n: [two, three, four, five, six, seven, eight, nine]}
+"""
+OWN_DOMAIN = """
+from pathlib import Path
+
+from actlab.text.domains import DOMAINS, Domain
+
+grammar = Path(__file__).with_name("leaves.yaml")
+DOMAINS.add(Domain(name="leaves", help="tea, and how it is made", hint="ask for fewer tokens", grammar=grammar))
+"""
+
+
+def test_a_domain_from_outside_is_written_where_it_is_named_and_hashed_into_the_identity(plugin, tmp_path):
+    (tmp_path / "leaves.yaml").write_text(TEA)
+    own = plugin(OWN_DOMAIN)
+    flags = ("generate-text", "simple recipes", "--tokens", 40, "--vocab-size", 300, "--output")
+    unknown = run(*flags, tmp_path / "tea", "--domain", "leaves")
+    fails_in_two_lines(unknown, 2, "domain 'leaves' is not known", "cooking")
+    done = run(*flags, tmp_path / "tea", "--domain", "leaves", "--plugins", own)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "tea" / "documents.jsonl").read_text().splitlines()]
+    assert all(re.match(r"(Warm the|A) (pot|cup|bowl|glass|can|flask|jug|mug)\b", row["text"]) for row in rows)
+    manifest = json.loads((tmp_path / "tea" / "manifest.json").read_text())
+    assert list(manifest["identity"]["plugins"]) == ["mine"]
+    sha256 = hashlib.sha256(TEA.encode()).hexdigest()
+    assert manifest["inputs"] == [{"role": "grammar", "name": "leaves.yaml", "bytes": len(TEA), "sha256": sha256}]
+    planned = run(*flags, tmp_path / "auto", "--dry-run", "--json", "--plugins", own)
+    assert json.loads(planned.stdout)["domain"] == "cooking", "however much its keywords say"
+    (tmp_path / "leaves.yaml").write_text(TEA.replace("Warm", "Heat"))
+    other = run(*flags, tmp_path / "tea", "--domain", "leaves", "--plugins", own)
+    fails_in_two_lines(other, 1, "leaves.yaml", "--overwrite")
+
+
+def test_a_domain_from_outside_that_leaves_out_its_help_fails_with_a_sentence(plugin):
+    own = plugin(OWN_DOMAIN.replace('help="tea, and how it is made", ', ""))
+    done = run("generate-text", "tea", "--output", "tea", "--plugins", own)
+    fails_in_two_lines(done, 2, "domain 'leaves' has no help", "help")

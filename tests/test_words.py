@@ -21,7 +21,7 @@ from actlab.ground import scripts
 from actlab.ground.errors import StorageError
 from actlab.ground.manifest import read_manifest
 from actlab.text.generate.config import GenerateTextConfig
-from actlab.text.generate.run import _plan as plan_of_text
+from actlab.text.generate.job import TextJob
 from actlab.text.generate.source import Source
 from actlab.text.near_duplicates import near_duplicate_clusters
 from actlab.text.refine.compute.figures import openings
@@ -514,9 +514,8 @@ def plan_of():
 
     def plan(prompt: str, method: str = "template", **more):
         settings = {"prompt": prompt, "output": "t", "tokens": 2000, "method": method, **more}
-        return plan_of_text(
-            Source(GenerateTextConfig(**settings, model=None if method == "template" else "m"), tokenizer)
-        )
+        config = GenerateTextConfig(**settings, model=None if method == "template" else "m")
+        return TextJob(config, Source(config, tokenizer)).plan
 
     return plan
 

@@ -38,7 +38,7 @@ _PUBLIC = {
     "actlab.ground.layers": ("parse_layers_arg",),
     "actlab.hub.push": ("push_dataset",),
     "actlab.text.generate.config": ("GenerateTextConfig",),
-    "actlab.text.generate.run": ("generate_text", "plan_text"),
+    "actlab.text.generate.job": ("generate_text",),
     "actlab.text.refine.config": ("RefineConfig",),
     "actlab.text.refine.job": ("refine_text",),
     "actlab.text.tokenize.config": ("TokenizeConfig",),

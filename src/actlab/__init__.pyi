@@ -40,7 +40,7 @@ from actlab.ground.errors import ActlabError as ActlabError
 from actlab.ground.job import cost as cost
 from actlab.ground.layers import parse_layers_arg as parse_layers_arg
 from actlab.hub.push import push_dataset as push_dataset
-from actlab.text.generate import run as _text_generate_run
+from actlab.text.generate import job as _text_generate_job
 from actlab.text.generate.config import GenerateTextConfig as GenerateTextConfig
 from actlab.text.refine import job as _text_refine_job
 from actlab.text.refine.config import RefineConfig as RefineConfig
@@ -96,7 +96,6 @@ __all__ = [
     "normalize_features",
     "open_activations",
     "parse_layers_arg",
-    "plan_text",
     "preview_texts",
     "push_dataset",
     "rank_features",
@@ -466,13 +465,13 @@ def generate_datasets(
 def generate_text(
     *,
     prompt: _Text,
-    output: _Text,
+    output: _File,
     config_path: _File | None = None,
     method: Literal['template', 'ollama', 'openai'] = 'template',
     tokens: int | None = None,
     model_size: Literal['small', 'medium', 'large'] | None = None,
-    domain: Literal['auto', 'cooking', 'poetry', 'technical', 'general'] = 'auto',
-    grammar: _Text | None = None,
+    domain: str = 'auto',
+    grammar: _File | None = None,
     tokenizer: _Text | None = None,
     vocab_size: int = 4096,
     seed: int = 0,
@@ -490,7 +489,7 @@ def generate_text(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_generate_run.GeneratedText:
+) -> _text_generate_job.GeneratedText:
     """Write documents about a prompt until they have the tokens asked for; `GenerateTextConfig` has the settings."""
 
 @overload
@@ -498,12 +497,12 @@ def generate_text(
     *,
     config_path: _File,
     prompt: _Text = ...,
-    output: _Text = ...,
+    output: _File = ...,
     method: Literal['template', 'ollama', 'openai'] = 'template',
     tokens: int | None = None,
     model_size: Literal['small', 'medium', 'large'] | None = None,
-    domain: Literal['auto', 'cooking', 'poetry', 'technical', 'general'] = 'auto',
-    grammar: _Text | None = None,
+    domain: str = 'auto',
+    grammar: _File | None = None,
     tokenizer: _Text | None = None,
     vocab_size: int = 4096,
     seed: int = 0,
@@ -521,14 +520,14 @@ def generate_text(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _text_generate_run.GeneratedText:
+) -> _text_generate_job.GeneratedText:
     """Write documents about a prompt until they have the tokens asked for; `GenerateTextConfig` has the settings."""
 
 @overload
 def generate_text(
     config: GenerateTextConfig,
     /,
-) -> _text_generate_run.GeneratedText:
+) -> _text_generate_job.GeneratedText:
     """Write documents about a prompt until they have the tokens asked for; `GenerateTextConfig` has the settings."""
 
 
@@ -586,76 +585,6 @@ def make_split(
     /,
 ) -> _features_split_job.MadeSplit:
     """Divide the input's sentences and write `splits.json`, unless it is there already."""
-
-
-@overload
-def plan_text(
-    *,
-    prompt: _Text,
-    output: _Text,
-    config_path: _File | None = None,
-    method: Literal['template', 'ollama', 'openai'] = 'template',
-    tokens: int | None = None,
-    model_size: Literal['small', 'medium', 'large'] | None = None,
-    domain: Literal['auto', 'cooking', 'poetry', 'technical', 'general'] = 'auto',
-    grammar: _Text | None = None,
-    tokenizer: _Text | None = None,
-    vocab_size: int = 4096,
-    seed: int = 0,
-    model: _Text | None = None,
-    base_url: _Text | None = None,
-    timeout_preset: Literal['auto', 'gpu', 'cpu'] = 'auto',
-    concurrency: int = 4,
-    fallback: Literal['auto', 'never', 'always'] = 'auto',
-    temperature: float = 0.8,
-    max_tokens: int = 150,
-    retry_failed: bool = False,
-    export: Literal['text2gpt'] | None = None,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_generate_run.PlannedText:
-    """Return what a run with these settings would do, asking no server and writing nothing."""
-
-@overload
-def plan_text(
-    *,
-    config_path: _File,
-    prompt: _Text = ...,
-    output: _Text = ...,
-    method: Literal['template', 'ollama', 'openai'] = 'template',
-    tokens: int | None = None,
-    model_size: Literal['small', 'medium', 'large'] | None = None,
-    domain: Literal['auto', 'cooking', 'poetry', 'technical', 'general'] = 'auto',
-    grammar: _Text | None = None,
-    tokenizer: _Text | None = None,
-    vocab_size: int = 4096,
-    seed: int = 0,
-    model: _Text | None = None,
-    base_url: _Text | None = None,
-    timeout_preset: Literal['auto', 'gpu', 'cpu'] = 'auto',
-    concurrency: int = 4,
-    fallback: Literal['auto', 'never', 'always'] = 'auto',
-    temperature: float = 0.8,
-    max_tokens: int = 150,
-    retry_failed: bool = False,
-    export: Literal['text2gpt'] | None = None,
-    plugins: _Texts = (),
-    overwrite: bool = False,
-    dry_run: bool = False,
-    quiet: bool = False,
-    json: bool = False,
-) -> _text_generate_run.PlannedText:
-    """Return what a run with these settings would do, asking no server and writing nothing."""
-
-@overload
-def plan_text(
-    config: GenerateTextConfig,
-    /,
-) -> _text_generate_run.PlannedText:
-    """Return what a run with these settings would do, asking no server and writing nothing."""
 
 
 @overload

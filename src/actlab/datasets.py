@@ -170,6 +170,6 @@ def _is_grammar(name: Path) -> bool:
         return name.is_file() and name.suffix.lower() in _GRAMMAR_SUFFIXES
     if name.suffix.lower() in _GRAMMAR_SUFFIXES:
         return True
-    from actlab.text.templates.read import domains
+    from actlab.text.domains import domains
 
     return str(name) in domains()

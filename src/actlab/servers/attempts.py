@@ -41,14 +41,9 @@ SECRET = "secret"
 class Attempt(NamedTuple):
     """What one attempt gave."""
 
-    text: str
-    done_reason: str
-    timings: Timings
-    problem: str = ""
-    n_tokens: int | None = None
+    reply: Reply
     again: bool = False
     """Whether the same request may do better in a moment."""
-    busy: bool = False
     retry_after_s: float = 0.0
 
 
@@ -70,29 +65,18 @@ def generate(
         CancelledCallError: `calls` was closed.
     """
     rng = random.Random(derive_seed(request.seed, "retry", request.k))
-    asked, throttled, halved, attempts = request, 0, False, 0
+    asked, throttled, attempts = request, 0, 0
     while True:
-        done = attempt(dialect, endpoint, asked, calls=calls, clock=clock)
+        reply, again, pause_s = attempt(dialect, endpoint, asked, calls=calls, clock=clock)
         attempts += 1
-        throttled += done.busy
-        if done.text or done.done_reason in (STOP, LENGTH):
-            break
-        if done.done_reason == TIMEOUT and not halved and request.max_tokens > 1:
-            asked, halved = replace(request, max_tokens=request.max_tokens // 2), True
-            continue
-        if not done.again or attempts > N_RETRIES or done.retry_after_s > LONGEST_RETRY_AFTER_S:
-            break
-        wait_before(attempts, done.retry_after_s, calls=calls, rng=rng)
-    return Reply(
-        k=request.k,
-        text=done.text,
-        done_reason=done.done_reason,
-        problem=done.problem,
-        n_tokens_teacher=done.n_tokens,
-        timings=done.timings,
-        attempts=attempts,
-        throttled=throttled,
-    )
+        throttled += reply.throttled
+        is_over = bool(reply.text) or reply.done_reason in (STOP, LENGTH)
+        if not is_over and reply.done_reason == TIMEOUT and asked is request and request.max_tokens > 1:
+            asked = replace(request, max_tokens=request.max_tokens // 2)
+        elif is_over or not again or attempts > N_RETRIES or pause_s > LONGEST_RETRY_AFTER_S:
+            return replace(reply, attempts=attempts, throttled=throttled)
+        else:
+            wait_before(attempts, pause_s, calls=calls, rng=rng)
 
 
 def attempt(
@@ -106,32 +90,28 @@ def attempt(
     calls.take_turn()
     watch = Watch(endpoint.limits, clock)
     most = _CHARACTERS_A_TOKEN * request.max_tokens + _CHARACTERS_MORE
-    texts: list[str] = []
-    n_characters, thought = 0, False
+    received, thought = "", False
     last, reason, problem = Piece(), CUT, "ended without its end marker"
     try:
         body = endpoint.as_sent(dialect.payload(endpoint, request))
         with answer_to(endpoint, dialect.path, body, watch=watch, calls=calls) as answer:
             if answer.status != 200:
-                return _refusal(answer, watch, endpoint)
+                return _refusal(request, answer, watch, endpoint)
             for piece in dialect.pieces(lines_of(answer.lines())):
                 if piece.text or piece.thought:
                     watch.saw_token()
-                    texts.append(piece.text[: most - n_characters])
-                    n_characters += len(piece.text)
-                    thought |= piece.thought
-                if n_characters > most:
+                received += piece.text
+                thought |= piece.thought
+                if len(received) > most:
+                    received = received[:most]
                     reason, problem = LENGTH, f"more than {most} characters for {request.max_tokens} tokens"
                     break
-                if piece.error:
-                    reason, problem = piece.done_reason or ERROR, shown(endpoint.hidden(piece.error))
-                    last = piece
-                elif piece.done_reason:
-                    last, reason, problem = piece, piece.done_reason, ""
+                if piece.error or piece.done_reason:
+                    last, reason, problem = piece, piece.done_reason or ERROR, shown(endpoint.hidden(piece.error))
                     break
     except CallError as error:
         reason, problem = error.reason, endpoint.hidden(str(error))
-    said = split_thoughts("".join(texts))
+    said = split_thoughts(received)
     text = usable(said.text, reason, prose=request.schema is None)
     if (thought or said.thought) and not said.text.strip() and reason in (STOP, LENGTH):
         reason, problem = THOUGHT, UNCLOSED if said.unclosed or reason == LENGTH else ALONE
@@ -139,14 +119,8 @@ def attempt(
         reason, problem = EMPTY, "an end marker and no text"
     if endpoint.hidden(text) != text:
         text, reason, problem = "", SECRET, "the reply repeats the key or the login that was sent"
-    return Attempt(
-        text,
-        reason,
-        _timings(watch, last),
-        problem,
-        n_tokens=last.n_tokens,
-        again=reason == UNREACHABLE or (reason == ERROR and _runner_stopped(problem)),
-    )
+    again = reason == UNREACHABLE or (reason == ERROR and _runner_stopped(problem))
+    return Attempt(_reply(request, watch, reason, problem, text, last), again)
 
 
 def usable(text: str, done_reason: str, *, prose: bool) -> str:
@@ -161,18 +135,13 @@ def usable(text: str, done_reason: str, *, prose: bool) -> str:
     return trim_to_sentence(text) if prose else ""
 
 
-def _refusal(answer: Answer, watch: Watch, endpoint: Endpoint) -> Attempt:
-    status = answer.status
+def _refusal(request: Request, answer: Answer, watch: Watch, endpoint: Endpoint) -> Attempt:
+    status, is_passing = answer.status, answer.status in AGAIN
     problem = refusal_text(status, answer.body(), answer.headers, hidden=endpoint.hidden)
-    return Attempt(
-        "",
-        ERROR if status >= 500 or status in AGAIN else REFUSED,
-        _timings(watch, Piece()),
-        problem,
-        again=status in AGAIN or (status == 500 and _runner_stopped(problem)),
-        busy=status in BUSY,
-        retry_after_s=retry_after_s(answer.headers, now=time.time()) if status in AGAIN else 0.0,
-    )
+    reply = _reply(request, watch, ERROR if status >= 500 or is_passing else REFUSED, problem, "", Piece())
+    again = is_passing or (status == 500 and _runner_stopped(problem))
+    pause_s = retry_after_s(answer.headers, now=time.time()) if is_passing else 0.0
+    return Attempt(replace(reply, throttled=int(status in BUSY)), again, pause_s)
 
 
 def _runner_stopped(problem: str) -> bool:
@@ -180,11 +149,19 @@ def _runner_stopped(problem: str) -> bool:
     return "runner" in problem and "stopped" in problem
 
 
-def _timings(watch: Watch, last: Piece) -> Timings:
-    return Timings(
-        total_s=watch.elapsed_s,
-        first_token_s=watch.first_token_s,
-        load_s=last.load_s,
-        eval_s=last.eval_s,
-        queue_s=last.queue_s,
+def _reply(request: Request, watch: Watch, reason: str, problem: str, text: str, last: Piece) -> Reply:
+    """Return what one attempt gave; `last` is the piece with the server's counts."""
+    return Reply(
+        k=request.k,
+        text=text,
+        done_reason=reason,
+        problem=problem,
+        n_tokens_teacher=last.n_tokens,
+        timings=Timings(
+            total_s=watch.elapsed_s,
+            first_token_s=watch.first_token_s,
+            load_s=last.load_s,
+            eval_s=last.eval_s,
+            queue_s=last.queue_s,
+        ),
     )

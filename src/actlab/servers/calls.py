@@ -40,7 +40,7 @@ class Request:
     max_tokens: int = 150
     temperature: float = 0.8
     stop: tuple[str, ...] = ()
-    schema: Mapping[str, Any] | None = None
+    schema: Mapping[str, object] | None = None
     """A JSON schema that the reply has to meet: half of such a reply is worth nothing and is dropped whole."""
 
 
@@ -78,7 +78,7 @@ class Reply:
         """Whether there is no text, and the fault is the server's."""
         return not self.text and self.done_reason not in (STOP, LENGTH)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the journal's fields."""
         return asdict(self)
 
@@ -143,7 +143,7 @@ class Endpoint:
     """Fields of a request that this server wants under another name, as it said when the model was loaded. All copies
     share them, and the journal's keys know nothing of them."""
 
-    def as_sent(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def as_sent(self, body: Mapping[str, object]) -> dict[str, object]:
         """Return a request's body with the names that this server wants."""
         return {self.renamed.get(name, name): value for name, value in body.items()}
 

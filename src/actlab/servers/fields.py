@@ -3,17 +3,19 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import responses
-from typing import Any
+from itertools import dropwhile
 
 from actlab.ground.errors import scrubbed
 from actlab.ground.printing import printable_line
 from actlab.servers.calls import CUT, CallError
 
 LONGEST_ANSWER = 1 << 22  # a line of a stream is a token; an object of megabytes is no reply
+Fields = Mapping[str, object]
+"""A JSON object's."""
 _MOST = 1e18  # a count or a time over this is none
 
 
-def json_of(content: str | bytes) -> Any:
+def json_of(content: str | bytes) -> object:
     """Return what JSON says; None where it is none, nests too deep or has a number of thousands of digits."""
     try:
         return json.loads(content)
@@ -21,7 +23,7 @@ def json_of(content: str | bytes) -> Any:
         return None
 
 
-def fields_of(line: bytes) -> dict[str, Any]:
+def fields_of(line: bytes) -> Fields:
     """Return the JSON object that a line or an event of a stream is.
 
     Raises:
@@ -41,55 +43,55 @@ def lines_of(lines: Iterable[bytes]) -> Iterator[bytes]:
     Raises:
         CallError: The object is of megabytes.
     """
-    rest = iter(lines)
-    for line in rest:
-        start = line.removeprefix(b"\xef\xbb\xbf").strip()
-        if start.startswith(b"{") and json_of(start) is None:
-            whole = bytearray(start)
-            for more in rest:
-                whole += b"\n" + more
-                if len(whole) > LONGEST_ANSWER:
-                    raise CallError(CUT, "an object without end")
-            content = json_of(bytes(whole))
-            yield start if content is None else json.dumps(content).encode()
-            return
-        yield start
-        if start:
-            yield from rest
-            return
+    rest = dropwhile(lambda line: not _without_mark(line), lines)
+    start = _without_mark(next(rest, b""))
+    if start.startswith(b"{") and json_of(start) is None:
+        whole = bytearray(start)
+        for more in rest:
+            whole += b"\n" + more
+            if len(whole) > LONGEST_ANSWER:
+                raise CallError(CUT, "an object without end")
+        content = json_of(bytes(whole))
+        start = start if content is None else json.dumps(content).encode()
+    yield start
+    yield from rest
 
 
-def as_fields(value: Any) -> dict[str, Any]:
+def _without_mark(line: bytes) -> bytes:
+    return line.removeprefix(b"\xef\xbb\xbf").strip()
+
+
+def as_fields(value: object) -> Fields:
     """Return an object's fields, and none of anything else."""
     return value if isinstance(value, dict) else {}
 
 
-def as_objects(value: Any) -> list[dict[str, Any]]:
+def as_objects(value: object) -> list[Fields]:
     """Return the objects in a list, and none of anything else."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """Return a text, "" where there is none.
 
     Raises:
         CallError: It is something else.
     """
-    if value is None:
-        return ""
-    if not isinstance(value, str):
+    if not isinstance(value, str | None):
         raise CallError(CUT, f"a text that is {shown(json.dumps(value), 40)}")
-    return value
+    return value or ""
 
 
-def as_count(value: Any) -> int | None:
+def as_count(value: object) -> int | None:
     """Return a count, None of anything else: a text is not lost for it."""
     return value if type(value) is int and 0 <= value < _MOST else None
 
 
-def as_seconds(nanoseconds: Any) -> float:
+def as_seconds(nanoseconds: object) -> float:
     """Return nanoseconds as seconds, 0 of anything else."""
-    return nanoseconds / 1e9 if type(nanoseconds) in (int, float) and 0 <= nanoseconds < _MOST else 0.0
+    if not isinstance(nanoseconds, int | float) or isinstance(nanoseconds, bool):
+        return 0.0
+    return nanoseconds / 1e9 if 0 <= nanoseconds < _MOST else 0.0
 
 
 def shown(text: str, at_most: int = 300) -> str:
@@ -101,12 +103,10 @@ def shown(text: str, at_most: int = 300) -> str:
     return printable_line(" ".join(text.split())[:at_most])
 
 
-def error_text(body: Any) -> str:
+def error_text(body: object) -> str:
     """Return what an error's body says; "" where it says nothing."""
-    name: str | None = ""
-    while name is not None:
-        name = next((one for one in ("error", "message", "detail") if isinstance(body, dict) and one in body), None)
-        body = body if name is None else body[name]
+    while isinstance(body, dict) and (named := [one for one in ("error", "message", "detail") if one in body]):
+        body = body[named[0]]
     return body if isinstance(body, str) else json.dumps(body) if body else ""
 
 

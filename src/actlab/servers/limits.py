@@ -56,11 +56,10 @@ def limits_for(preset: str, environment: ServerEnvironment, *, on_gpu: bool | No
             f"there is no time-out preset {name!r}",
             hint=did_you_mean(name, known, otherwise=f"presets: {', '.join(known)}"),
         )
-    limits = PRESETS[name]
-    if environment.connection_s is not None:
-        limits = replace(limits, connect_s=environment.connection_s)
-    if environment.generation_s is not None:
-        limits = replace(limits, first_token_s=environment.generation_s, total_s=environment.generation_s)
-    if environment.evaluation_s is not None:
-        limits = replace(limits, evaluation_s=environment.evaluation_s)
-    return limits
+    changes = {
+        "connect_s": environment.connection_s,
+        "first_token_s": environment.generation_s,
+        "total_s": environment.generation_s,
+        "evaluation_s": environment.evaluation_s,
+    }
+    return replace(PRESETS[name], **{limit: given for limit, given in changes.items() if given is not None})

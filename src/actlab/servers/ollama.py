@@ -6,11 +6,12 @@ empty are left out of a reply, and durations are nanoseconds.
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from actlab.servers.calls import STOP, Endpoint, Piece, Request, ServerError, ServerFacts, Warmth
 from actlab.servers.dialect import Dialect
+from actlab.servers.environment import ServerEnvironment, login_of, ollama_url
 from actlab.servers.fields import (
+    Fields,
     as_count,
     as_fields,
     as_objects,
@@ -20,6 +21,7 @@ from actlab.servers.fields import (
     fields_of,
     shown,
 )
+from actlab.servers.limits import TimeoutLimits
 from actlab.servers.questions import Answered, ask, refuse_page
 from actlab.servers.wire import OpenCalls
 
@@ -36,6 +38,9 @@ _BEHIND = "see the log of the proxy and Ollama's own: does Ollama run?"
 _A_PROXYS = {401: _LET_IN, 403: _LET_IN, 502: _BEHIND, 504: _BEHIND}
 _START = "start it (ollama serve), or say where it is: OLLAMA_HOST or --base-url"
 
+_NO_THOUGHTS = "give it room for thought and text (generate-text has --max-tokens), or choose another model"
+"""Ollama was told not to, where the model can."""
+
 
 def context_for(prompt: str, max_tokens: int) -> int:
     """Return the tokens that a prompt and its reply need together, one a two bytes of the prompt; at least 2,048.
@@ -48,12 +53,29 @@ def context_for(prompt: str, max_tokens: int) -> int:
     return max(DEFAULT_CONTEXT, max_tokens + len(prompt.encode()) // 2 + _AROUND)
 
 
-def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
+def endpoint_of(
+    model: str, limits: TimeoutLimits, environment: ServerEnvironment, base_url: str | None, context: int
+) -> Endpoint:
+    """Return a model at Ollama, by default where OLLAMA_HOST says.
+
+    Raises:
+        ConfigError: The address is none.
+    """
+    return Endpoint(
+        base_url=environment.ollama_url if base_url is None else ollama_url(base_url),
+        login=environment.ollama_login if base_url is None else login_of(base_url),
+        model=model,
+        limits=limits,
+        options={"num_ctx": context},
+    )
+
+
+def payload(endpoint: Endpoint, request: Request) -> dict[str, object]:
     """Return the body of a request for a text.
 
     `think` is always given: a reasoning model would else spend the budget on thoughts and return no text.
     """
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         **endpoint.options,
         "seed": request.seed & 0x7FFFFFFF,
         "temperature": request.temperature,
@@ -73,30 +95,23 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
     Raises:
         CallError: A line is no JSON object, or its text no text.
     """
-    for line in lines:
-        if not line.strip():
-            continue
-        fields = fields_of(line)
+    for fields in map(fields_of, filter(bytes.strip, lines)):
         if fields.get("error") is not None:
             yield Piece(error=error_text(fields) or "an error without words")
             return
-        done = fields.get("done") is True
-        text = as_text(fields.get("response"))
-        thought = bool(fields.get("thinking"))
-        if not done:
-            yield Piece(text, thought=thought)
-            continue
-        yield _last(fields, text)._replace(thought=thought)
-        return
+        piece = Piece(as_text(fields.get("response")), thought=bool(fields.get("thinking")))
+        if fields.get("done") is True:
+            yield _last(piece, fields)
+            return
+        yield piece
 
 
-def _last(fields: dict[str, Any], text: str) -> Piece:
+def _last(piece: Piece, fields: Fields) -> Piece:
     """Return the piece that ends a reply, with the server's counts."""
     total, load, prompt, evaluation = (
         as_seconds(fields.get(f"{name}_duration")) for name in ("total", "load", "prompt_eval", "eval")
     )
-    return Piece(
-        text,
+    return piece._replace(
         done_reason=shown(as_text(fields.get("done_reason"))) or STOP,  # servers before 0.1.35 give no reason
         n_tokens=as_count(fields.get("eval_count")),
         load_s=load,
@@ -138,7 +153,7 @@ def _refuse_before_ollama(endpoint: Endpoint, answered: Answered) -> None:
         raise ServerError(f"{endpoint.base_url} answers {answered.problem}", hint=_A_PROXYS[answered.status])
 
 
-def _found(endpoint: Endpoint, tags: Answered, wanted: str) -> dict[str, Any]:
+def _found(endpoint: Endpoint, tags: Answered, wanted: str) -> Fields:
     """Return what the list of models says of one.
 
     Raises:
@@ -159,7 +174,7 @@ def _found(endpoint: Endpoint, tags: Answered, wanted: str) -> dict[str, Any]:
     )
 
 
-def _refuse_unfit(endpoint: Endpoint, wanted: str, facts: dict[str, Any]) -> None:
+def _refuse_unfit(endpoint: Endpoint, wanted: str, facts: Fields) -> None:
     """Refuse a model that writes no text, or whose context is too short for what is to be asked."""
     told = facts.get("capabilities")
     capabilities = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
@@ -208,4 +223,13 @@ def warm_up(endpoint: Endpoint, temperature: float, calls: OpenCalls) -> Warmth:
     return Warmth(load_s, on_gpu=None)
 
 
-OLLAMA = Dialect("ollama", "/api/generate", payload, pieces, preflight, warm_up)
+OLLAMA = Dialect(
+    name="ollama",
+    path="/api/generate",
+    no_thoughts=_NO_THOUGHTS,
+    endpoint=endpoint_of,
+    payload=payload,
+    pieces=pieces,
+    preflight=preflight,
+    warm_up=warm_up,
+)

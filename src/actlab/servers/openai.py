@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from itertools import chain
 
+from actlab.ground.errors import ConfigError
 from actlab.servers.calls import (
     CUT,
     REFUSAL,
@@ -17,7 +18,9 @@ from actlab.servers.calls import (
     Warmth,
 )
 from actlab.servers.dialect import Dialect
+from actlab.servers.environment import ServerEnvironment, login_of, openai_url
 from actlab.servers.fields import (
+    Fields,
     as_count,
     as_fields,
     as_objects,
@@ -27,6 +30,7 @@ from actlab.servers.fields import (
     json_of,
     shown,
 )
+from actlab.servers.limits import TimeoutLimits
 from actlab.servers.pauses import AGAIN
 from actlab.servers.questions import Answered, ask, ask_once, refuse_page
 from actlab.servers.wire import OpenCalls
@@ -46,13 +50,37 @@ _MOST_LINES = 1000
 """Of an event: they have one."""
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks")
 """Of DeepSeek, llama.cpp and SGLang; vLLM and Ollama's /v1; OpenRouter; and LiteLLM."""
+_NO_THOUGHTS = (
+    "turn thinking off at the server (vLLM: --default-chat-template-kwargs '{\"enable_thinking\": false}'; "
+    "llama.cpp: --reasoning-budget 0) and run again with --retry-failed, or give it room for thought and text "
+    "(generate-text has --max-tokens)"
+)
 _TEXTS = ("text", "output_text")
 """The types of a content's parts that are text; Mistral's reasoning models send thoughts as others."""
 
 
-def payload(endpoint: Endpoint, request: Request) -> dict[str, Any]:
+def endpoint_of(
+    model: str, limits: TimeoutLimits, environment: ServerEnvironment, base_url: str | None, _context: int
+) -> Endpoint:
+    """Return a model at an OpenAI-compatible server, which settles its context when it starts.
+
+    Raises:
+        ConfigError: There is no address, or it is none.
+    """
+    if base_url is None:
+        raise ConfigError("an OpenAI-compatible server needs an address", hint="give --base-url")
+    return Endpoint(
+        base_url=openai_url(base_url),
+        login=login_of(base_url),
+        model=model,
+        limits=limits,
+        api_key=environment.api_key,
+    )
+
+
+def payload(endpoint: Endpoint, request: Request) -> dict[str, object]:
     """Return the body of a request for a text."""
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "model": endpoint.model,
         "messages": [{"role": "user", "content": request.prompt}],
         "stream": True,
@@ -78,7 +106,7 @@ def events(lines: Iterable[bytes]) -> Iterator[bytes]:
         CallError: An event does not end.
     """
     data: list[bytes] = []
-    for line in lines:
+    for line in chain(lines, [b""]):
         is_data = line.startswith((b"data:", b"{"))
         if data and (not line or (is_data and _is_whole(data))):
             yield b"\n".join(data)
@@ -87,8 +115,6 @@ def events(lines: Iterable[bytes]) -> Iterator[bytes]:
             data.append(line.removeprefix(b"data:").removeprefix(b" "))
         if len(data) > _MOST_LINES:  # each time all of them are looked at
             raise CallError(CUT, "an event without end")
-    if data:
-        yield b"\n".join(data)
 
 
 def _is_whole(data: list[bytes]) -> bool:
@@ -136,7 +162,7 @@ def pieces(lines: Iterable[bytes]) -> Iterator[Piece]:
         yield Piece(done_reason=end, n_tokens=n_tokens)
 
 
-def _error_of(fields: dict[str, Any]) -> str:
+def _error_of(fields: Fields) -> str:
     """Return what an event says that went wrong; "" where nothing did."""
     said = fields.get("error") is not None or fields.get("object") == "error"
     if said or ("choices" not in fields and any(fields.get(name) for name in ("message", "detail"))):
@@ -144,7 +170,7 @@ def _error_of(fields: dict[str, Any]) -> str:
     return ""
 
 
-def _piece(message: dict[str, Any]) -> Piece:
+def _piece(message: Fields) -> Piece:
     """Return a message's text, or what it has of a thought, under any of the names that are in use.
 
     Raises:
@@ -156,12 +182,12 @@ def _piece(message: dict[str, Any]) -> Piece:
     return Piece("".join(texts), thought=thought)
 
 
-def _parts(message: dict[str, Any]) -> list[dict[str, Any]]:
+def _parts(message: Fields) -> list[Fields]:
     content = message.get("content")
     return as_objects(content) if isinstance(content, list) else [{"text": content}]
 
 
-def _refusal(message: dict[str, Any]) -> str:
+def _refusal(message: Fields) -> str:
     """Return what a message says of a refusal, in the field of that name or in parts of that type.
 
     Raises:
@@ -230,4 +256,13 @@ def _refused(endpoint: Endpoint, loaded: Answered) -> ServerError:
     return ServerError(f"{endpoint.base_url} answers {loaded.problem}", hint=hint)
 
 
-OPENAI = Dialect("openai", "/chat/completions", payload, pieces, preflight, warm_up)
+OPENAI = Dialect(
+    name="openai",
+    path="/chat/completions",
+    no_thoughts=_NO_THOUGHTS,
+    endpoint=endpoint_of,
+    payload=payload,
+    pieces=pieces,
+    preflight=preflight,
+    warm_up=warm_up,
+)

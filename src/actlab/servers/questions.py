@@ -2,8 +2,9 @@
 
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from actlab.servers.calls import CallError, Endpoint, ServerError
 from actlab.servers.fields import json_of, refusal_text, shown
@@ -17,7 +18,7 @@ class Answered(NamedTuple):
     """A status and what came with it."""
 
     status: int
-    json: Any
+    json: object
     """None where it was none."""
     problem: str
     """What a refusal says, in one line."""
@@ -29,7 +30,7 @@ class Answered(NamedTuple):
 def ask(
     endpoint: Endpoint,
     path: str,
-    body: dict[str, Any] | None = None,
+    body: Mapping[str, object] | None = None,
     *,
     within_s: float,
     hint: str,
@@ -54,7 +55,7 @@ def ask(
 
 
 def ask_once(
-    endpoint: Endpoint, path: str, body: dict[str, Any] | None = None, *, within_s: float, calls: OpenCalls
+    endpoint: Endpoint, path: str, body: Mapping[str, object] | None = None, *, within_s: float, calls: OpenCalls
 ) -> Answered:
     """Ask one thing and read the whole answer.
 

@@ -56,19 +56,6 @@ class _Measured:
             self.window, self.since = Window(), now
 
 
-class _Asked(NamedTuple):
-    """A request on its way, or answered by the journal."""
-
-    reply: Reply | Future[Reply]
-
-    @property
-    def ready(self) -> bool:
-        return isinstance(self.reply, Reply) or self.reply.done()
-
-    def result(self) -> Reply:
-        return self.reply if isinstance(self.reply, Reply) else self.reply.result()
-
-
 @dataclass
 class _Run:
     """A run's state: the requests in their order, each with its reply or on its way to it."""
@@ -79,7 +66,8 @@ class _Run:
     calls: OpenCalls
     pool: ThreadPoolExecutor
     measured: _Measured
-    queue: deque[_Asked] = field(default_factory=deque)
+    queue: deque[Future[Reply]] = field(default_factory=deque)
+    """In the order of the requests; those that the journal answered are done."""
     running: dict[Future[Reply], float] = field(default_factory=dict)
     exhausted: bool = False
 
@@ -88,7 +76,7 @@ class _Run:
         self._settle()
         limit = self.measured.pace.limit
         while not self.exhausted and len(self.running) < limit and len(self.queue) < _ROUNDS_AHEAD * limit:
-            if self.queue and self.queue[0].ready:
+            if self.queue and self.queue[0].done():
                 return
             request = next(self.requests, None)
             if request is None:
@@ -96,12 +84,13 @@ class _Run:
                 return
             key = self.server.key(request)
             known = self.journal.get(request.k, key)
-            if known is not None:
-                self.queue.append(_Asked(known))
-                continue
-            future = self.pool.submit(self._ask, request, key)
-            self.running[future] = self.measured.clock()
-            self.queue.append(_Asked(future))
+            if known is None:
+                future = self.pool.submit(self._ask, request, key)
+                self.running[future] = self.measured.clock()
+            else:
+                future = Future()
+                future.set_result(known)
+            self.queue.append(future)
 
     def _ask(self, request: Request, key: str) -> Reply:
         """Run in a thread of its own, which writes the reply down: from then on no stop can lose it."""
@@ -111,7 +100,7 @@ class _Run:
 
     def collect(self) -> None:
         """Wait until a reply is there."""
-        if not self.queue[0].ready:
+        if not self.queue[0].done():
             wait(self.running, return_when=FIRST_COMPLETED)
         self._settle()
 
@@ -122,7 +111,7 @@ class _Run:
 
     def in_order(self) -> Iterator[Reply]:
         """Yield the replies that nothing earlier holds back."""
-        while self.queue and self.queue[0].ready:
+        while self.queue and self.queue[0].done():
             yield self.queue.popleft().result()
 
 

@@ -5,11 +5,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
-from actlab.ground.errors import ConfigError
 from actlab.servers import attempts
 from actlab.servers.calls import Endpoint, Reply, Request, ServerFacts, Warmth
 from actlab.servers.dialect import Dialect
-from actlab.servers.environment import ServerEnvironment, login_of, ollama_url, openai_url
+from actlab.servers.environment import ServerEnvironment
 from actlab.servers.limits import TimeoutLimits, limits_for
 from actlab.servers.ollama import DEFAULT_CONTEXT, OLLAMA
 from actlab.servers.openai import OPENAI
@@ -74,43 +73,7 @@ class Server:
         return replace(self, endpoint=replace(self.endpoint, limits=limits))
 
 
-def ollama_server(
-    model: str,
-    *,
-    environment: ServerEnvironment,
-    base_url: str | None = None,
-    preset: str = "auto",
-    context: int = DEFAULT_CONTEXT,
-) -> Server:
-    """Return a model at Ollama, with a context of so many tokens for a prompt and its reply; no request is made.
-
-    Raises:
-        ConfigError: There is no such preset, or the address is none.
-    """
-    endpoint = Endpoint(
-        base_url=environment.ollama_url if base_url is None else ollama_url(base_url),
-        login=environment.ollama_login if base_url is None else login_of(base_url),
-        model=model,
-        limits=limits_for(preset, environment),
-        options={"num_ctx": context},
-    )
-    return Server(dialect=OLLAMA, endpoint=endpoint)
-
-
-def openai_server(model: str, *, environment: ServerEnvironment, base_url: str, preset: str = "auto") -> Server:
-    """Return a model at an OpenAI-compatible server; no request is made.
-
-    Raises:
-        ConfigError: There is no such preset, or the address is none.
-    """
-    endpoint = Endpoint(
-        base_url=openai_url(base_url),
-        login=login_of(base_url),
-        model=model,
-        limits=limits_for(preset, environment),
-        api_key=environment.api_key,
-    )
-    return Server(dialect=OPENAI, endpoint=endpoint)
+DIALECTS = {one.name: one for one in (OLLAMA, OPENAI)}
 
 
 def server_of(
@@ -118,19 +81,18 @@ def server_of(
     model: str,
     *,
     environment: ServerEnvironment,
-    base_url: str | None,
+    base_url: str | None = None,
     preset: str = "auto",
     context: int = DEFAULT_CONTEXT,
 ) -> Server:
     """Return a model at a server that speaks `api`, "ollama" or "openai"; no request is made.
 
-    `context` is for Ollama, which has to be told (`ollama.context_for`); the others settle it when they start.
+    `context` is for Ollama, which has to be told how many tokens a prompt and its reply take (`ollama.context_for`);
+    the others settle it when they start.
 
     Raises:
         ConfigError: There is no such preset, or the address is none; "openai" needs one.
     """
-    if api == "openai":
-        if base_url is None:
-            raise ConfigError("an OpenAI-compatible server needs an address", hint="give --base-url")
-        return openai_server(model, environment=environment, base_url=base_url, preset=preset)
-    return ollama_server(model, environment=environment, base_url=base_url, preset=preset, context=context)
+    dialect = DIALECTS[api]
+    endpoint = dialect.endpoint(model, limits_for(preset, environment), environment, base_url, context)
+    return Server(dialect=dialect, endpoint=endpoint)

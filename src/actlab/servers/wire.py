@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +24,10 @@ logging.getLogger("urllib3.connection").addFilter(lambda record: "Failed to pars
 MOST_BYTES = 1 << 26
 """Of a reply, thoughts and all that is around them: 100,000 tokens, the most to ask for, of 600 bytes each; a token
 takes some 300 as an event of its own."""
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Hosts of which a proxy knows nothing."""
 
 
 class CancelledCallError(Exception):
@@ -190,7 +194,7 @@ class Answer:
 
 @contextmanager
 def answer_to(
-    endpoint: Endpoint, path: str, body: dict[str, Any] | None, *, watch: Watch, calls: OpenCalls
+    endpoint: Endpoint, path: str, body: Mapping[str, object] | None, *, watch: Watch, calls: OpenCalls
 ) -> Iterator[Answer]:
     """Lend the answer to a request (GET where there is no body); the connection is closed at the end.
 
@@ -214,7 +218,7 @@ def answer_to(
             with requests.Session() as session:
                 for scheme in ("http://", "https://"):
                     session.mount(scheme, _Adapter(take))
-                session.trust_env = not _is_local(endpoint.base_url)  # a proxy knows no loopback
+                session.trust_env = urlsplit(endpoint.base_url).hostname not in _LOOPBACK
                 with session.request(
                     "GET" if body is None else "POST",
                     endpoint.base_url + path,
@@ -234,10 +238,6 @@ def answer_to(
 def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Stand where requests would look for a password in ~/.netrc and send that instead of the key."""
     return request
-
-
-def _is_local(url: str) -> bool:
-    return urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
 
 
 @contextmanager

@@ -3,27 +3,28 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from numbers import Integral
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from actlab.backends.token_count import TokenCounter, find_tokenizer
+from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
 from actlab.ground.options import from_settings
 from actlab.ground.temporary import temporary_folder
 from actlab.servers.calls import ServerError
-from actlab.text.generate.collect import collect, reply_files, shares_not_asked
+from actlab.servers.environment import read_environment
+from actlab.text.generate.collect import collect, server_for, shares_not_asked
 from actlab.text.generate.compute import Collected
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.source import Source
 from actlab.text.generate.subject import measure, say
 from actlab.text.refine.compute.verdicts import Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
-from actlab.text.refine.judge import ServerJudge, asked
+from actlab.text.refine.judge import asked
 from actlab.text.refine.subject import subject_of
 from actlab.text.templates.plan import refuse_target
 from actlab.text.words import words_of
@@ -31,6 +32,8 @@ from actlab.text.words import words_of
 log = logging.getLogger("actlab")
 
 Timeouts = Literal["auto", "gpu", "cpu"]
+Tokenizer = FastTokenizer | str | os.PathLike[str]
+"""Loaded, or by name."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Sample:
     """In the student's tokenizer."""
     source: str = "file"
     """What made it: "template", "ollama"; "file" where nobody says."""
-    labels: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, object] = field(default_factory=dict)
 
 
 class DataGenerator:
@@ -72,7 +75,7 @@ class DataGenerator:
     def __init__(
         self,
         prompt: str,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         ollama_host: str | None = None,
         timeouts: Timeouts = "auto",
         seed: int = 0,
@@ -101,14 +104,14 @@ class DataGenerator:
         """
         if num_tokens is None:
             raise ConfigError("num_tokens is None", hint="say how many tokens, as in generate_samples(500)")
-        source = self._source(num_tokens, method)
-        if source.config.method == "template":
+        source = Source(self._config(num_tokens, method), self._tokenizer)
+        if not source.config.asks_server:
             refuse_target(source.facts, num_tokens, source.tokens_per_word)
         collected = Collected(num_tokens)
         with temporary_folder() as temporary:
-            collect(source, collected, reply_files(temporary / "samples"))
+            collect(source, collected, temporary / "samples")
         sources = Counter(document.source for document in collected.documents)
-        say(measure(source.subject, collected.documents), sources, source.domain)
+        say(measure(source.subject, collected.documents), sources, source.grammar.domain)
         if (shares := shares_not_asked(source.config, sources)) is not None:
             log.warning("%s", shares)
         return [_sample(document) for document in collected.documents]
@@ -120,13 +123,13 @@ class DataGenerator:
         False
         """
         try:
-            self._source(1, Ollama(model)).server().preflight()
+            server_for(self._config(1, Ollama(model)), read_environment(os.environ)).preflight()
         except ServerError as error:
             log.warning("%s (%s)", error, error.hint)
             return False
         return True
 
-    def _source(self, num_tokens: int, method: Template | Ollama | None) -> Source:
+    def _config(self, num_tokens: int, method: Template | Ollama | None) -> GenerateTextConfig:
         """Return what the settings come to, each of its type."""
         settings = {"prompt": self._prompt, "output": "samples", "tokens": num_tokens, "seed": self._seed}
         settings |= {"timeout_preset": self._timeouts, "quiet": True}
@@ -135,7 +138,7 @@ class DataGenerator:
             settings["fallback"] = method.fallback
         elif not (method is None or isinstance(method, Template)):
             raise ConfigError(f"{method!r} writes no text", hint='give Template(), or Ollama("llama3.1:8b")')
-        return Source(from_settings(GenerateTextConfig, settings), self._tokenizer)
+        return from_settings(GenerateTextConfig, settings)
 
 
 class DataRefiner:
@@ -148,7 +151,11 @@ class DataRefiner:
     """
 
     def __init__(
-        self, prompt: str, tokenizer: Any = None, ollama_host: str | None = None, timeouts: Timeouts = "auto"
+        self,
+        prompt: str,
+        tokenizer: Tokenizer | None = None,
+        ollama_host: str | None = None,
+        timeouts: Timeouts = "auto",
     ) -> None:
         """Take the student's tokenizer, loaded or by name, for texts of unknown length; without one, words count.
 
@@ -157,7 +164,7 @@ class DataRefiner:
             ModelError: There is no such tokenizer.
         """
         self._prompt, self._timeouts = _text("prompt", prompt), timeouts
-        self._ollama_host = None if ollama_host is None else _text("ollama_host", ollama_host)
+        self._host = None if ollama_host is None else _text("ollama_host", ollama_host)
         self._tokenizer = _loaded(tokenizer)
 
     def refine_samples(
@@ -186,7 +193,7 @@ class DataRefiner:
                 f"target_tokens {target_tokens!r} is no number of tokens",
                 hint="give 1 or more, or None for all that pass",
             )
-        count = TokenCounter(self._tokenizer).count if self._tokenizer is not None else _count_words
+        count = TokenCounter(self._tokenizer).count if self._tokenizer is not None else lambda text: len(words_of(text))
         if isinstance(samples, str | Mapping):
             raise TypeError("samples is one text, or a mapping: give a list of them")
         documents = []
@@ -196,8 +203,12 @@ class DataRefiner:
                 raise TypeError(f"sample {number} is a {type(given).__name__}: give a Sample or a text")
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
-        texts = [document.text for document in documents]
-        with self._judge(model if use_ollama else None, texts) as judge:
+        with ExitStack() as stack:
+            judge = None
+            if use_ollama:
+                journal = stack.enter_context(temporary_folder()) / "judge.jsonl"
+                texts = (document.text for document in documents)
+                judge = stack.enter_context(asked(self._judge(model), self._prompt, texts, journal))
             refined = refine_documents(documents, settings, judge)
             if judge is not None:
                 judge.require_some_scores(refined)
@@ -207,19 +218,10 @@ class DataRefiner:
             log.warning("no sample passes: %s", ", ".join(f"{why} {n}" for why, n in refined.n_rejects.items()))
         return [_sample(one.document) for one in refined.chosen]
 
-    @contextmanager
-    def _judge(self, model: str | None, texts: list[str]) -> Iterator[ServerJudge | None]:
-        """Lend refine-text's own judge, whose journal is forgotten."""
-        if model is None:
-            yield None
-            return
-        here, host, timeouts = Path(), self._ollama_host, self._timeouts
-        config = RefineConfig(input=here, output=here, judge=model, base_url=host, timeout_preset=timeouts)
-        with (
-            temporary_folder() as temporary,
-            asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge,
-        ):
-            yield judge
+    def _judge(self, model: str | None) -> RefineConfig:
+        """Return the settings of refine-text's own judge."""
+        settings = {"input": "samples", "output": "refined", "judge": model, "base_url": self._host}
+        return from_settings(RefineConfig, settings | {"timeout_preset": self._timeouts})
 
 
 def _text(name: str, value: object) -> str:
@@ -229,7 +231,7 @@ def _text(name: str, value: object) -> str:
     return value
 
 
-def _loaded(tokenizer: Any) -> Any:
+def _loaded(tokenizer: Tokenizer | None) -> FastTokenizer | None:
     """Return a tokenizer, which is given by name or loaded; None where none is given."""
     if isinstance(tokenizer, str | os.PathLike):
         return find_tokenizer(os.fspath(tokenizer))
@@ -239,10 +241,6 @@ def _loaded(tokenizer: Any) -> Any:
             hint="give its name, or PreTrainedTokenizerFast(tokenizer_object=…) around it",
         )
     return tokenizer
-
-
-def _count_words(text: str) -> int:
-    return len(words_of(text))
 
 
 def _sample(document: Document) -> Sample:

@@ -1,84 +1,80 @@
-"""Tell a prompt's domain by its words."""
+"""Domains: what grammars write about. Adding one is adding a `Domain`, with the path of its grammar, to the table."""
 
-from collections.abc import Callable
-from functools import lru_cache
-from math import exp
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
 
-from actlab.text.templates.read import domain_grammar, domains
-from actlab.text.templates.stems import parts_of, stem
+from actlab.ground.variants import Table, Variant
 
+GRAMMARS = Path(__file__).parent / "grammars"
 FALLBACK = "general"
+_HINT = "ask for fewer tokens, or give a grammar of your own with --grammar"
 
-MIN_MARGIN = 0.25
-"""Between the shares of the first and the second domain. One word of weight 1 alone gives 0.30 among four domains."""
 
-COMMON = frozenset(
-    """a about an and any are as at be by do for from give have how i in into is it its kind make me my of off on or
-    our out over please simple short some text texts than that the their them these they this to tell up what with
-    write you your sentence sentences""".split()  # noqa: SIM905
+@dataclass(frozen=True, kw_only=True)
+class Domain(Variant):
+    """A grammar; its file says all else: what it writes, and which words of a prompt speak for it."""
+
+    grammar: Path
+    """Its YAML file."""
+    things: str | None = None
+    """Keywords that name something in the domain, which a text of it may be about or not: a prompt with "pasta" asks
+    for more than cooking, one with "recipes" does not."""
+
+
+AUTO = Domain(
+    name="auto",
+    help="the one for which the prompt's words speak, of those that come with actlab",
+    hint="name a domain",
+    grammar=GRAMMARS,
 )
-"""Words that say nothing about a subject."""
+"""Stands for another one."""
 
-THINGS = {
-    "cooking": """soup stew salad sauce curry pasta bread cake pie dessert snack vegetable garlic onion tomato potato
-    cheese chicken egg flour butter spice herb""",
-    "general": "family travel history nature animal school town sport weather journey neighbour holiday",
-    "poetry": "dream moon heart love sorrow longing nostalgia beauty soul autumn spring",
-    "technical": """api server database network algorithm bug deploy deployment install configuration cache compiler
-    kernel linux python rust javascript hardware backend frontend cloud query thread devops security""",
-}
-"""Keywords of a domain that name something in it, which a text of the domain may be about or not: a prompt with
-"pasta" asks for more than cooking, one with "recipes" does not."""
-
-
-class Evidence(NamedTuple):
-    """A word of the prompt that speaks for a domain."""
-
-    word: str
-    domain: str
-    weight: float
-
-
-class Detected(NamedTuple):
-    """A domain, and why."""
-
-    domain: str
-    evidence: list[Evidence]
-    """In the order of the prompt."""
-    margin: float
-    """By how much the best domain's share is over the second's; shares are a softmax of the summed weights."""
-
-
-@lru_cache(maxsize=1)
-def _keywords() -> dict[str, list[tuple[str, float]]]:
-    """Return for each stem the domains that it speaks for."""
-    found: dict[str, list[tuple[str, float]]] = {}
-    for domain in domains():
-        weights: dict[str, float] = {}
-        for word, weight in domain_grammar(domain).keywords.items():
-            weights[stem(word)] = max(weight, weights.get(stem(word), 0.0))
-        for one, weight in weights.items():
-            found.setdefault(one, []).append((domain, weight))
-    return found
+DOMAINS = Table(
+    "domain",
+    AUTO,
+    Domain(
+        name="cooking",
+        help="recipes, and tales of a kitchen",
+        hint=_HINT,
+        grammar=GRAMMARS / "cooking.yaml",
+        things="""soup stew salad sauce curry pasta bread cake pie dessert snack vegetable garlic onion tomato potato
+        cheese chicken egg flour butter spice herb""",
+    ),
+    Domain(
+        name=FALLBACK,
+        help="everyday life in small towns, where no other domain is clearly asked for",
+        hint=_HINT,
+        grammar=GRAMMARS / "general.yaml",
+        things="family travel history nature animal school town sport weather journey neighbour holiday",
+    ),
+    Domain(
+        name="poetry",
+        help="short poems",
+        hint=_HINT,
+        grammar=GRAMMARS / "poetry.yaml",
+        things="dream moon heart love sorrow longing nostalgia beauty soul autumn spring",
+    ),
+    Domain(
+        name="technical",
+        help="software, its documentation and its failures",
+        hint=_HINT,
+        grammar=GRAMMARS / "technical.yaml",
+        things="""api server database network algorithm bug deploy deployment install configuration cache compiler
+        kernel linux python rust javascript hardware backend frontend cloud query thread devops security""",
+    ),
+)
 
 
-def detect_domain(prompt: str, parts: Callable[[str], list[str]] = parts_of) -> Detected:
-    """Find the domain whose keywords a prompt names most, each stem once; `general` where none is clearly ahead.
+def domains() -> list[str]:
+    """Return the names of the domains that come with actlab."""
+    return [one.name for one in DOMAINS.shipped if one is not AUTO]
 
-    `parts` cuts it into words.
 
-    >>> detect_domain("simple recipes").domain, detect_domain("a history of maps").domain
-    ('cooking', 'general')
-    """
-    evidence: list[Evidence] = []
-    seen: set[str] = set()
-    for word in parts(prompt):
-        if (one := stem(word)) not in seen:
-            seen.add(one)
-            evidence += [Evidence(word, domain, weight) for domain, weight in _keywords().get(one, [])]
-    scores = {domain: sum(one.weight for one in evidence if one.domain == domain) for domain in domains()}
-    best, second, *_ = sorted(scores, key=lambda domain: (-scores[domain], domain))
-    shares = {domain: exp(score - scores[best]) for domain, score in scores.items()}
-    margin = (1 - shares[second]) / sum(shares.values())
-    return Detected(best if margin >= MIN_MARGIN else FALLBACK, evidence, margin)
+def own_grammar(path: Path) -> Domain:
+    """Return the domain of a grammar that is named by its file."""
+    return Domain(
+        name=path.stem,
+        help="a grammar of your own",
+        hint="ask for fewer tokens, or give the grammar more skeletons and values",
+        grammar=path,
+    )

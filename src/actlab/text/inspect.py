@@ -26,11 +26,11 @@ from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA, Manifest
 from actlab.ground.progress import progress
 from actlab.ground.verify import sizes_of
+from actlab.text.domains import GRAMMARS, domains
 from actlab.text.generate.config import TARGETS, GenerateTextConfig
 from actlab.text.generate.source import Source
 from actlab.text.refine.sink import QUALITY_NAME, REJECTS_NAME
 from actlab.text.templates.plan import documents_needed, expected_duplicates
-from actlab.text.templates.read import GRAMMARS, domains
 from actlab.text.words import text_hash
 
 Problems = Iterator[str]
@@ -79,7 +79,7 @@ def show_grammar(path: str | Path) -> dict[str, object]:
         DataError: It is no grammar; the message names what is wrong.
     """
     file = grammar_file(str(path))
-    source = Source(GenerateTextConfig(prompt=_NO_PROMPT, output="", grammar=str(file)))
+    source = Source(GenerateTextConfig(prompt=_NO_PROMPT, output=Path(), grammar=file))
     grammar, facts = source.grammar, source.facts
     described: dict[str, object] = {
         "path": str(file),

@@ -1,6 +1,7 @@
 """Where the documents come from: a grammar, or a model server and a grammar for what it leaves open."""
 
 import logging
+import os
 from collections.abc import Mapping
 from itertools import takewhile
 from pathlib import Path
@@ -10,11 +11,13 @@ from actlab.ground.errors import DataError
 from actlab.ground.manifest import read_json, to_json
 from actlab.ground.progress import progress
 from actlab.ground.storage import write_file
-from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, Request, ServerError, ServerFacts
+from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, ServerError, ServerFacts
+from actlab.servers.environment import ServerEnvironment, read_environment
 from actlab.servers.journal import Journal
 from actlab.servers.limits import limits_for
+from actlab.servers.ollama import context_for
 from actlab.servers.run import BROKEN, DONE, EXHAUSTED, RunSummary, run_requests
-from actlab.servers.server import Server
+from actlab.servers.server import Server, server_of
 from actlab.text.generate.compute import Collected, Replies
 from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests
@@ -23,28 +26,13 @@ from actlab.text.templates.plan import documents_needed
 
 log = logging.getLogger("actlab")
 
-_NO_THOUGHTS = {
-    "ollama": "give it room for thought and text (generate-text has --max-tokens), or choose another model",
-    "openai": "turn thinking off at the server (vLLM: --default-chat-template-kwargs '{\"enable_thinking\": false}'; "
-    "llama.cpp: --reasoning-budget 0) and run again with --retry-failed, or give it room for thought and text "
-    "(generate-text has --max-tokens)",
-}
-"""What to do about a model that thinks until its reply is full; Ollama was told not to, where the model can."""
-
 _SPARE = 2
 """Template documents are looked at up to so many times as often as are expected to be needed."""
 
 _NO_REFUSALS = "use another model, or other words for what it shall write"
 _NO_ROOM = "give a reply room for a sentence: --max-tokens"
 _WAYS_OUT = "or let the grammar write it: --fallback always, or --method template"
-
-
-class ReplyFiles(NamedTuple):
-    """The files beside an output in which a run's replies outlive a stop."""
-
-    replies: Path
-    server: Path
-    """The model's full name and digest, without which the replies cannot be told from another model's."""
+_ANOTHER = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
 
 
 class Asked(NamedTuple):
@@ -58,15 +46,10 @@ class Asked(NamedTuple):
     """Whether that is how the model writes, which asking again does not change."""
 
 
-def reply_files(output: Path) -> ReplyFiles:
-    """Return the files for an output's replies."""
-    return ReplyFiles(
-        output.with_name(output.name + ".journal.jsonl"), output.with_name(output.name + ".journal-server.json")
-    )
-
-
-def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
+def collect(source: Source, collected: Collected, output: Path) -> Asked:
     """Collect documents until the target is met, from where the settings say; return what came of the server.
+
+    Its replies outlive a stop in files beside the output.
 
     Raises:
         ConfigError: The server's address, or a time in the environment, is none.
@@ -74,40 +57,51 @@ def collect(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
             came, repeats itself, refuses, only thinks or is cut before a sentence ends.
         DataError: All that the grammar has does not meet the target.
     """
-    asked = Asked()
-    if source.config.method != "template":
-        asked = _ask_server(source, collected, files)
+    asked = _ask_server(source, collected, output) if source.config.asks_server else Asked()
     if not collected.is_met:
         n = documents_needed(source.facts, collected.target - collected.n_tokens, source.tokens_per_word)
         collected.fill(source.templates(), most=_SPARE * n + 100)
     if not collected.is_met:
-        raise DataError(
-            f"only {collected.n_tokens} of {collected.target} tokens: the grammar of {source.domain} repeats itself",
-            hint="ask for fewer tokens, or give the grammar more skeletons and values",
-        )
+        so_far, domain = f"{collected.n_tokens} of {collected.target} tokens", source.grammar.domain
+        raise DataError(f"only {so_far}: the grammar of {domain} repeats itself", hint=source.chosen.hint)
     return asked
 
 
 def shares_not_asked(config: GenerateTextConfig, sources: Mapping[str, int]) -> str | None:
     """Say how much came from the model and how much from templates, where nobody asked for templates.
 
-    >>> config = GenerateTextConfig(prompt="tea", output="x", method="ollama", model="tiny")
+    >>> config = GenerateTextConfig(prompt="tea", output=Path("x"), method="ollama", model="tiny")
     >>> shares_not_asked(config, {"ollama": 37, "template": 63})
     '37 of 100 documents from the model, 63 from templates'
     """
     n_template, n = sources.get("template", 0), sum(sources.values())
-    if config.method == "template" or config.fallback == "always" or not n_template:
+    if not config.asks_server or config.fallback == "always" or not n_template:
         return None
     return f"{n - n_template} of {n} documents from the model, {n_template} from templates"
 
 
-def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Asked:
+def server_for(config: GenerateTextConfig, environment: ServerEnvironment) -> Server:
+    """Return the model server that the settings and the environment name; nothing is asked of it."""
+    assert config.model is not None
+    return server_of(
+        config.method,
+        config.model,
+        environment=environment,
+        base_url=config.base_url,
+        preset=config.timeout_preset,
+        context=context_for(config.prompt, config.max_tokens),
+    )
+
+
+def _ask_server(source: Source, collected: Collected, output: Path) -> Asked:
     """Take the server's replies; where it is not there, those of an earlier run, up to the first that is missing."""
-    config = source.config
-    server, gone = _find_server(source, files)
-    replies = Replies(collected, source.counter, config.method, server.endpoint.model)
+    config, environment = source.config, read_environment(os.environ)
+    server, gone = _find_server(config, environment, output.with_name(output.name + ".journal-server.json"))
+    model, digest = server.endpoint.model, server.endpoint.digest
+    replies = Replies(collected, source.counter, config.method, model)
+    journal_path = output.with_name(output.name + ".journal.jsonl")
     with (
-        Journal(files.replies, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
+        Journal(journal_path, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
         progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
     ):
 
@@ -116,69 +110,64 @@ def _ask_server(source: Source, collected: Collected, files: ReplyFiles) -> Aske
             replies.take(reply)
             more(collected.n_tokens - before, f"{len(collected.documents)} of {replies.n_offered} replies taken")
 
-        def is_known(request: Request) -> bool:
-            return journal.get(request.k, server.key(request)) is not None
-
         wanted = requests(config, source.compiled)
+        if gone is not None:
+            wanted = takewhile(lambda one: journal.get(one.k, server.key(one)) is not None, wanted)
         summary = run_requests(
             server,
-            wanted if gone is None else takewhile(is_known, wanted),
+            wanted,
             limit=config.concurrency,
             journal=journal,
             on_reply=on_reply,
             stop=lambda: collected.is_met or bool(replies.stalled),
-            interval_s=source.environment.request_interval_s,
+            interval_s=environment.request_interval_s,
         )
-    if not summary.problem:
-        summary = summary._replace(problem=replies.stalled, reason=LENGTH if replies.cut_short else "")
-    model, digest = server.endpoint.model, server.endpoint.digest
     if collected.is_met:
         return Asked(model, digest)
-    problem = _allowed(source, collected, model, summary, gone)
+    if summary.ended == DONE:
+        summary = RunSummary(DONE, replies.stalled, LENGTH if replies.cut_short else "")
+    problem = _allowed(source, collected, server, summary, gone)
     return Asked(model, digest, problem, stalled=summary.ended == DONE)
 
 
-def _find_server(source: Source, files: ReplyFiles) -> tuple[Server, ServerError | None]:
-    """Return the server, ready; or as an earlier run knew it, and why it is not.
+def _find_server(
+    config: GenerateTextConfig, environment: ServerEnvironment, memory: Path
+) -> tuple[Server, ServerError | None]:
+    """Return the server with its model loaded, its full name known and limits that fit it.
+
+    `memory` is a file for that name and the digest: without them its replies cannot be told from another model's.
+    Where it is not there, lacks the model or cannot load it: as an earlier run knew it, and why it is not.
 
     Raises:
         ServerError: It is not ready, and what failed before is to be asked of it again.
     """
-    server = source.server()
+    server = server_for(config, environment)
     try:
-        return _made_ready(source, server, files), None
+        facts = server.preflight()
+        known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
+        write_file(memory, to_json(known))
+        server = server.known(facts)
+        warmth = server.warm_up(config.temperature)
     except ServerError as error:
-        if source.config.retry_failed:
+        if config.retry_failed:
             raise
-        return _remembered(source.config, server, files), error
-
-
-def _made_ready(source: Source, server: Server, files: ReplyFiles) -> Server:
-    """Return the server with its model loaded, its full name known and limits that fit it.
-
-    Raises:
-        ServerError: It is not there, lacks the model or cannot load it.
-    """
-    config = source.config
-    facts = server.preflight()
-    known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
-    write_file(files.server, to_json(known))
-    server = server.known(facts)
-    warmth = server.warm_up(config.temperature)
+        return _remembered(config, server, memory), error
     log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
-    return server.limited(limits_for(config.timeout_preset, source.environment, on_gpu=warmth.on_gpu))
+    return server.limited(limits_for(config.timeout_preset, environment, on_gpu=warmth.on_gpu)), None
 
 
-def _remembered(config: GenerateTextConfig, server: Server, files: ReplyFiles) -> Server:
+def _remembered(config: GenerateTextConfig, server: Server, memory: Path) -> Server:
     """Return the server with what an earlier run knew of this same model; otherwise no reply would be its own."""
-    if files.server.is_file():
-        match read_json(files.server):
+    if memory.is_file():
+        match read_json(memory):
             case {"method": config.method, "asked": config.model, "model": str(model), "digest": str(digest)}:
                 return server.known(ServerFacts(model, digest))
     return server
 
 
-def _allowed(source: Source, collected: Collected, model: str, summary: RunSummary, gone: ServerError | None) -> str:
+def _allowed(
+    source: Source, collected: Collected, server: Server, summary: RunSummary, gone: ServerError | None
+) -> str:
     """Return why the server's text ended, if a grammar may write the rest.
 
     Raises:
@@ -186,28 +175,22 @@ def _allowed(source: Source, collected: Collected, model: str, summary: RunSumma
     """
     fallback = source.config.fallback
     nothing = not collected.documents
-    so_far = f"{collected.n_tokens} of {collected.target} tokens"
-    if summary.ended == EXHAUSTED:
-        assert gone is not None, "requests without end end only where the server is gone"
-        problem, error = str(gone), gone
-    elif summary.ended == BROKEN:
-        problem = summary.problem
+    hint = f"{_NO_ROOM}; {_WAYS_OUT}" if summary.reason == LENGTH else _ANOTHER
+    if summary.ended == BROKEN:
         kept = "" if nothing else ": what was written is kept in the journal"
         hint = f"fix the server and run again with --retry-failed{kept}"
-        error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
-    else:
-        problem = summary.problem
-        hint = "use another model; generate-text has --temperature, and --fallback always for the rest from a grammar"
-        if summary.reason == LENGTH:
-            hint = f"{_NO_ROOM}; {_WAYS_OUT}"
-        error = ServerError(f"{model}: {problem}; {so_far}", hint=hint)
+    problem = f"{server.endpoint.model}: {summary.problem}; {collected.n_tokens} of {collected.target} tokens"
+    error = ServerError(problem, hint=hint)
+    if summary.ended == EXHAUSTED:
+        assert gone is not None, "requests without end end only where the server is gone"
+        error = gone
     if summary.reason in (THOUGHT, REFUSAL) and fallback != "always":
-        hint = _NO_THOUGHTS[source.config.method] if summary.reason == THOUGHT else _NO_REFUSALS
+        hint = server.dialect.no_thoughts if summary.reason == THOUGHT else _NO_REFUSALS
         raise ServerError(str(error), hint=f"{hint}; {_WAYS_OUT}")
     if fallback == "never" or (fallback == "auto" and summary.ended == DONE):
         raise error
     if fallback == "auto" and nothing:
         raise ServerError(f"no text came from the model: {error}", hint=f"{error.hint}; {_WAYS_OUT}")
     why = f"{error} ({error.hint})" if error is gone else str(error)
-    log.warning("%s; the remaining text comes from the grammar of %s", why, source.domain)
-    return problem
+    log.warning("%s; the remaining text comes from the grammar of %s", why, source.grammar.domain)
+    return str(gone) if error is gone else summary.problem

@@ -4,6 +4,7 @@ import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 
 from actlab.backends.token_count import TokenCounter
 from actlab.formats.documents import UNPRINTABLE, Document
@@ -52,9 +53,7 @@ class Collected:
 
     def fill(self, documents: Iterable[Document], *, most: int) -> None:
         """Take from many until the target is met; give up after `most` of them."""
-        for number, document in enumerate(documents):
-            if self.is_met or number == most:
-                return
+        for document in takewhile(lambda _: not self.is_met, islice(documents, most)):
             self.offer(document)
 
 
@@ -80,24 +79,25 @@ class Replies:
         self.n_offered += 1
         text = reply.text.replace("\r\n", "\n").replace("\r", "\n").strip()
         self._n_cut = 0 if text or reply.done_reason != LENGTH else self._n_cut + 1
-        if reply.failed or not text:
-            self.collected.left_out[f"reply: {reply.done_reason}"] += 1
-            self._last.append(False)
-            return
-        if UNPRINTABLE.search(text):
-            self.collected.left_out["reply: control characters"] += 1
-            self._last.append(False)
-            return
-        self._text = text
-        self._alike.append(_letters(text))
-        self._n_refusals = self._n_refusals + 1 if is_refusal(text) else 0
-        if self._n_refusals:
-            self.collected.left_out["refusal"] += 1
+        unusable = self._unusable(reply, text)
+        if unusable:
+            self.collected.left_out[unusable] += 1
             self._last.append(False)
             return
         labels = {"model": self.model, "request": reply.k, "done_reason": reply.done_reason}
         document = Document(f"{self.source}-{reply.k:07d}", text, self.counter.count(text), self.source, labels)
         self._last.append(self.collected.offer(document))
+
+    def _unusable(self, reply: Reply, text: str) -> str:
+        """Return why a reply's text cannot be one of the documents; "" where it can."""
+        if reply.failed or not text:
+            return f"reply: {reply.done_reason}"
+        if UNPRINTABLE.search(text):
+            return "reply: control characters"
+        self._text = text
+        self._alike.append(_letters(text))
+        self._n_refusals = self._n_refusals + 1 if is_refusal(text) else 0
+        return "refusal" if self._n_refusals else ""
 
     @property
     def cut_short(self) -> bool:

@@ -10,8 +10,9 @@ from itertools import count
 
 from actlab.ground.seeds import derive_seed
 from actlab.servers.calls import Request
+from actlab.text.domains import FALLBACK
 from actlab.text.generate.config import GenerateTextConfig
-from actlab.text.generate.subject import is_foreign
+from actlab.text.generate.subject import subject_words
 from actlab.text.templates.engine import Compiled
 from actlab.text.templates.grammar import Grammar
 
@@ -66,7 +67,8 @@ def requests(config: GenerateTextConfig, compiled: Compiled) -> Iterator[Request
     with_words = names_words(config, compiled.grammar)
     for k in count():
         rng = random.Random(derive_seed(config.seed, "request", k))
-        more = _words(compiled, config.seed, k, rng) if with_words else _angle(rng)
+        angle = "" if with_words else f"Look at one side of it: {rng.choice(_ANGLES)}."
+        more = angle or _words(compiled, config.seed, k, rng)
         yield Request(
             k=k,
             prompt=_prompt(config.prompt, rng, more),
@@ -77,41 +79,31 @@ def requests(config: GenerateTextConfig, compiled: Compiled) -> Iterator[Request
 
 
 def names_words(config: GenerateTextConfig, grammar: Grammar) -> bool:
-    """Whether prompts ask for words of the grammar, which they do where those are what the user's prompt is about."""
-    return not is_foreign(config.prompt, grammar, is_own=config.grammar is not None)
+    """Whether prompts ask for words of the grammar, which they do where those are what the user's prompt is about.
+
+    A grammar of the user's own was chosen for the prompt; another is foreign to it where it is the general one, or is
+    not asked for alone.
+    """
+    is_foreign = grammar.domain == FALLBACK or bool(subject_words(config.prompt, grammar))
+    return config.grammar is not None or not is_foreign
 
 
 def _prompt(subject: str, rng: random.Random, more: str) -> str:
     style, audience, length = rng.choice(_STYLES), rng.choice(_AUDIENCES), rng.choice(_LENGTHS)
+    openings = ", ".join(f'"{opening}"' for opening in rng.sample(_OPENINGS, 4))
     asked = [
         f"Write {length} of text following: {subject}.",
         f"The style is {style}; the reader is {audience}.",
+        more,
+        f"Do not begin with {openings}. Write the text alone: no title, no comment, no list.",
     ]
-    if more:
-        asked.append(more)
-    openings = ", ".join(f'"{opening}"' for opening in rng.sample(_OPENINGS, 4))
-    asked.append(f"Do not begin with {openings}. Write the text alone: no title, no comment, no list.")
-    return "\n".join(asked)
-
-
-def _angle(rng: random.Random) -> str:
-    return f"Look at one side of it: {rng.choice(_ANGLES)}."
+    return "\n".join(filter(None, asked))
 
 
 def _words(compiled: Compiled, seed: int, k: int, rng: random.Random) -> str:
     """Ask for up to three of the values that the grammar's own document k has in its slots, if it has any."""
-    slots = compiled.generate(seed, k).labels.get("slots", {})
-    values = sorted({value for value in _texts(slots) if value and len(value.split()) <= 3})
+    slots = compiled.generate(seed, k).labels["slots"].values()
+    texts = {text for value in slots for text in ([value] if isinstance(value, str) else value)}
+    values = sorted(text for text in texts if text and len(text.split()) <= 3)
     words = rng.sample(values, min(3, len(values)))
     return f"Use these words: {', '.join(words)}." if words else ""
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from _texts(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _texts(one)

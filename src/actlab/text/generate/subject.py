@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from actlab.formats.documents import Document
-from actlab.text.domains import COMMON, FALLBACK, THINGS
+from actlab.text.domains import DOMAINS
+from actlab.text.templates.detect import COMMON
 from actlab.text.templates.engine import Compiled
 from actlab.text.templates.grammar import Grammar
-from actlab.text.templates.stems import parts_of, stem
+from actlab.text.templates.stems import parts_of, stem, stems_of
 from actlab.text.words import is_unspaced, normal_form
 
 log = logging.getLogger("actlab")
@@ -35,23 +36,15 @@ _SAMPLE = 50
 TOO_OLD = "it was sealed before this was measured"
 
 
-class PromptSubject(NamedTuple):
-    """What a prompt asks for beyond its domain."""
-
-    words: list[str]
-    """Of the prompt, in lower case, each stem once."""
-    unmeasured: str | None
-    """Why no text is measured against them; None where it is."""
-
-
 class SubjectShare(NamedTuple):
     """How much of a text is about its prompt: a measure of what was made, which changes nothing of it."""
 
     subject_words: list[str]
+    """What a prompt asks for beyond its domain: its words in lower case, each stem once."""
     subject_share: float | None
-    """Of the documents; None where it is not measured."""
+    """Of the documents; None where it is not measured, or not yet."""
     subject_unmeasured: str | None
-    """Why not."""
+    """Why it is not to be."""
 
 
 def subject_words(prompt: str, grammar: Grammar) -> list[str]:
@@ -61,7 +54,7 @@ def subject_words(prompt: str, grammar: Grammar) -> list[str]:
     >>> [subject_words(prompt, domain_grammar("cooking")) for prompt in ("simple recipes", "how to make pasta")]
     [[], ['pasta']]
     """
-    idle = _stems(" ".join([*COMMON, _FORMS, _FUNCTION_WORDS])) | _names_of(grammar)
+    idle = stems_of(" ".join([*COMMON, _FORMS, _FUNCTION_WORDS])) | _names_of(grammar)
     found: dict[str, str] = {}
     letters = {letter.lower() for letter in _NAMED_LETTER.findall(unicodedata.normalize("NFKC", prompt))}
     for word in parts_of(normal_form(prompt)):
@@ -70,15 +63,7 @@ def subject_words(prompt: str, grammar: Grammar) -> list[str]:
     return [word for one, word in found.items() if one not in idle]
 
 
-def is_foreign(prompt: str, grammar: Grammar, *, is_own: bool) -> bool:
-    """Whether a grammar's words have nothing to do with a prompt: it is the general one, or is not asked for alone.
-
-    A grammar of the user's own (`is_own`) was chosen for the prompt.
-    """
-    return not is_own and (grammar.domain == FALLBACK or bool(subject_words(prompt, grammar)))
-
-
-def prompt_subject(prompt: str, compiled: Compiled) -> PromptSubject:
+def prompt_subject(prompt: str, compiled: Compiled) -> SubjectShare:
     """Return the subject of a prompt, as far as it is written in a script of the grammar's own text, with spaces.
 
     Without spaces it is not known which runs of letters are words: "一个" is no subject, but would be found.
@@ -87,25 +72,25 @@ def prompt_subject(prompt: str, compiled: Compiled) -> PromptSubject:
     if not words:
         is_word = any(len(part) > 1 and not part.isdigit() for part in parts_of(normal_form(prompt)))
         nothing = f"names the domain {domain} and nothing in it" if is_word else "has no word that could be looked for"
-        return PromptSubject([], f"the prompt {nothing}")
+        return SubjectShare([], None, f"the prompt {nothing}")
     known = set().union(*(_scripts(compiled.generate(0, k).text) for k in range(_SAMPLE)))
     readable = [word for word in words if _scripts(word) <= known]
     spaced = [word for word in readable if not is_unspaced(word)]
     if spaced:
-        return PromptSubject(spaced, None)
+        return SubjectShare(spaced, None, None)
     if readable:
-        return PromptSubject(readable, "the prompt is in a script that does not tell words apart by spaces")
+        return SubjectShare(readable, None, "the prompt is in a script that does not tell words apart by spaces")
     scripts = ", ".join(sorted(_scripts("".join(words)) - known))
-    return PromptSubject(words, f"the prompt is in a script ({scripts}) that the grammar of {domain} lacks")
+    return SubjectShare(words, None, f"the prompt is in a script ({scripts}) that the grammar of {domain} lacks")
 
 
-def measure(subject: PromptSubject, documents: Iterable[Document]) -> SubjectShare:
+def measure(subject: SubjectShare, documents: Iterable[Document]) -> SubjectShare:
     """Return the share of documents that hold one of the subject's words, by stems."""
-    if subject.unmeasured is not None:
-        return SubjectShare(subject.words, None, subject.unmeasured)
-    wanted = frozenset(map(stem, subject.words))
+    if subject.subject_unmeasured is not None:
+        return subject
+    wanted = frozenset(map(stem, subject.subject_words))
     holds = [not wanted.isdisjoint(map(stem, parts_of(normal_form(one.text)))) for one in documents]
-    return SubjectShare(subject.words, round(sum(holds) / len(holds), 6) if holds else None, None)
+    return subject._replace(subject_share=round(sum(holds) / len(holds), 6) if holds else None)
 
 
 def describe(found: SubjectShare, documents: Callable[[float], str]) -> str:
@@ -130,11 +115,8 @@ def say(found: SubjectShare, sources: Mapping[str, int], domain: str) -> None:
 
 def _names_of(grammar: Grammar) -> frozenset[str]:
     """Return the stems of the keywords that name a grammar's domain as a whole."""
-    return frozenset(map(stem, grammar.keywords)) - _stems(THINGS.get(grammar.domain, ""))
-
-
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(map(stem, parts_of(text)))
+    things = " ".join(one.things or "" for one in DOMAINS if one.name == grammar.domain)
+    return frozenset(map(stem, grammar.keywords)) - stems_of(things)
 
 
 def _scripts(text: str) -> set[str]:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from actlab.text.domains import COMMON, FALLBACK, detect_domain
+from actlab.text.domains import FALLBACK, domains
+from actlab.text.templates.detect import COMMON, detect_domain
 from actlab.text.templates.grammar import Grammar
-from actlab.text.templates.read import domain_grammar, domains
+from actlab.text.templates.read import domain_grammar
 from actlab.text.templates.stems import stem
 from actlab.text.words import terms_of
 

@@ -1,7 +1,7 @@
 """Check that a grammar means something: names, forms, modifiers, no recursion, no pool that runs dry."""
 
-from collections.abc import Iterator
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 
 from actlab.ground.errors import DataError, did_you_mean
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, slots
@@ -88,35 +88,28 @@ def _resolved_slot(grammar: Grammar, slot: Slot, place: str) -> Slot:
     return Slot(name, form, rest)
 
 
-def _children(grammar: Grammar, name: str) -> Iterator[str]:
-    """Yield the symbols that a symbol's alternatives name, in the order of the text."""
-    for alternative in grammar.symbols[name]:
-        for slot in slots(alternative.template):
-            if slot.name in grammar.symbols:
-                yield slot.name
-
-
 def _dependency_order(grammar: Grammar) -> list[str]:
-    order: dict[str, None] = {}
-    for root in grammar.symbols:
-        path = {root: _children(grammar, root)}  # from the root down to the symbol in hand
-        while path and root not in order:
-            name = next(reversed(path))
-            child = next(path[name], None)
-            if child is None:
-                order[name] = None
-                del path[name]
-            elif child in path:
-                around = [*path][[*path].index(child) :]
-                raise DataError(
-                    f"{grammar.where}: symbol {child!r} contains itself without end: {' > '.join([*around, child])}",
-                    hint=f"take #{child}# out of {name!r}",
-                )
-            elif len(path) >= MAX_DEPTH:
-                raise DataError(f"{grammar.where}: symbol {root!r} is over {MAX_DEPTH} deep", hint="put some into one")
-            elif child not in order:
-                path[child] = _children(grammar, child)
-    return list(order)
+    """Return the symbols, each after those that it contains."""
+    inside = {
+        name: [slot.name for one in alternatives for slot in slots(one.template) if slot.name in grammar.symbols]
+        for name, alternatives in grammar.symbols.items()
+    }
+    try:
+        order = list(TopologicalSorter(inside).static_order())
+    except CycleError as error:
+        *around, _ = reversed(error.args[1])
+        first = around.index(next(name for name in inside if name in around))
+        around = [*around[first:], *around[:first]]
+        raise DataError(
+            f"{grammar.where}: symbol {around[0]!r} contains itself without end: {' > '.join([*around, around[0]])}",
+            hint=f"take #{around[0]}# out of {around[-1]!r}",
+        ) from None
+    depths: dict[str, int] = {}
+    for name in order:
+        depths[name] = 1 + max((depths[one] for one in inside[name]), default=0)
+        if depths[name] > MAX_DEPTH:
+            raise DataError(f"{grammar.where}: symbol {name!r} is over {MAX_DEPTH} deep", hint="put some into one")
+    return order
 
 
 def _refuse_small_pools(grammar: Grammar) -> None:

@@ -1,18 +1,25 @@
 """YAML as grammars need it: scalars as they are written, and what the language hides is an error."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from actlab.ground.errors import ActlabError, DataError
 from actlab.ground.limits import refuse_large_yaml
+
+if TYPE_CHECKING:
+    from yaml import Node
+
+Yaml = str | list["Yaml"] | dict[str, "Yaml"]
+"""What a YAML file holds where every scalar is a text."""
 
 _COMMENT = re.compile(r"#.*")
 _SLOT_FIRST = re.compile(r"#[^\W\d]\w*(\.\w+)*#")
 _LIKE_TEXT = re.compile(rf"#+\w|.*{_SLOT_FIRST.pattern}")
 
 
-def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Any]:
+def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Yaml]:
     """Return the mapping that a YAML text holds; every scalar in it is a text, so that 7:30 and no stay what they are.
 
     Raises:
@@ -43,7 +50,7 @@ def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Any]:
     return content
 
 
-def _nodes(root: Any) -> Iterator[Any]:
+def _nodes(root: "Node") -> "Iterator[Node]":
     """Yield each node once, however many aliases it has."""
     import yaml
 
@@ -60,7 +67,7 @@ def _nodes(root: Any) -> Iterator[Any]:
             nodes += node.value
 
 
-def _refuse_what_yaml_hides(nodes: list[Any], where: str) -> None:
+def _refuse_what_yaml_hides(nodes: "list[Node]", where: str) -> None:
     """Refuse repeated keys, of which YAML would keep the last, and tags, which would be passed over."""
     import yaml
 
@@ -71,14 +78,12 @@ def _refuse_what_yaml_hides(nodes: list[Any], where: str) -> None:
         if node.tag not in plain:
             raise DataError(f"{where}: line {line} has the tag {node.tag!r}"[:300], hint="take it out, or quote it")
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if str(key.value) in seen:
-                    raise DataError(f"{where} has {key.value!r} twice (line {line})", hint="keep one of them")
-                seen.add(str(key.value))
+            times = Counter(str(key.value) for key, _ in node.value)
+            if twice := [key for key, n in times.items() if n > 1]:
+                raise DataError(f"{where} has {twice[0]!r} twice (line {line})", hint="keep one of them")
 
 
-def _refuse_comments_like_text(text: str, nodes: list[Any], where: str) -> None:
+def _refuse_comments_like_text(text: str, nodes: "list[Node]", where: str) -> None:
     """Refuse a comment that was probably meant as text: with a slot, or without a space after its #.
 
     On a line of its own a comment may be anything that does not begin with a slot.
@@ -97,7 +102,7 @@ def _refuse_comments_like_text(text: str, nodes: list[Any], where: str) -> None:
         end = next_end
 
 
-def _scalars(text: str, nodes: list[Any]) -> Iterator[tuple[int, int]]:
+def _scalars(text: str, nodes: "list[Node]") -> Iterator[tuple[int, int]]:
     """Yield where each scalar begins and ends; the first line of a | or > block has no text, only comments."""
     import yaml
 

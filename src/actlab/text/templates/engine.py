@@ -3,11 +3,11 @@
 import random
 from array import array
 from bisect import bisect
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from itertools import accumulate
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 from actlab.ground.seeds import derive_seed
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values
@@ -15,13 +15,22 @@ from actlab.text.templates.modifiers import modified
 from actlab.text.templates.prompt import biased
 
 
+class Labels(TypedDict):
+    """What a text was made from."""
+
+    domain: str
+    skeleton: str
+    parameters: dict[str, str]
+    """By name. One is listed though the text may not show it."""
+    slots: dict[str, str | list[str]]
+    """The variables that the text uses, each with its first form, and the lists of what was taken from pools."""
+
+
 class Generated(NamedTuple):
     """A text and what it was made from."""
 
     text: str
-    labels: dict[str, Any]
-    """`domain`, `skeleton`, `parameters` by name and `slots`: the variables that the text uses, each with its first
-    form, and the lists of what was taken from pools. A parameter is listed though the text may not show it."""
+    labels: Labels
 
 
 class _State:
@@ -61,9 +70,9 @@ class Compiled(NamedTuple):
         return Generated(writer(state), _labels(grammar, skeleton, state))
 
 
-def _labels(grammar: Grammar, skeleton: str, state: _State) -> dict[str, Any]:
+def _labels(grammar: Grammar, skeleton: str, state: _State) -> Labels:
     n_parameters = len(grammar.parameters)
-    slots: dict[str, Any] = {
+    slots: dict[str, str | list[str]] = {
         name: values.rows[row][0]
         for (name, values), row in zip(grammar.variables.items(), state.rows[n_parameters:], strict=True)
         if row >= 0
@@ -136,14 +145,10 @@ class _Builder:
 
     def choice(self, alternatives: tuple[Alternative, ...]) -> _Writer:
         writers = [self.template(alternative.template) for alternative in alternatives]
-        n = len(writers)
-        if n == 1:
+        if len(writers) == 1:
             return writers[0]
-        weights = [alternative.weight for alternative in alternatives]
-        if len(set(weights)) == 1:
-            return lambda state: writers[int(state.random() * n)](state)
-        bounds, total = _bounds(weights)
-        return lambda state: writers[bisect(bounds, state.random() * total)](state)
+        draw = _draw([alternative.weight for alternative in alternatives])
+        return lambda state: writers[draw(state)](state)
 
     def template(self, template: Template) -> _Writer:
         if len(template) == 1 and isinstance(template[0], Slot):
@@ -153,12 +158,6 @@ class _Builder:
             return lambda state: text
         pattern = "".join(piece.replace("%", "%%") if isinstance(piece, str) else "%s" for piece in template)
         writers = [self.slot(piece) for piece in template if isinstance(piece, Slot)]
-        if len(writers) == 1:
-            (only,) = writers
-            return lambda state: pattern % only(state)
-        if len(writers) == 2:
-            first, second = writers
-            return lambda state: pattern % (first(state), second(state))
         return lambda state: pattern % tuple([write(state) for write in writers])
 
     def slot(self, slot: Slot) -> _Writer:
@@ -184,7 +183,9 @@ class _Builder:
         place = self.places[slot.name]
         if slot.name in self.grammar.parameters:
             return lambda state: texts[state.rows[place]]
-        draw = self._draw(values)
+        draw = _draw(values.weights)
+        if values.pool is not None:
+            draw = partial(_take, place=self.pools[values.pool], n=len(texts))
 
         def write(state: _State) -> str:
             row = state.rows[place]
@@ -194,21 +195,14 @@ class _Builder:
 
         return write
 
-    def _draw(self, values: Values) -> Callable[[_State], int]:
-        n = len(values.rows)
-        if values.pool is not None:
-            place = self.pools[values.pool]
-            return lambda state: _take(state, place, n)
-        if len(set(values.weights)) == 1:
-            return lambda state: int(state.random() * n)
-        bounds, total = _bounds(values.weights)
-        return lambda state: bisect(bounds, state.random() * total)
 
-
-def _bounds(weights: tuple[float, ...] | list[float]) -> tuple[list[float], float]:
-    """Return where each alternative but the last ends, so that a draw up to the total always finds one."""
-    *bounds, total = accumulate(weights)
-    return bounds, total
+def _draw(weights: Sequence[float]) -> Callable[[_State], int]:
+    """Return what draws the number of an alternative, by weight."""
+    n = len(weights)
+    if len(set(weights)) == 1:
+        return lambda state: int(state.random() * n)
+    *bounds, total = accumulate(weights)  # without the last end, so that a draw up to the total always finds one
+    return lambda state: bisect(bounds, state.random() * total)
 
 
 def _take(state: _State, place: int, n: int) -> int:

@@ -75,17 +75,13 @@ def past(text: str) -> str:
     ['chopped', 'stirred in', 'baked', 'carried', 'simmered', 'played', 'panicked']
     """
     verb, space, after = text.partition(" ")
-    if verb.endswith("e"):
-        verb += "d"
-    elif re.search(r"[^aeiou]y$", verb):
-        verb = verb[:-1] + "ied"
-    elif re.search(r"[aeiou]c$", verb):
-        verb += "ked"
-    elif _ONE_SYLLABLE.fullmatch(verb) or _DOUBLES_ITS_LAST.fullmatch(verb):
-        verb += verb[-1] + "ed"
-    else:
-        verb += "ed"
-    return verb + space + after
+    rules = (
+        (verb.endswith("e"), verb + "d"),
+        (re.search(r"[^aeiou]y$", verb), verb[:-1] + "ied"),
+        (re.search(r"[aeiou]c$", verb), verb + "ked"),
+        (_ONE_SYLLABLE.fullmatch(verb) or _DOUBLES_ITS_LAST.fullmatch(verb), verb + verb[-1:] + "ed"),
+    )
+    return next((made for holds, made in rules if holds), verb + "ed") + space + after
 
 
 MODIFIERS: dict[str, Callable[[str], str]] = {"a": with_article, "cap": capitalised, "s": plural, "ed": past}

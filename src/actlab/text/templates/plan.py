@@ -6,6 +6,7 @@ they do not tell documents apart. Two derivations with one text are counted as t
 different things with different words.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import ceil, expm1, log1p
@@ -136,10 +137,11 @@ def refuse_target(facts: GrammarFacts, n_tokens: int, tokens_per_word: float) ->
         ConfigError: With the numbers; the hint names the largest target that it can supply.
     """
     n = documents_needed(facts, n_tokens, tokens_per_word)
-    duplicates = expected_duplicates(facts, n)
-    if duplicates <= MAX_DUPLICATE_SHARE * n:
+    if not _repeats_itself(facts, n):
         return
-    possible = int(_most_documents(facts, n) * facts.expected_words * tokens_per_word)
+    duplicates = expected_duplicates(facts, n)
+    most = bisect_left(range(n), True, key=lambda fewer: _repeats_itself(facts, fewer)) - 1
+    possible = int(most * facts.expected_words * tokens_per_word)
     raise ConfigError(
         f"{n_tokens:,} tokens are about {n:,} documents of {facts.where}, which would repeat {duplicates:,.0f} of them "
         f"({duplicates / n:.1%}); it holds {facts.language_size:,} texts",
@@ -147,13 +149,5 @@ def refuse_target(facts: GrammarFacts, n_tokens: int, tokens_per_word: float) ->
     )
 
 
-def _most_documents(facts: GrammarFacts, too_many: int) -> int:
-    """Return the largest number of documents that is not refused, by bisection."""
-    low, high = 0, too_many
-    while high - low > 1:
-        middle = (low + high) // 2
-        if expected_duplicates(facts, middle) <= MAX_DUPLICATE_SHARE * middle:
-            low = middle
-        else:
-            high = middle
-    return low
+def _repeats_itself(facts: GrammarFacts, n: int) -> bool:
+    return expected_duplicates(facts, n) > MAX_DUPLICATE_SHARE * n

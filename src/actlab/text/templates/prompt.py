@@ -8,7 +8,7 @@ from math import ceil
 from actlab.ground.scripts import is_surely_latin
 from actlab.text.templates.check import MAX_COMBINATIONS
 from actlab.text.templates.grammar import Alternative, Grammar, Template, Values
-from actlab.text.templates.stems import latin_parts_of, parts_of, stem
+from actlab.text.templates.stems import latin_parts_of, stem, stems_of
 from actlab.text.words import is_unspaced, normal_form
 
 NAMED_SHARE = 0.5
@@ -23,7 +23,7 @@ def biased(grammar: Grammar, prompt: str) -> Grammar:
     values of a variable, symbol or parameter together get at least half of its draws, but a parameter for which the
     full product would grow beyond its limit stays as it is. Values of pools stay equally likely, and skeletons too.
     """
-    stems = _stems(prompt)
+    stems = stems_of(prompt)
     if not stems:
         return grammar
     return replace(
@@ -36,7 +36,7 @@ def biased(grammar: Grammar, prompt: str) -> Grammar:
 
 def names_by_script(grammar: Grammar, prompt: str) -> bool:
     """Return whether a prompt names other values than in version 1, where all text went by Latin's rules."""
-    stems, before = _stems(prompt), frozenset(map(stem, latin_parts_of(prompt)))
+    stems, before = stems_of(prompt), frozenset(map(stem, latin_parts_of(prompt)))
     texts = (text for text in _texts(grammar) if not (is_surely_latin(prompt) and is_surely_latin(text)))
     return any(_names(text, stems) != _named_before(text, before) for text in texts)
 
@@ -77,13 +77,9 @@ def _biased_values(values: Values, stems: frozenset[str], *, whole: bool) -> Val
 
 
 def _biased_symbol(alternatives: tuple[Alternative, ...], stems: frozenset[str]) -> tuple[Alternative, ...]:
-    named = [_is_named(alternative.template, stems) for alternative in alternatives]
+    named = [_is_text(one.template) and _names(str(one.template[0]), stems) for one in alternatives]
     weights = _biased_weights(tuple(alternative.weight for alternative in alternatives), named, whole=False)
     return tuple(Alternative(one.template, weight) for one, weight in zip(alternatives, weights, strict=True))
-
-
-def _is_named(template: Template, stems: frozenset[str]) -> bool:
-    return _is_text(template) and _names(str(template[0]), stems)
 
 
 def _is_text(template: Template) -> bool:
@@ -91,7 +87,7 @@ def _is_text(template: Template) -> bool:
 
 
 def _names(text: str, stems: frozenset[str]) -> bool:
-    found = _stems(text)
+    found = stems_of(text)
     return any(len(one) > 2 or (len(one) > 1 and is_unspaced(one)) for one in found) and found <= stems
 
 
@@ -103,7 +99,3 @@ def _biased_weights(weights: tuple[float, ...], named: list[bool], *, whole: boo
     factor = max(1.0, NAMED_SHARE / (1 - NAMED_SHARE) * off / on)
     factor = ceil(factor) if whole else factor
     return tuple(weight * factor if is_named else weight for weight, is_named in zip(weights, named, strict=True))
-
-
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(map(stem, parts_of(text)))

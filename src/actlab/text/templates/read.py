@@ -3,19 +3,19 @@
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from actlab.ground.errors import ConfigError, DataError, did_you_mean
+from actlab.ground.errors import DataError, did_you_mean
 from actlab.ground.limits import YAML_BYTES, read_text_at_most
+from actlab.text.domains import DOMAINS
 from actlab.text.templates.check import checked
-from actlab.text.templates.content import yaml_mapping
+from actlab.text.templates.content import Yaml, yaml_mapping
 from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values, slots
 from actlab.text.words import normal_form
-
-GRAMMARS = Path(__file__).parent.parent / "grammars"
 
 _SECTIONS = ("domain", "keywords", "parameters", "variables", "pools", "symbols", "skeletons")
 MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
@@ -26,31 +26,14 @@ _T = TypeVar("_T")
 _ANY_NAME = re.compile(r"[^\W\d]\w*")
 
 
-def domains() -> list[str]:
-    """Return the domains that have a grammar here."""
-    return sorted(path.stem for path in GRAMMARS.glob("*.yaml"))
-
-
-def domain_path(domain: str) -> Path:
-    """Return the file of the grammar that ships for a domain.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if domain not in (known := domains()):
-        otherwise = f"use one of {', '.join(known)}, or give your own with --grammar"
-        raise ConfigError(f"there is no domain {domain!r}", hint=did_you_mean(domain, known, otherwise=otherwise))
-    return GRAMMARS / f"{domain}.yaml"
-
-
 @cache
 def domain_grammar(domain: str) -> Grammar:
-    """Return the grammar that ships for a domain.
+    """Return the grammar of a domain.
 
     Raises:
         ConfigError: There is none.
     """
-    return read_grammar(domain_path(domain))
+    return read_grammar(DOMAINS[domain].grammar)
 
 
 def read_grammar(path: Path) -> Grammar:
@@ -83,27 +66,28 @@ def parse_grammar(text: str, *, where: str) -> Grammar:
         raise DataError(f"{where}: a grammar has no section {unknown[0]!r}", hint=hint)
     if not content.get("skeletons"):
         raise DataError(f"{where} has no skeletons", hint="add a mapping 'skeletons' of names to texts")
-    sections = {name: _section(content, name, where) for name in _SECTIONS[1:]}
-    pools = {name: _pool(name, listed, where) for name, listed in sections["pools"].items()}
+
+    def read(section: str, what: str, one: Callable[[Yaml, str], _T]) -> dict[str, _T]:
+        """Read each thing of a section; errors say which it is."""
+        named = _section(content, section, where)
+        return {name: one(given, f"{where}: {what} {name!r}") for name, given in named.items()}
+
+    pools = read("pools", "pool", _pool)
     grammar = Grammar(
         where=where,
         domain=_domain(content.get("domain", Path(where).stem), where),
-        keywords={word: _weight(weight, f"{where}: keyword {word!r}") for word, weight in sections["keywords"].items()},
-        parameters={
-            name: _values(given, f"{where}: parameter {name!r}", None) for name, given in sections["parameters"].items()
-        },
-        variables={
-            name: _values(given, f"{where}: variable {name!r}", pools) for name, given in sections["variables"].items()
-        },
+        keywords=read("keywords", "keyword", _weight),
+        parameters=read("parameters", "parameter", _values),
+        variables=read("variables", "variable", lambda given, place: _pooled(given, place, pools)),
         pools=pools,
-        symbols={name: _symbol(name, given, where) for name, given in sections["symbols"].items()},
-        skeletons={name: _skeleton(name, given, where) for name, given in sections["skeletons"].items()},
+        symbols=read("symbols", "symbol", _symbol),
+        skeletons=read("skeletons", "skeleton", _skeleton),
     )
     _distinct(grammar.skeletons.values(), f"{where}: skeletons", _normal_template)
     return checked(grammar)
 
 
-def _domain(given: Any, where: str) -> str:
+def _domain(given: Yaml, where: str) -> str:
     if not isinstance(given, str) or not given.strip():
         raise DataError(
             f"{where}: the domain is {_shown(given)}", hint="give it one name, or leave it out: then it is the file's"
@@ -111,7 +95,7 @@ def _domain(given: Any, where: str) -> str:
     return " ".join(given.split())
 
 
-def _section(content: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+def _section(content: Mapping[str, Yaml], name: str, where: str) -> dict[str, Yaml]:
     section = content.get(name) or {}
     if not isinstance(section, dict):
         raise DataError(f"{where}: {name} is a {_kind(section)}", hint=f"{name} maps names to what they stand for")
@@ -121,58 +105,55 @@ def _section(content: Mapping[str, Any], name: str, where: str) -> dict[str, Any
     return section
 
 
-def _pool(name: str, given: Any, where: str) -> tuple[str, ...]:
-    place = f"{where}: pool {name!r}"
-    return _distinct([_text(value, place) for value in _list(given, place)], place, normal_form)
+def _pool(given: Yaml, place: str) -> tuple[str, ...]:
+    return _distinct(_texts(given, place), place, normal_form)
 
 
-def _values(given: Any, place: str, pools: Mapping[str, tuple[str, ...]] | None) -> Values:
+def _pooled(given: Yaml, place: str, pools: Mapping[str, tuple[str, ...]]) -> Values:
+    """Return a variable's values, which may be a pool's."""
+    if not isinstance(given, dict) or "pool" not in given:
+        return _values(given, place)
+    _refuse_other_keys(given, ("pool",), place)
+    pool = given["pool"]
+    if not isinstance(pool, str) or pool not in pools:
+        hint = did_you_mean(_shown(pool), pools, otherwise="name one of the section pools")
+        raise DataError(f"{place} takes from a pool {_shown(pool)} that is not there", hint=hint)
+    return Values(("",), tuple((text,) for text in pools[pool]), (1.0,) * len(pools[pool]), pool)
+
+
+def _values(given: Yaml, place: str) -> Values:
+    forms: tuple[str, ...] = ("",)
     if isinstance(given, dict) and "pool" in given:
-        _refuse_other_keys(given, ("pool",), place)
-        if pools is None:
-            raise DataError(f"{place} takes from a pool, which only variables can", hint="make it a variable")
-        pool = given["pool"]
-        if not isinstance(pool, str) or pool not in pools:
-            hint = did_you_mean(_shown(pool), pools, otherwise="name one of the section pools")
-            raise DataError(f"{place} takes from a pool {_shown(pool)} that is not there", hint=hint)
-        return Values(("",), tuple((text,) for text in pools[pool]), (1.0,) * len(pools[pool]), pool)
+        raise DataError(f"{place} takes from a pool, which only variables can", hint="make it a variable")
     if isinstance(given, dict):
         _refuse_other_keys(given, ("forms", "rows"), place)
-        in_forms = f"{place}: forms"
-        forms = _distinct([_text(form, in_forms) for form in _list(given.get("forms"), in_forms)], in_forms, str)
-        rows = [_table_row(row, forms, place) for row in _list(given.get("rows"), f"{place}: rows")]
-        return Values(forms, _distinct(rows, place, _normal_row), (1.0,) * len(rows))
-    listed = _list(given, place)
-    if isinstance(listed[0], dict) and "text" not in listed[0]:
-        return _mappings(listed, place)
-    weighted = [_weighted(one, place) for one in listed]
-    rows = [(_text(text, place),) for text, _ in weighted]
-    return Values(("",), _distinct(rows, place, _normal_row), tuple(weight for _, weight in weighted))
+        forms = _distinct(_texts(given.get("forms"), f"{place}: forms"), f"{place}: forms", str)
+        weighted = [(_table_row(row, forms, place), 1.0) for row in _list(given.get("rows"), f"{place}: rows")]
+    elif isinstance(first := _list(given, place)[0], dict) and "text" not in first:
+        forms = tuple(form for form in first if form != "weight")
+        weighted = [_mapping(one, forms, place) for one in _list(given, place)]
+    else:
+        weighted = [((_text(text, place),), weight) for text, weight in _weighted(given, place)]
+    rows, weights = zip(*weighted, strict=True)
+    return Values(forms, _distinct(rows, place, lambda row: tuple(map(normal_form, row))), weights)
 
 
-def _refuse_other_keys(given: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:
+def _refuse_other_keys(given: Mapping[str, Yaml], known: tuple[str, ...], place: str) -> None:
     if unknown := [key for key in given if key not in known]:
         hint = did_you_mean(unknown[0], known, otherwise=f"give {' and '.join(known)} alone, or list mappings of forms")
         raise DataError(f"{place} has a key {unknown[0]!r} that means nothing there", hint=hint)
 
 
-def _mappings(listed: list[Any], place: str) -> Values:
-    forms = tuple(form for form in listed[0] if form != "weight")
+def _mapping(one: Yaml, forms: tuple[str, ...], place: str) -> tuple[tuple[str, ...], float]:
     if not forms:
         raise DataError(f"{place} has a value without forms", hint="write {form: text, ...}")
-    rows, weights = [], []
-    for one in listed:
-        if not isinstance(one, dict) or set(one) - {"weight"} != set(forms):
-            raise DataError(
-                f"{place}: {_shown(one)} has other forms than the first value", hint=f"give {', '.join(forms)}"
-            )
-        rows.append(tuple(_text(one[form], place) for form in forms))
-        weights.append(_weight(one.get("weight", 1), place))
-    return Values(forms, _distinct(rows, place, _normal_row), tuple(weights))
+    if not isinstance(one, dict) or set(one) - {"weight"} != set(forms):
+        raise DataError(f"{place}: {_shown(one)} has other forms than the first value", hint=f"give {', '.join(forms)}")
+    return tuple(_text(one[form], place) for form in forms), _weight(one.get("weight", "1"), place)
 
 
-def _table_row(row: Any, forms: tuple[str, ...], place: str) -> tuple[str, ...]:
-    cells = [cell.strip() for cell in row.split("|")] if isinstance(row, str) else row
+def _table_row(row: Yaml, forms: tuple[str, ...], place: str) -> tuple[str, ...]:
+    cells: Yaml = [cell.strip() for cell in row.split("|")] if isinstance(row, str) else row
     if not isinstance(cells, list) or len(cells) != len(forms):
         raise DataError(
             f"{place}: row {_shown(row)} does not have {len(forms)} forms", hint=f"give {' | '.join(forms)}"
@@ -180,22 +161,17 @@ def _table_row(row: Any, forms: tuple[str, ...], place: str) -> tuple[str, ...]:
     return tuple(_text(cell, place) for cell in cells)
 
 
-def _symbol(name: str, given: Any, where: str) -> tuple[Alternative, ...]:
-    place = f"{where}: symbol {name!r}"
-    weighted = [_weighted(one, place) for one in _list(given, place)]
-    templates = _distinct([parse_template(text, place) for text, _ in weighted], place, _normal_template)
-    return tuple(Alternative(template, weight) for template, (_, weight) in zip(templates, weighted, strict=True))
+def _symbol(given: Yaml, place: str) -> tuple[Alternative, ...]:
+    written = [Alternative(parse_template(text, place), weight) for text, weight in _weighted(given, place)]
+    _distinct((one.template for one in written), place, _normal_template)
+    return tuple(written)
 
 
-def _skeleton(name: str, given: Any, where: str) -> Template:
-    place = f"{where}: skeleton {name!r}"
-    sentences = given if isinstance(given, list) else [given]
-    if not sentences:
-        raise DataError(f"{place} is empty", hint="give it a text, or a list of sentences")
-    return parse_template(" ".join(_text(sentence, place) for sentence in sentences), place)
+def _skeleton(given: Yaml, place: str) -> Template:
+    return parse_template(" ".join(_texts(given if isinstance(given, list) else [given], place)), place)
 
 
-def parse_template(text: Any, place: str) -> Template:
+def parse_template(text: Yaml, place: str) -> Template:
     """Cut a text into literals and slots; forms and modifiers are told apart later, by `checked`.
 
     >>> parse_template("Add #spice.a#.", "here")
@@ -226,30 +202,36 @@ def parse_template(text: Any, place: str) -> Template:
     return tuple(piece for piece in pieces if piece != "")
 
 
-def _list(given: Any, place: str) -> list[Any]:
+def _list(given: Yaml | None, place: str) -> list[Yaml]:
     if not isinstance(given, list) or not given:
         what = "is empty" if given in (None, "", []) else f"is a {_kind(given)}"
         raise DataError(f"{place} {what}", hint="give it a list with at least one entry")
     return given
 
 
-def _weighted(one: Any, place: str) -> tuple[Any, float]:
-    if isinstance(one, dict):
-        if set(one) - {"text", "weight"} or "text" not in one:
-            raise DataError(f"{place}: {_shown(one)} is no alternative", hint="write {text: ..., weight: ...}")
-        return one["text"], _weight(one.get("weight", 1), place)
-    if isinstance(one, list):
-        if len(one) != 2:
-            raise DataError(f"{place}: {_shown(one)} is no alternative", hint="write [text, weight]")
-        return one[0], _weight(one[1], place)
-    return one, 1.0
+def _texts(given: Yaml | None, place: str) -> list[str]:
+    return [_text(one, place) for one in _list(given, place)]
 
 
-def _weight(given: Any, place: str) -> float:
-    try:
-        weight = float(given)
-    except (TypeError, ValueError):
-        weight = 0.0
+def _weighted(given: Yaml, place: str) -> Iterator[tuple[Yaml, float]]:
+    """Yield what a list has, as it is or with a weight."""
+    for one in _list(given, place):
+        if isinstance(one, dict):
+            if set(one) - {"text", "weight"} or "text" not in one:
+                raise DataError(f"{place}: {_shown(one)} is no alternative", hint="write {text: ..., weight: ...}")
+            yield one["text"], _weight(one.get("weight", "1"), place)
+        elif isinstance(one, list):
+            if len(one) != 2:
+                raise DataError(f"{place}: {_shown(one)} is no alternative", hint="write [text, weight]")
+            yield one[0], _weight(one[1], place)
+        else:
+            yield one, 1.0
+
+
+def _weight(given: Yaml, place: str) -> float:
+    weight = 0.0
+    with suppress(ValueError):
+        weight = float(given) if isinstance(given, str) else 0.0
     if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
         raise DataError(
             f"{place} has the weight {_shown(given)}",
@@ -258,7 +240,7 @@ def _weight(given: Any, place: str) -> float:
     return weight
 
 
-def _text(given: Any, place: str) -> str:
+def _text(given: Yaml, place: str) -> str:
     if not isinstance(given, str):
         raise DataError(
             f"{place}: {_shown(given)} is no text",
@@ -286,21 +268,17 @@ def _distinct(values: Iterable[_T], place: str, key: Callable[[_T], Hashable]) -
     return listed
 
 
-def _normal_row(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(normal_form, row))
-
-
 def _normal_template(template: Template) -> Hashable:
     """Return what two templates share that say the same: duplicates are found by their normal form too."""
     text = "".join(piece if isinstance(piece, str) else "\0" for piece in template)
     return normal_form(text), tuple(slots(template))
 
 
-def _kind(given: Any) -> str:
+def _kind(given: object) -> str:
     return "text" if isinstance(given, str) else "mapping" if isinstance(given, dict) else "list"
 
 
-def _shown(given: Any) -> str:
+def _shown(given: object) -> str:
     """Return a value's repr, cut while it is made: aliases of aliases would fill memory."""
     short = reprlib.Repr()
     short.maxlevel, short.maxstring = 2, 80

@@ -42,6 +42,11 @@ def parts_of(text: str) -> list[str]:
     return [part for word in terms_of(text) for part in word.split("-")]
 
 
+def stems_of(text: str) -> frozenset[str]:
+    """Return the stems of a text's words."""
+    return frozenset(map(stem, parts_of(text)))
+
+
 def latin_parts_of(text: str) -> list[str]:
     """Return the same by Latin's rules, as in version 1 of the words, whatever the text's script."""
     return [part for word in latin_words_of(text) for part in word.split("-")]

@@ -1,6 +1,7 @@
 """Sums over the derivations of a grammar's parts, by dynamic programming."""
 
 from collections.abc import Iterable
+from functools import cache
 from math import perm, prod
 from typing import NamedTuple
 
@@ -49,13 +50,12 @@ class Sums:
         self.first_bits = {name: (mask & -mask).bit_length() - 1 for name, mask in self.masks.items()}
         self.pooled = sum(self.masks[name] for name, values in grammar.variables.items() if values.pool is not None)
         self.pools = {name: 16 * place for place, name in enumerate(grammar.pools)}
-        self.taken: dict[int, list[tuple[int, int, int]]] = {}
-        """Of the variables in use: each pool's length, its place among the draws, and how many of them it gives."""
+        self.taken = cache(self._of_taken)
+        self.mask_factor = cache(self._of_mask)
+        self.pool_factor = cache(self._of_draws)
         self.symbols: dict[str, Polynomial] = {}
         self.products: dict[tuple[int, str], tuple[int, Polynomial]] = {}
         """The number and the value of a numbered product (0 is `ONE`) times a symbol."""
-        self.mask_factors: dict[int, Factor] = {}
-        self.pool_factors: dict[Uses, Factor] = {}
         self.spaces: dict[str, float] = {}
         self.pool_spaces = {name: sum(map(_n_spaces, pool)) / len(pool) for name, pool in grammar.pools.items()}
         for name, alternatives in grammar.symbols.items():
@@ -78,25 +78,21 @@ class Sums:
             elif slot.name not in self.symbols:
                 mask |= self.bits[slot.name, slot.form]
         product = self._product(sorted(slot.name for slot in named if slot.name in self.symbols))
-        found: Polynomial = {}
-        for (other_mask, other_draws), (count, square) in product.items():
-            uses = (mask | other_mask, draws + other_draws)
-            had = found.get(uses)
-            found[uses] = (count, square) if had is None else (had[0] + count, had[1] + square)
-        return found
+        return self._times(product, {(mask, draws): (1, 1.0)}, "")
 
     def _product(self, names: list[str]) -> Polynomial:
         """Multiply symbols; a product of the same first symbols is needed by many skeletons."""
         number, product = 0, ONE
         for name in names:
             if (number, name) not in self.products:
-                self.products[number, name] = (len(self.products) + 1, self._times(product, name))
+                self.products[number, name] = (len(self.products) + 1, self._times(product, self.symbols[name], name))
             number, product = self.products[number, name]
         return product
 
-    def _times(self, known: Polynomial, name: str) -> Polynomial:
+    def _times(self, known: Polynomial, factor: Polynomial, name: str) -> Polynomial:
+        """Multiply by a factor, that of a symbol of a name."""
         product: Polynomial = {}
-        for (mask, draws), (count, square) in self.symbols[name].items():
+        for (mask, draws), (count, square) in factor.items():
             for (other_mask, other_draws), (other_count, other_square) in known.items():
                 uses = (mask | other_mask, draws + other_draws)
                 had = product.get(uses)
@@ -115,37 +111,29 @@ class Sums:
     def factor(self, uses: Uses) -> Factor:
         """Return what the used variables, parameters and pools multiply by."""
         mask, draws = uses
-        in_mask = self._of_mask(mask)
-        in_pools = self._of_draws(draws, mask & self.pooled)
+        in_mask = self.mask_factor(mask)
+        in_pools = self.pool_factor(draws, mask & self.pooled)
         return Factor(
             in_mask.n_choices * in_pools.n_choices, in_mask.square * in_pools.square, in_mask.same_combination
         )
 
     def _of_mask(self, mask: int) -> Factor:
-        if mask not in self.mask_factors:
-            count, square, same_combination = 1, 1.0, 1.0
-            for name, values in self.grammar.parameters.items():
-                n_classes, same = self._classes(values, mask, name)
-                count *= n_classes
-                same_combination *= same
-            for name, values in self.grammar.variables.items():
-                if values.pool is None:
-                    n_classes, same = self._classes(values, mask, name)
-                    count *= n_classes
-                    square *= same
-            self.mask_factors[mask] = Factor(count, square, same_combination)
-        return self.mask_factors[mask]
+        drawn = {name: values for name, values in self.grammar.variables.items() if values.pool is None}
+        parameters, variables = (
+            [self._classes(values, mask, name) for name, values in some.items()]
+            for some in (self.grammar.parameters, drawn)
+        )
+        n_choices = prod(n_classes for n_classes, _ in (*parameters, *variables))
+        return Factor(n_choices, prod(same for _, same in variables), prod(same for _, same in parameters))
 
     def _of_draws(self, draws: int, pooled: int) -> Factor:
-        if (pooled, draws) not in self.pool_factors:
-            if pooled not in self.taken:
-                takers = [values.pool for name, values in self.grammar.variables.items() if pooled & self.masks[name]]
-                self.taken[pooled] = [
-                    (len(self.grammar.pools[pool]), shift, takers.count(pool)) for pool, shift in self.pools.items()
-                ]
-            n_orders = prod(perm(n, (draws >> shift & 0xFFFF) + taken) for n, shift, taken in self.taken[pooled])
-            self.pool_factors[pooled, draws] = Factor(n_orders, 1 / n_orders, 1.0)
-        return self.pool_factors[pooled, draws]
+        n_orders = prod(perm(n, (draws >> shift & 0xFFFF) + taken) for n, shift, taken in self.taken(pooled))
+        return Factor(n_orders, 1 / n_orders, 1.0)
+
+    def _of_taken(self, pooled: int) -> list[tuple[int, int, int]]:
+        """Return, of the variables in use, each pool's length, its place among the draws, and how many it gives."""
+        takers = [values.pool for name, values in self.grammar.variables.items() if pooled & self.masks[name]]
+        return [(len(self.grammar.pools[pool]), shift, takers.count(pool)) for pool, shift in self.pools.items()]
 
     def _classes(self, values: Values, mask: int, name: str) -> tuple[int, float]:
         """Return how many values can be told apart by the forms in use, and how likely two draws cannot be."""
