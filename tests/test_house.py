@@ -34,7 +34,7 @@ VIOLATIONS = {
     "a pipeline imports the command line": ("activations/job.py", "import actlab.cli.main"),
     "compute imports the sink": ("activations/compute.py", "import actlab.activations.sink"),
     "config imports source": ("activations/config.py", "import actlab.activations.source"),
-    "a command of features imports another": ("features/rank/run.py", "import actlab.features.probe.run"),
+    "a command of features imports another": ("features/rank/run.py", "import actlab.features.probe.job"),
     "features imports activations": ("features/rank/source.py", "import actlab.activations.source"),
     "a command's compute imports its sink": ("features/encode/compute.py", "import actlab.features.encode.sink"),
     "a config of features imports numpy": ("features/datasets/config.py", "import numpy"),

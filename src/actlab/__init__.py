@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from actlab.features.encode.config import EncodeConfig
     from actlab.features.encode.run import compute_features, plan_features
     from actlab.features.probe.config import ProbeConfig
-    from actlab.features.probe.run import train_probe
+    from actlab.features.probe.job import train_probe
     from actlab.features.rank.config import RankConfig
     from actlab.features.rank.run import rank_features
     from actlab.features.split.config import SplitConfig
@@ -107,7 +107,7 @@ _HOMES = {
     "sweep_datasets": "actlab.features.sweep.run",
     "tokenize_text": "actlab.text.tokenize.run",
     "train_gpt": "actlab.text.train_gpt.run",
-    "train_probe": "actlab.features.probe.run",
+    "train_probe": "actlab.features.probe.job",
     "train_sae": "actlab.features.train_sae.run",
     "verify_activations": "actlab.activations.verify.run",
 }

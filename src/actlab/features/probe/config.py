@@ -1,7 +1,8 @@
 """The settings of `actlab train-probe`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
@@ -17,21 +18,22 @@ from 1e300 on it never stops."""
 class ProbeConfig(CommonOptions):
     """What to read, which probe to fit, and how to test it."""
 
-    input: tuple[str, ...] = execution(())
+    job: ClassVar[str] = "actlab.features.probe.job"
+    input: tuple[Path, ...] = execution(())
     """A classifier dataset (NPZ or Parquet) of generate-datasets; or give --positive and --negative. Given several
     times, for datasets of the same rows, one is chosen by cross-validation on the training rows, and only it is
     tested."""
-    positive: str | None = execution(None)
+    positive: Path | None = execution(None)
     """The activations of class 1: a split's folder of a dump, or a dump that has only one split."""
-    negative: str | None = execution(None)
+    negative: Path | None = execution(None)
     """The activations of class 0."""
-    output: str = execution()
+    output: Path = execution()
     """Folder to write: results.json, the weights and the plots."""
     model_type: Literal["auto", "logistic", "ridge", "difference-of-means"] = "auto"
     """The probe; "auto" is logistic for whole labels and ridge for a target of decimal numbers."""
     layers: str = "all"
     """Layers of the dumps: "all", "0,5,-1", "0-10", "0-10:2". One probe each."""
-    split: str | None = execution(None)
+    split: Path | None = execution(None)
     """The splits.json of actlab split: fit on its train side, test on its test side. For --input only."""
     test_size: float = 0.2
     """Share of the rows to test on, whole groups at a time, where no split is given or in the file."""
@@ -49,7 +51,8 @@ class ProbeConfig(CommonOptions):
     """Draw the scores as PNG files."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.input, str):
+        super().__post_init__()
+        if isinstance(self.input, Path):
             object.__setattr__(self, "input", (self.input,))
         self._check_inputs()
         check_layers(self.layers)

@@ -2,7 +2,6 @@
 
 # n sample, f feature
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +39,7 @@ def read_datasets(config: ProbeConfig) -> tuple[Samples, ...]:
         DataError: One cannot be read, has several targets or other rows, does not fit the split, or its test rows
             leaked.
     """
-    loaded = [_load(Path(os.path.expanduser(path))) for path in config.input]
+    loaded = [_load(path) for path in config.input]
     for other in loaded[1:]:
         _check_same_rows(loaded[0], other)
     splits = None if config.split is None else read_splits(config.split)
@@ -81,7 +80,7 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
     scaled, space, scaling_notes = _scaling(data, one.n_features)
     inputs = [one.entry]
     if config.split is not None:
-        inputs.append(file_entry("split", Path(os.path.expanduser(config.split))))
+        inputs.append(file_entry("split", config.split))
     confounds = _confounds(data)
     return Samples(
         name="probe",

@@ -2,7 +2,6 @@
 
 # n sample, f feature (the model's width)
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def read_dumps(config: ProbeConfig) -> Samples:
     """
     assert config.positive is not None
     assert config.negative is not None
-    negative, positive = (open_activations(Path(os.path.expanduser(one))) for one in (config.negative, config.positive))
+    negative, positive = (open_activations(one) for one in (config.negative, config.positive))
     _check_pair(negative, positive)
     layers = _layers(negative, positive, config.layers)
     inputs = [_described("positive", positive), _described("negative", negative)]
