@@ -10,11 +10,13 @@ from typing import Any
 
 from actlab.features import kind  # noqa: F401  registers the kind
 from actlab.features.probe.compute.confounds import check_confounds
-from actlab.features.probe.compute.fit import cross_validated, fit_probe
+from actlab.features.probe.compute.estimators import PROBE_TYPES
+from actlab.features.probe.compute.fit import Folds, cross_validated, fit_probe
+from actlab.features.probe.compute.scores import with_interval
 from actlab.features.probe.compute.task import make_task
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.plots import plot_files
-from actlab.features.probe.sink import KIND, RESULTS, Chosen, best_of, metadata_of, probe_files, results_of
+from actlab.features.probe.sink import KIND, RESULTS, Report, best_of, metadata_of
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
@@ -101,7 +103,8 @@ class ProbeJob(DatasetJob[Trained]):
 
     def fit(self, number: int, more: More) -> Done:
         """Fit the probe of every layer, one layer's features in memory at a time, and test it."""
-        place, chosen_from = self._choose(more)
+        tried = self._compare(more)
+        place = best_of(tried) if tried else 0
         samples, task = self.candidates[place], self.tasks[place]
         confounds = check_confounds(samples.confounds, task)
         probes, times = {}, []
@@ -110,28 +113,32 @@ class ProbeJob(DatasetJob[Trained]):
             probes[layer] = fit_probe(samples.read(layer), task, samples.scaled)
             times.append(round(time.monotonic() - start, 3))
             more(1)
-        results = results_of(probes, samples, task, self.config, confounds, chosen_from)
+        report = Report(
+            config=self.config,
+            samples=samples,
+            task=task,
+            confounds=confounds,
+            probes=probes,
+            chosen_from=list(zip(self.candidates, tried, strict=False)),
+        )
         for line in confounds.lines():
             log.info("%s", line)
-        for note in results["notes"]:  # a warning where it may make the scores mean something else
+        for note in report.notes:  # a warning where it may make the scores mean something else
             log.log(logging.INFO if note in task.notes else logging.WARNING, "%s", note)
-        shown = results.get("best_layer")
-        plots = plot_files(probes[shown].tested, shown, results) if self.config.plots else ()
+        plots = plot_files(probes, report.best, task.target) if self.config.plots else ()
         return Done(
-            [*probe_files(probes, results, samples), *plots],
+            [*report.files(), *plots],
             {"metadata": metadata_of(self.plan, samples, task)},
             lambda: {"layers": self.layers, "training_time_sec": times},
         )
 
-    def _choose(self, more: More) -> tuple[int, tuple[Chosen, ...]]:
-        """Return the place of the dataset with the best score in the folds, and how each did, by no test row."""
-        if len(self.candidates) == 1:
-            return 0, ()
-        tried = []
-        for samples, task in zip(self.candidates, self.tasks, strict=True):
-            tried.append(Chosen(samples.about, samples.input_layers, cross_validated(samples.read(None), task)))
+    def _compare(self, more: More) -> list[Folds]:
+        """Return how each of several datasets does in the folds; no test row is looked at."""
+        compared = []
+        for samples, task in zip(self.candidates, self.tasks, strict=True) if len(self.candidates) > 1 else ():
+            compared.append(cross_validated(samples.read(None), task))
             more(1)
-        return best_of([one.folds["cv_mean"] for one in tried]), tuple(tried)
+        return compared
 
     def outcome(self) -> Trained:
         """Return what is in the folder."""
@@ -168,20 +175,17 @@ class ProbeJob(DatasetJob[Trained]):
 
 def _summary(results: dict[str, Any]) -> str:
     layer = results.get("best_layer")
-    shown = results if layer is None else results["layers"][str(layer)]
-    key, name = ("test_r2", "R²") if shown["model_type"] == "ridge" else ("test_roc_auc", "AUROC")
-    interval = shown[f"{key}_interval"]
-    around = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
-    beside = ", ".join(f"{one.replace('_', ' ')} {_number(of[key])}" for one, of in shown["baselines"].items())
-    where = "" if layer is None else f"layer {layer} (the best by its folds): "
+    shown, where = results, ""
+    if layer is not None:
+        shown, where = results["layers"][str(layer)], f"layer {layer} (the best by its folds): "
     if "chosen" in results:
         place = f"input {results['chosen_index'] + 1} of {len(results['chosen_from'])}"
         where = f"{results['chosen']} ({place}, the best by its folds): "
+    target = PROBE_TYPES[shown["model_type"]].target
+    score, interval = shown[target.key], shown[f"{target.key}_interval"]
+    why = shown.get("no_intervals_because")
+    missing = f" (no interval: {why})" if interval is None and why else ""
     leaked = {True: "", False: " (not held out)", None: " (held out: unknown)"}[shown["held_out"]]
-    if interval is None and shown.get("no_intervals_because"):
-        around = f" (no interval: {shown['no_intervals_because']})"
-    return f"{where}test {name} {_number(shown[key])}{around}{leaked}; {beside}"
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.2f}"
+    baselines = shown["baselines"].items()
+    beside = ", ".join(f"{one.replace('_', ' ')} {with_interval(of[target.key])}" for one, of in baselines)
+    return f"{where}test {target.label} {with_interval(score, interval)}{missing}{leaked}; {beside}"
