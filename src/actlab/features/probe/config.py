@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import CommonOptions, execution
+from actlab.ground.options import CommonOptions, check_counts, execution
 
 _MOST_DRAWS = 100_000
 _STRONGEST = 1e12
@@ -58,15 +58,13 @@ class ProbeConfig(CommonOptions):
         check_layers(self.layers)
         if not 0.05 <= self.test_size <= 0.5:
             raise ConfigError(f"--test-size {self.test_size} is no share to test on", hint="use 0.05 to 0.5")
-        if not 2 <= self.folds <= 100:
-            raise ConfigError(f"--folds {self.folds} cannot be", hint="use 2 to 100, as in --folds 5")
+        check_counts(self, "folds", least=2, most=100)
+        check_counts(self, "bootstrap", most=_MOST_DRAWS)
         if not 0 < self.regularization <= _STRONGEST:
             raise ConfigError(
                 f"--regularization {self.regularization} is no strength",
                 hint=f"use a number above 0, at most {_STRONGEST:g}",
             )
-        if self.bootstrap is not None and not 1 <= self.bootstrap <= _MOST_DRAWS:
-            raise ConfigError(f"--bootstrap {self.bootstrap} cannot be", hint=f"use 1 to {_MOST_DRAWS} resamples")
 
     def _check_inputs(self) -> None:
         on_dumps = self.positive is not None or self.negative is not None

@@ -11,7 +11,7 @@ from typing import Any
 from actlab.features import kind  # noqa: F401  registers the kind
 from actlab.features.probe.compute.confounds import check_confounds
 from actlab.features.probe.compute.estimators import PROBE_TYPES
-from actlab.features.probe.compute.fit import Folds, cross_validated, fit_probe
+from actlab.features.probe.compute.fit import cross_validated, fit_probe
 from actlab.features.probe.compute.scores import with_interval
 from actlab.features.probe.compute.task import make_task
 from actlab.features.probe.config import ProbeConfig
@@ -103,7 +103,10 @@ class ProbeJob(DatasetJob[Trained]):
 
     def fit(self, number: int, more: More) -> Done:
         """Fit the probe of every layer, one layer's features in memory at a time, and test it."""
-        tried = self._compare(more)
+        tried = []
+        for one, its_task in zip(self.candidates, self.tasks, strict=True) if len(self.tasks) > 1 else ():
+            tried.append(cross_validated(one.read(None), its_task))  # no test row is looked at
+            more(1)
         place = best_of(tried) if tried else 0
         samples, task = self.candidates[place], self.tasks[place]
         confounds = check_confounds(samples.confounds, task)
@@ -125,20 +128,12 @@ class ProbeJob(DatasetJob[Trained]):
             log.info("%s", line)
         for note in report.notes:  # a warning where it may make the scores mean something else
             log.log(logging.INFO if note in task.notes else logging.WARNING, "%s", note)
-        plots = plot_files(probes, report.best, task.target) if self.config.plots else ()
+        plots = plot_files(probes, report.best) if self.config.plots else ()
         return Done(
             [*report.files(), *plots],
             {"metadata": metadata_of(self.plan, samples, task)},
             lambda: {"layers": self.layers, "training_time_sec": times},
         )
-
-    def _compare(self, more: More) -> list[Folds]:
-        """Return how each of several datasets does in the folds; no test row is looked at."""
-        compared = []
-        for samples, task in zip(self.candidates, self.tasks, strict=True) if len(self.candidates) > 1 else ():
-            compared.append(cross_validated(samples.read(None), task))
-            more(1)
-        return compared
 
     def outcome(self) -> Trained:
         """Return what is in the folder."""

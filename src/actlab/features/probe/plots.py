@@ -14,7 +14,6 @@ from sklearn.metrics import roc_curve
 from actlab.backends.figures import COLOURS, GREY, png_bytes, styled
 from actlab.features.probe.compute.fit import Probe, Tested
 from actlab.features.probe.compute.scores import with_interval
-from actlab.features.probe.compute.targets import Target
 from actlab.ground.storage import NewFile
 
 _WIDE = (5.6, 4.0)
@@ -23,16 +22,16 @@ _MOST_BINS = 40
 _DARK = 0.55
 
 
-def plot_files(probes: Mapping[int | None, Probe], best: int | None, target: Target) -> Iterator[NewFile]:
+def plot_files(probes: Mapping[int | None, Probe], best: int | None) -> Iterator[NewFile]:
     """Yield the plots of a probe; of dumps those of the best layer, and of the layers where there are several."""
     probe = probes[best]
     of_layer = "" if best is None else f", layer {best}"
     if best is not None and len(probes) > 1:
-        yield _png("layers", lambda axes: _draw_layers(axes, probes, best, target))
+        yield _png("layers", lambda axes: _draw_layers(axes, probes, best))
     if not probe.tested.classes:
         yield _png("predictions", lambda axes: _draw_predictions(axes, probe, of_layer), _SQUARE)
         return
-    if probe.scores[target.key] is not None:
+    if probe.score is not None:
         yield _png("roc", lambda axes: _draw_roc(axes, probe, of_layer), _SQUARE)
     yield _png("confusion", lambda axes: _draw_confusion(axes, probe, of_layer), _SQUARE)
     yield _png("projection", lambda axes: _draw_projection(axes, probe.tested, of_layer))
@@ -45,21 +44,20 @@ def _png(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = _W
         return NewFile(f"plots/{name}.png", png_bytes(figure))
 
 
-def _draw_layers(axes: Axes, probes: Mapping[int | None, Probe], best: int, target: Target) -> None:
+def _draw_layers(axes: Axes, probes: Mapping[int | None, Probe], best: int) -> None:
     """Draw the test score of every layer with its interval, the folds' mean, and what shuffled labels reach."""
-    layers, rows, key = _numbers(probes), list(probes.values()), target.key
-    low, high = np.array([row.intervals.by_name[f"{key}_interval"] or (np.nan, np.nan) for row in rows]).T
+    layers, rows, target = _numbers(probes), list(probes.values()), probes[best].target
+    low, high = np.array([row.interval or (np.nan, np.nan) for row in rows]).T
     axes.fill_between(layers, low, high, color=COLOURS[0], alpha=0.18, lw=0, label="95 % interval")
-    axes.plot(layers, _numbers(row.scores[key] for row in rows), color=COLOURS[0], marker="o", ms=4, label="test rows")
+    axes.plot(layers, _numbers(row.score for row in rows), color=COLOURS[0], marker="o", ms=4, label="test rows")
     axes.plot(layers, _numbers(row.folds.cv_mean for row in rows), color=COLOURS[1], lw=1.2, ls="--", label="folds")
-    shuffled = _numbers(row.baselines["shuffled_labels"][key] for row in rows)
+    shuffled = _numbers(row.baselines["shuffled_labels"][target.key] for row in rows)
     axes.plot(layers, shuffled, color=GREY, lw=1.2, ls=":", label="shuffled labels")
     axes.axvline(best, color=GREY, lw=0.8, zorder=0)
     axes.axhline(target.chance, color=GREY, lw=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="layer", ylabel=target.label, title=f"{target.label} by layer (best by folds: {best})")
-    if key == "test_r2":
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
     axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
 
 
@@ -71,8 +69,8 @@ def _draw_roc(axes: Axes, probe: Probe, of_layer: str) -> None:
         name = f"class {tested.classes[k]} against the rest" if several else None
         axes.plot(false_rate, true_rate, color=COLOURS[k % len(COLOURS)] if several else COLOURS[0], label=name)
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal", xlim=(-0.01, 1.01))
-    axes.set(ylim=(-0.01, 1.01), title=f"ROC{of_layer}: AUROC {_with_interval(probe, 'test_roc_auc')}")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC{of_layer}: {_main(probe)}")
+    axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     if several:
         axes.legend(loc="lower right", fontsize=9)
 
@@ -85,12 +83,11 @@ def _draw_confusion(axes: Axes, probe: Probe, of_layer: str) -> None:
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > _DARK else "black"
         axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
-    names = [str(one) for one in probe.tested.classes]
-    axes.set_xticks(range(len(names)), labels=names)
-    axes.set_yticks(range(len(names)), labels=names)
+    ticks, names = range(len(counts)), [str(one) for one in probe.tested.classes]
+    axes.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    balanced = f"{probe.scores['test_balanced_accuracy']:.2f}"
+    balanced = with_interval(probe.scores["test_balanced_accuracy"])
     axes.set(xlabel="class said", ylabel="true class", title=f"Test rows{of_layer}: balanced accuracy {balanced}")
 
 
@@ -105,11 +102,13 @@ def _draw_projection(axes: Axes, tested: Tested, of_layer: str) -> None:
         axes.hist(inside, edges, color=colour, alpha=opacity, label=f"class {one} ({len(inside)} rows)")
         axes.hist(inside, edges, color=colour, histtype="step", lw=1.2)
     axes.axvline(0, color=GREY, lw=0.8, ls="--")
-    first, last = tested.classes[0], tested.classes[-1]
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel=f"log-odds of class {last} against {first}", ylabel="test rows")
-    axes.set_title(f"Test rows along the probe's direction{of_layer}")
-    axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.07 * len(tested.classes)))  # room for the legend
+    axes.set(
+        xlabel=f"log-odds of class {tested.classes[-1]} against {tested.classes[0]}",
+        ylabel="test rows",
+        title=f"Test rows along the probe's direction{of_layer}",
+        ylim=(0, axes.get_ylim()[1] * (1 + 0.07 * len(tested.classes))),  # room for the legend
+    )
     axes.legend(fontsize=9)
 
 
@@ -119,11 +118,12 @@ def _draw_predictions(axes: Axes, probe: Probe, of_layer: str) -> None:
     low, high = _range_of(np.concatenate([y, said]))
     axes.plot([low, high], [low, high], color=GREY, lw=0.8, ls="--")
     axes.scatter(y, said, s=14, color=COLOURS[0], alpha=0.6, lw=0)
-    axes.set(xlabel="target", ylabel="predicted", title=f"Test rows{of_layer}: R² {_with_interval(probe, 'test_r2')}")
+    axes.set(xlabel="target", ylabel="predicted", title=f"Test rows{of_layer}: {_main(probe)}")
 
 
-def _with_interval(probe: Probe, key: str) -> str:
-    return with_interval(probe.scores[key], probe.intervals.by_name[f"{key}_interval"])
+def _main(probe: Probe) -> str:
+    """Return the main score for people."""
+    return f"{probe.target.label} {with_interval(probe.score, probe.interval)}"
 
 
 def _numbers(values: Iterable[float | None]) -> list[float]:

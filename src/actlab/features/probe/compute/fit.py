@@ -12,8 +12,9 @@ from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
 from actlab.features.probe.compute.estimators import LinearProbe, converged, fitted, make_pipeline, raw_weights
-from actlab.features.probe.compute.intervals import Intervals
+from actlab.features.probe.compute.intervals import Bounds, Intervals
 from actlab.features.probe.compute.scores import Classes, Predicted, Scores, predicted
+from actlab.features.probe.compute.targets import Target
 from actlab.features.probe.compute.task import Fold, Task
 from actlab.features.probe.source.samples import Affine
 
@@ -43,6 +44,7 @@ class Tested(NamedTuple):
 class Probe:
     """A fitted probe and what became of it."""
 
+    target: Target
     weights: LinearProbe
     folds: Folds
     scores: Scores
@@ -55,6 +57,16 @@ class Probe:
     """Of the shuffled labels: how many, and the range of their main score."""
     tested: Tested
     notes: tuple[str, ...]
+
+    @property
+    def score(self) -> float | None:
+        """The main score on the test rows."""
+        return self.scores[self.target.key]
+
+    @property
+    def interval(self) -> Bounds | None:
+        """Its interval."""
+        return self.intervals.by_name[f"{self.target.key}_interval"]
 
     def as_json(self) -> dict[str, object]:
         """Return its part of results.json, the folds left out."""
@@ -93,6 +105,7 @@ def fit_probe(X: Float[np.ndarray, "n f"], task: Task, scaled: Affine | None = N
     baselines = {target.baseline: scored(fitted(target.constant(), X_train, y_train)), "shuffled_labels": _mean(draws)}
     confusion = confusion_matrix(y_test, said.labels, labels=classes).tolist() if len(classes) else []
     return Probe(
+        target,
         raw_weights(model, scaled),
         folds,
         scores,

@@ -76,14 +76,18 @@ def r2(y: Float[np.ndarray, " n"], said: Float[np.ndarray, " n"]) -> float | Non
 
 def classification_scores(y: Int[np.ndarray, " n"], said: Predicted, classes: Classes) -> Scores:
     """Return the scores of a classifier."""
-    average, second = ("binary", classes[1]) if len(classes) == 2 else ("macro", 1)
+    average, second = "macro", 1
+    brier = ((said.probabilities - (y[:, None] == classes)) ** 2).sum(axis=1).mean()
+    if len(classes) == 2:  # of the second class's probability alone
+        average, second = "binary", classes[1]
+        brier = brier_score_loss(y == second, said.probabilities[:, 1])
     return {
         "test_accuracy": float(accuracy_score(y, said.labels)),
         "test_f1": float(f1_score(y, said.labels, labels=classes, pos_label=second, average=average, zero_division=0)),
         "test_roc_auc": roc_auc(y, said.scores, classes),
         "test_cross_entropy_loss": float(log_loss(y, said.probabilities, labels=classes)),
         "test_balanced_accuracy": float(recall_score(y, said.labels, labels=np.unique(y), average="macro")),
-        "brier": _brier(y, said.probabilities, classes),
+        "brier": float(brier),
         "ece": calibration_error(y, said.probabilities, classes),
     }
 
@@ -125,10 +129,3 @@ def with_interval(score: float | None, interval: Sequence[float] | None = None) 
     """
     text = "not defined" if score is None else f"{score:.2f}"
     return text if interval is None else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"
-
-
-def _brier(y: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n k"], classes: Classes) -> float:
-    """Return the mean squared error of the second class's probability; with more classes, summed over them."""
-    if len(classes) == 2:
-        return float(brier_score_loss(y == classes[1], probabilities[:, 1]))
-    return float(((probabilities - (y[:, None] == classes)) ** 2).sum(axis=1).mean())
