@@ -35,7 +35,7 @@ VIOLATIONS = {
     "a pipeline imports what stands above all of them": ("activations/job.py", "import actlab.datasets"),
     "compute imports the sink": ("activations/compute.py", "import actlab.activations.sink"),
     "config imports source": ("activations/config.py", "import actlab.activations.source"),
-    "a command of features imports another": ("features/rank/job.py", "import actlab.features.probe.run"),
+    "a command of features imports another": ("features/rank/job.py", "import actlab.features.probe.job"),
     "features imports activations": ("features/rank/source.py", "import actlab.activations.source"),
     "a command's compute imports its sink": ("features/encode/compute.py", "import actlab.features.encode.sink"),
     "a config of features imports numpy": ("features/datasets/config.py", "import numpy"),

@@ -32,7 +32,7 @@ from actlab.features.probe.compute.intervals import recall_interval, regression_
 from actlab.features.probe.compute.scores import calibration_error
 from actlab.features.probe.compute.task import make_task
 from actlab.features.probe.config import ProbeConfig
-from actlab.features.probe.run import plan_probe, train_probe
+from actlab.features.probe.job import train_probe
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.probe.source.samples import Affine
@@ -41,6 +41,7 @@ from actlab.formats.activations import EXAMPLES_SCHEMA, SEED_KEYS, shard_bytes
 from actlab.formats.classifier import save_dataset
 from actlab.formats.splits import Splits, splits_bytes
 from actlab.ground.errors import ActlabError, ConfigError, DataError
+from actlab.ground.job import cost
 from actlab.ground.manifest import fingerprint, to_json
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import is_complete
@@ -880,7 +881,7 @@ def test_a_second_run_with_the_same_settings_fits_nothing(npz, tmp_path, monkeyp
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr("actlab.features.probe.run.fit_probe", never)
+    monkeypatch.setattr("actlab.features.probe.job.fit_probe", never)
     assert train_probe(input=npz, output=tmp_path / "out", plots=False) == first
     with pytest.raises(ActlabError, match="seed is 0 there and 1 here"):
         train_probe(input=npz, output=tmp_path / "out", plots=False, seed=1)
@@ -997,9 +998,9 @@ def test_wrong_settings_are_found_before_anything_is_read(settings, says):
 
 
 def test_a_plan_counts_and_writes_nothing(write_dumps, tmp_path):
-    plan = plan_probe(**write_dumps(), output=tmp_path / "out")
-    assert (plan.n_samples, plan.n_groups, plan.n_train, plan.n_test) == (120, 60, 96, 24)
-    assert plan.layers == (0, 1, 2, 3)
+    (plan,) = cost(train_probe, **write_dumps(), output=tmp_path / "out")
+    counts = {"n_samples": 120, "n_groups": 60, "n_train": 96, "n_test": 24, "layers": (0, 1, 2, 3)}
+    assert plan.details.items() >= counts.items()
     assert [path.name for path in tmp_path.iterdir()] == ["dump"]
 
 
@@ -1020,7 +1021,7 @@ import json, sys
 import numpy, scipy, sklearn
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.compute.task import make_task
-from actlab.features.probe.run import train_probe
+from actlab.features.probe.job import train_probe
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.split.job import make_split
 

@@ -17,7 +17,7 @@ _PUBLIC = {
     "actlab.features.encode.config": ("EncodeConfig",),
     "actlab.features.encode.job": ("compute_features",),
     "actlab.features.probe.config": ("ProbeConfig",),
-    "actlab.features.probe.run": ("train_probe",),
+    "actlab.features.probe.job": ("train_probe",),
     "actlab.features.rank.config": ("RankConfig",),
     "actlab.features.rank.job": ("rank_features",),
     "actlab.features.split.config": ("SplitConfig",),

@@ -16,7 +16,7 @@ from actlab.features.datasets.compute import normalize_features as normalize_fea
 from actlab.features.datasets.config import DatasetConfig as DatasetConfig
 from actlab.features.encode import job as _features_encode_job
 from actlab.features.encode.config import EncodeConfig as EncodeConfig
-from actlab.features.probe import run as _features_probe_run
+from actlab.features.probe import job as _features_probe_job
 from actlab.features.probe.config import ProbeConfig as ProbeConfig
 from actlab.features.rank import job as _features_rank_job
 from actlab.features.rank.config import RankConfig as RankConfig
@@ -1056,14 +1056,14 @@ def train_gpt(
 @overload
 def train_probe(
     *,
-    output: _Text,
+    output: _File,
     config_path: _File | None = None,
-    input: _Texts = (),
-    positive: _Text | None = None,
-    negative: _Text | None = None,
+    input: _File | Sequence[_File] = (),
+    positive: _File | None = None,
+    negative: _File | None = None,
     model_type: Literal['auto', 'logistic', 'ridge', 'difference-of-means'] = 'auto',
     layers: _Text = 'all',
-    split: _Text | None = None,
+    split: _File | None = None,
     test_size: float = 0.2,
     folds: int = 5,
     regularization: float = 1.0,
@@ -1076,20 +1076,20 @@ def train_probe(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _features_probe_run.Trained:
+) -> _features_probe_job.Trained:
     """Fit linear probes, test them on held-out rows and write them; `ProbeConfig` has the settings."""
 
 @overload
 def train_probe(
     *,
     config_path: _File,
-    input: _Texts = (),
-    positive: _Text | None = None,
-    negative: _Text | None = None,
-    output: _Text = ...,
+    input: _File | Sequence[_File] = (),
+    positive: _File | None = None,
+    negative: _File | None = None,
+    output: _File = ...,
     model_type: Literal['auto', 'logistic', 'ridge', 'difference-of-means'] = 'auto',
     layers: _Text = 'all',
-    split: _Text | None = None,
+    split: _File | None = None,
     test_size: float = 0.2,
     folds: int = 5,
     regularization: float = 1.0,
@@ -1102,14 +1102,14 @@ def train_probe(
     dry_run: bool = False,
     quiet: bool = False,
     json: bool = False,
-) -> _features_probe_run.Trained:
+) -> _features_probe_job.Trained:
     """Fit linear probes, test them on held-out rows and write them; `ProbeConfig` has the settings."""
 
 @overload
 def train_probe(
     config: ProbeConfig,
     /,
-) -> _features_probe_run.Trained:
+) -> _features_probe_job.Trained:
     """Fit linear probes, test them on held-out rows and write them; `ProbeConfig` has the settings."""
 
 

@@ -1,11 +1,12 @@
 """The settings of `actlab train-probe`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.layers import check_layers
-from actlab.ground.options import CommonOptions, execution
+from actlab.ground.options import CommonOptions, check_counts, execution
 
 _MOST_DRAWS = 100_000
 _STRONGEST = 1e12
@@ -17,21 +18,22 @@ from 1e300 on it never stops."""
 class ProbeConfig(CommonOptions):
     """What to read, which probe to fit, and how to test it."""
 
-    input: tuple[str, ...] = execution(())
+    job: ClassVar[str] = "actlab.features.probe.job"
+    input: tuple[Path, ...] = execution(())
     """A classifier dataset (NPZ or Parquet) of generate-datasets; or give --positive and --negative. Given several
     times, for datasets of the same rows, one is chosen by cross-validation on the training rows, and only it is
     tested."""
-    positive: str | None = execution(None)
+    positive: Path | None = execution(None)
     """The activations of class 1: a split's folder of a dump, or a dump that has only one split."""
-    negative: str | None = execution(None)
+    negative: Path | None = execution(None)
     """The activations of class 0."""
-    output: str = execution()
+    output: Path = execution()
     """Folder to write: results.json, the weights and the plots."""
     model_type: Literal["auto", "logistic", "ridge", "difference-of-means"] = "auto"
     """The probe; "auto" is logistic for whole labels and ridge for a target of decimal numbers."""
     layers: str = "all"
     """Layers of the dumps: "all", "0,5,-1", "0-10", "0-10:2". One probe each."""
-    split: str | None = execution(None)
+    split: Path | None = execution(None)
     """The splits.json of actlab split: fit on its train side, test on its test side. For --input only."""
     test_size: float = 0.2
     """Share of the rows to test on, whole groups at a time, where no split is given or in the file."""
@@ -49,21 +51,20 @@ class ProbeConfig(CommonOptions):
     """Draw the scores as PNG files."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.input, str):
+        super().__post_init__()
+        if isinstance(self.input, Path):
             object.__setattr__(self, "input", (self.input,))
         self._check_inputs()
         check_layers(self.layers)
         if not 0.05 <= self.test_size <= 0.5:
             raise ConfigError(f"--test-size {self.test_size} is no share to test on", hint="use 0.05 to 0.5")
-        if not 2 <= self.folds <= 100:
-            raise ConfigError(f"--folds {self.folds} cannot be", hint="use 2 to 100, as in --folds 5")
+        check_counts(self, "folds", least=2, most=100)
+        check_counts(self, "bootstrap", most=_MOST_DRAWS)
         if not 0 < self.regularization <= _STRONGEST:
             raise ConfigError(
                 f"--regularization {self.regularization} is no strength",
                 hint=f"use a number above 0, at most {_STRONGEST:g}",
             )
-        if self.bootstrap is not None and not 1 <= self.bootstrap <= _MOST_DRAWS:
-            raise ConfigError(f"--bootstrap {self.bootstrap} cannot be", hint=f"use 1 to {_MOST_DRAWS} resamples")
 
     def _check_inputs(self) -> None:
         on_dumps = self.positive is not None or self.negative is not None

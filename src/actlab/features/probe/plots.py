@@ -2,17 +2,18 @@
 
 # n sample, k class
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from actlab.backends.figures import COLOURS, GREY, png_bytes, styled
-from actlab.features.probe.compute.fit import Tested
+from actlab.features.probe.compute.fit import Probe, Tested
+from actlab.features.probe.compute.scores import with_interval
 from actlab.ground.storage import NewFile
 
 _WIDE = (5.6, 4.0)
@@ -20,79 +21,73 @@ _SQUARE = (4.4, 4.4)
 _MOST_BINS = 40
 _DARK = 0.55
 
-Draw = Callable[[Axes], None]
 
-
-def plot_files(tested: Tested, layer: int | None, results: dict[str, Any]) -> Iterator[NewFile]:
-    """Yield the plots of a probe, and of its layers where there are several; `tested` is the layer shown."""
-    shown = results if layer is None else results["layers"][str(layer)]
-    of_layer = "" if layer is None else f", layer {layer}"
-    if layer is not None and len(results["layers"]) > 1:
-        yield _png("layers", lambda axes: _draw_layers(axes, results))
-    if not tested.classes:
-        yield _png("predictions", lambda axes: _draw_predictions(axes, tested, shown, of_layer), _SQUARE)
+def plot_files(probes: Mapping[int | None, Probe], best: int | None) -> Iterator[NewFile]:
+    """Yield the plots of a probe; of dumps those of the best layer, and of the layers where there are several."""
+    probe = probes[best]
+    of_layer = "" if best is None else f", layer {best}"
+    if best is not None and len(probes) > 1:
+        yield _png("layers", lambda axes: _draw_layers(axes, probes, best))
+    if not probe.tested.classes:
+        yield _png("predictions", lambda axes: _draw_predictions(axes, probe, of_layer), _SQUARE)
         return
-    if shown["test_roc_auc"] is not None:
-        yield _png("roc", lambda axes: _draw_roc(axes, tested, shown, of_layer), _SQUARE)
-    yield _png("confusion", lambda axes: _draw_confusion(axes, tested, shown, of_layer), _SQUARE)
-    yield _png("projection", lambda axes: _draw_projection(axes, tested, of_layer))
+    if probe.score is not None:
+        yield _png("roc", lambda axes: _draw_roc(axes, probe, of_layer), _SQUARE)
+    yield _png("confusion", lambda axes: _draw_confusion(axes, probe, of_layer), _SQUARE)
+    yield _png("projection", lambda axes: _draw_projection(axes, probe.tested, of_layer))
 
 
-def _png(name: str, draw: Draw, size: tuple[float, float] = _WIDE) -> NewFile:
+def _png(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = _WIDE) -> NewFile:
     with styled(figure__constrained_layout__use=True):
         figure = Figure(figsize=size)
         draw(figure.subplots())
         return NewFile(f"plots/{name}.png", png_bytes(figure))
 
 
-def _draw_layers(axes: Axes, results: dict[str, Any]) -> None:
+def _draw_layers(axes: Axes, probes: Mapping[int | None, Probe], best: int) -> None:
     """Draw the test score of every layer with its interval, the folds' mean, and what shuffled labels reach."""
-    layers = [int(layer) for layer in results["layers"]]
-    rows = list(results["layers"].values())
-    key, label = ("test_roc_auc", "AUROC") if "test_roc_auc" in rows[0] else ("test_r2", "R²")
-    low, high = np.array([row[f"{key}_interval"] or (np.nan, np.nan) for row in rows]).T
+    layers, rows, target = _numbers(probes), list(probes.values()), probes[best].target
+    low, high = np.array([row.interval or (np.nan, np.nan) for row in rows]).T
     axes.fill_between(layers, low, high, color=COLOURS[0], alpha=0.18, lw=0, label="95 % interval")
-    axes.plot(layers, _numbers(row[key] for row in rows), color=COLOURS[0], marker="o", ms=4, label="test rows")
-    axes.plot(layers, _numbers(row["cv_mean"] for row in rows), color=COLOURS[1], lw=1.2, ls="--", label="folds")
-    shuffled = _numbers(row["baselines"]["shuffled_labels"][key] for row in rows)
+    axes.plot(layers, _numbers(row.score for row in rows), color=COLOURS[0], marker="o", ms=4, label="test rows")
+    axes.plot(layers, _numbers(row.folds.cv_mean for row in rows), color=COLOURS[1], lw=1.2, ls="--", label="folds")
+    shuffled = _numbers(row.baselines["shuffled_labels"][target.key] for row in rows)
     axes.plot(layers, shuffled, color=GREY, lw=1.2, ls=":", label="shuffled labels")
-    axes.axvline(results["best_layer"], color=GREY, lw=0.8, zorder=0)
-    axes.axhline(0.5 if key == "test_roc_auc" else 0.0, color=GREY, lw=0.8, zorder=0)
+    axes.axvline(best, color=GREY, lw=0.8, zorder=0)
+    axes.axhline(target.chance, color=GREY, lw=0.8, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="layer", ylabel=label, title=f"{label} by layer (best by folds: {results['best_layer']})")
-    if key == "test_r2":
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
+    axes.set(xlabel="layer", ylabel=target.label, title=f"{target.label} by layer (best by folds: {best})")
+    axes.set_ylim(bottom=max(axes.get_ylim()[0], -1.0))
     axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9)
 
 
-def _draw_roc(axes: Axes, tested: Tested, shown: dict[str, Any], of_layer: str) -> None:
+def _draw_roc(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw the ROC of the second class of two, or of each class against the rest."""
-    several = len(tested.classes) > 2
+    tested, several = probe.tested, len(probe.tested.classes) > 2
     for k in range(0 if several else 1, len(tested.classes)):
-        false_rate, true_rate, _ = roc_curve(tested.y == tested.classes[k], tested.scores[:, k])
+        false_rate, true_rate, _ = roc_curve(tested.y == tested.classes[k], tested.said.scores[:, k])
         name = f"class {tested.classes[k]} against the rest" if several else None
         axes.plot(false_rate, true_rate, color=COLOURS[k % len(COLOURS)] if several else COLOURS[0], label=name)
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", aspect="equal", xlim=(-0.01, 1.01))
-    axes.set(ylim=(-0.01, 1.01), title=f"ROC{of_layer}: AUROC {_with_interval(shown, 'test_roc_auc')}")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC{of_layer}: {_main(probe)}")
+    axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     if several:
         axes.legend(loc="lower right", fontsize=9)
 
 
-def _draw_confusion(axes: Axes, tested: Tested, shown: dict[str, Any], of_layer: str) -> None:
+def _draw_confusion(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw the counts, coloured by their share of the true class."""
-    counts = np.array(shown["confusion_matrix"])
+    counts = np.array(probe.tested.confusion)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > _DARK else "black"
         axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
-    ticks = range(len(tested.classes))
-    axes.set_xticks(ticks, labels=[str(one) for one in tested.classes])
-    axes.set_yticks(ticks, labels=[str(one) for one in tested.classes])
+    ticks, names = range(len(counts)), [str(one) for one in probe.tested.classes]
+    axes.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    balanced = f"{shown['test_balanced_accuracy']:.2f}"
+    balanced = with_interval(probe.scores["test_balanced_accuracy"])
     axes.set(xlabel="class said", ylabel="true class", title=f"Test rows{of_layer}: balanced accuracy {balanced}")
 
 
@@ -107,32 +102,34 @@ def _draw_projection(axes: Axes, tested: Tested, of_layer: str) -> None:
         axes.hist(inside, edges, color=colour, alpha=opacity, label=f"class {one} ({len(inside)} rows)")
         axes.hist(inside, edges, color=colour, histtype="step", lw=1.2)
     axes.axvline(0, color=GREY, lw=0.8, ls="--")
-    first, last = tested.classes[0], tested.classes[-1]
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel=f"log-odds of class {last} against {first}", ylabel="test rows")
-    axes.set_title(f"Test rows along the probe's direction{of_layer}")
-    axes.set_ylim(0, axes.get_ylim()[1] * (1 + 0.07 * len(tested.classes)))  # room for the legend
+    axes.set(
+        xlabel=f"log-odds of class {tested.classes[-1]} against {tested.classes[0]}",
+        ylabel="test rows",
+        title=f"Test rows along the probe's direction{of_layer}",
+        ylim=(0, axes.get_ylim()[1] * (1 + 0.07 * len(tested.classes))),  # room for the legend
+    )
     axes.legend(fontsize=9)
 
 
-def _draw_predictions(axes: Axes, tested: Tested, shown: dict[str, Any], of_layer: str) -> None:
+def _draw_predictions(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw what was predicted against what is, for a regression."""
-    low, high = _range_of(np.concatenate([tested.y, tested.said]))
+    y, said = probe.tested.y, probe.tested.said.labels
+    low, high = _range_of(np.concatenate([y, said]))
     axes.plot([low, high], [low, high], color=GREY, lw=0.8, ls="--")
-    axes.scatter(tested.y, tested.said, s=14, color=COLOURS[0], alpha=0.6, lw=0)
-    axes.set(xlabel="target", ylabel="predicted", title=f"Test rows{of_layer}: R² {_with_interval(shown, 'test_r2')}")
+    axes.scatter(y, said, s=14, color=COLOURS[0], alpha=0.6, lw=0)
+    axes.set(xlabel="target", ylabel="predicted", title=f"Test rows{of_layer}: {_main(probe)}")
 
 
-def _with_interval(shown: dict[str, Any], key: str) -> str:
-    value, interval = shown[key], shown[f"{key}_interval"]
-    text = "not defined" if value is None else f"{value:.2f}"
-    return text if interval is None else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"
+def _main(probe: Probe) -> str:
+    """Return the main score for people."""
+    return f"{probe.target.label} {with_interval(probe.score, probe.interval)}"
 
 
-def _numbers(values: Any) -> list[float]:
-    return [np.nan if value is None else float(value) for value in values]
+def _numbers(values: Iterable[float | None]) -> list[float]:
+    return [np.nan if value is None else value for value in values]
 
 
-def _range_of(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _range_of(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     return (low, high) if low < high else (low - 0.5, high + 0.5)

@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import safetensors.numpy
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 
 from actlab.features.probe.compute.confounds import Confounds
-from actlab.features.probe.compute.fit import Probe
+from actlab.features.probe.compute.fit import Folds, Probe
 from actlab.features.probe.compute.task import Task
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples
@@ -27,104 +27,110 @@ from actlab.ground.storage import FORMAT_VERSION, NewFile, Plan
 KIND = "probe"
 RESULTS = "results.json"
 
-Probes = Mapping[int | None, Probe]
-"""By layer; a dataset's one probe under None."""
-Results = dict[str, Any]
+_SHARED = ("n_samples_total", "n_samples_train", "n_samples_test", "n_features", "model_type", "config", "metadata")
+"""What the results of all layers have in common."""
+_OF_CHOICE = ("dataset_path", "dataset_hash", "meta_strategy", "n_features")
 
 
-class Chosen(NamedTuple):
-    """How one of several datasets did on the training rows."""
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was fitted, on what, and what is to be said of it."""
 
-    about: dict[str, Any]
-    input_layers: tuple[int, ...]
-    folds: dict[str, Any]
-    """`cv_scores`, `cv_mean`, `cv_std`."""
+    config: ProbeConfig
+    samples: Samples
+    task: Task
+    confounds: Confounds
+    probes: Mapping[int | None, Probe]
+    """By layer; a dataset's one probe under None."""
+    chosen_from: Sequence[tuple[Samples, Folds]] = ()
+    """The datasets that were compared, with how each did in the folds; none where there was no choice."""
 
+    @property
+    def best(self) -> int | None:
+        """The layer with the best score in the folds, so that the test rows choose nothing; None for a dataset."""
+        return list(self.probes)[best_of([probe.folds for probe in self.probes.values()])]
 
-def results_of(
-    probes: Probes,
-    samples: Samples,
-    task: Task,
-    config: ProbeConfig,
-    confounds: Confounds,
-    chosen_from: Sequence[Chosen] = (),
-) -> Results:
-    """Return the content of results.json.
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know, of the best layer's probe."""
+        probe = self.probes[self.best]
+        return [*self._notes_of(probe), *self.confounds.warnings(probe.folds.cv_mean)]
 
-    A dataset's has the probe's results at the top; that of dumps has them by layer, and names the best layer
-    by cross-validation: the test rows choose nothing. Of several datasets only the chosen one's are there, with
-    how each did in the folds.
-    """
-    by_layer = {layer: _layer_results(probe, samples, task, config) for layer, probe in probes.items()}
-    if not samples.layers:
-        results = by_layer[None]
-        results["confounds"] = confounds.found
-        results["notes"] += confounds.warnings(results["cv_mean"])
-        return _finite(results | _choice(samples, chosen_from))
-    best = best_layer(by_layer)
-    shared = ("n_samples_total", "n_samples_train", "n_samples_test", "n_features", "model_type", "config", "metadata")
-    of_best = by_layer[best]
-    known = (*samples.notes, *task.notes)
-    return _finite(
-        {
-            **{key: of_best[key] for key in shared},
+    def _notes_of(self, probe: Probe) -> list[str]:
+        return [*self.samples.notes, *self.task.notes, *probe.notes]
+
+    def results(self) -> dict[str, object]:
+        """Return the content of results.json.
+
+        A dataset's has the probe's results at the top; that of dumps has them by layer, and names the best layer.
+        Of several datasets only the chosen one's are there, with how each did in the folds.
+        """
+        best, of_best = self.best, self._of_layer(self.probes[self.best])
+        about = {"held_out": self.samples.held_out, "notes": self.notes, "confounds": self.confounds.as_json()}
+        if best is None:
+            return of_best | about | self._choice()
+        layers = {str(layer): self._of_layer(probe) for layer, probe in self.probes.items()}
+        named = {"best_layer": best, "best_layer_by": "cv_mean", "layers": layers}
+        return {key: of_best[key] for key in _SHARED} | about | named
+
+    def _choice(self) -> dict[str, object]:
+        """Return what is said of a choice between datasets; nothing where there was none."""
+        if not self.chosen_from:
+            return {}
+        tried = [
+            {key: samples.about[key] for key in _OF_CHOICE}
+            | {"input_layers": list(samples.input_layers), **folds._asdict()}
+            for samples, folds in self.chosen_from
+        ]
+        own = self.samples.about["dataset_hash"]
+        return {
+            "chosen": self.samples.about["dataset_path"],
+            "chosen_index": [one["dataset_hash"] for one in tried].index(own),  # of equal ones the first
+            "chosen_by": "cv_mean",
+            "chosen_from": tried,
+        }
+
+    def _of_layer(self, probe: Probe) -> dict[str, object]:
+        samples, task = self.samples, self.task
+        return {
+            "n_samples_total": len(samples.y),
+            "n_samples_train": len(task.train),
+            "n_samples_test": len(task.test),
+            "n_features": samples.n_features,
+            "model_type": task.model_type,
+            "training_time_sec": None,  # the folder depends on no clock: the time is in the log beside it
+            **probe.folds._asdict(),
+            "config": identity_of(self.config),
+            "metadata": samples.about,
+            "cv_metric": task.target.metric,
+            **probe.as_json(),
+            "n_groups": len(np.unique(samples.groups)),
+            "n_groups_train": len(np.unique(samples.groups[task.train])),
+            "n_groups_test": len(np.unique(samples.groups[task.test])),
+            "split_fingerprint": samples.split_fingerprint,
+            "space": samples.space,
             "held_out": samples.held_out,
-            "notes": [
-                *known,
-                *(note for note in of_best["notes"] if note not in known),
-                *confounds.warnings(of_best["cv_mean"]),
-            ],
-            "confounds": confounds.found,
-            "best_layer": best,
-            "best_layer_by": "cv_mean",
-            "layers": {str(layer): results for layer, results in by_layer.items()},
+            "notes": self._notes_of(probe),
         }
-    )
+
+    def files(self) -> Iterator[NewFile]:
+        """Yield the results, the weights, and for dumps each layer's metrics beside them."""
+        yield NewFile(RESULTS, to_json(_finite(self.results())))
+        for layer, probe in self.probes.items():
+            stem = self.samples.name if layer is None else f"{layer_folder(layer)}/{self.samples.name}"
+            yield from _weight_files(stem, probe, layer, self.samples)
+            if layer is not None:
+                metrics = {"layer": layer, **self._of_layer(probe)}
+                yield NewFile(f"{stem}_metrics.json", to_json(_finite(metrics)))
 
 
-def _choice(samples: Samples, chosen_from: Sequence[Chosen]) -> Results:
-    """Return what is said of a choice between datasets; nothing where there was none."""
-    if not chosen_from:
-        return {}
-    tried = [
-        {
-            **{key: one.about[key] for key in ("dataset_path", "dataset_hash", "meta_strategy", "n_features")},
-            "input_layers": list(one.input_layers),
-            **{key: one.folds[key] for key in ("cv_scores", "cv_mean", "cv_std")},
-        }
-        for one in chosen_from
-    ]
-    place = [one["dataset_hash"] for one in tried].index(samples.about["dataset_hash"])  # of equal ones the first
-    return {
-        "chosen": samples.about["dataset_path"],
-        "chosen_index": place,
-        "chosen_by": "cv_mean",
-        "chosen_from": tried,
-    }
-
-
-def best_layer(by_layer: Mapping[int | None, Results]) -> int | None:
-    """Return the layer with the best cross-validated score on the training rows; of equal ones the first."""
-    return list(by_layer)[best_of([results["cv_mean"] for results in by_layer.values()])]
-
-
-def best_of(cv_means: Sequence[float | None]) -> int:
+def best_of(folds: Sequence[Folds]) -> int:
     """Return the place of the best score in the folds; of equal ones the first."""
-    return max(range(len(cv_means)), key=lambda place: _or_least(cv_means[place]))
+    means = [-math.inf if one.cv_mean is None else one.cv_mean for one in folds]
+    return max(range(len(means)), key=means.__getitem__)
 
 
-def probe_files(probes: Probes, results: Results, samples: Samples) -> Iterator[NewFile]:
-    """Yield the results, the weights, and for dumps each layer's metrics beside them."""
-    yield NewFile(RESULTS, to_json(results))
-    for layer, probe in probes.items():
-        folder = "" if layer is None else f"{layer_folder(layer)}/"
-        yield from _weight_files(f"{folder}{samples.name}", probe, layer, samples)
-        if layer is not None:
-            metrics = {"layer": layer, **results["layers"][str(layer)]}
-            yield NewFile(f"{folder}{samples.name}_metrics.json", to_json(metrics))
-
-
-def metadata_of(plan: Plan, samples: Samples, task: Task) -> dict[str, Any]:
+def metadata_of(plan: Plan, samples: Samples, task: Task) -> dict[str, object]:
     """Return the folder's metadata.json."""
     return {
         "kind": KIND,
@@ -136,29 +142,6 @@ def metadata_of(plan: Plan, samples: Samples, task: Task) -> dict[str, Any]:
         "layers": list(samples.layers),
         "n_features": samples.n_features,
         "space": samples.space,
-    }
-
-
-def _layer_results(probe: Probe, samples: Samples, task: Task, config: ProbeConfig) -> Results:
-    known = ("cv_scores", "cv_mean", "cv_std")
-    return {
-        "n_samples_total": len(samples.y),
-        "n_samples_train": len(task.train),
-        "n_samples_test": len(task.test),
-        "n_features": samples.n_features,
-        "model_type": task.model_type,
-        "training_time_sec": None,  # the folder depends on no clock: the time is in the log beside it
-        **{key: probe.scores[key] for key in known},
-        "config": identity_of(config),
-        "metadata": samples.about,
-        **{key: value for key, value in probe.scores.items() if key not in known},
-        "n_groups": len(np.unique(samples.groups)),
-        "n_groups_train": len(np.unique(samples.groups[task.train])),
-        "n_groups_test": len(np.unique(samples.groups[task.test])),
-        "split_fingerprint": samples.split_fingerprint,
-        "space": samples.space,
-        "held_out": samples.held_out,
-        "notes": [*samples.notes, *task.notes, *probe.notes],
     }
 
 
@@ -193,18 +176,10 @@ def _pt_bytes(weight: Float[np.ndarray, "..."]) -> bytes:
     return buffer.getvalue()
 
 
-def _or_least(score: float | None) -> float:
-    return -math.inf if score is None else score
-
-
-def _finite(results: Results) -> Results:
-    """Return results in which null stands for what is no finite number."""
-    return {key: _finite_value(value) for key, value in results.items()}
-
-
-def _finite_value(value: Any) -> Any:
+def _finite(value: object) -> object:
+    """Return a JSON value in which null stands for what is no finite number."""
     if isinstance(value, dict):
-        return _finite(value)
+        return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite_value(one) for one in value]
+        return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,17 +3,17 @@
 # n sample, f feature, k class
 
 import warnings
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy.special import expit
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from actlab.features.probe.compute.targets import CLASSES, NUMBERS, Target
 from actlab.features.probe.source.samples import Affine
 
 MAX_ITERATIONS = 1000
@@ -30,51 +30,6 @@ class LinearProbe(NamedTuple):
     """[], or [k]."""
     classes: tuple[int, ...]
     """What the scores speak for; with two, a positive score means the second. Empty for a regression."""
-
-
-class DifferenceOfMeans(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """The direction from the mean of the first class to the mean of the second.
-
-    A logistic regression on the rows' places along it finds the threshold and the probabilities.
-    """
-
-    def fit(self, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Self:
-        """Find the direction between two classes, and calibrate along it."""
-        self.classes_ = np.unique(y)
-        is_second: Bool[np.ndarray, " n"] = y == self.classes_[-1]
-        direction = X[is_second].mean(axis=0) - X[~is_second].mean(axis=0)
-        places = X @ direction
-        centre, spread = places.mean(), places.std() or 1.0
-        line = _logistic(1.0).fit(((places - centre) / spread)[:, None], is_second)
-        slope = line.coef_[0, 0] / spread
-        self.coef_ = slope * direction[None]
-        self.intercept_ = line.intercept_ - slope * centre
-        return self
-
-    def decision_function(self, X: Float[np.ndarray, "n f"]) -> Float[np.ndarray, " n"]:
-        """Return the log-odds of the second class."""
-        scores: Float[np.ndarray, " n"] = X @ self.coef_[0] + self.intercept_
-        return scores
-
-    def predict_proba(self, X: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n 2"]:
-        """Return the probabilities of both classes."""
-        second = expit(self.decision_function(X))
-        return np.stack([1 - second, second], axis=1)
-
-    def predict(self, X: Float[np.ndarray, "n f"]) -> Shaped[np.ndarray, " n"]:
-        """Return the likelier class."""
-        predicted: Shaped[np.ndarray, " n"] = self.classes_[(self.decision_function(X) > 0).astype(int)]
-        return predicted
-
-
-def make_pipeline(model_type: str, regularization: float) -> Pipeline:
-    """Return an unfitted probe that scales inside whatever it is fitted on."""
-    probes: dict[str, Any] = {
-        "logistic": _logistic(1 / regularization),
-        "ridge": Ridge(alpha=regularization, solver="cholesky"),
-        "difference-of-means": DifferenceOfMeans(),
-    }
-    return Pipeline([("scale", StandardScaler()), ("probe", probes[model_type])])
 
 
 class _WideLogistic(LogisticRegression):  # type: ignore[misc]
@@ -100,6 +55,47 @@ def _logistic(C: float) -> LogisticRegression:
     return _WideLogistic(C=C, solver="newton-cg", tol=_TOLERANCE, max_iter=MAX_ITERATIONS)
 
 
+class DifferenceOfMeans(LogisticRegression):  # type: ignore[misc]
+    """The direction from the mean of the first class to the mean of the second.
+
+    A logistic regression on the rows' places along it finds the threshold and the probabilities.
+    """
+
+    def fit(self, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Self:
+        """Find the direction between two classes, and calibrate along it."""
+        self.classes_ = np.unique(y)
+        is_second: Bool[np.ndarray, " n"] = y == self.classes_[-1]
+        direction = X[is_second].mean(axis=0) - X[~is_second].mean(axis=0)
+        places = X @ direction
+        centre, spread = places.mean(), places.std() or 1.0
+        line = _logistic(1.0).fit(((places - centre) / spread)[:, None], is_second)
+        slope = line.coef_[0, 0] / spread
+        self.coef_ = slope * direction[None]
+        self.intercept_ = line.intercept_ - slope * centre
+        return self
+
+
+class ProbeType(NamedTuple):
+    """What --model-type names."""
+
+    target: Target
+    new: Callable[[float], LogisticRegression | Ridge]
+    """Make one, unfitted, of a strength of its penalty."""
+    most_classes: float = np.inf
+
+
+PROBE_TYPES = {
+    "logistic": ProbeType(CLASSES, lambda strength: _logistic(1 / strength)),
+    "ridge": ProbeType(NUMBERS, lambda strength: Ridge(alpha=strength, solver="cholesky")),
+    "difference-of-means": ProbeType(CLASSES, lambda _: DifferenceOfMeans(), most_classes=2),
+}
+
+
+def make_pipeline(model_type: str, regularization: float) -> Pipeline:
+    """Return an unfitted probe that scales inside whatever it is fitted on."""
+    return Pipeline([("scale", StandardScaler()), ("probe", PROBE_TYPES[model_type].new(regularization))])
+
+
 def fitted(pipeline: Pipeline, X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, " n"]) -> Pipeline:
     """Fit a probe; whether it came to an end is `converged`'s to say, not a warning's."""
     with warnings.catch_warnings():
@@ -118,20 +114,11 @@ def converged(pipeline: Pipeline) -> bool:
 def raw_weights(pipeline: Pipeline, scaled: Affine | None) -> LinearProbe:
     """Return a fitted probe's weights with its scaler, and the input's own scaling, folded into them."""
     scaler, probe = pipeline["scale"], pipeline["probe"]
-    weight, intercept = _unscaled(
-        np.atleast_2d(probe.coef_), np.atleast_1d(probe.intercept_), Affine(scaler.mean_, scaler.scale_)
-    )
-    if scaled is not None:
-        weight, intercept = _unscaled(weight, intercept, scaled)
+    weight_kf, intercept_k = np.atleast_2d(probe.coef_), np.atleast_1d(probe.intercept_)
+    for one in filter(None, (Affine(scaler.mean_, scaler.scale_), scaled)):  # from weights on (x - offset) / scale
+        weight_kf = weight_kf / one.scale
+        intercept_k = intercept_k - weight_kf @ one.offset
     classes = tuple(int(one) for one in getattr(probe, "classes_", ()))
-    if len(weight) == 1:
-        return LinearProbe(weight[0], intercept[0], classes)
-    return LinearProbe(weight, intercept, classes)
-
-
-def _unscaled(
-    weight_kf: Float[np.ndarray, "k f"], intercept_k: Float[np.ndarray, " k"], affine: Affine
-) -> tuple[Float[np.ndarray, "k f"], Float[np.ndarray, " k"]]:
-    """Take weights on (x - offset) / scale to weights on x."""
-    weight_kf = weight_kf / affine.scale
-    return weight_kf, intercept_k - weight_kf @ affine.offset
+    if len(weight_kf) == 1:
+        return LinearProbe(weight_kf[0], intercept_k[0], classes)
+    return LinearProbe(weight_kf, intercept_k, classes)

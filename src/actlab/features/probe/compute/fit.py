@@ -3,170 +3,162 @@
 # n sample, f feature, k class
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
-from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.metrics import accuracy_score, log_loss, mean_absolute_error, r2_score
+from jaxtyping import Float, Shaped
+from sklearn.metrics import confusion_matrix
 from sklearn.pipeline import Pipeline
 
 from actlab.features.probe.compute.estimators import LinearProbe, converged, fitted, make_pipeline, raw_weights
-from actlab.features.probe.compute.intervals import Intervals, classification_intervals, regression_intervals
-from actlab.features.probe.compute.scores import (
-    classification_scores,
-    confusion,
-    predicted,
-    regression_scores,
-    roc_auc,
-)
-from actlab.features.probe.compute.task import Task
+from actlab.features.probe.compute.intervals import Bounds, Intervals
+from actlab.features.probe.compute.scores import Classes, Predicted, Scores, predicted
+from actlab.features.probe.compute.targets import Target
+from actlab.features.probe.compute.task import Fold, Task
 from actlab.features.probe.source.samples import Affine
+
+
+class Folds(NamedTuple):
+    """The score of each fold: AUROC, or R²; None where that is not defined, as in a fold without a class."""
+
+    cv_scores: list[float | None]
+    cv_mean: float | None
+    cv_std: float | None
 
 
 class Tested(NamedTuple):
     """What the plots show of the test rows."""
 
     y: Shaped[np.ndarray, " n"]
-    said: Shaped[np.ndarray, " n"]
-    """The class said, or the value predicted."""
-    scores: Float[np.ndarray, "n k"]
-    """The rows' scores for each class; for a regression the predicted values, [n, 1]."""
+    said: Predicted
     along: Float[np.ndarray, " n"]
     """The rows' places along the probe's direction: of more than two classes, from the first to the last."""
-    classes: tuple[int, ...]
+    classes: list[int]
     """Empty for a regression."""
+    confusion: list[list[int]]
+    """The counts, a row for each true class, a column for each that was said."""
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True)
+class Probe:
     """A fitted probe and what became of it."""
 
+    target: Target
     weights: LinearProbe
-    scores: dict[str, Any]
-    """Its part of results.json."""
-    notes: tuple[str, ...]
+    folds: Folds
+    scores: Scores
+    """On the test rows."""
+    on_train: Scores
+    intervals: Intervals
+    baselines: dict[str, Scores]
+    """On the test rows, by the baseline's name."""
+    draws: dict[str, object]
+    """Of the shuffled labels: how many, and the range of their main score."""
     tested: Tested
+    notes: tuple[str, ...]
+
+    @property
+    def score(self) -> float | None:
+        """The main score on the test rows."""
+        return self.scores[self.target.key]
+
+    @property
+    def interval(self) -> Bounds | None:
+        """Its interval."""
+        return self.intervals.by_name[f"{self.target.key}_interval"]
+
+    def as_json(self) -> dict[str, object]:
+        """Return its part of results.json, the folds left out."""
+        tested, shuffled = self.tested, self.baselines["shuffled_labels"] | self.draws
+        of_classes = {
+            "confusion_matrix": tested.confusion,
+            "n_classes": len(tested.classes),
+            "classes": tested.classes,
+        }
+        return {
+            **self.scores,
+            **(of_classes if tested.classes else {}),
+            **self.on_train,
+            **self.intervals.by_name,
+            "no_intervals_because": self.intervals.missing_because,
+            "baselines": {**self.baselines, "shuffled_labels": shuffled},
+        }
 
 
 def fit_probe(X: Float[np.ndarray, "n f"], task: Task, scaled: Affine | None = None) -> Probe:
     """Fit a probe on the task's training rows and test it on its test rows, which nothing is chosen on."""
-    model = fitted(_new(task), X[task.train], task.y[task.train])
-    of_model = _classified if task.is_classification else _regressed
-    scores, tested, notes = of_model(model, X, task)
-    if not converged(model):
-        notes.append("the logistic fit did not converge: its features may need another scale, or more --regularization")
-    return Probe(raw_weights(model, scaled), cross_validated(X, task) | scores, tuple(notes), tested)
+    folds = cross_validated(X, task)  # first: what is held from here on would be one copy more
+    target, classes = task.target, task.classes(task.train, task.test)
+    X_train, y_train, y_test = X[task.train], task.y[task.train], task.y[task.test]
+
+    def scored(model: Pipeline) -> Scores:
+        return target.scores(y_test, predicted(model, X[task.test], classes), classes)
+
+    model = fitted(_new(task), X_train, y_train)
+    said = predicted(model, X[task.test], classes)
+    scores = target.scores(y_test, said, classes)
+    on_train = target.scores(y_train, predicted(model, X_train, classes), classes)
+    intervals = target.intervals(y_test, said, classes, task.groups[task.test])
+    draws = [scored(fitted(_new(task), X_train, labels)) for labels in task.shuffled]
+    known = [value for draw in draws if (value := draw[target.key]) is not None]
+    baselines = {target.baseline: scored(fitted(target.constant(), X_train, y_train)), "shuffled_labels": _mean(draws)}
+    confusion = confusion_matrix(y_test, said.labels, labels=classes).tolist() if len(classes) else []
+    return Probe(
+        target,
+        raw_weights(model, scaled),
+        folds,
+        scores,
+        {f"train_{name}": on_train[f"test_{name}"] for name in target.on_train},
+        intervals,
+        baselines,
+        {f"{target.key}_range": [min(known), max(known)] if known else None, "n_draws": len(draws)},
+        Tested(y_test, said, _along(model, X[task.test], classes), classes.tolist(), confusion),
+        tuple(_notes(task, classes, model, scores, intervals)),
+    )
 
 
 def _new(task: Task) -> Pipeline:
     return make_pipeline(task.model_type, task.regularization)
 
 
-def cross_validated(X: Float[np.ndarray, "n f"], task: Task) -> dict[str, Any]:
-    """Return the score of each fold: AUROC, or R²; None where that is not defined, as in a fold without a class."""
-    scores = [_fold_score(X, task, train, test) for train, test in task.folds]
+def cross_validated(X: Float[np.ndarray, "n f"], task: Task) -> Folds:
+    """Return how a task's probe does in the folds, inside the training rows."""
+    classes = task.classes(task.train)
+    scores = [_fold_score(X, task, fold, classes) for fold in task.folds]
     known = [score for score in scores if score is not None]
-    return {
-        "cv_scores": scores,
-        "cv_mean": float(np.mean(known)) if known else None,
-        "cv_std": float(np.std(known)) if known else None,
-        "cv_metric": "roc_auc" if task.is_classification else "r2",
-    }
+    return Folds(scores, float(np.mean(known)) if known else None, float(np.std(known)) if known else None)
 
 
-def _fold_score(
-    X: Float[np.ndarray, "n f"], task: Task, train: Int[np.ndarray, " i"], test: Int[np.ndarray, " j"]
-) -> float | None:
-    y = task.y
-    if not task.is_classification:
-        if len(test) < 2 or np.ptp(y[test]) == 0:
-            return None
-        return float(r2_score(y[test], fitted(_new(task), X[train], y[train]).predict(X[test])))
-    classes = np.unique(y[task.train])
-    if min(len(np.unique(y[train])), len(np.unique(y[test]))) < len(classes):
+def _fold_score(X: Float[np.ndarray, "n f"], task: Task, fold: Fold, classes: Classes) -> float | None:
+    y_train, y_test = task.y[fold.train], task.y[fold.test]
+    if len(np.unique(y_train)) < len(classes) or len(np.unique(y_test)) < max(2, len(classes)):
         return None
-    said = predicted(fitted(_new(task), X[train], y[train]), X[test], classes)
-    return roc_auc(y[test], said.scores, classes)
+    said = predicted(fitted(_new(task), X[fold.train], y_train), X[fold.test], classes)
+    return task.target.main(y_test, said, classes)
 
 
-def _classified(model: Pipeline, X: Float[np.ndarray, "n f"], task: Task) -> tuple[dict[str, Any], Tested, list[str]]:
-    classes, y_train, y_test = task.classes, task.y[task.train], task.y[task.test]
-    said = predicted(model, X[task.test], classes)
-    on_train = predicted(model, X[task.train], classes)
-
-    def scored(baseline: Any) -> dict[str, Any]:
-        return classification_scores(y_test, predicted(baseline, X[task.test], classes), classes)
-
-    intervals = classification_intervals(y_test, said.labels, said.scores, classes, task.groups[task.test])
-    scores = classification_scores(y_test, said, classes) | {
-        "confusion_matrix": confusion(y_test, said.labels, classes),
-        "n_classes": len(classes),
-        "classes": classes.tolist(),
-        "train_accuracy": float(accuracy_score(y_train, on_train.labels)),
-        "train_cross_entropy_loss": float(log_loss(y_train, on_train.probabilities, labels=classes)),
-        **intervals.by_name,
-        "no_intervals_because": intervals.missing_because,
-        "baselines": {
-            "majority": scored(fitted(DummyClassifier(strategy="prior"), X[task.train], y_train)),
-            "shuffled_labels": _mean_of([scored(model) for model in _on_shuffled(X, task)], spread_of="test_roc_auc"),
-        },
-    }
-    along = model.decision_function(X[task.test])
-    along = along if along.ndim == 1 else along[:, -1] - along[:, 0]
-    notes = [*_class_notes(task), *_missing(intervals)]
-    return scores, Tested(y_test, said.labels, said.scores, along, tuple(classes.tolist())), notes
+def _along(model: Pipeline, X: Float[np.ndarray, "n f"], classes: Classes) -> Float[np.ndarray, " n"]:
+    along: Float[np.ndarray, ...] = model.decision_function(X) if len(classes) else model.predict(X)
+    return along if along.ndim == 1 else along[:, -1] - along[:, 0]
 
 
-def _regressed(model: Pipeline, X: Float[np.ndarray, "n f"], task: Task) -> tuple[dict[str, Any], Tested, list[str]]:
-    y_train, y_test = task.y[task.train], task.y[task.test]
-    said, on_train = model.predict(X[task.test]), model.predict(X[task.train])
-
-    def scored(baseline: Any) -> dict[str, Any]:
-        return regression_scores(y_test, baseline.predict(X[task.test]))
-
-    intervals = regression_intervals(y_test, said, task.groups[task.test])
-    scores = regression_scores(y_test, said) | {
-        "train_mae": float(mean_absolute_error(y_train, on_train)),
-        "train_r2": float(r2_score(y_train, on_train)),
-        **intervals.by_name,
-        "no_intervals_because": intervals.missing_because,
-        "baselines": {
-            "mean": scored(fitted(DummyRegressor(), X[task.train], y_train)),
-            "shuffled_labels": _mean_of([scored(model) for model in _on_shuffled(X, task)], spread_of="test_r2"),
-        },
-    }
-    notes = _missing(intervals)
-    if len(np.unique(task.groups[task.test])) < len(y_test):
-        notes.append("pearson_p takes the rows for independent, and several share a group: it is too small")
-    if scores["pearson_r"] is None:
-        notes.append("the test rows' target, or what the probe says of it, does not vary: what needs that is null")
-    return scores, Tested(y_test, said, said[:, None], said, ()), notes
+def _mean(draws: list[Scores]) -> Scores:
+    """Return the mean of each score over draws, None where one is None."""
+    columns = {name: [value for draw in draws if (value := draw[name]) is not None] for name in draws[0]}
+    return {name: float(np.mean(known)) if len(known) == len(draws) else None for name, known in columns.items()}
 
 
-def _on_shuffled(X: Float[np.ndarray, "n f"], task: Task) -> Iterator[Pipeline]:
-    """Yield the probe fitted on each draw of permuted training labels."""
-    for labels in task.shuffled:
-        yield fitted(_new(task), X[task.train], labels)
-
-
-def _mean_of(draws: list[dict[str, Any]], *, spread_of: str) -> dict[str, Any]:
-    """Return the mean of each score over draws, None where one is None, and the range of the main one."""
-    columns = {name: [draw[name] for draw in draws] for name in draws[0]}
-    means = {name: None if None in values else float(np.mean(values)) for name, values in columns.items()}
-    known = [value for value in columns[spread_of] if value is not None]
-    return means | {f"{spread_of}_range": [min(known), max(known)] if known else None, "n_draws": len(draws)}
-
-
-def _missing(intervals: Intervals) -> list[str]:
-    return [] if intervals.missing_because is None else [intervals.missing_because]
-
-
-def _class_notes(task: Task) -> list[str]:
-    sides = {"test": task.test, "training": task.train}
-    lacking = {side: np.setdiff1d(task.classes, task.y[rows]).tolist() for side, rows in sides.items()}
-    effects = {"test": "its AUROC is null", "training": "the probe never says it"}
-    return [
-        f"the {side} rows have no class {', '.join(map(str, classes))}: {effects[side]}"
-        for side, classes in lacking.items()
-        if classes
-    ]
+def _notes(task: Task, classes: Classes, model: Pipeline, scores: Scores, intervals: Intervals) -> Iterator[str]:
+    sides = (("test", task.test, "its AUROC is null"), ("training", task.train, "the probe never says it"))
+    for side, rows, effect in sides:
+        if lacking := np.setdiff1d(classes, task.y[rows]).tolist():
+            yield f"the {side} rows have no class {', '.join(map(str, lacking))}: {effect}"
+    if intervals.missing_because is not None:
+        yield intervals.missing_because
+    if "pearson_p" in scores and len(np.unique(task.groups[task.test])) < len(task.test):
+        yield "pearson_p takes the rows for independent, and several share a group: it is too small"
+    if "pearson_r" in scores and scores["pearson_r"] is None:
+        yield "the test rows' target, or what the probe says of it, does not vary: what needs that is null"
+    if not converged(model):
+        yield "the logistic fit did not converge: its features may need another scale, or more --regularization"

@@ -19,6 +19,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int, Shaped
 
+from actlab.features.probe.compute.scores import ranked
+
 LEVEL = 0.95
 LEAST_GROUPS = 5
 """In either class: with fewer, how much groups differ is not known well enough for any interval."""
@@ -48,11 +50,8 @@ def classification_intervals(
     """Return the intervals of a classifier's AUROC, balanced accuracy and accuracy."""
     names = ("test_roc_auc_interval", "test_balanced_accuracy_interval", "test_accuracy_interval")
     for one in classes.tolist():
-        n_groups = len(np.unique(groups[y == one]))
-        if n_groups < LEAST_GROUPS:
-            counted = "1 group" if n_groups == 1 else f"{n_groups} groups"
-            reason = f"class {one} has {counted} of test rows: no interval below {LEAST_GROUPS}"
-            return Intervals(dict.fromkeys(names), reason)
+        if too_few := _too_few(len(np.unique(groups[y == one])), f"class {one} has {{}} of test rows"):
+            return Intervals(dict.fromkeys(names), too_few)
     own_scores = scores[np.arange(len(y)), np.searchsorted(classes, y)]
     found = (
         roc_auc_interval(y, scores, classes, groups),
@@ -69,9 +68,8 @@ def roc_auc_interval(
     groups: Int[np.ndarray, " n"],
 ) -> Bounds:
     """Return the interval of the AUROC of the second class of two, or of the mean over classes against the rest."""
-    columns = range(1, 2) if len(classes) == 2 else range(len(classes))
     group_n = np.unique(groups, return_inverse=True)[1]
-    parts = [_auroc_part(y == classes[k], scores[:, k], group_n) for k in columns]
+    parts = [_auroc_part(y == classes[k], scores[:, k], group_n) for k in ranked(classes)]
     estimate = float(np.mean([part.estimate for part in parts]))
 
     def variance_at(theta: float) -> float:  # of the mean, were its parts to move together
@@ -82,8 +80,7 @@ def roc_auc_interval(
         return _solved(estimate, variance_at, 1.0)
     if len(parts) == 1:
         return _solved(estimate, variance_at, max(1.0, parts[0].apart / modelled) * parts[0].share_together)
-    together_g = np.mean([part.influence_g for part in parts], axis=0)
-    measured = _over_groups(together_g)
+    measured = _over_groups(np.mean([part.influence_g for part in parts], axis=0))
     return _solved(estimate, variance_at, max(1 / len(parts), measured / modelled))
 
 
@@ -119,10 +116,8 @@ def regression_intervals(
     group_n = np.unique(groups, return_inverse=True)[1]
     n_groups = int(group_n.max()) + 1
     names = ("test_r2_interval", "test_mae_interval")
-    if n_groups < LEAST_GROUPS:
-        counted = "1 group" if n_groups == 1 else f"{n_groups} groups"
-        reason = f"the test rows are {counted}: no interval below {LEAST_GROUPS}"
-        return Intervals(dict.fromkeys(names), reason)
+    if too_few := _too_few(n_groups, "the test rows are {}"):
+        return Intervals(dict.fromkeys(names), too_few)
     centred = y - y.mean()
     parts = (np.ones(len(y)), centred, centred**2, (y - said) ** 2, np.abs(y - said))
     sums = np.array([np.bincount(group_n, weights=part, minlength=n_groups) for part in parts])
@@ -137,6 +132,11 @@ def regression_intervals(
     elif r2 is None:
         missing = "the target does not vary on the test rows, or on all but one group of them: no interval of R²"
     return Intervals(dict(zip(names, (None if r2 is None else [1 - r2[1], 1 - r2[0]], mae), strict=True)), missing)
+
+
+def _too_few(n_groups: int, what: str) -> str | None:
+    counted = what.format("1 group" if n_groups == 1 else f"{n_groups} groups")
+    return f"{counted}: no interval below {LEAST_GROUPS}" if n_groups < LEAST_GROUPS else None
 
 
 def newcombe_variance(theta: float, n_positive: float, n_negative: float) -> float:
@@ -223,30 +223,28 @@ def _effective(
     if size_g.max() == 1:
         return float(len(scores))
     of_scores = intraclass_correlation(ranks(scores), group_n)
-    of_scores = 1.0 if of_scores is None else of_scores
     of_outcomes = intraclass_correlation(outcomes, group_n)
-    alike = of_scores if of_outcomes is None else (of_scores + of_outcomes) / 2
+    known = [1.0 if of_scores is None else of_scores, *([] if of_outcomes is None else [of_outcomes])]
+    alike = sum(known) / len(known)
     return len(scores) / (1 + (float((size_g**2).sum() / size_g.sum()) - 1) * alike)
 
 
 def _over_groups(influence_g: Float[np.ndarray, " g"], n_groups: int | None = None) -> float:
-    n = len(influence_g) if n_groups is None else n_groups
+    n = n_groups or len(influence_g)
     return float((influence_g**2).sum()) * n / (n - 1)
 
 
 def _solved(estimate: float, variance_at: Callable[[float], float], scale: float) -> Bounds:
     """Return the furthest θ on each side that the estimate does not rule out."""
 
+    def holds(theta: float) -> bool:
+        return abs(estimate - theta) <= _Z * math.sqrt(scale * max(variance_at(theta), 0.0))
+
     def edge(end: float) -> float:
-        inside, outside = estimate, end
-        if abs(estimate - end) <= _Z * math.sqrt(scale * max(variance_at(end), 0.0)):
-            return end
+        inside, outside = end if holds(end) else estimate, end
         for _ in range(_STEPS):
             middle = (inside + outside) / 2
-            if abs(estimate - middle) <= _Z * math.sqrt(scale * max(variance_at(middle), 0.0)):
-                inside = middle
-            else:
-                outside = middle
+            inside, outside = (middle, outside) if holds(middle) else (inside, middle)
         return inside
 
     return [edge(0.0), edge(1.0)]

@@ -2,15 +2,16 @@
 
 # n sample, k class
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from scipy.stats import pearsonr
+from sklearn.base import BaseEstimator
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
-    confusion_matrix,
     f1_score,
     log_loss,
     mean_absolute_error,
@@ -23,27 +24,34 @@ from sklearn.metrics import (
 CALIBRATION_BINS = 10
 
 Classes = Int[np.ndarray, " k"]
+"""Ascending; empty for numbers."""
+Scores = dict[str, float | None]
+"""By their names in results.json; None for what is not defined."""
 
 
 class Predicted(NamedTuple):
-    """What a classifier says of some rows."""
+    """What a probe says of some rows."""
 
-    labels: Int[np.ndarray, " n"]
+    labels: Shaped[np.ndarray, " n"]
+    """Classes, or numbers."""
     probabilities: Float[np.ndarray, "n k"]
     """A column for each class of the task; zero for one that the training rows lack."""
     scores: Float[np.ndarray, "n k"]
-    """What ranks the rows for each class: log-odds with two classes, else probabilities."""
+    """What ranks the rows for each class: log-odds with two classes, else probabilities; the numbers, [n, 1]."""
 
 
-def predicted(model: Any, X: Float[np.ndarray, "n f"], classes: Classes) -> Predicted:
-    """Return what a fitted scikit-learn classifier says of X, by the task's classes."""
+def predicted(model: BaseEstimator, X: Float[np.ndarray, "n f"], classes: Classes) -> Predicted:
+    """Return what a fitted scikit-learn model says of X, by the task's classes."""
+    labels = model.predict(X)
+    if not len(classes):
+        return Predicted(labels, labels[:, None], labels[:, None])
     probabilities = np.zeros((len(X), len(classes)))
     probabilities[:, np.searchsorted(classes, model.classes_)] = model.predict_proba(X)
     scores = probabilities
     if len(classes) == 2 and hasattr(model, "decision_function"):  # probabilities near 1 are ties, log-odds are not
         log_odds = model.decision_function(X)
         scores = np.stack([-log_odds, log_odds], axis=1)
-    return Predicted(model.predict(X), probabilities, scores)
+    return Predicted(labels, probabilities, scores)
 
 
 def roc_auc(y: Int[np.ndarray, " n"], scores: Float[np.ndarray, "n k"], classes: Classes) -> float | None:
@@ -53,24 +61,39 @@ def roc_auc(y: Int[np.ndarray, " n"], scores: Float[np.ndarray, "n k"], classes:
     """
     if len(np.unique(y)) < len(classes):
         return None
-    return float(np.mean([roc_auc_score(y == classes[k], scores[:, k]) for k in _ranked(classes)]))
+    return float(np.mean([roc_auc_score(y == classes[k], scores[:, k]) for k in ranked(classes)]))
 
 
-def classification_scores(y: Int[np.ndarray, " n"], said: Predicted, classes: Classes) -> dict[str, Any]:
-    """Return the scores of a classifier under the names of results.json."""
+def ranked(classes: Classes) -> range:
+    """Return the columns whose AUROC counts: of two classes the second, of more all."""
+    return range(1, 2) if len(classes) == 2 else range(len(classes))
+
+
+def r2(y: Float[np.ndarray, " n"], said: Float[np.ndarray, " n"]) -> float | None:
+    """Return the share of the variance that is explained; None where there is none."""
+    return float(r2_score(y, said)) if len(y) > 1 and np.ptp(y) > 0 else None
+
+
+def classification_scores(y: Int[np.ndarray, " n"], said: Predicted, classes: Classes) -> Scores:
+    """Return the scores of a classifier."""
+    average, second = "macro", 1
+    brier = ((said.probabilities - (y[:, None] == classes)) ** 2).sum(axis=1).mean()
+    if len(classes) == 2:  # of the second class's probability alone
+        average, second = "binary", classes[1]
+        brier = brier_score_loss(y == second, said.probabilities[:, 1])
     return {
         "test_accuracy": float(accuracy_score(y, said.labels)),
-        "test_f1": _f1(y, said.labels, classes),
+        "test_f1": float(f1_score(y, said.labels, labels=classes, pos_label=second, average=average, zero_division=0)),
         "test_roc_auc": roc_auc(y, said.scores, classes),
         "test_cross_entropy_loss": float(log_loss(y, said.probabilities, labels=classes)),
         "test_balanced_accuracy": float(recall_score(y, said.labels, labels=np.unique(y), average="macro")),
-        "brier": _brier(y, said.probabilities, classes),
+        "brier": float(brier),
         "ece": calibration_error(y, said.probabilities, classes),
     }
 
 
-def regression_scores(y: Float[np.ndarray, " n"], said: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """Return the scores of a regression under the names of results.json; None for what is not defined."""
+def regression_scores(y: Float[np.ndarray, " n"], said: Float[np.ndarray, " n"]) -> Scores:
+    """Return the scores of a regression."""
     mse = float(mean_squared_error(y, said))
     varies = len(y) > 2 and np.ptp(y) > 0 and np.ptp(said) > 0
     pearson_r, pearson_p = map(float, pearsonr(y, said)) if varies else (None, None)
@@ -78,16 +101,10 @@ def regression_scores(y: Float[np.ndarray, " n"], said: Float[np.ndarray, " n"])
         "test_mae": float(mean_absolute_error(y, said)),
         "test_mse": mse,
         "test_rmse": mse**0.5,
-        "test_r2": float(r2_score(y, said)) if len(y) > 1 and np.ptp(y) > 0 else None,
+        "test_r2": r2(y, said),
         "pearson_r": pearson_r,
         "pearson_p": pearson_p,
     }
-
-
-def confusion(y: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: Classes) -> list[list[int]]:
-    """Return the counts, a row for each true class, a column for each that was said."""
-    counts: list[list[int]] = confusion_matrix(y, labels, labels=classes).tolist()
-    return counts
 
 
 def calibration_error(y: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n k"], classes: Classes) -> float:
@@ -104,19 +121,11 @@ def calibration_error(y: Int[np.ndarray, " n"], probabilities: Float[np.ndarray,
     return float(np.abs(gaps).sum() / len(y))
 
 
-def _ranked(classes: Classes) -> range:
-    """Return the columns whose AUROC counts: of two classes the second, of more all."""
-    return range(1, 2) if len(classes) == 2 else range(len(classes))
+def with_interval(score: float | None, interval: Sequence[float] | None = None) -> str:
+    """Return a score for people.
 
-
-def _f1(y: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], classes: Classes) -> float:
-    if len(classes) == 2:
-        return float(f1_score(y, labels, labels=classes, pos_label=classes[1], zero_division=0))
-    return float(f1_score(y, labels, labels=classes, average="macro", zero_division=0))
-
-
-def _brier(y: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n k"], classes: Classes) -> float:
-    """Return the mean squared error of the second class's probability; with more classes, summed over them."""
-    if len(classes) == 2:
-        return float(brier_score_loss(y == classes[1], probabilities[:, 1]))
-    return float(((probabilities - (y[:, None] == classes)) ** 2).sum(axis=1).mean())
+    >>> with_interval(0.876, [0.8, 0.951])
+    '0.88 [0.80, 0.95]'
+    """
+    text = "not defined" if score is None else f"{score:.2f}"
+    return text if interval is None else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from actlab.features.probe.compute.estimators import PROBE_TYPES
+from actlab.features.probe.compute.targets import CLASSES, Target
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples
 from actlab.features.split.compute.order import shuffled_order
@@ -31,7 +33,7 @@ class Task:
     """One target, one division of its rows, one kind of probe."""
 
     model_type: str
-    """logistic, ridge or difference-of-means."""
+    """A name in `PROBE_TYPES`."""
     y: Shaped[np.ndarray, " n"]
     """int64 classes, or a float64 target."""
     groups: Int[np.ndarray, " n"]
@@ -46,14 +48,13 @@ class Task:
     notes: tuple[str, ...]
 
     @property
-    def is_classification(self) -> bool:
-        """Whether the target is a class."""
-        return self.model_type != "ridge"
+    def target(self) -> Target:
+        """What is predicted."""
+        return PROBE_TYPES[self.model_type].target
 
-    @property
-    def classes(self) -> Int[np.ndarray, " k"]:
-        """The classes among the rows in use, ascending."""
-        return np.unique(self.y[np.concatenate([self.train, self.test])])
+    def classes(self, *rows: Int[np.ndarray, " i"]) -> Int[np.ndarray, " k"]:
+        """Return the classes among some rows, ascending; none where the target is a number."""
+        return np.unique(self.y[np.concatenate(rows) if self.target is CLASSES else []])
 
 
 def make_task(samples: Samples, config: ProbeConfig) -> Task:
@@ -62,15 +63,16 @@ def make_task(samples: Samples, config: ProbeConfig) -> Task:
     Raises:
         DataError: The target does not suit the probe, or there are too few rows, groups or classes.
     """
-    model_type = _model_type(samples.y, config.model_type)
-    y = samples.y.astype(np.float64 if model_type == "ridge" else np.int64)
-    _check_target(y, model_type)
+    model_type = config.model_type
+    if model_type == "auto":
+        model_type = "logistic" if samples.y.dtype.kind in "iu" else "ridge"
+    y = _target_of(samples.y, model_type)
     if samples.sides is None:
         test = _drawn_test_rows(y, samples.groups, config)
         train = np.setdiff1d(np.arange(len(y)), test)
     else:
         train, test = np.flatnonzero(samples.sides == "train"), np.flatnonzero(samples.sides == "test")
-    _check_sides(y, train, test, model_type)
+    _check_sides(y[train], y[test])
     return Task(
         model_type=model_type,
         y=y,
@@ -100,34 +102,30 @@ def shuffled(y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], seed: i
     return np.asarray(y[shuffled_order(len(y), seed)])
 
 
-def _model_type(y: Shaped[np.ndarray, " n"], asked: str) -> str:
-    are_classes = y.dtype.kind in "iu"
-    if asked == "auto":
-        return "logistic" if are_classes else "ridge"
-    if asked != "ridge" and not are_classes:
-        raise DataError(f"--model-type {asked} needs classes, and y holds {y.dtype}", hint="use --model-type ridge")
-    return asked
-
-
-def _check_target(y: Shaped[np.ndarray, " n"], model_type: str) -> None:
+def _target_of(y: Shaped[np.ndarray, " n"], model_type: str) -> Shaped[np.ndarray, " n"]:
+    """Return what a type of probe is to predict, as int64 or float64."""
+    probe = PROBE_TYPES[model_type]
+    if probe.target is CLASSES and y.dtype.kind not in "iu":
+        raise DataError(
+            f"--model-type {model_type} needs classes, and y holds {y.dtype}", hint="use --model-type ridge"
+        )
     values = np.unique(y)
     if len(values) < 2:
         raise DataError(f"every y is {values[0]}: there is nothing to tell apart", hint="give rows of two classes")
-    if model_type == "difference-of-means" and len(values) != 2:
+    if len(values) > probe.most_classes:
         raise DataError(
-            f"difference-of-means tells two classes apart, and y has {len(values)}",
+            f"{model_type} tells two classes apart, and y has {len(values)}",
             hint="use --model-type logistic, or keep two classes",
         )
+    return y.astype(np.int64 if probe.target is CLASSES else np.float64)
 
 
-def _check_sides(
-    y: Shaped[np.ndarray, " n"], train: Int[np.ndarray, " i"], test: Int[np.ndarray, " j"], model_type: str
-) -> None:
-    if not len(test) or not len(train):
-        side = "to test on" if not len(test) else "to fit on"
+def _check_sides(y_train: Shaped[np.ndarray, " i"], y_test: Shaped[np.ndarray, " j"]) -> None:
+    if not len(y_test) or not len(y_train):
+        side = "to test on" if not len(y_test) else "to fit on"
         raise DataError(f"the split leaves no rows {side}", hint="make another: actlab split, or omit --split")
-    if len(np.unique(y[train])) < 2:
-        what = "one class" if model_type != "ridge" else "one value"
+    if len(np.unique(y_train)) < 2:
+        what = "one class" if y_train.dtype.kind == "i" else "one value"
         raise DataError(f"the training rows have only {what}", hint="give more rows, or another --split or --seed")
 
 
@@ -141,7 +139,7 @@ def _drawn_test_rows(
             f"{n_groups} groups are too few for a test set and {config.folds} folds",
             hint="give more rows, or fewer --folds; rows of one sentence or prompt, or equal ones, are one group",
         )
-    if y.dtype.kind in "iu" and np.unique(y, return_counts=True)[1].max() < 2:
+    if y.dtype.kind == "i" and np.unique(y, return_counts=True)[1].max() < 2:
         raise DataError(f"{len(y)} rows are too few to hold some out", hint="give more rows")
     shares = (1 - config.test_size, config.test_size)
     return np.flatnonzero(_divided(y, groups, shares, derive_seed(config.seed, "test rows")) == 1)
@@ -154,7 +152,7 @@ def _folds(
     n_groups = len(np.unique(groups[train]))
     if n_groups < config.folds:
         raise DataError(f"{n_groups} groups to fit on are too few for {config.folds} folds", hint="give fewer --folds")
-    if y.dtype.kind in "iu" and int(np.unique(y[train], return_counts=True)[1].max()) < config.folds:
+    if y.dtype.kind == "i" and int(np.unique(y[train], return_counts=True)[1].max()) < config.folds:
         raise DataError(f"no class has {config.folds} rows, one for each fold", hint="give fewer --folds")
     shares = [1 / config.folds] * config.folds
     fold_of = _divided(y[train], groups[train], shares, derive_seed(config.seed, "folds"))
@@ -165,15 +163,13 @@ def _divided(
     y: Shaped[np.ndarray, " n"], groups: Int[np.ndarray, " n"], shares: Sequence[float], seed: int
 ) -> Int[np.ndarray, " n"]:
     """Return each row's part, by the division that `actlab split` makes."""
-    class_n = np.unique(y, return_inverse=True)[1] if y.dtype.kind in "iu" else classes_of(y.tolist(), len(y))
+    class_n = np.unique(y, return_inverse=True)[1] if y.dtype.kind == "i" else classes_of(y.tolist(), len(y))
     return divide(class_n, np.unique(groups, return_inverse=True)[1], shares, seed)
 
 
 def _notes(samples: Samples, train: Int[np.ndarray, " i"], test: Int[np.ndarray, " j"]) -> tuple[str, ...]:
-    notes = []
     n_unused = len(samples.y) - len(train) - len(test)
-    if n_unused:
-        notes.append(f"{n_unused} validation rows were not used")
+    notes = [f"{n_unused} validation rows were not used"] if n_unused else []
     if len(train) < samples.n_features:
         notes.append(f"{len(train)} rows to fit {samples.n_features} features on: the training scores mean little")
     return tuple(notes)

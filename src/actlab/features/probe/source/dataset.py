@@ -2,10 +2,9 @@
 
 # n sample, f feature
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -40,7 +39,7 @@ def read_datasets(config: ProbeConfig) -> tuple[Samples, ...]:
         DataError: One cannot be read, has several targets or other rows, does not fit the split, or its test rows
             leaked.
     """
-    loaded = [_load(Path(os.path.expanduser(path))) for path in config.input]
+    loaded = [_load(path) for path in config.input]
     for other in loaded[1:]:
         _check_same_rows(loaded[0], other)
     splits = None if config.split is None else read_splits(config.split)
@@ -78,11 +77,11 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
     sides, fingerprint = _sides(data, splits)
     straddling = 0 if sides is None else n_straddling(groups, sides)
     standing = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
-    scaled, space, scaling_notes = _scaling(data, one.n_features)
-    inputs = [one.entry]
-    if config.split is not None:
-        inputs.append(file_entry("split", Path(os.path.expanduser(config.split))))
-    confounds = _confounds(data)
+    confounds, scaled = _confounds(data), _scaling(data, one.n_features)
+    layers = np.asarray(data.metadata.get("input_layers", ()))
+    method = str(data.metadata.get("method", "none"))
+    is_raw = method == "none" or scaled is not None
+    scaling_note = f"the weights apply to X as it is in the dataset: its {method} normalisation cannot be undone"
     return Samples(
         name="probe",
         y=_target(data, one.path),
@@ -90,16 +89,22 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
         layers=(),
         n_features=one.n_features,
         read=lambda _: load_dataset(one.path).X.astype(np.float64),
-        about=_about(one),
-        inputs=inputs,
+        about={
+            "dataset_path": one.entry["name"],
+            "dataset_hash": one.entry["sha256"],
+            "n_samples": len(data.y),
+            "n_features": one.n_features,
+            "meta_strategy": data.metadata.get("strategy"),
+        },
+        inputs=[one.entry, *(file_entry("split", path) for path in (config.split,) if path is not None)],
         sides=sides,
         split_fingerprint=fingerprint,
         held_out=standing.held_out,
-        notes=(*standing.notes, *_group_notes(data), *_unsaid(data, confounds), *scaling_notes),
+        notes=(*standing.notes, *_unsaid(data, confounds), *(() if is_raw else (scaling_note,))),
         scaled=scaled,
-        space=space,
+        space=RAW if is_raw else "the dataset's normalised X",
         confounds=confounds,
-        input_layers=_layers(data),
+        input_layers=tuple(layers.reshape(-1).tolist()) if layers.dtype.kind in "iu" else (),
     )
 
 
@@ -114,36 +119,22 @@ def _confounds(data: ClassifierDataset) -> dict[str, Int[np.ndarray, " n"]]:
     return found
 
 
-def _layers(data: ClassifierDataset) -> tuple[int, ...]:
-    layers = np.asarray(data.metadata.get("input_layers", ()))
-    return tuple(layers.reshape(-1).tolist()) if layers.dtype.kind in "iu" else ()
-
-
-def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> list[str]:
+def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> Iterator[str]:
     """Say what cannot be checked because the dataset does not tell it."""
+    if data.of_rows("groups") is None and data.of_rows("sentence_indices") is None:
+        yield "the dataset does not say which sentence each row comes from: each was taken for a sentence of its own"
     named = {"n_tokens": "length", "last_token": "last token"}
-    lacking = [name for key, name in named.items() if key not in confounds]
-    notes = []
+    lacking = " and ".join(name for key, name in named.items() if key not in confounds)
     if lacking:
-        notes.append(
-            f"the dataset does not say each row's {' and '.join(lacking)}: "
+        yield (
+            f"the dataset does not say each row's {lacking}: "
             "whether that alone does as well as the probe was not checked"
         )
-    if data.of_rows("text_groups") is None:
-        notes.append("the dataset does not say which texts are nearly equal: rows of such texts may be on both sides")
-    if notes and "manifest" in data.metadata:
-        notes.append("an earlier actlab made the dataset: remove it and run generate-datasets again to add it")
-    return notes
-
-
-def _about(one: _Loaded) -> dict[str, Any]:
-    return {
-        "dataset_path": one.entry["name"],
-        "dataset_hash": one.entry["sha256"],
-        "n_samples": len(one.data.y),
-        "n_features": one.n_features,
-        "meta_strategy": one.data.metadata.get("strategy"),
-    }
+    has_texts = data.of_rows("text_groups") is not None
+    if not has_texts:
+        yield "the dataset does not say which texts are nearly equal: rows of such texts may be on both sides"
+    if (lacking or not has_texts) and "manifest" in data.metadata:
+        yield "an earlier actlab made the dataset: remove it and run generate-datasets again to add it"
 
 
 def _target(data: ClassifierDataset, path: Path) -> Shaped[np.ndarray, " n"]:
@@ -180,36 +171,17 @@ def _sentences(data: ClassifierDataset) -> Int[np.ndarray, " n"]:
     return sentences
 
 
-def _group_notes(data: ClassifierDataset) -> list[str]:
-    if data.of_rows("groups") is not None or data.of_rows("sentence_indices") is not None:
-        return []
-    return ["the dataset does not say which sentence each row comes from: each was taken for a sentence of its own"]
-
-
-def _scaling(data: ClassifierDataset, n_features: int) -> tuple[Affine | None, str, list[str]]:
-    """Return the normalisation to undo, what the weights then apply to, and what there is to say."""
-    method = str(data.metadata.get("method", "none"))
-    if method == "none":
-        return None, RAW, []
-    stored = _affine(method, data, n_features)
-    if stored is not None:
-        return stored, RAW, []
-    note = f"the weights apply to X as it is in the dataset: its {method} normalisation cannot be undone"
-    return None, "the dataset's normalised X", [note]
-
-
-def _affine(method: str, data: ClassifierDataset, n_features: int) -> Affine | None:
-    names = {"standardize": ("mean", "std"), "minmax": ("min", "range")}.get(method)
-    values: dict[str, Float[np.ndarray, " f"]] = {
+def _scaling(data: ClassifierDataset, n_features: int) -> Affine | None:
+    """Return the normalisation to undo; None where there is none, or the dataset does not hold it whole."""
+    stored: dict[str, Float[np.ndarray, " f"]] = {
         name: np.asarray(data.metadata[name], dtype=np.float64)
         for name in ("mean", "std", "min", "max", "range")
         if name in data.metadata
     }
-    if {"min", "max"} <= set(values) and values["min"].shape == values["max"].shape:
-        values.setdefault("range", values["max"] - values["min"])
-    if names is None or not set(names) <= set(values):
+    if {"min", "max"} <= set(stored) and stored["min"].shape == stored["max"].shape:
+        stored.setdefault("range", stored["max"] - stored["min"])
+    names = {"standardize": ("mean", "std"), "minmax": ("min", "range")}.get(str(data.metadata.get("method")), ())
+    found = [stored[name] for name in names if name in stored]
+    if [one.shape for one in found] != [(n_features,)] * 2:
         return None
-    offset, scale = (values[name] for name in names)
-    if offset.shape != scale.shape or offset.shape != (n_features,):
-        return None
-    return Affine(offset, np.where(scale == 0, 1.0, scale))
+    return Affine(found[0], np.where(found[1] == 0, 1.0, found[1]))

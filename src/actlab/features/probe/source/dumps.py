@@ -2,10 +2,6 @@
 
 # n sample, f feature (the model's width)
 
-import os
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -33,21 +29,33 @@ def read_dumps(config: ProbeConfig) -> Samples:
     """
     assert config.positive is not None
     assert config.negative is not None
-    negative, positive = (open_activations(Path(os.path.expanduser(one))) for one in (config.negative, config.positive))
+    negative, positive = (open_activations(one) for one in (config.negative, config.positive))
     _check_pair(negative, positive)
-    layers = _layers(negative, positive, config.layers)
+    layers, layer_notes = _layers(negative, positive, config.layers)
     inputs = [_described("positive", positive), _described("negative", negative)]
     groups, confounds, notes = _rows(negative, positive)
+    names = [str(dump.metadata.get("dataset_name") or dump.folder.parent.name) for dump in (positive, negative)]
+    name = safe_name("_vs_".join(dict.fromkeys(names)), "dataset")
     return Samples(
-        name=_name(negative, positive),
+        name=name,
         y=np.repeat(np.array([0, 1]), [len(negative), len(positive)]),
         groups=joined(groups, equal_rows(_read(negative, positive, layers[-1]))),
         layers=layers,
         n_features=positive.hidden_dim,
         read=lambda layer: _read(negative, positive, layer),
-        about=_about(negative, positive, inputs),
+        about={
+            "dataset_path": name,
+            "dataset_hash": fingerprint([entry["sha256"] for entry in inputs]),
+            "n_samples": len(negative) + len(positive),
+            "n_features": positive.hidden_dim,
+            "meta_strategy": "activations",
+            "model_name": positive.metadata.get("model_name"),
+            "positive": positive.split,
+            "negative": negative.split,
+            "position": positive.metadata.get("position"),
+        },
         inputs=inputs,
-        notes=(*_layer_notes(negative, positive, config.layers), *notes),
+        notes=(*layer_notes, *notes),
         confounds=confounds,
     )
 
@@ -67,39 +75,16 @@ def _check_pair(negative: Activations, positive: Activations) -> None:
             )
 
 
-def _layers(negative: Activations, positive: Activations, spec: str) -> tuple[int, ...]:
+def _layers(negative: Activations, positive: Activations, spec: str) -> tuple[tuple[int, ...], list[str]]:
+    """Return the layers to fit probes on, and where all were asked for, which ones only one dump has."""
     saved = sorted(set(negative.layers) & set(positive.layers))
     layers = tuple(saved) if spec.strip() == "all" else parse_layers(spec, int(positive.metadata["num_layers"]))
     lacking = [layer for layer in layers if layer not in saved]
     if lacking or not layers:
         what = f"layer {lacking[0]} is not in both dumps" if lacking else "the dumps share no layer"
         raise DataError(what, hint="saved in both: " + (", ".join(map(str, saved)) or "none"))
-    return layers
-
-
-def _layer_notes(negative: Activations, positive: Activations, spec: str) -> list[str]:
-    """Say which layers only one dump has, where all were asked for."""
-    single = sorted(set(negative.layers) ^ set(positive.layers))
-    return [f"only one of the dumps has the layers {', '.join(map(str, single))}"] if single and spec == "all" else []
-
-
-def _name(negative: Activations, positive: Activations) -> str:
-    names = [str(dump.metadata.get("dataset_name") or dump.folder.parent.name) for dump in (positive, negative)]
-    return safe_name(names[0] if names[0] == names[1] else "_vs_".join(names), "dataset")
-
-
-def _about(negative: Activations, positive: Activations, inputs: list[InputEntry]) -> dict[str, Any]:
-    return {
-        "dataset_path": _name(negative, positive),
-        "dataset_hash": fingerprint([entry["sha256"] for entry in inputs]),
-        "n_samples": len(negative) + len(positive),
-        "n_features": positive.hidden_dim,
-        "meta_strategy": "activations",
-        "model_name": positive.metadata.get("model_name"),
-        "positive": positive.split,
-        "negative": negative.split,
-        "position": positive.metadata.get("position"),
-    }
+    single = ", ".join(map(str, sorted(set(negative.layers) ^ set(positive.layers))))
+    return layers, [f"only one of the dumps has the layers {single}"] if single and spec == "all" else []
 
 
 def _rows(
@@ -151,14 +136,17 @@ def _described(role: str, dump: Activations) -> InputEntry:
     Raises:
         StorageError: The manifest does not name one of them.
     """
-    files, dataset = _listed(dump), dump.folder.parent
-    if files is not None:
-        named = {dataset / file.path for file in files}
-        if strange := [path for path in _paths(dump) if path not in named]:
-            raise damage(dataset, strange[0].relative_to(dataset).as_posix(), "the manifest does not name it")
-    if files is None:
-        files = [_stored(dump, path) for path in _paths(dump)]
-    elif found := damaged_files(dataset, files):  # also of a layer that is not read: its hash is part of the identity
+    dataset, manifest = dump.folder.parent, sealed_manifest(dump.folder.parent)
+    shards = [path for layer in dump for path in dump.shard_paths(layer)]
+    paths = [*shards, *(path for name in (METADATA, EXAMPLES) if (path := dump.folder / name).is_file())]
+    listed = [] if manifest is None else stored_files(manifest)
+    files = [file for file in listed if file.path.startswith(f"{dump.folder.name}/")]
+    if not files:
+        files = [Stored(path.relative_to(dataset).as_posix(), path.stat().st_size, sha256_of(path)) for path in paths]
+    named = {dataset / file.path for file in files}
+    if strange := [path for path in paths if path not in named]:
+        raise damage(dataset, strange[0].relative_to(dataset).as_posix(), "the manifest does not name it")
+    if found := damaged_files(dataset, files):  # also of a layer that is not read: its hash is part of the identity
         raise damage(dataset, *found[0].split(" ", 1))
     return {
         "role": role,
@@ -166,20 +154,3 @@ def _described(role: str, dump: Activations) -> InputEntry:
         "bytes": sum(file.bytes for file in files),
         "sha256": fingerprint(sorted((file.path, file.sha256) for file in files)),
     }
-
-
-def _listed(dump: Activations) -> list[Stored] | None:
-    manifest = sealed_manifest(dump.folder.parent)
-    if manifest is None:
-        return None
-    return [file for file in stored_files(manifest) if file.path.startswith(f"{dump.folder.name}/")] or None
-
-
-def _paths(dump: Activations) -> list[Path]:
-    shards = [path for layer in dump for path in dump.shard_paths(layer)]
-    beside = [dump.folder / name for name in (METADATA, EXAMPLES)]
-    return [*shards, *(path for path in beside if path.is_file())]
-
-
-def _stored(dump: Activations, path: Path) -> Stored:
-    return Stored(str(path.relative_to(dump.folder.parent).as_posix()), path.stat().st_size, sha256_of(path))

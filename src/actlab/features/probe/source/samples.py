@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -37,7 +37,7 @@ class Samples:
     n_features: int
     read: Callable[[int | None], Float[np.ndarray, "n f"]]
     """Return a layer's features as float64; a dataset's under None."""
-    about: dict[str, Any]
+    about: Mapping[str, object]
     """The `metadata` of results.json."""
     inputs: list[InputEntry]
     """Role, name, bytes and sha256 of what was read."""
