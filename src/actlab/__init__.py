@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from actlab.activations.verify.run import verify_activations
     from actlab.features.datasets.compute import normalize_features
     from actlab.features.datasets.config import DatasetConfig
-    from actlab.features.datasets.run import generate_datasets
+    from actlab.features.datasets.job import generate_datasets
     from actlab.features.encode.config import EncodeConfig
     from actlab.features.encode.run import compute_features, plan_features
     from actlab.features.probe.config import ProbeConfig
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from actlab.features.split.config import SplitConfig
     from actlab.features.split.job import make_split
     from actlab.features.sweep.config import SweepConfig
-    from actlab.features.sweep.run import sweep_datasets
+    from actlab.features.sweep.job import sweep_datasets
     from actlab.features.train_sae.config import TrainSaeConfig
     from actlab.features.train_sae.run import train_sae
     from actlab.formats.activations import Activations, load_activations, open_activations
@@ -76,7 +76,7 @@ _HOMES = {
     "create_sig_dataset": "actlab.weights.sequence_sets",
     "cost": "actlab.ground.job",
     "extract_activations": "actlab.activations.job",
-    "generate_datasets": "actlab.features.datasets.run",
+    "generate_datasets": "actlab.features.datasets.job",
     "generate_text": "actlab.text.generate.run",
     "get_final_token_data": "actlab.formats.sentences.final",
     "load_activations": "actlab.formats.activations",
@@ -104,7 +104,7 @@ _HOMES = {
     "save_dataset": "actlab.formats.classifier",
     "score_interpreter": "actlab.weights.score.run",
     "show_activations": "actlab.activations.show",
-    "sweep_datasets": "actlab.features.sweep.run",
+    "sweep_datasets": "actlab.features.sweep.job",
     "tokenize_text": "actlab.text.tokenize.run",
     "train_gpt": "actlab.text.train_gpt.run",
     "train_probe": "actlab.features.probe.run",
