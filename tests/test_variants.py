@@ -162,7 +162,7 @@ def test_a_strategy_from_outside_makes_its_own_X_and_is_hashed_into_the_identity
     assert Path(json.loads(done.stdout)[0]["path"]) == path
     made = actlab.load_dataset(path)
     states = [np.load(folder / f"sentence_{k:06d}.npz")["hidden_states"][:, -1] for k in range(1, 7)]
-    assert (made.X == [state_ld[3] - state_ld[0] for state_ld in states]).all()
+    assert ([state_ld[3] - state_ld[0] for state_ld in states] == made.X).all()
     identity = json.loads(made.metadata["manifest"])["identity"]
     assert list(identity["plugins"]) == ["mine"]
     assert re.fullmatch("[0-9a-f]{64}", identity["plugins"]["mine"])
