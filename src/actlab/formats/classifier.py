@@ -5,7 +5,6 @@
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Shaped
 
 from actlab.formats.groups import equal_rows, joined
-from actlab.formats.npz import refuse_false_sizes, write_npz
+from actlab.formats.npz import NpzReader, write_npz
 from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import DataError, foreign_errors
 from actlab.ground.limits import needed_file
@@ -163,11 +162,10 @@ def read_manifest_of(path: Path) -> dict[str, object] | None:
         if path.suffix == ".parquet":
             text = json.loads(pq.read_schema(path).metadata[_PARQUET_KEY])["meta_manifest"]["value"]
         else:
-            with np.load(path, allow_pickle=False) as file:
-                refuse_false_sizes(file.zip, only="meta_manifest.npy")
-                text = str(file["meta_manifest"])
+            with NpzReader(path) as reader:
+                text = str(reader.array("meta_manifest"))
         content = json.loads(text)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -218,23 +216,12 @@ def _stored(key: str, value: object) -> Shaped[np.ndarray, "..."]:
 
 def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     hint = "give an NPZ that actlab generate-datasets wrote"
-    with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError), np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is not an NPZ", hint=hint)
-        if file.zip is None or sum(info.file_size for info in file.zip.infolist()) > _MOST_BYTES:
+    with NpzReader(path) as reader:
+        # of an array that is not read too: a damaged name would hide one that is
+        if sum(reader.header(name).n_bytes for name in reader.names) > _MOST_BYTES:
             raise DataError(f"{path} claims to hold more than {_MOST_BYTES} bytes", hint=hint)
-        refuse_false_sizes(file.zip)
-        names = [name.removesuffix(".npy") for name in file.zip.namelist()]
-        return {key: _member(file.zip, key) for key in names if key in ("X", "y") or key.startswith(("meta_", "norm_"))}
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> Shaped[np.ndarray, "..."]:
-    """Read an array to its last byte, where the archive compares its checksum."""
-    with archive.open(f"{name}.npy") as member:
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):
-            raise ValueError(f"{name} is damaged: it holds more than its header says")
-    return np.asarray(array)
+        names = [name for name in reader.names if name in ("X", "y") or name.startswith(("meta_", "norm_"))]
+        return {name: reader.array(name, whole=True) for name in names}
 
 
 def _parquet_bytes(

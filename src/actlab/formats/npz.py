@@ -255,12 +255,12 @@ class NpzReader:
         for piece in self._inflated(member) if member.is_deflated else self._stored(member):
             n_seen += len(piece)
             if member.is_deflated and n_seen > n_bytes:
-                raise DataError(f"{self.path} holds more than its arrays say", hint=_HINT)
+                raise self._damaged("it holds more than its arrays say")
             if is_summed:
                 crc = zlib.crc32(piece, crc)
             yield piece
         if is_summed and (crc != member.crc or n_seen != n_bytes):
-            raise DataError(f"{self.path}: {member.name} is damaged, its checksum differs", hint=_HINT)
+            raise self._damaged(f"the checksum of {member.name} differs")
 
     def _stored(self, member: _Member) -> Iterator[bytes]:
         for done in range(0, member.n_stored_bytes, _PIECE_BYTES):
@@ -281,7 +281,7 @@ class NpzReader:
         while len(data) < n_bytes and (more := os.pread(self._file.fileno(), n_bytes - len(data), offset + len(data))):
             data += more
         if len(data) < n_bytes:
-            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+            raise self._damaged("it ends before its arrays do")
         return data
 
     def _member(self, name: str) -> _Member:
@@ -295,26 +295,26 @@ class NpzReader:
     def _find(self, name: str, info: zipfile.ZipInfo) -> _Member:
         """Read the local header, whose lengths may differ from the directory's, and the array header behind it."""
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-            raise DataError(f"{self.path}: {name} is encrypted or compressed in an unknown way", hint=_HINT)
+            raise self._damaged(f"{name} is encrypted or compressed in an unknown way")
         assert self._state is not None
         n_bytes = min(_HEAD_BYTES, max(0, self._state.size - info.header_offset))
         head = self._pread(n_bytes, info.header_offset)
         if head[:4] != b"PK\x03\x04":
-            raise DataError(f"{self.path}: {name} is not where the file says", hint=_HINT)
+            raise self._damaged(f"{name} is not where the file says")
         local_name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if local_name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
-            raise DataError(f"{self.path} is damaged: {name} has two names in it", hint=_HINT)
+            raise self._damaged(f"{name} has two names in it")
         n_local = 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         offset = info.header_offset + n_local
         is_deflated = info.compress_type == zipfile.ZIP_DEFLATED
         if offset + info.compress_size > self._state.size:
-            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+            raise self._damaged("it ends before its arrays do")
         refuse_false_size(info)
         header = _header_of(self._beginning(offset, info, head[n_local:]))
         if header.dtype.hasobject or header.dtype.kind not in "fiubU":
-            raise DataError(f"{self.path}: {name} holds {header.dtype}, neither numbers nor text", hint=_HINT)
+            raise self._damaged(f"{name} holds {header.dtype}, neither numbers nor text")
         if header.n_header_bytes + header.n_bytes != info.file_size:
-            raise DataError(f"{self.path}: {name} has not the size that its header says", hint=_HINT)
+            raise ValueError(f"{name} has not the size that its header says")
         return _Member(name, header, offset, info.compress_size, is_deflated, info.CRC)
 
     def _beginning(self, offset: int, info: zipfile.ZipInfo, head: bytes) -> bytes:
@@ -326,25 +326,11 @@ class NpzReader:
             return start
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(start[:n_wanted], _HEAD_BYTES)
 
+    def _damaged(self, how: str) -> DataError:
+        return DataError(f"{self.path} is damaged: {how}", hint=_HINT)
+
     def _errors(self) -> AbstractContextManager[None]:
         return foreign_errors(f"cannot read {self.path}", hint=_HINT, kind=DataError)
-
-
-def refuse_false_sizes(archive: zipfile.ZipFile, only: str | None = None) -> None:
-    """Refuse an NPZ whose arrays (or the `only` one) are not as large as they say, before room is made for them.
-
-    Raises:
-        ValueError: What is stored cannot be so much, or an array's header says another size than the archive.
-    """
-    for info in archive.infolist() if only is None else [archive.getinfo(only)]:
-        refuse_false_size(info)
-        with archive.open(info) as member:  # also one that is not read: a damaged name would hide one that is
-            start = member.read(min(_HEAD_BYTES, info.file_size))
-        if not info.filename.endswith(".npy"):
-            continue
-        header = _header_of(start)
-        if not header.dtype.hasobject and header.n_header_bytes + header.n_bytes != info.file_size:
-            raise ValueError(f"{info.filename} has not the size that its header says")
 
 
 def _header_of(data: bytes) -> ArrayHeader:
