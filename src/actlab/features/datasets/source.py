@@ -16,9 +16,10 @@ from jaxtyping import Float, Int, Shaped
 from actlab.features.datasets.config import ReadOptions
 from actlab.features.datasets.contents import Contents
 from actlab.features.split.config import SplitConfig
-from actlab.formats.sentences.file import Endings, Sentence, SentenceFacts
+from actlab.formats.sentences.file import Endings, SentenceFacts
 from actlab.formats.sentences.final import as_labels
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
+from actlab.formats.sentences.rows import rows_kept, rows_read
 from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import sealed_manifest
@@ -168,17 +169,17 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
     endings: list[Endings] = []
     lost = list(folder.lost)
     for sentence in folder:
-        taken = np.array([sentence.facts.final_row]) if rows == "final" else np.arange(sentence.facts.n_rows)
+        taken = rows_read(sentence, rows)
         here = slice(len(facts), len(facts) + (1 if rows == "mean" else len(taken)))
         try:
             with sentence:
                 ending = sentence.endings(np.array([sentence.facts.final_row]) if rows == "mean" else taken)
                 if wanted.embeddings:
-                    embeddings_nd[here] = _kept(sentence.embeddings(taken), rows, sentence)
+                    embeddings_nd[here] = rows_kept(sentence, sentence.embeddings(taken), rows)
                 for place, states_rd in enumerate(sentence.hidden(configs, taken) if configs else ()):
-                    hidden_ncd[here, place] = _kept(states_rd, rows, sentence)
+                    hidden_ncd[here, place] = rows_kept(sentence, states_rd, rows)
                 for config, some in wanted.features.items():
-                    latents[config][here] = _kept(sentence.latents(config, taken, np.array(some)), rows, sentence)
+                    latents[config][here] = rows_kept(sentence, sentence.latents(config, taken, np.array(some)), rows)
         except DataError as error:
             if on_bad == "error":
                 raise
@@ -206,14 +207,3 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
         lost=lost,
         is_checked=folder.is_checked,
     )
-
-
-def _kept(values_rk: Float[np.ndarray, "r k"], rows: str, sentence: Sentence) -> Float[np.ndarray, "n k"]:
-    """Return the values to keep, float32, or refuse the file."""
-    if rows == "mean":
-        values_rk = values_rk.mean(axis=0, dtype=np.float64, keepdims=True)
-    with np.errstate(over="ignore"):
-        values_rk = values_rk.astype(np.float32, copy=False)
-    if not np.isfinite(values_rk).all():
-        raise DataError(f"{sentence.path} holds NaN, inf or a number too large for float32", hint="make it again")
-    return values_rk
