@@ -625,7 +625,7 @@ def test_memory_is_the_outputs_size_and_little_more(compressed, tmp_path):
         target = folder / f"sentence_{number:06d}.npz"
         save(target, **(arrays | {"sentence_index": np.array(number - 1)}))
     code = (
-        "import resource, actlab, numpy, sklearn.preprocessing, actlab.features.datasets.run\n"
+        "import resource, actlab, numpy, sklearn.preprocessing, actlab.features.datasets.job\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"s = dict(strategy='hidden-to-feature', input={str(folder)!r}, target_layer=12, target_feature=3)\n"
         "before = peak()\n"

@@ -16,6 +16,8 @@ from safetensors.torch import save_file
 import actlab
 from actlab.activations.positions import POSITIONS
 from actlab.backends.saes.families import FAMILIES
+from actlab.features.datasets.normalisations import NORMALISATIONS
+from actlab.features.datasets.strategies import STRATEGIES
 from actlab.ground import execute, variants
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import config_of
@@ -43,6 +45,8 @@ TABLES = {
     "Signature methods": METHODS,
     "Gates": GATES,
     "Domains": DOMAINS,
+    "Strategies": STRATEGIES,
+    "Normalisations": NORMALISATIONS,
 }
 """By the heading of the formats page."""
 
@@ -484,3 +488,50 @@ def test_a_domain_from_outside_that_leaves_out_its_help_fails_with_a_sentence(pl
     own = plugin(OWN_DOMAIN.replace('help="tea, and how it is made", ', ""))
     done = run("generate-text", "tea", "--output", "tea", "--plugins", own)
     fails_in_two_lines(done, 2, "domain 'leaves' has no help", "help")
+
+
+DIFFERENCE = """
+from actlab.features.datasets.strategies import STRATEGIES, Strategy
+
+STRATEGIES.add(
+    Strategy(
+        name="difference-to-concept",
+        help="X is the last layer's hidden states less the first one's, y the label",
+        hint="give --layers, two or more",
+        input_source="hidden_states",
+        is_concept=True,
+        stem="diff{layers}",
+        inputs=lambda rows: rows.hidden[:, -1] - rows.hidden[:, 0],
+        targets=lambda rows: rows.labels,
+    )
+)
+"""
+
+
+def test_a_strategy_from_outside_makes_its_own_X_and_is_hashed_into_the_identity(plugin, tmp_path):
+    own, folder = plugin(DIFFERENCE), write_folder(tmp_path / "in", 6)
+    flags = ("--strategy", "difference-to-concept", "--input", folder, "--normalize", "none")
+    single = ("generate-datasets", *flags, "--output", tmp_path / "{name}")
+    fails_in_two_lines(run(*single), 2, "strategy 'difference-to-concept' is not known", "-to-concept")
+    fails_in_two_lines(run(*single, "--plugins", own), 2, "needs --layer or --layers", "give --layers, two or more")
+    done = run(*single, "--layers", "0,3", "--plugins", own, "--json")
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "diff0_3_to_concept.npz"
+    assert Path(json.loads(done.stdout)[0]["path"]) == path
+    made = actlab.load_dataset(path)
+    states = [np.load(folder / f"sentence_{k:06d}.npz")["hidden_states"][:, -1] for k in range(1, 7)]
+    assert ([state_ld[3] - state_ld[0] for state_ld in states] == made.X).all()
+    identity = json.loads(made.metadata["manifest"])["identity"]
+    assert list(identity["plugins"]) == ["mine"]
+    assert re.fullmatch("[0-9a-f]{64}", identity["plugins"]["mine"])
+    before = path.stat().st_mtime_ns
+    sweep = ("sweep-datasets", *flags, "--output", tmp_path / "{name}", "--layers", "0,3", "--plugins", own)
+    assert run(*sweep).returncode == 0
+    assert path.stat().st_mtime_ns == before, "the sweep's is the same one"
+
+
+def test_a_strategy_of_a_plugin_that_is_not_used_changes_no_identity(plugin, tmp_path):
+    settings = {"strategy": "hidden-to-concept", "layer": 1, "input": write_folder(tmp_path / "in", 5)}
+    (before,) = actlab.generate_datasets(**settings, output=tmp_path / "a.npz")
+    (after,) = actlab.generate_datasets(**settings, output=tmp_path / "b.npz", plugins=[plugin(DIFFERENCE)])
+    assert before.path.read_bytes() == after.path.read_bytes()

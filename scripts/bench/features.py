@@ -28,7 +28,6 @@ import numpy as np
 folder, way, case, layers = Path(sys.argv[1]), sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 
 if way == "ours":
-    from actlab.features.datasets.recipe import Feature, Recipe
     from actlab.features.datasets.source import Wanted, read_bank
     from actlab.formats.sentences.folder import load_all_sentences
 

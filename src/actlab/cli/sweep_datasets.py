@@ -1,5 +1,4 @@
-from actlab.cli.classifiers import report_datasets
-from actlab.cli.common import set_loudness
+from actlab.cli.common import run_command
 from actlab.features.sweep.config import SweepConfig
 from actlab.ground import options
 
@@ -13,7 +12,4 @@ def command(config: SweepConfig) -> None:
     actlab sweep-datasets --input DIR --strategy hidden-to-concept --layers 1 --layers 3,5 --output '{name}.npz'
     actlab sweep-datasets --config-path configs/workflow_2_layers.yaml --input DIR
     """
-    from actlab.features.sweep.run import sweep_datasets
-
-    set_loudness(config.quiet)
-    report_datasets(sweep_datasets(config), as_json=config.json, dry_run=config.dry_run)
+    run_command(config)

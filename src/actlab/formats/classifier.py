@@ -5,11 +5,9 @@
 import hashlib
 import io
 import json
-import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +15,15 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Shaped
 
 from actlab.formats.groups import equal_rows, joined
-from actlab.formats.npz import refuse_false_sizes, write_npz
+from actlab.formats.npz import NpzReader, write_npz
 from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import DataError, foreign_errors
-from actlab.ground.limits import refuse_pipe
+from actlab.ground.limits import needed_file
+from actlab.ground.options import as_path
 from actlab.ground.storage import write_file
+
+if TYPE_CHECKING:
+    from torch.utils.data import TensorDataset
 
 NORM_KEYS = ("method", "mean", "std", "min", "max", "range")
 """Kept in `metadata` under these names, in the file as `norm_*` (`meta_*` in older files)."""
@@ -40,11 +42,11 @@ class ClassifierDataset(NamedTuple):
     metadata: dict[str, Any]
     """The file's `meta_*` without that prefix, and the normalisation's `method`, `mean`, `std`, `min`, `max`."""
 
-    def to_sklearn(self) -> tuple[Any, Any]:
+    def to_sklearn(self) -> tuple[Float[np.ndarray, "n f"], Shaped[np.ndarray, "n ..."]]:
         """Return X and y, as `fit(X, y)` takes them."""
         return self.X, self.y
 
-    def to_torch(self) -> Any:
+    def to_torch(self) -> "TensorDataset":
         """Return a `torch.utils.data.TensorDataset` over X and y."""
         import torch
 
@@ -81,11 +83,9 @@ class ClassifierDataset(NamedTuple):
 
     @property
     def _input_source(self) -> str | None:
-        """What X is made of; where a file does not say, by its strategy, None where that is unknown too."""
-        if "input_source" in self.metadata:
-            return str(self.metadata["input_source"])
+        """What X is made of; where an older file does not say, by its strategy, None where that is unknown too."""
         first = str(self.metadata.get("strategy", "")).split("-to-")[0]
-        return {"embedding": "embeddings", "feature": "activations"}.get(first)
+        return self.metadata.get("input_source", {"embedding": "embeddings", "feature": "activations"}.get(first))
 
     def _equal_last_rows(self) -> Shaped[np.ndarray, " n"]:
         """Return the groups of equal rows, each row but a sentence's last one in a group of its own."""
@@ -98,15 +98,12 @@ class ClassifierDataset(NamedTuple):
         return group_n
 
     def _of_rows(self, *keys: str) -> Shaped[np.ndarray, " n"]:
-        for key in keys:
-            found = self.of_rows(key)
-            if found is not None:
-                return found
-        return np.arange(len(self.X))
+        found = (self.of_rows(key) for key in keys)
+        return next((one for one in found if one is not None), np.arange(len(self.X)))
 
 
 def save_dataset(
-    X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, "n ..."], metadata: Mapping[str, Any], path: str | Path
+    X: Float[np.ndarray, "n f"], y: Shaped[np.ndarray, "n ..."], metadata: Mapping[str, object], path: str | Path
 ) -> None:
     """Write a dataset as NPZ, or as Parquet where the path ends so. The same values give the same bytes.
 
@@ -116,23 +113,21 @@ def save_dataset(
     Raises:
         DataError: X and y do not fit together, or a value is not finite or no number.
     """
-    path = Path(os.path.expanduser(path))
+    output: Path = as_path(path)
     y = np.asarray(y)
-    arrays = {"X": np.asarray(X, dtype=np.float32), "y": y.astype(_y_dtype(y), copy=False)}
-    _check(arrays["X"], arrays["y"], str(path))
+    kind = {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.int64}.get(y.dtype.kind, y.dtype)
+    arrays = {"X": np.asarray(X, dtype=np.float32), "y": y.astype(kind, copy=False)}
+    _check(arrays["X"], arrays["y"], str(output))
     stored = {
         f"norm_{key}" if key in NORM_KEYS else f"meta_{key}": _stored(key, value)
         for key, value in metadata.items()
         if value is not None
     }
-    if path.suffix == ".parquet":
-        write_file(path, _parquet_bytes(arrays, stored))
+    if output.suffix == ".parquet":
+        write_file(output, _parquet_bytes(arrays, stored))
         return
-
-    def write(file: Any) -> None:
-        write_npz(file, arrays | stored, compressed=False)
-
-    write_file(path if path.suffix == ".npz" else path.with_name(path.name + ".npz"), write)
+    output = output if output.suffix == ".npz" else output.with_name(output.name + ".npz")
+    write_file(output, lambda file: write_npz(file, arrays | stored, compressed=False))
 
 
 def load_dataset(path: str | Path) -> ClassifierDataset:
@@ -141,30 +136,25 @@ def load_dataset(path: str | Path) -> ClassifierDataset:
     Raises:
         DataError: It is none, or holds values that are not finite.
     """
-    path = Path(os.path.expanduser(path))
-    if not path.is_file():
-        refuse_pipe(path)
-        if path.is_dir():
-            raise DataError(f"the dataset {path} is a folder", hint=f"name the file: {path}/NAME.npz")
-        raise DataError(f"the dataset {path} is not there", hint="make one: actlab generate-datasets --help")
+    if as_path(path).is_dir():
+        raise DataError(f"the dataset {path} is a folder", hint=f"name the file: {path}/NAME.npz")
+    path = needed_file(path, "there is no dataset", hint="make one: actlab generate-datasets --help")
     found = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
     if "X" not in found or "y" not in found:
         raise DataError(f"{path} has no X and y", hint="give an NPZ that actlab generate-datasets wrote")
     X, y = found.pop("X"), found.pop("y")
     _check(X, y, str(path))
-    metadata = {}
-    for key, value in found.items():
-        name = key[len("meta_") :]  # norm_ is as long
-        metadata[name] = value.item() if value.ndim == 0 else value
+    # norm_ is as long as meta_
+    metadata = {key[5:]: value.item() if value.ndim == 0 else value for key, value in found.items()}
     for key in _OF_ROWS:
         if key in metadata and np.shape(metadata[key]) != (len(X),):
             raise DataError(f"{path}: {key} has not one value a sample", hint="make it anew: generate-datasets")
-    if "method" not in metadata and "normalization" in metadata:
-        metadata["method"] = metadata["normalization"]
+    if "normalization" in metadata:
+        metadata.setdefault("method", metadata["normalization"])
     return ClassifierDataset(X, y, metadata)
 
 
-def read_manifest_of(path: Path) -> dict[str, Any] | None:
+def read_manifest_of(path: Path) -> dict[str, object] | None:
     """Return the manifest inside a dataset's file, though its rows be damaged; None where no file, or none in it."""
     if not path.is_file():
         return None
@@ -172,19 +162,19 @@ def read_manifest_of(path: Path) -> dict[str, Any] | None:
         if path.suffix == ".parquet":
             text = json.loads(pq.read_schema(path).metadata[_PARQUET_KEY])["meta_manifest"]["value"]
         else:
-            with np.load(path, allow_pickle=False) as file:
-                refuse_false_sizes(file.zip, only="meta_manifest.npy")
-                text = str(file["meta_manifest"])
-        return cast(dict[str, Any], json.loads(text))
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            with NpzReader(path) as reader:
+                text = str(reader.array("meta_manifest"))
+        content = json.loads(text)
+    except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
+    return content if isinstance(content, dict) else None
 
 
 _OF_ROWS = ("sentence_indices", "groups", "split", "row_indices")
 """Metadata with one value a sample; `of_rows` hands out others where they are such."""
 
 
-def _check(X: Any, y: Any, where: str) -> None:
+def _check(X: Shaped[np.ndarray, "..."], y: Shaped[np.ndarray, "..."], where: str) -> None:
     hint = "X is [samples, features] and y has as many samples"
     if X.ndim != 2 or y.ndim not in (1, 2) or len(X) != len(y):
         raise DataError(f"{where}: X is {list(X.shape)} and y {list(y.shape)}", hint=hint)
@@ -215,11 +205,7 @@ def _refuse_outside_float32(values: Float[np.ndarray, "n f"], name: str, where: 
         )
 
 
-def _y_dtype(y: Shaped[np.ndarray, "n ..."]) -> Any:
-    return {"f": np.float32, "i": np.int64, "u": np.int64, "b": np.int64}.get(y.dtype.kind, y.dtype)
-
-
-def _stored(key: str, value: Any) -> Shaped[np.ndarray, "..."]:
+def _stored(key: str, value: object) -> Shaped[np.ndarray, "..."]:
     array = np.asarray(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)
     if array.dtype.kind not in "fiubU":
         raise DataError(f"metadata {key!r} is neither numbers nor text", hint="use numbers, text, or lists of them")
@@ -228,29 +214,20 @@ def _stored(key: str, value: Any) -> Shaped[np.ndarray, "..."]:
     return array
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     hint = "give an NPZ that actlab generate-datasets wrote"
-    with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError), np.load(path, allow_pickle=False) as file:
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} is not an NPZ", hint=hint)
-        if file.zip is None or sum(info.file_size for info in file.zip.infolist()) > _MOST_BYTES:
+    with NpzReader(path) as reader:
+        # of an array that is not read too: a damaged name would hide one that is
+        if sum(reader.header(name).n_bytes for name in reader.names) > _MOST_BYTES:
             raise DataError(f"{path} claims to hold more than {_MOST_BYTES} bytes", hint=hint)
-        refuse_false_sizes(file.zip)
-        names = [name.removesuffix(".npy") for name in file.zip.namelist()]
-        return {key: _member(file.zip, key) for key in names if key in ("X", "y") or key.startswith(("meta_", "norm_"))}
+        names = [name for name in reader.names if name in ("X", "y") or name.startswith(("meta_", "norm_"))]
+        return {name: reader.array(name, whole=True) for name in names}
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> Shaped[np.ndarray, "..."]:
-    """Read an array to its last byte, where the archive compares its checksum."""
-    with archive.open(f"{name}.npy") as member:
-        array = np.lib.format.read_array(member, allow_pickle=False)
-        if member.read(1):
-            raise ValueError(f"{name} is damaged: it holds more than its header says")
-    return np.asarray(array)
-
-
-def _parquet_bytes(arrays: Mapping[str, Any], stored: Mapping[str, Any]) -> bytes:
-    columns: dict[str, Any] = {}
+def _parquet_bytes(
+    arrays: Mapping[str, Shaped[np.ndarray, "..."]], stored: Mapping[str, Shaped[np.ndarray, "..."]]
+) -> bytes:
+    columns: dict[str, pa.Array] = {}
     for name, values in arrays.items():
         flat = pa.array(np.ascontiguousarray(values).reshape(-1))
         columns[name] = flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
@@ -262,7 +239,7 @@ def _parquet_bytes(arrays: Mapping[str, Any], stored: Mapping[str, Any]) -> byte
     return buffer.getvalue()
 
 
-def _read_parquet(path: Path) -> dict[str, Any]:
+def _read_parquet(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     hint = "give a Parquet file that actlab generate-datasets wrote"
     with foreign_errors(f"cannot read {path}", hint=hint, kind=DataError):
         refuse_false_counts(path)
@@ -275,7 +252,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         return found | {key: np.array(one["value"], dtype=one["dtype"]) for key, one in described.items()}
 
 
-def _sum(X: Any, y: Any, text: bytes) -> bytes:
+def _sum(X: Shaped[np.ndarray, "..."], y: Shaped[np.ndarray, "..."], text: bytes) -> bytes:
     """Return a hash of all that a Parquet file holds."""
     digest = hashlib.sha256(text)
     for values in (X, y):
@@ -284,7 +261,7 @@ def _sum(X: Any, y: Any, text: bytes) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _column(column: Any) -> Shaped[np.ndarray, "n ..."]:
+def _column(column: pa.Array) -> Shaped[np.ndarray, "n ..."]:
     if pa.types.is_fixed_size_list(column.type):
         return np.asarray(column.flatten()).reshape(len(column), column.type.list_size)
     return np.asarray(column)

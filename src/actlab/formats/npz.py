@@ -11,12 +11,13 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import BinaryIO, NamedTuple, Self
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from actlab.ground.errors import DataError, foreign_errors
 from actlab.ground.hashes import FileState
@@ -36,7 +37,7 @@ _HINT = "is it whole, and an NPZ? Make it again, or take it away"
 class ArrayHeader(NamedTuple):
     """What an array's header says."""
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
     is_fortran: bool
     n_header_bytes: int
@@ -51,6 +52,7 @@ class ArrayHeader(NamedTuple):
 class _Member:
     """Where an array lies in the file."""
 
+    name: str
     header: ArrayHeader
     offset: int
     """Of the member's data, array header included, from the file's start."""
@@ -190,24 +192,12 @@ class NpzReader:
             DataError: There is no such array, or it is damaged.
         """
         member = self._member(name)
-        crc = 0
-
-        def summed() -> Iterator[bytes]:
-            nonlocal crc
-            for piece in self._pieces(member):
-                crc = zlib.crc32(piece, crc)
-                yield piece
-
-        elements = _Elements(member.header, summed())
-        n_seen = 0
+        elements = _Elements(member.header, self._pieces(member, is_summed=True))
         with self._errors():
             while elements.go_on():
-                n_seen += len(elements.here)
                 yield elements.here
-        if crc != member.crc or n_seen * member.header.dtype.itemsize != member.header.n_bytes:
-            raise DataError(f"{self.path}: {name} is damaged, its checksum differs", hint=_HINT)
 
-    def pick(self, name: str, index: tuple[Any, ...]) -> Shaped[np.ndarray, "..."]:
+    def pick(self, name: str, index: tuple[np.integer | Int[np.ndarray, "..."], ...]) -> Shaped[np.ndarray, "..."]:
         """Return `array[index]` for whole numbers or arrays of them, one for each dimension, by their bytes alone.
 
         Raises:
@@ -259,23 +249,26 @@ class NpzReader:
             inflating = self._inflating[member.offset] = _Elements(member.header, self._pieces(member))
         return inflating.take(places)
 
-    def _pieces(self, member: _Member) -> Iterator[bytes]:
-        """Yield a member's bytes, array header included, in bounded pieces."""
-        if not member.is_deflated:
-            for done in range(0, member.n_stored_bytes, _PIECE_BYTES):
-                yield self._pread(min(_PIECE_BYTES, member.n_stored_bytes - done), member.offset + done)
-            return
-        n_bytes = member.header.n_header_bytes + member.header.n_bytes
-        for piece in self._inflated(member.offset, member.n_stored_bytes):
-            n_bytes -= len(piece)
-            if n_bytes < 0:
-                raise DataError(f"{self.path} holds more than its arrays say", hint=_HINT)
+    def _pieces(self, member: _Member, *, is_summed: bool = False) -> Iterator[bytes]:
+        """Yield a member's bytes, array header included, in bounded pieces; `is_summed`, the last is the checksum's."""
+        n_bytes, crc, n_seen = member.header.n_header_bytes + member.header.n_bytes, 0, 0
+        for piece in self._inflated(member) if member.is_deflated else self._stored(member):
+            n_seen += len(piece)
+            if member.is_deflated and n_seen > n_bytes:
+                raise self._damaged("it holds more than its arrays say")
+            if is_summed:
+                crc = zlib.crc32(piece, crc)
             yield piece
+        if is_summed and (crc != member.crc or n_seen != n_bytes):
+            raise self._damaged(f"the checksum of {member.name} differs")
 
-    def _inflated(self, offset: int, n_stored_bytes: int) -> Iterator[bytes]:
+    def _stored(self, member: _Member) -> Iterator[bytes]:
+        for done in range(0, member.n_stored_bytes, _PIECE_BYTES):
+            yield self._pread(min(_PIECE_BYTES, member.n_stored_bytes - done), member.offset + done)
+
+    def _inflated(self, member: _Member) -> Iterator[bytes]:
         inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-        for done in range(0, n_stored_bytes, _PIECE_BYTES):
-            data = self._pread(min(_PIECE_BYTES, n_stored_bytes - done), offset + done)
+        for data in self._stored(member):
             while data:
                 yield inflate.decompress(data, _PIECE_BYTES)
                 data = inflate.unconsumed_tail
@@ -284,14 +277,11 @@ class NpzReader:
 
     def _pread(self, n_bytes: int, offset: int) -> bytes:
         assert self._file is not None, "use inside `with reader:`"
-        data = os.pread(self._file.fileno(), n_bytes, offset)
-        while 0 < len(data) < n_bytes:
-            more = os.pread(self._file.fileno(), n_bytes - len(data), offset + len(data))
-            if not more:
-                break
+        data = b""
+        while len(data) < n_bytes and (more := os.pread(self._file.fileno(), n_bytes - len(data), offset + len(data))):
             data += more
         if len(data) < n_bytes:
-            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+            raise self._damaged("it ends before its arrays do")
         return data
 
     def _member(self, name: str) -> _Member:
@@ -305,80 +295,61 @@ class NpzReader:
     def _find(self, name: str, info: zipfile.ZipInfo) -> _Member:
         """Read the local header, whose lengths may differ from the directory's, and the array header behind it."""
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
-            raise DataError(f"{self.path}: {name} is encrypted or compressed in an unknown way", hint=_HINT)
+            raise self._damaged(f"{name} is encrypted or compressed in an unknown way")
         assert self._state is not None
         n_bytes = min(_HEAD_BYTES, max(0, self._state.size - info.header_offset))
         head = self._pread(n_bytes, info.header_offset)
         if head[:4] != b"PK\x03\x04":
-            raise DataError(f"{self.path}: {name} is not where the file says", hint=_HINT)
+            raise self._damaged(f"{name} is not where the file says")
         local_name = head[30 : 30 + int.from_bytes(head[26:28], "little")]
         if local_name != info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437"):
-            raise DataError(f"{self.path} is damaged: {name} has two names in it", hint=_HINT)
+            raise self._damaged(f"{name} has two names in it")
         n_local = 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         offset = info.header_offset + n_local
         is_deflated = info.compress_type == zipfile.ZIP_DEFLATED
         if offset + info.compress_size > self._state.size:
-            raise DataError(f"{self.path} ends before its arrays do", hint=_HINT)
+            raise self._damaged("it ends before its arrays do")
         refuse_false_size(info)
-        header = _read_header(self._beginning(offset, info, head[n_local:]))
+        header = _header_of(self._beginning(offset, info, head[n_local:]))
         if header.dtype.hasobject or header.dtype.kind not in "fiubU":
-            raise DataError(f"{self.path}: {name} holds {header.dtype}, neither numbers nor text", hint=_HINT)
+            raise self._damaged(f"{name} holds {header.dtype}, neither numbers nor text")
         if header.n_header_bytes + header.n_bytes != info.file_size:
-            raise DataError(f"{self.path}: {name} has not the size that its header says", hint=_HINT)
-        return _Member(header, offset, info.compress_size, is_deflated, info.CRC)
+            raise ValueError(f"{name} has not the size that its header says")
+        return _Member(name, header, offset, info.compress_size, is_deflated, info.CRC)
 
     def _beginning(self, offset: int, info: zipfile.ZipInfo, head: bytes) -> bytes:
-        """Return the array header's bytes."""
-        if info.compress_type == zipfile.ZIP_DEFLATED:
-            n_wanted = min(_HEAD_BYTES, info.compress_size)
-            start = head[:n_wanted] if len(head) >= n_wanted else self._pread(n_wanted, offset)
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _HEAD_BYTES)
-        else:
-            data = head if len(head) >= 128 else self._pread(min(_HEAD_BYTES, info.compress_size), offset)
-        n_header = _header_bytes(data)
-        if n_header > len(data):  # very many dimensions: no array of ours
-            raise DataError(f"{self.path}: an array header of {n_header} bytes", hint=_HINT)
-        return data[:n_header]
+        """Return the bytes in which the array header lies."""
+        n_wanted = min(_HEAD_BYTES, info.compress_size)
+        is_deflated = info.compress_type == zipfile.ZIP_DEFLATED
+        start = head if len(head) >= (n_wanted if is_deflated else 128) else self._pread(n_wanted, offset)
+        if not is_deflated:
+            return start
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(start[:n_wanted], _HEAD_BYTES)
 
-    def _errors(self) -> Any:
+    def _damaged(self, how: str) -> DataError:
+        return DataError(f"{self.path} is damaged: {how}", hint=_HINT)
+
+    def _errors(self) -> AbstractContextManager[None]:
         return foreign_errors(f"cannot read {self.path}", hint=_HINT, kind=DataError)
 
 
-def refuse_false_sizes(archive: zipfile.ZipFile, only: str | None = None) -> None:
-    """Refuse an NPZ whose arrays (or the `only` one) are not as large as they say, before room is made for them.
-
-    Raises:
-        ValueError: What is stored cannot be so much, or an array's header says another size than the archive.
-    """
-    for info in archive.infolist() if only is None else [archive.getinfo(only)]:
-        refuse_false_size(info)
-        with archive.open(info) as member:  # also one that is not read: a damaged name would hide one that is
-            start = member.read(min(_HEAD_BYTES, info.file_size))
-        if not info.filename.endswith(".npy"):
-            continue
-        n_header = _header_bytes(start)
-        if n_header > len(start):  # very many dimensions, or none such
-            raise ValueError(f"{info.filename} has an array header of {n_header} bytes")
-        header = _read_header(start[:n_header])
-        if not header.dtype.hasobject and n_header + header.n_bytes != info.file_size:
-            raise ValueError(f"{info.filename} has not the size that its header says")
-
-
-def _header_bytes(data: bytes) -> int:
-    """Return the length of an array header, its magic included."""
+def _header_of(data: bytes) -> ArrayHeader:
+    """Parse the array header at the beginning of an array's bytes, which have to hold all of it."""
     if data[:6] != b"\x93NUMPY" or len(data) < 12:
         raise ValueError("an array in it has no header")
-    if data[6] == 1:
-        return 10 + int.from_bytes(data[8:10], "little")
-    return 12 + int.from_bytes(data[8:12], "little")
+    n_before = 10 if data[6] == 1 else 12
+    n_header = n_before + int.from_bytes(data[8:n_before], "little")
+    if n_header > len(data):  # very many dimensions: no array of ours
+        raise ValueError(f"an array header of {n_header} bytes")
+    return _read_header(data[:n_header])
 
 
 @functools.lru_cache(maxsize=1024)
 def _read_header(data: bytes) -> ArrayHeader:
     """Parse an array header; the files of a folder share most of theirs."""
     file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    is_first = np.lib.format.read_magic(file) == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
     shape, is_fortran, dtype = read(file)
     if any(size < 0 for size in shape):
         raise ValueError(f"an array in it has the shape {shape}")

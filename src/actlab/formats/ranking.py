@@ -6,7 +6,6 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import NamedTuple
 
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LONG_LINE, lines_of, refuse_pipe
+from actlab.ground.limits import LONG_LINE, lines_of, needed_file
+from actlab.ground.options import as_path
 
 KIND = "feature-ranking"
 CSV_NAME = "ranked_features.csv"
@@ -149,14 +149,12 @@ def read_ranking(path: str | Path) -> list[RankedFeature]:
         DataError: It is none, or a cell is not what its column holds.
         StorageError: It is not as it was sealed.
     """
-    path = Path(os.path.expanduser(path))
-    path = path / CSV_NAME if path.is_dir() else path
-    if not path.is_file():
-        refuse_pipe(path)
-        raise DataError(f"there is no ranking {path}", hint="make one: actlab rank-features --help")
+    given: Path = as_path(path)
+    file = given / CSV_NAME if given.is_dir() else given
+    path = needed_file(file, "there is no ranking", hint="make one: actlab rank-features --help")
     try:
-        with io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(map(_whole, lines_of(file)))
+        with io.TextIOWrapper(open_sealed(path), encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(map(_whole, lines_of(text)))
             if missing := [name for name in _REQUIRED if name not in (reader.fieldnames or [])]:
                 raise DataError(f"{path} has no column {missing[0]!r}", hint=_HINT)
             return [_read_row(path, number, row) for number, row in enumerate(reader, start=2)]

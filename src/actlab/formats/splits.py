@@ -4,18 +4,16 @@ The unit is the sentence, so all rows of one sentence are on one side.
 """
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from actlab.ground.errors import DataError, StorageError
 from actlab.ground.integrity import read_sealed_json
-from actlab.ground.limits import refuse_pipe
+from actlab.ground.limits import needed_file
 from actlab.ground.manifest import fingerprint, read_json, to_json
 
 KIND = "splits"
@@ -32,7 +30,7 @@ class Splits:
     """Sentence index to "train", "validation" or "test"."""
     text_ids: Mapping[int, str]
     """Sentence index to `text_id` of its text; empty where the input had no texts."""
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     """How it was made."""
     group_of: Mapping[int, int] = field(default_factory=dict)
     """The near-duplicates that a sentence belongs to, named by the smallest index among them; not where it has none."""
@@ -51,7 +49,7 @@ class Splits:
         """How many sentences each side has."""
         return {side: len(self.indices(side)) for side in SIDES}
 
-    def sides(self, sentence_indices: Iterable[int]) -> np.ndarray[Any, np.dtype[np.str_]]:
+    def sides(self, sentence_indices: Iterable[int]) -> Shaped[np.ndarray, " n"]:
         """Return each row's side.
 
         Raises:
@@ -96,7 +94,7 @@ def text_id(text: str) -> str:
 
 def splits_bytes(splits: Splits, *, with_sum: bool = True) -> bytes:
     """Return the bytes of `splits.json`; without its sum, those that actlab 0.2 wrote."""
-    content: dict[str, Any] = {
+    content: dict[str, object] = {
         "kind": KIND,
         "format_version": 1,
         "fingerprint": splits.fingerprint,
@@ -123,12 +121,9 @@ def read_splits(path: str | Path) -> Splits:
     Raises:
         DataError: It is none, or a sentence is on two sides.
     """
-    path = Path(os.path.expanduser(path))
-    if not path.is_file():
-        refuse_pipe(path)
-        raise DataError(f"there is no split {path}", hint="make one: actlab split --input … --output splits.json")
-    content = read_sealed_json(path)
     hint = "make it anew: actlab split --input … --output splits.json"
+    path = needed_file(path, "there is no split", hint=hint.replace("it anew", "one"))
+    content = read_sealed_json(path)
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise DataError(f"{path} is no split", hint=hint)
     if content.get("format_version", 1) != 1:
@@ -148,7 +143,7 @@ def read_splits(path: str | Path) -> Splits:
             if index in side_of:
                 raise DataError(f"{path} has sentence {index} under {side_of[index]!r} and {side!r}", hint=hint)
             side_of[index] = side
-    if not any(side == "train" for side in side_of.values()):
+    if "train" not in side_of.values():
         raise DataError(f"{path} has no sentence to train on", hint=hint)
     text_ids, groups, settings = (content.get(key, {}) for key in ("text_ids", "groups", "settings"))
     if not all(isinstance(one, dict) for one in (text_ids, groups, settings)):

@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean, foreign_errors
 from actlab.ground.integrity import open_sealed
-from actlab.ground.limits import LINE_BYTES, LONG_LINE, SHORTER_HINT, is_ended, refuse_pipe
+from actlab.ground.limits import LINE_BYTES, LONG_LINE, SHORTER_HINT, is_ended, needed_file
 
 TEXT_COLUMN, LABEL_COLUMN = "sentence", "concept_strength_label"
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
@@ -49,9 +49,8 @@ def read_table(path: Path, limit: int | None = None) -> Table:
         ConfigError: There is no such file.
         DataError: It is none, has no row, or two columns of one name.
     """
-    if not path.is_file():
-        refuse_pipe(path)
-        raise ConfigError(f"there is no file {path}", hint=f"give a CSV with the columns {TEXT_COLUMN},{LABEL_COLUMN}")
+    columns_hint = f"give a CSV with the columns {TEXT_COLUMN},{LABEL_COLUMN}"
+    path = needed_file(path, "there is no file", hint=columns_hint, kind=ConfigError)
     hint = "is it a CSV in UTF-8, its first line the columns' names?"
     with (
         foreign_errors(f"cannot read {path}", hint=hint, kind=DataError),

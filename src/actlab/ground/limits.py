@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, AnyStr
 
-from actlab.ground.errors import ActlabError, StorageError
+from actlab.ground.errors import ActlabError, DataError, StorageError
 
 if TYPE_CHECKING:
     import zipfile
@@ -133,6 +133,20 @@ def refuse_pipe(path: Path) -> None:
     """
     if path.resolve().is_fifo():  # the one of a shell's <(command) has no name
         raise StorageError(f"{path} is a named pipe", hint="write what comes out of it to a file")
+
+
+def needed_file(path: str | Path, missing: str, *, hint: str, kind: type[ActlabError] = DataError) -> Path:
+    """Return a file's path with "~" spelt out, or say that the file is missing.
+
+    Raises:
+        ActlabError: Of the `kind`, as "there is no split splits.json", where `missing` is "there is no split".
+        StorageError: It is a named pipe.
+    """
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
+        refuse_pipe(path)
+        raise kind(f"{missing} {path}", hint=hint)
+    return path
 
 
 def refuse_false_size(info: "zipfile.ZipInfo") -> None:

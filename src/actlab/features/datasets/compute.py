@@ -2,52 +2,70 @@
 
 # n sample, f input feature, t target
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
-from actlab.features.datasets.recipe import Recipe
+from actlab.features.datasets.contents import Contents
+from actlab.features.datasets.normalisations import NORMALISATIONS
 from actlab.features.datasets.source import Bank
-from actlab.ground.errors import ConfigError, DataError
+from actlab.ground.errors import DataError
+from actlab.ground.kinds import load
 
-METHODS = ("standardize", "minmax", "none")
 _BLOCK = 512
 """Columns scaled at a time, in float64."""
+Parameters = Mapping[str, str | Float[np.ndarray, " f"]]
+"""`method`, and what it keeps of each column."""
 
 
-def inputs_of(recipe: Recipe, bank: Bank, *, own: bool) -> Float[np.ndarray, "n f"]:
-    """Return X before scaling; with `own` it may be the bank's own memory, which is then overwritten."""
-    if recipe.input_source == "activations":
-        return _feature_columns(recipe, bank)
-    if recipe.input_source == "embeddings":
-        assert bank.embeddings_nd is not None
-        return bank.embeddings_nd if own else bank.embeddings_nd.copy()
-    if recipe.input_layers == bank.wanted.hidden_layers:
-        X = bank.hidden_ncd.reshape(len(bank.hidden_ncd), -1)
-        return X if own else X.copy()
-    places = [bank.wanted.hidden_layers.index(layer) for layer in recipe.input_layers]
-    return bank.hidden_ncd[:, places].reshape(len(bank.hidden_ncd), -1)
+class Rows(NamedTuple):
+    """The rows that a strategy makes X and y of; what it does not read is empty."""
+
+    embeddings: Float[np.ndarray, "n d"]
+    hidden: Float[np.ndarray, "n c d"]
+    """Of X's layers."""
+    features: Float[np.ndarray, "n f"]
+    """Activations of the features, in their order."""
+    labels: Shaped[np.ndarray, " n"]
+
+    @property
+    def side_by_side(self) -> Float[np.ndarray, "n f"]:
+        """The hidden states of all layers, layer after layer."""
+        return self.hidden.reshape(len(self.hidden), -1)
+
+    @property
+    def targets(self) -> Float[np.ndarray, " n"] | Float[np.ndarray, "n t"]:
+        """The features as y: [n] of one, [n, t] of several."""
+        return self.features[:, 0] if self.features.shape[1] == 1 else self.features
 
 
-def targets_of(recipe: Recipe, bank: Bank) -> Shaped[np.ndarray, " n"] | Float[np.ndarray, "n t"]:
-    """Return y: the labels, or the activations of one feature [n] or of several [n, t]."""
-    if recipe.is_concept:
-        return bank.labels
-    y = _feature_columns(recipe, bank)
-    return y[:, 0] if y.shape[1] == 1 else y
+def make_dataset(
+    contents: Contents, bank: Bank, *, own: bool
+) -> tuple[Float[np.ndarray, "n f"], Shaped[np.ndarray, "n ..."]]:
+    """Return X before scaling, and y; with `own` X may be the bank's memory, which is then overwritten."""
+    rows = rows_of(contents, bank)
+    X = np.asarray(contents.strategy.inputs(rows), dtype=np.float32)
+    y = np.asarray(contents.strategy.targets(rows))
+    needed = [y] if own else [y, bank.embeddings_nd, bank.hidden_ncd]
+    return X.copy() if any(np.may_share_memory(X, one) for one in needed) else X, y
 
 
-def _feature_columns(recipe: Recipe, bank: Bank) -> Float[np.ndarray, "n t"]:
-    columns = [
-        bank.latents[one.config][:, bank.wanted.features[one.config].index(one.feature)] for one in recipe.features
-    ]
-    return np.stack(columns, axis=1)
+def rows_of(contents: Contents, bank: Bank) -> Rows:
+    """Pick what a dataset is made of out of what was read; it may be the bank's own memory."""
+    wanted, hidden_ncd = bank.wanted, bank.hidden_ncd
+    layers = contents.input_layers if contents.strategy.input_source == "hidden_states" else ()
+    if layers != wanted.hidden_layers:
+        hidden_ncd = hidden_ncd[:, [wanted.hidden_layers.index(layer) for layer in layers]]
+    columns = [bank.latents[one.config][:, wanted.features[one.config].index(one.feature)] for one in contents.features]
+    features_nf = np.stack(columns, axis=1) if columns else np.empty((len(bank.labels), 0), np.float32)
+    return Rows(bank.embeddings_nd, hidden_ncd, features_nf, bank.labels)
 
 
 def normalize_features(
     X: Float[np.ndarray, "n f"], method: str = "standardize", fit_rows: Bool[np.ndarray, " n"] | None = None
-) -> tuple[Float[np.ndarray, "n f"], dict[str, Any]]:
+) -> tuple[Float[np.ndarray, "n f"], Parameters]:
     """Scale each column and return it as float32, with `method` and `mean`, `std` or `min`, `max`, `range`.
 
     scikit-learn's scalers do it in float64: the standard deviation is the population's. A column that is
@@ -71,22 +89,22 @@ def normalize_features(
 
 def scale_columns(
     X: Float[np.ndarray, "n f"], method: str, fit_rows: Bool[np.ndarray, " n"] | None = None
-) -> dict[str, Any]:
+) -> Parameters:
     """Scale the columns of X in place, as `normalize_features` does, and return the parameters."""
-    if method not in METHODS:
-        raise ConfigError(f"there is no normalisation {method!r}", hint="use " + ", ".join(METHODS))
-    if method == "none":
+    normalisation = NORMALISATIONS[method]
+    if normalisation.fits is None:
         return {"method": method}
     if not len(X) or (fit_rows is not None and not fit_rows.any()):
         raise DataError("there is no sample to fit the normaliser on", hint="does the split's train side have any?")
-    blocks = []
+    fit: Callable[[Float[np.ndarray, "n f"]], Fitted] = load(normalisation.fits)
+    stored = []
     for start in range(0, X.shape[1], _BLOCK):
         columns = X[:, start : start + _BLOCK].astype(np.float64)
-        fitted = _fit(columns if fit_rows is None else columns[fit_rows], method)
+        fitted = fit(columns if fit_rows is None else columns[fit_rows])
         X[:, start : start + _BLOCK] = _scaled(columns, fitted)
-        blocks.append(fitted.stored)
-    joined = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
-    _refuse_outside_float32(joined["std" if method == "standardize" else "range"])
+        stored.append(fitted.stored)
+    joined = dict(zip(normalisation.keys, map(np.concatenate, zip(*stored, strict=True)), strict=True))
+    _refuse_outside_float32(joined[normalisation.keys[-1]])
     return {"method": method} | {key: values.astype(np.float32) for key, values in joined.items()}
 
 
@@ -102,7 +120,7 @@ def _refuse_outside_float32(divisor_f: Float[np.ndarray, " f"]) -> None:
         )
 
 
-class _Fitted(NamedTuple):
+class Fitted(NamedTuple):
     """What scales some columns."""
 
     center_f: Float[np.ndarray, " f"]
@@ -110,26 +128,29 @@ class _Fitted(NamedTuple):
     is_constant_f: Bool[np.ndarray, " f"]
     spread_f: Float[np.ndarray, " f"]
     """Largest minus smallest value; in a constant column it is rounding."""
-    stored: dict[str, Float[np.ndarray, " f"]]
+    stored: tuple[Float[np.ndarray, " f"], ...]
+    """By the normalisation's keys."""
 
 
-def _fit(fit_nf: Float[np.ndarray, "n f"], method: str) -> _Fitted:
-    from sklearn.preprocessing import MinMaxScaler, StandardScaler
+def fit_standard(fit_nf: Float[np.ndarray, "n f"]) -> Fitted:
+    """Fit mean and standard deviation, as scikit-learn does."""
+    from sklearn.preprocessing import StandardScaler
 
-    spread_f = np.ptp(fit_nf, axis=0)
-    if method == "standardize":
-        scaler = StandardScaler().fit(fit_nf)
-        is_constant_f = scaler.scale_ != np.sqrt(scaler.var_)  # the scaler puts 1 there
-        center_f = np.where(is_constant_f, fit_nf[0], scaler.mean_)
-        return _Fitted(center_f, scaler.scale_, is_constant_f, spread_f, {"mean": center_f, "std": scaler.scale_})
-    scaler = MinMaxScaler().fit(fit_nf)
-    is_constant_f = spread_f < 10 * np.finfo(np.float64).eps  # the scaler's own bound
-    range_f = np.where(is_constant_f, 1.0, scaler.data_range_)
-    stored = {"min": scaler.data_min_, "max": scaler.data_max_, "range": range_f}
-    return _Fitted(scaler.data_min_, range_f, is_constant_f, spread_f, stored)
+    scaler = StandardScaler().fit(fit_nf)
+    is_constant_f = scaler.scale_ != np.sqrt(scaler.var_)  # the scaler puts 1 there
+    center_f = np.where(is_constant_f, fit_nf[0], scaler.mean_)
+    return Fitted(center_f, scaler.scale_, is_constant_f, np.ptp(fit_nf, axis=0), (center_f, scaler.scale_))
 
 
-def _scaled(columns_nf: Float[np.ndarray, "n f"], fitted: _Fitted) -> Float[np.ndarray, "n f"]:
+def fit_minmax(fit_nf: Float[np.ndarray, "n f"]) -> Fitted:
+    """Fit the smallest and the largest value."""
+    min_f, max_f = fit_nf.min(axis=0), fit_nf.max(axis=0)
+    is_constant_f = max_f - min_f < 10 * np.finfo(np.float64).eps  # scikit-learn's own bound
+    range_f = np.where(is_constant_f, 1.0, max_f - min_f)
+    return Fitted(min_f, range_f, is_constant_f, max_f - min_f, (min_f, max_f, range_f))
+
+
+def _scaled(columns_nf: Float[np.ndarray, "n f"], fitted: Fitted) -> Float[np.ndarray, "n f"]:
     """Return the columns centered and divided; what a constant column varies by is rounding and becomes 0."""
     moved_nf: Float[np.ndarray, "n f"] = columns_nf - fitted.center_f
     is_rounding_nf = fitted.is_constant_f & (np.abs(moved_nf) <= fitted.spread_f)

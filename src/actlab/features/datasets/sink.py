@@ -1,13 +1,14 @@
 """Write a dataset, with all that a reader has to know to trust it."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
 
-from actlab.features.datasets.recipe import Recipe
+from actlab.features.datasets.config import DatasetConfig
+from actlab.features.datasets.contents import Contents
 from actlab.features.datasets.source import Bank
 from actlab.formats.classifier import load_dataset, read_manifest_of, save_dataset
 from actlab.ground.errors import DataError
@@ -17,52 +18,46 @@ KIND = "classifier-dataset"
 
 
 def metadata_of(
-    recipe: Recipe,
+    contents: Contents,
+    config: DatasetConfig,
     bank: Bank,
     X: Shaped[np.ndarray, "n f"],
     y: Shaped[np.ndarray, "n ..."],
-    *,
-    rows: str,
-    groups: bool,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the `meta_*` of a dataset, without its normalisation and its split."""
-    layers = list(dict.fromkeys(recipe.input_layers))
-    metadata: dict[str, Any] = {
-        "strategy": recipe.strategy,
-        "input_source": recipe.input_source,
+    layers = list(dict.fromkeys(contents.input_layers))
+    metadata: dict[str, object] = {
+        "strategy": contents.strategy.name,
+        "input_source": contents.strategy.input_source,
         "input_layers": np.array(layers, dtype=np.int64),
         "input_layer": layers[0] if len(layers) == 1 else None,
         "input_dims": X.shape[1],
         "n_samples": len(X),
         "sentence_indices": bank.sentence_indices,
-        "row_indices": bank.row_indices if rows != "final" else None,
-        "rows": rows,
-        "groups": bank.sentence_indices if groups else None,
+        "row_indices": bank.row_indices if config.rows != "final" else None,
+        "rows": config.rows,
+        "groups": bank.sentence_indices if config.groups else None,
         "text_groups": bank.text_groups,
         "n_tokens": bank.n_tokens,
         "last_token": None if bank.last_tokens is None else np.array(bank.last_tokens, dtype=np.str_),
-        "output_type": "concept" if recipe.is_concept else "feature",
-        "normalization": recipe.normalize,
+        "output_type": "concept" if contents.strategy.is_concept else "feature",
+        "normalization": config.normalize,
         "n_classes": len(np.unique(y)) if y.dtype.kind == "i" else None,
-        "features_chosen_on": recipe.chosen_on,
+        "features_chosen_on": contents.chosen_on,
     }
-    if not recipe.features:
+    if not contents.features:
         return metadata
-    several = {
-        "layer": [one.layer for one in recipe.features],
-        "feature": [one.feature for one in recipe.features],
-        "average_l0": [one.average_l0 for one in recipe.features],
-    }
-    values = {key: of[0] if len(of) == 1 else of for key, of in several.items()}
-    if recipe.is_concept:
-        return (
-            metadata
-            | {"input_features": several["feature"], "input_feature_layers": several["layer"]}
-            | {"average_l0": values["average_l0"]}
-        )
-    layer = values["layer"] if len(set(several["layer"])) > 1 else several["layer"][0]
-    l0 = values["average_l0"] if len(set(several["average_l0"])) > 1 else several["average_l0"][0]
-    return metadata | {"target_layer": layer, "target_feature": values["feature"], "average_l0": l0}
+    _, layers, l0s, features = map(list, zip(*contents.features, strict=True))
+    if contents.strategy.is_concept:
+        of_input = {"input_features": features, "input_feature_layers": layers}
+        return metadata | of_input | {"average_l0": l0s if len(l0s) > 1 else l0s[0]}
+    feature = features if len(features) > 1 else features[0]
+    return metadata | {"target_layer": _same(layers), "target_feature": feature, "average_l0": _same(l0s)}
+
+
+def _same(values: Sequence[int]) -> int | Sequence[int]:
+    """Return the value that all have, or all where they differ."""
+    return values[0] if len(set(values)) == 1 else values
 
 
 def is_there(output: Path, plan: Plan, *, overwrite: bool) -> bool:
@@ -101,7 +96,7 @@ def write_dataset(
     output: Path,
     X: Shaped[np.ndarray, "n f"],
     y: Shaped[np.ndarray, "n ..."],
-    metadata: dict[str, Any],
+    metadata: Mapping[str, object],
     plan: Plan,
     bank: Bank,
 ) -> None:
@@ -112,4 +107,4 @@ def write_dataset(
         "dropped": {one.name: one.reason for one in bank.lost},
     }
     text = json.dumps(manifest, ensure_ascii=False)
-    save_dataset(X, y, metadata | {"n_dropped": len(bank.lost), "manifest": text}, output)
+    save_dataset(X, y, {**metadata, "n_dropped": len(bank.lost), "manifest": text}, output)

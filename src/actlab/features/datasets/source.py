@@ -2,24 +2,34 @@
 
 # n sample, c layer, d model width, f feature
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from actlab.features.datasets.recipe import Recipe
+from actlab.features.datasets.config import ReadOptions
+from actlab.features.datasets.contents import Contents
 from actlab.features.split.config import SplitConfig
-from actlab.formats.sentences.file import Endings, Sentence
+from actlab.formats.sentences.file import Endings, SentenceFacts
 from actlab.formats.sentences.final import as_labels
-from actlab.formats.sentences.folder import Lost, SentenceFolder
+from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
+from actlab.formats.sentences.rows import rows_kept, rows_read
+from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
+from actlab.ground.integrity import sealed_manifest
+from actlab.ground.progress import progress
 from actlab.ground.scripts import is_surely_latin
 
 log = logging.getLogger("actlab")
+
+_EXPECTED = 100
+"""Sentences that the document's folders have."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +42,19 @@ class Wanted:
     """By configuration."""
 
     @classmethod
-    def by(cls, recipes: Iterable[Recipe]) -> "Wanted":
-        """Return what the recipes need together, each thing once."""
-        layers: dict[int, None] = {}
-        features: dict[int, dict[int, None]] = {}
-        embeddings = False
-        for recipe in recipes:
-            embeddings |= recipe.input_source == "embeddings"
-            if recipe.input_source == "hidden_states":
-                layers |= dict.fromkeys(recipe.input_layers)
-            for one in recipe.features:
-                features.setdefault(one.config, {})[one.feature] = None
-        return cls(embeddings, tuple(layers), {config: tuple(sorted(features[config])) for config in sorted(features)})
+    def by(cls, several: Sequence[Contents]) -> "Wanted":
+        """Return what datasets need together, each thing once."""
+        layers = [
+            layer for one in several if one.strategy.input_source == "hidden_states" for layer in one.input_layers
+        ]
+        features: dict[int, set[int]] = {}
+        for one in (feature for contents in several for feature in contents.features):
+            features.setdefault(one.config, set()).add(one.feature)
+        return cls(
+            any(one.strategy.input_source == "embeddings" for one in several),
+            tuple(dict.fromkeys(layers)),
+            {config: tuple(sorted(features[config])) for config in sorted(features)},
+        )
 
     def n_columns(self, hidden_dim: int) -> int:
         """Return how many numbers are kept of each sample."""
@@ -60,7 +71,8 @@ class Bank:
     sentence_indices: Int[np.ndarray, " n"]
     row_indices: Int[np.ndarray, " n"]
     """The row in the sentence's file; -1 for a mean."""
-    embeddings_nd: Float[np.ndarray, "n d"] | None
+    embeddings_nd: Float[np.ndarray, "n d"]
+    """[n, 0] where they are not wanted."""
     hidden_ncd: Float[np.ndarray, "n c d"]
     latents: dict[int, Float[np.ndarray, "n f"]]
     """By configuration, the wanted features ascending."""
@@ -77,29 +89,67 @@ class Bank:
     @cached_property
     def text_groups(self) -> Int[np.ndarray, " n"]:
         """Each sample's sentence, or the first of those whose texts nearly equal its own, as `actlab split` has it."""
-        from actlab.features.split.compute.duplicates import near_duplicate_groups
+        from actlab.features.split.compute.duplicates import text_groups
 
         indices, first, place_n = np.unique(self.sentence_indices, return_index=True, return_inverse=True)
-        texts = [self.texts[place] for place in first.tolist()]
-        told = [i for i, text in enumerate(texts) if text.strip()]
-        group_i = np.arange(len(texts))
-        if told:
-            group_i[told] = len(texts) + near_duplicate_groups([texts[i] for i in told], SplitConfig.near_duplicates)
-        first_of, group_i = np.unique(group_i, return_index=True, return_inverse=True)[1:]
+        texts = [self.texts[place] if self.texts[place].strip() else "" for place in first.tolist()]
+        group_i = text_groups(texts, SplitConfig.near_duplicates)
+        first_of = np.unique(group_i, return_index=True)[1]
         return np.asarray(indices[first_of[group_i]][place_n])
 
 
-def text_versions(folder: SentenceFolder) -> dict[str, int]:
-    """Return what an identity says of the rules for near-equal texts; a file whose text is damaged says nothing."""
-    texts = []
-    for sentence in folder:
-        with suppress(DataError):  # who reads its rows says why
-            texts.append(sentence.text)
-    if all(map(is_surely_latin, texts)):
-        return {}
-    from actlab.features.split.compute.duplicates import versions_for
+class Source:
+    """A folder of sentence files and the split of its sentences, read once for all datasets that are made of it."""
 
-    return versions_for(texts)
+    def __init__(self, path: Path, config: ReadOptions) -> None:
+        self.config = config
+        self.folder = load_all_sentences(path, check=config.check)
+        if config.on_bad == "error" and self.folder.lost:
+            raise DataError(self.folder.lost[0].reason, hint="mend it, or leave --on-bad drop to go on without it")
+        self._wanting: list[Contents] = []
+        self._bank: Bank | None = None
+
+    @cached_property
+    def splits(self) -> Splits | None:
+        """The split, where there is one, compared with the texts."""
+        if self.config.split is None:
+            return None
+        splits = read_splits(self.config.split)
+        splits.check_texts({one.facts.index: one.text for one in self.folder if splits.text_ids})
+        return splits
+
+    @cached_property
+    def versions(self) -> dict[str, int]:
+        """What an identity says of the rules for near-equal texts; a file whose text is damaged says nothing."""
+        texts = []
+        for sentence in self.folder:
+            with suppress(DataError):  # who reads its rows says why
+                texts.append(sentence.text)
+        if all(map(is_surely_latin, texts)):
+            return {}
+        from actlab.features.split.compute.duplicates import versions_for
+
+        return versions_for(texts)
+
+    def want(self, contents: Contents) -> None:
+        """Note what is to be read for a dataset that is not there yet."""
+        self._wanting.append(contents)
+
+    def take(self, contents: Contents) -> tuple[Bank, bool]:
+        """Return the rows of all that is wanted, read by now, and whether nobody else is going to need them."""
+        bank = self._bank or self._read()
+        self._wanting.remove(contents)
+        self._bank = bank if self._wanting else None
+        return bank, not self._wanting
+
+    def _read(self) -> Bank:
+        config, folder = self.config, self.folder
+        manifest = sealed_manifest(folder.path)
+        expected = manifest["identity"].get("n_sentences", _EXPECTED) if manifest else _EXPECTED
+        if len(folder) < expected:
+            log.warning("Only %d samples (expected ~%d)", len(folder), expected)
+        with progress(folder.path.name, total=len(folder), unit="file", quiet=config.quiet) as more:
+            return read_bank(folder, Wanted.by(self._wanting), rows=config.rows, on_bad=config.on_bad, more=more)
 
 
 def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str, more: Callable[[int], None]) -> Bank:
@@ -110,79 +160,50 @@ def read_bank(folder: SentenceFolder, wanted: Wanted, *, rows: str, on_bad: str,
     """
     n = sum(sentence.facts.n_rows if rows == "all" else 1 for sentence in folder)
     dim = folder.facts.hidden_dim
-    embeddings_nd = np.empty((n, dim), np.float32) if wanted.embeddings else None
-    hidden_ncd = np.empty((n, len(wanted.hidden_layers), dim), np.float32)
+    configs = [folder.hidden_config(layer) for layer in wanted.hidden_layers]
+    embeddings_nd = np.empty((n, dim if wanted.embeddings else 0), np.float32)
+    hidden_ncd = np.empty((n, len(configs), dim), np.float32)
     latents = {config: np.empty((n, len(some)), np.float32) for config, some in wanted.features.items()}
-    labels: list[float] = []
-    indices: list[int] = []
+    facts: list[SentenceFacts] = []
     row_indices: list[int] = []
     endings: list[Endings] = []
     lost = list(folder.lost)
     for sentence in folder:
-        taken = _rows(sentence, rows)
-        here = slice(len(labels), len(labels) + (1 if rows == "mean" else len(taken)))
+        taken = rows_read(sentence, rows)
+        here = slice(len(facts), len(facts) + (1 if rows == "mean" else len(taken)))
         try:
             with sentence:
                 ending = sentence.endings(np.array([sentence.facts.final_row]) if rows == "mean" else taken)
-                if embeddings_nd is not None:
-                    embeddings_nd[here] = _kept(sentence.embeddings(taken), rows, sentence)
-                if wanted.hidden_layers:
-                    configs = [folder.hidden_config(layer) for layer in wanted.hidden_layers]
-                    states_crd = sentence.hidden(configs, taken)
-                    for place in range(len(configs)):
-                        hidden_ncd[here, place] = _kept(states_crd[place], rows, sentence)
+                if wanted.embeddings:
+                    embeddings_nd[here] = rows_kept(sentence, sentence.embeddings(taken), rows)
+                for place, states_rd in enumerate(sentence.hidden(configs, taken) if configs else ()):
+                    hidden_ncd[here, place] = rows_kept(sentence, states_rd, rows)
                 for config, some in wanted.features.items():
-                    latents[config][here] = _kept(sentence.latents(config, taken, np.array(some)), rows, sentence)
+                    latents[config][here] = rows_kept(sentence, sentence.latents(config, taken, np.array(some)), rows)
         except DataError as error:
             if on_bad == "error":
                 raise
             log.warning("left out: %s", error)
             lost.append(Lost.by(sentence.path, error))
         else:
-            n_here = here.stop - here.start
-            labels += [sentence.facts.label] * n_here
-            indices += [sentence.facts.index] * n_here
+            facts += [sentence.facts] * (here.stop - here.start)
             row_indices += [-1] if rows == "mean" else taken.tolist()
             endings.append(ending)
         more(1)
-    if not labels:
+    if not facts:
         raise DataError(f"no good sentence file is left; {lost[0].reason}", hint="actlab compute-features makes them")
-    kept = slice(0, len(labels))
+    tokens = [one.tokens for one in endings if one.tokens is not None]
     return Bank(
         wanted=wanted,
-        labels=as_labels(labels),
-        sentence_indices=np.array(indices),
+        labels=as_labels([one.label for one in facts]),
+        sentence_indices=np.array([one.index for one in facts]),
         row_indices=np.array(row_indices),
-        embeddings_nd=None if embeddings_nd is None else embeddings_nd[kept],
-        hidden_ncd=hidden_ncd[kept],
-        latents={config: values[kept] for config, values in latents.items()},
+        embeddings_nd=embeddings_nd[: len(facts)],
+        hidden_ncd=hidden_ncd[: len(facts)],
+        latents={config: values[: len(facts)] for config, values in latents.items()},
         texts=tuple(one.text for one in endings for _ in one.n_tokens),
         n_tokens=np.concatenate([one.n_tokens for one in endings]),
-        last_tokens=_all_tokens(endings),
+        last_tokens=tuple(itertools.chain(*tokens)) if len(tokens) == len(endings) else None,
         lost=lost,
         is_checked=folder.is_checked,
     )
-
-
-def _all_tokens(endings: Sequence[Endings]) -> tuple[str, ...] | None:
-    """Return every sample's last token; None where a file does not say its own."""
-    if any(one.tokens is None for one in endings):
-        return None
-    return tuple(token for one in endings for token in one.tokens or ())
-
-
-def _rows(sentence: Sentence, rows: str) -> Int[np.ndarray, " r"]:
-    if rows == "final":
-        return np.array([sentence.facts.final_row])
-    return np.arange(sentence.facts.n_rows)
-
-
-def _kept(values_rk: Float[np.ndarray, "r k"], rows: str, sentence: Sentence) -> Float[np.ndarray, "n k"]:
-    """Return the values to keep, float32, or refuse the file."""
-    if rows == "mean":
-        values_rk = values_rk.mean(axis=0, dtype=np.float64, keepdims=True)
-    with np.errstate(over="ignore"):
-        values_rk = values_rk.astype(np.float32, copy=False)
-    if not np.isfinite(values_rk).all():
-        raise DataError(f"{sentence.path} holds NaN, inf or a number too large for float32", hint="make it again")
-    return values_rk

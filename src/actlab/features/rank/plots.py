@@ -1,8 +1,9 @@
 """The ranking as pictures: scores by layer, and sentences shaded by a feature's activation."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -60,17 +61,17 @@ def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuratio
     configurations = sorted({_configuration(one) for one in tested})
     figure = Figure(figsize=(max(7.0, 4.2 + 0.45 * len(configurations)), 4.4), layout="constrained")
     axes, side = figure.subplots(1, 2, width_ratios=[1, _SIDE_INCHES / (figure.get_figwidth() - _SIDE_INCHES)])
-    column = {one: place for place, one in enumerate(configurations)}
-    n_before = dict.fromkeys(configurations, 0)
+    n_before: Counter[int] = Counter()
     for feature in features:
-        configuration = _configuration(feature)
-        x = column[configuration] + ((n_before[configuration] * _GOLDEN + 0.5) % 1 - 0.5) * 0.7
-        n_before[configuration] += 1
+        place, score = configurations.index(_configuration(feature)), feature.interpretability_score
+        x = place + ((n_before[place] * _GOLDEN + 0.5) % 1 - 0.5) * 0.7
+        n_before[place] += 1
         is_named = feature.rank <= _N_NAMED
-        axes.scatter(x, feature.interpretability_score, s=26 if is_named else 12, color=ORANGE if is_named else BLUE)
+        axes.scatter(x, score, s=26 if is_named else 12, color=ORANGE if is_named else BLUE)
         if is_named:
-            beside = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 8}
-            axes.annotate(str(feature.rank), (x, feature.interpretability_score), color=INK, **beside)
+            axes.annotate(
+                f"{feature.rank}", (x, score), color=INK, xytext=(4, 3), textcoords="offset points", fontsize=8
+            )
     axes.set_xticks(range(len(configurations)), _names(configurations))
     axes.set_xlim(-0.6, len(configurations) - 0.4)
     axes.margins(y=0.08)
@@ -79,9 +80,9 @@ def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuratio
     axes.set_ylabel("interpretability score")
     found = discoveries(features)
     nothing = (
-        f"\nnone passes a false discovery rate of {FALSE_DISCOVERY_RATE:.0%} (smallest q {found.smallest_q or 0:.2g})"
+        f"none passes a false discovery rate of {FALSE_DISCOVERY_RATE:.0%} (smallest q {found.smallest_q or 0:.2g})"
     )
-    axes.set_title(f"{len(features)} features listed" + (nothing if found.warning else ""))
+    axes.set_title(f"{len(features)} features listed" + (f"\n{nothing}" if found.warning else ""))
     _draw_names(side, features[:_N_NAMED])
     return figure
 
@@ -90,36 +91,35 @@ def draw_strips(one: FeatureExamples) -> Figure:
     """Draw the sentences of a feature, each token shaded by the feature's activation on it."""
     highest = max(value or 0.0 for example in one.examples for value in example.activations)
     blocks = [_lay_out(example) for example in one.examples]
-    n_lines = sum(max((cell.line for cell in block), default=0) + 1.4 for block in blocks) + 3.4
-    size = ((_LEFT_CELLS + _CELLS + 4) * _CELL_INCHES, n_lines * _LINE_INCHES)
-    figure = Figure(figsize=size)
+    heights = [max((cell.line for cell in block), default=0) + 1.4 for block in blocks]
+    n_lines = sum(heights) + 3.4
+    figure = Figure(figsize=((_LEFT_CELLS + _CELLS + 4) * _CELL_INCHES, n_lines * _LINE_INCHES))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-2, _LEFT_CELLS + _CELLS + 2)
     axes.set_ylim(n_lines, 0)
     axes.axis("off")
     _draw_heading(axes, one.feature, highest)
     top = 3.0
-    for example, block in zip(one.examples, blocks, strict=True):
-        said = f"{example.activation:8.2f}  label {example.label:g}"
-        _write(axes, 0, top, said, GREY)
+    for example, block, height in zip(one.examples, blocks, heights, strict=True):
+        _write(axes, 0, top, f"{example.activation:8.2f}  label {example.label:g}", GREY)
         for cell in block:
             share = max(0.0, cell.activation) / highest if highest > 0 else 0.0
             x, y = _LEFT_CELLS + cell.column, top + cell.line
             axes.add_patch(Rectangle((x, y + 0.06), _width(cell.text), 0.88, color=_SHADES(share), linewidth=0))
             _write(axes, x, y, cell.text, "white" if share > _WHITE_ABOVE else INK)
-        top += max((cell.line for cell in block), default=0) + 1.4
+        top += height
     return figure
 
 
 def _draw_names(axes: Axes, features: Sequence[RankedFeature]) -> None:
     """List the numbered features at the side."""
     axes.axis("off")
-    lines = ["  # layer feature  score"]
-    lines += [
-        f"{one.rank:3d} {one.layer:5d} {one.feature_id:7d}  {one.interpretability_score:5.2f}" for one in features
-    ]
-    mono: dict[str, Any] = {"family": "monospace", "fontsize": 8, "color": INK, "linespacing": 1.5}
-    axes.text(0, 1, "\n".join(lines), va="top", ha="left", transform=axes.transAxes, **mono)
+    rows = (f"{one.rank:3d} {one.layer:5d} {one.feature_id:7d}  {one.interpretability_score:5.2f}" for one in features)
+    said = "\n".join(["  # layer feature  score", *rows])
+    place = axes.transAxes
+    axes.text(
+        0, 1, said, va="top", ha="left", transform=place, family="monospace", fontsize=8, color=INK, linespacing=1.5
+    )
 
 
 def _draw_heading(axes: Axes, feature: RankedFeature, highest: float) -> None:
@@ -135,21 +135,17 @@ def _draw_heading(axes: Axes, feature: RankedFeature, highest: float) -> None:
 
 
 def _write(axes: Axes, column: float, line: float, text: str, colour: str) -> None:
-    face: dict[str, Any] = {"family": "monospace", "fontsize": _FONT_POINTS, "color": colour}
-    axes.text(column, line + 0.5, text, va="center", ha="left", **face)
+    axes.text(column, line + 0.5, text, va="center", ha="left", family="monospace", fontsize=_FONT_POINTS, color=colour)
 
 
 def _lay_out(example: Example) -> list[Cell]:
     """Set the tokens line by line; of a long sentence the part around the activation it was chosen by."""
     values = [value or 0.0 for value in example.activations]
-    tokens = list(example.tokens) or ["·"] * len(values)
-    shown = [_shown(token) for token in tokens]
-    first, last = _window(shown, _nearest(values, example.activation))
-    pieces = [(text, value) for text, value in zip(shown, values, strict=True)][first:last]
-    if first > 0:
-        pieces.insert(0, ("…", 0.0))
-    if last < len(shown):
-        pieces.append(("…", 0.0))
+    shown = [_shown(token) for token in example.tokens or ["·"] * len(values)]
+    nearest = min(range(len(values)), key=lambda place: abs(values[place] - example.activation), default=0)
+    first, last = _window(shown, nearest)
+    cut, pieces = [("…", 0.0)], list(zip(shown, values, strict=True))[first:last]
+    pieces = cut * (first > 0) + pieces + cut * (last < len(shown))
     cells, line, column = [], 0, 0
     for text, value in pieces:
         if column and column + _width(text) > _CELLS:
@@ -157,11 +153,6 @@ def _lay_out(example: Example) -> list[Cell]:
         cells.append(Cell(line, column, text, value))
         column += _width(text)
     return cells
-
-
-def _nearest(activations: Sequence[float], activation: float) -> int:
-    """Return the place of the value nearest to an activation."""
-    return min(range(len(activations)), key=lambda place: abs(activations[place] - activation), default=0)
 
 
 def _window(shown: Sequence[str], middle: int) -> tuple[int, int]:
@@ -198,7 +189,5 @@ def _configuration(of: RankedFeature | Configuration) -> tuple[int, int]:
 
 def _names(configurations: Sequence[tuple[int, int]]) -> list[str]:
     """Name the layers, and their SAEs where a layer has several."""
-    layers = [layer for layer, _ in configurations]
-    if len(set(layers)) == len(layers):
-        return [str(layer) for layer in layers]
-    return [f"{layer}\n{l0}" for layer, l0 in configurations]
+    is_one_each = len({layer for layer, _ in configurations}) == len(configurations)
+    return [str(layer) if is_one_each else f"{layer}\n{l0}" for layer, l0 in configurations]

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from actlab.features.rank.config import RankConfig
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
+from actlab.formats.sentences.rows import rows_kept, rows_read
 from actlab.formats.splits import read_splits
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import sealed_manifest
@@ -120,22 +121,23 @@ def read_activations(source: Source, rows: str, tick: Callable[[int], None] = la
     """
     kept: list[Sentence] = []
     lost: list[Lost] = []
-    pieces: list[list[scipy.sparse.csr_array]] = [[] for _ in source.configurations]
+    pieces: list[list[scipy.sparse.csr_array]] = []
     for sentence in source.sentences:
+        chosen = rows_read(sentence, rows)
         try:
-            read = _wanted_rows(sentence, [one.place for one in source.configurations], rows)
+            with sentence:
+                read = (sentence.latents(one.place, chosen) for one in source.configurations)
+                pieces.append([scipy.sparse.csr_array(rows_kept(sentence, values_rf, rows)) for values_rf in read])
         except DataError as error:
             log.warning("left out: %s", error)
             lost.append(Lost.by(sentence.path, error))
         else:
             kept.append(sentence)
-            for piece, more in zip(pieces, read, strict=True):
-                piece.append(more)
         tick(1)
     check_labels(kept)
-    n_rows = [piece.shape[0] for piece in pieces[0]]
-    matrices = tuple(scipy.sparse.vstack(piece, format="csc") for piece in pieces)
-    return Activations(tuple(kept), matrices, np.repeat(np.arange(len(kept)), n_rows), tuple(lost))
+    matrices = tuple(scipy.sparse.vstack(piece, format="csc") for piece in zip(*pieces, strict=True))
+    sentence_n = np.repeat(np.arange(len(kept)), [one[0].shape[0] for one in pieces])
+    return Activations(tuple(kept), matrices, sentence_n, tuple(lost))
 
 
 def read_tokens(
@@ -201,22 +203,3 @@ def _neuronpedia_ids(folder: Path) -> dict[tuple[int, int], str]:
             l0 = sae.get("average_l0")
             found[sae["layer"], l0 if isinstance(l0, int) else -1] = sae["neuronpedia_id"]
     return found
-
-
-def _wanted_rows(sentence: Sentence, places: Sequence[int], rows: str) -> list[scipy.sparse.csr_array]:
-    """Return each configuration's wanted rows of one sentence, sparse."""
-    facts = sentence.facts
-    chosen = np.array([facts.final_row]) if rows == "final" else np.arange(facts.n_rows)
-    with sentence:
-        return [_sparse(sentence, sentence.latents(place, chosen), rows) for place in places]
-
-
-def _sparse(sentence: Sentence, values_rf: Float[np.ndarray, "r f"], rows: str) -> scipy.sparse.csr_array:
-    if rows in ("mean", "max"):
-        reduced_f = values_rf.mean(axis=0, dtype=np.float64) if rows == "mean" else values_rf.max(axis=0)
-        values_rf = reduced_f[None]
-    with np.errstate(over="ignore"):
-        values_rf = values_rf.astype(np.float32)
-    if not np.isfinite(values_rf).all():
-        raise DataError(f"{sentence.path}: an activation is NaN or inf", hint="make it again, or take it away")
-    return scipy.sparse.csr_array(values_rf)

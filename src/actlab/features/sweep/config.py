@@ -1,31 +1,32 @@
 """The settings of `actlab sweep-datasets`."""
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import ClassVar
 
-from actlab.features.datasets.config import DatasetConfig, ReadOptions, Strategy
+from actlab.features.datasets.config import DatasetConfig, ReadOptions
+from actlab.features.datasets.normalisations import NORMALISATIONS
+from actlab.features.datasets.strategies import STRATEGIES, Strategy
 from actlab.ground.errors import ConfigError
-from actlab.ground.options import execution
+from actlab.ground.options import chosen, execution
 
 _TARGET = re.compile(r"(\d{1,9}):(\d{1,9})")
-_SHARED = (
-    *("rows", "average_l0", "split", "fit_norm", "groups", "format"),
-    *("check", "on_bad", "overwrite", "dry_run", "quiet"),
-)
+_NO_FEATURES = {"average_l0": None, "features_from": None, "top": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(ReadOptions):
     """Which datasets: every strategy with each of its layers or targets, in every normalisation."""
 
-    input: tuple[str, ...]
+    job: ClassVar[str] = "actlab.features.sweep.job"
+    input: tuple[Path, ...]
     """A folder of sentence_*.npz files. May be given several times."""
-    output: str = execution()
+    output: Path = execution()
     """The files' name, with {name} (as h12_to_f7 or h0-5_to_concept), {input}, {normalize}, {layers}, … in it."""
-    strategy: tuple[Strategy, ...]
+    strategy: tuple[str, ...] = chosen(STRATEGIES)
     """What predicts what. May be given several times."""
-    normalize: tuple[Literal["standardize", "minmax", "none"], ...] = ("standardize",)
+    normalize: tuple[str, ...] = chosen(NORMALISATIONS, ("standardize",))
     """How each column of X is scaled. May be given several times."""
     layers: tuple[str, ...] = ()
     """hidden-to-concept: one dataset for each: "12", "0-5", "0,12,25". May be given several times."""
@@ -33,7 +34,7 @@ class SweepConfig(ReadOptions):
     """LAYER:FEATURE, as 12:1234: one dataset for each with the strategies that have features."""
 
     def __post_init__(self) -> None:
-        self.check_read()
+        super().__post_init__()
         if not self.input or not self.strategy or not self.normalize:
             raise ConfigError("input, strategy and normalize need one value each", hint="see --help")
         for target in self.target:
@@ -44,30 +45,30 @@ class SweepConfig(ReadOptions):
         for folder in self.input:
             self.datasets(folder)
 
-    def datasets(self, folder: str) -> list[DatasetConfig]:
+    def datasets(self, folder: Path) -> list[DatasetConfig]:
         """Return the settings of each dataset from one folder.
 
         Raises:
             ConfigError: A strategy has no layers or targets, or a dataset's settings are wrong.
         """
-        shared = {name: getattr(self, name) for name in _SHARED}
-        made = []
-        for strategy in self.strategy:
-            for choice in self._choices(strategy):
-                for normalize in self.normalize:
-                    settings = shared | choice | {"strategy": strategy, "normalize": normalize}
-                    made.append(DatasetConfig(input=folder, output=self.output, **settings))
-        return made
+        shared = {one.name: getattr(self, one.name) for one in fields(ReadOptions)}
+        return [
+            DatasetConfig(**{**shared, **choice}, input=folder, output=self.output, strategy=name, normalize=normalize)
+            for name in self.strategy
+            for choice in self._choices(STRATEGIES[name])
+            for normalize in self.normalize
+        ]
 
     def _choices(self, strategy: Strategy) -> list[dict[str, object]]:
         """Return the layers or targets that a strategy runs over."""
-        if strategy == "hidden-to-concept":
-            if not self.layers:
-                raise ConfigError("hidden-to-concept needs layers", hint='write  layers: ["0-5", "12"]')
-            return [{"layers": spec, "average_l0": None} for spec in self.layers]
+        if strategy.names_layers and not self.layers:
+            raise ConfigError(f"{strategy.name} needs layers", hint='write  layers: ["0-5", "12"]')
+        if not strategy.has_features:
+            layers = self.layers if strategy.names_layers else (None,)
+            return [{**_NO_FEATURES, "layers": one} for one in layers]
         if self.features_from is not None:
-            return [{"features_from": self.features_from, "top": self.top}]
+            return [{}]
         if not self.target:
-            raise ConfigError(f"{strategy} needs a target", hint='write  target: ["12:1234"], or features_from')
+            raise ConfigError(f"{strategy.name} needs a target", hint='write  target: ["12:1234"], or features_from')
         pairs = [target.split(":") for target in self.target]
         return [{"target_layer": int(layer), "target_feature": int(feature)} for layer, feature in pairs]
