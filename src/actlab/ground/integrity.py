@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import FileState
@@ -33,6 +33,9 @@ from actlab.ground.manifest import (
     stored_files,
 )
 from actlab.ground.shapes import Shape, as_shape
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 log = logging.getLogger("actlab")
 
@@ -210,7 +213,7 @@ class _Hashing(io.RawIOBase):
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         n = self._file.readinto(buffer) or 0
         if n:
             self._digest.update(memoryview(buffer)[:n])

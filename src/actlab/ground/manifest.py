@@ -196,16 +196,18 @@ def stored_files(manifest: Mapping[str, object]) -> Iterator[Stored]:
     Raises:
         StorageError: An entry lacks a field, or names a path outside the dataset.
     """
-    entries: Any = manifest["files"]
-    for entry in entries:
-        try:
-            stored = Stored(**entry)
-            inside = not Path(stored.path).is_absolute() and ".." not in Path(stored.path).parts
-        except TypeError:
-            inside = False
-        if not inside:
-            raise StorageError(f"the manifest has a bad entry: {entry}", hint="was it edited by hand?")
-        yield stored
+    entries = manifest.get("files")
+    for entry in entries if isinstance(entries, list) else [entries]:
+        match entry:
+            case {"path": str(path), "bytes": int(n_bytes), "sha256": str(sha256), **more} if _is_inside(Path(path)):
+                rows = more.get("rows")
+                yield Stored(path, n_bytes, sha256, rows if isinstance(rows, int) else None)
+            case _:
+                raise StorageError(f"the manifest has a bad entry: {entry}", hint="was it edited by hand?")
+
+
+def _is_inside(path: Path) -> bool:
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def damaged_files(folder: Path, files: Iterable[Stored]) -> list[str]:

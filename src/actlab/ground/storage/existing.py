@@ -216,7 +216,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _is_work(path: Path) -> bool:
     try:
-        record = manifests.read_json(path)
+        record = manifests.read_object(path)
         return holds_rows(manifests.stored_files(record)) or not record.get("dropped")
-    except (StorageError, KeyError, TypeError):
+    except StorageError:
         return True

@@ -117,8 +117,8 @@ def _recorded(folder: Path) -> set[str]:
     """Return the files that the units' records name."""
     found: set[str] = set()
     for record in (folder / UNITS).glob("*.json"):
-        with contextlib.suppress(StorageError, KeyError, TypeError):
-            found |= {stored.path for stored in manifests.stored_files(manifests.read_json(record))}
+        with contextlib.suppress(StorageError):
+            found |= {stored.path for stored in manifests.stored_files(manifests.read_object(record))}
     return found
 
 

@@ -15,6 +15,7 @@ from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import DROPPED, MANIFEST, Environment, Stored, Unit
+from actlab.ground.shapes import Shape, as_shape
 from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back
 from actlab.ground.storage.files import (
     GoneError,
@@ -134,7 +135,7 @@ class Staging:
             return False
         try:
             files = list(manifests.stored_files(self._read_record(path)))
-        except (StorageError, KeyError, TypeError):
+        except StorageError:
             return False
         own = [path.with_name(name) for name in pending if name.endswith("-" + path.name)]
         finish_naming(self.folder, path, files, own)
@@ -177,7 +178,7 @@ class Staging:
         """Name what is wrong with a record or its files."""
         try:
             damaged = manifests.damaged_files(self.folder, manifests.stored_files(self._read_record(record)))
-        except (StorageError, KeyError, TypeError):
+        except StorageError:
             return "its record is not whole"
         return damaged[0] if damaged else None
 
@@ -210,15 +211,15 @@ class Staging:
             }
             content |= record() if callable(record) else record
             try:
-                self._settle(aside, self._record_path(unit["unit"]), content)
+                self._settle(aside, unit["unit"], content)
             except GoneError as error:
                 aside.drop()
                 self._end_if_published(stored, error)
 
-    def _settle(self, aside: Aside, path: Path, content: dict[str, Any]) -> None:
+    def _settle(self, aside: Aside, unit: int, content: Mapping[str, object]) -> None:
         """Make a unit's record, or find that it is there already with the same results."""
-        data = manifests.to_json(content)
-        what = f"unit {content['unit']} of {self.output}"
+        path, data = self._record_path(unit), manifests.to_json(content)
+        what = f"unit {unit} of {self.output}"
         for _ in range(TRIES):
             if aside.is_lost or not self._is_its_folder():
                 break
@@ -232,7 +233,7 @@ class Staging:
                 try:
                     aside.name()
                 except GoneError:  # a record without its files, perhaps in a folder that a later run has begun
-                    self._discard(content["unit"])
+                    self._discard(unit)
                     raise
                 return
             try:
@@ -240,7 +241,7 @@ class Staging:
             except GoneError:
                 continue
             except StorageError:
-                self._discard(content["unit"])
+                self._discard(unit)
                 continue
             _compare(what, there, json.loads(data))
             aside.name()
@@ -303,6 +304,16 @@ class Staging:
         """Yield the units' completion records, in the units' order."""
         for unit in self.plan.units:
             yield self._read_record(self._record_path(unit["unit"]))
+
+    def records_as(self, shape: type[Shape]) -> Iterator[Shape]:
+        """Yield the units' completion records as a pipeline's own shape has them, in the units' order.
+
+        Raises:
+            StorageError: One has another shape.
+        """
+        for unit in self.plan.units:
+            path = self._record_path(unit["unit"])
+            yield as_shape(path, self._read_record(path), shape)
 
     def seal(self, finish: "Callable[[Staging], Finish]") -> bool:
         """Publish the dataset if every unit is there and nobody else is at work on it.
