@@ -83,7 +83,7 @@ class ExtractConfig(RunOptions):
         if self.template_date is not None and not _is_date(self.template_date):
             raise ConfigError(f"--template-date {self.template_date!r} is not a day", hint="write it as 2026-07-31")
         if not self.model or not self.dataset:
-            raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
+            raise ConfigError("no model or no dataset is given", hint="omit the setting for the default")
 
     @property
     def split_names(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
     A finished dump with the same settings is left as it is, a half-made one is continued.
 
     Raises:
-        ActlabError: Something is wrong that the user can mend; its hint says how. A dataset of which nothing is left
+        ActlabError: Something is wrong that the user can fix; its hint says how. A dataset of which nothing is left
             costs no other: all others are done first, and are the error's `done`.
     """
     return run_jobs(jobs_of(config))

@@ -23,7 +23,7 @@ class More(Protocol):
 
 @contextmanager
 def progress(label: str, *, total: int, unit: str, quiet: bool = False) -> Iterator[More]:
-    """Lend a function that is told how many more are done.
+    """Yield a callback that advances the progress display.
 
     A bar is drawn on stderr when it is a terminal (or in a notebook); otherwise a line is logged at most
     every 30 seconds. `quiet` shows nothing. What others write to stderr meanwhile, log lines and warnings

@@ -39,7 +39,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
             errno.EEXIST: "a file stands where a folder is needed; choose another --output",
         }
-        hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
+        hint = hints.get(error.errno or 0, "fix it and rerun the command: finished units are kept")
         kind = GoneError if is_gone(error) else StorageError
         raise kind(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
 

@@ -50,7 +50,7 @@ _FIRST_STANDS = "the first result stands; run the same command again to go on"
 
 
 class Finish(NamedTuple):
-    """What a pipeline adds when all units are there."""
+    """Files and metadata added when the last unit is done."""
 
     files: list[Stored]
     """Written already, by `Staging.write`."""
@@ -67,7 +67,7 @@ class PublishedError(Exception):
 
 
 class Staging:
-    """A dataset in the making, or one that was found sealed.
+    """A dataset in progress, or one that was found sealed.
 
     Any number of processes may work on it, each stopped or delayed at any moment: units and the manifest are
     created exclusively and compared with what is there, by `Aside`. Nothing is made above a unit's folders.
