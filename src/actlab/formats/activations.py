@@ -64,14 +64,8 @@ class SplitMetadata(TypedDict):
     hidden_dim: int
     num_layers: int
     layers: NotRequired[list[int]]
-    model_name: NotRequired[object]
-    dataset_name: NotRequired[object]
-    split: NotRequired[object]
-    shard_size: NotRequired[object]
-    position: NotRequired[object]
-    dtype: NotRequired[object]
+    dtype: NotRequired[str]
     truncated_examples: NotRequired[int]
-    fingerprint: NotRequired[object]
 
 
 EXAMPLES_SCHEMA = pa.schema(

@@ -4,10 +4,18 @@ import contextlib
 import os
 from pathlib import Path
 
-from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import sha256_of
-from actlab.ground.manifest import MANIFEST, Manifest
+from actlab.ground.manifest import (
+    Manifest,
+    Stored,
+    damaged_files,
+    fingerprint,
+    read_manifest,
+    read_object,
+    stored_files,
+    to_json,
+)
 from actlab.ground.storage.aside import Aside, is_aside
 from actlab.ground.storage.files import (
     make_folders,
@@ -42,12 +50,23 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
         StorageError: There is one, finished or begun; or what is not actlab's lies in one that is to be replaced.
     """
     is_done(output, plan, overwrite=overwrite)
+    _may_be_discarded(partial_of(output), plan, overwrite=overwrite)
+
+
+def _may_be_discarded(folder: Path, plan: Plan, *, overwrite: bool) -> bool:
+    """Whether a `.partial` is of another plan, and may be discarded.
+
+    Raises:
+        StorageError: It is, and may not.
+    """
     try:
-        refuse_other_plan(partial_of(output), plan)
+        refuse_other_plan(folder, plan)
     except StorageError:
-        if not overwrite and _has_units(partial_of(output)):
+        if not overwrite and _has_units(folder):
             raise
-        refuse_foreign_partial(partial_of(output))
+        refuse_foreign_partial(folder)
+        return True
+    return False
 
 
 def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) -> bool:
@@ -65,15 +84,15 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     old = old_of(output)
     if old.exists() and not is_replaced(old) and overwrite:
         raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
-    if not (output / MANIFEST).is_file():
+    manifest = read_manifest(output)
+    if manifest is None:
         hint = "choose another --output, or move the folder away: --overwrite replaces actlab's own datasets alone"
         raise StorageError(f"{output} was not made by actlab, or is incomplete", hint=hint)
-    manifest = manifests.read_manifest(output)
-    if manifest is not None and manifest["kind"] != plan.kind:
+    if manifest["kind"] != plan.kind:
         raise StorageError(f"{output} holds {manifest['kind']}, not {plan.kind}", hint="choose another --output")
-    if manifest is not None and manifest["fingerprint"] == plan.fingerprint and is_complete(output):
-        files = list(manifests.stored_files(manifest))
-        damaged = manifests.damaged_files(output, files)
+    if manifest["fingerprint"] == plan.fingerprint and is_complete(output):
+        files = list(stored_files(manifest))
+        damaged = damaged_files(output, files)
         if overwrite and hashes and not damaged and not _is_as_written(output, plan, manifest, files):
             damaged = [f"{output} is not as it was written"]
         if damaged and not overwrite:
@@ -86,7 +105,6 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     if overwrite:
         refuse_foreign(output)
         return False
-    assert manifest is not None
     if manifest["fingerprint"] == plan.fingerprint:
         raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
     found = differences_to(manifest, plan)
@@ -98,12 +116,10 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     )
 
 
-def _is_as_written(output: Path, plan: Plan, manifest: Manifest, files: list[manifests.Stored]) -> bool:
+def _is_as_written(output: Path, plan: Plan, manifest: Manifest, files: list[Stored]) -> bool:
     """Whether the manifest has the plan's settings, and each file that it names its bytes, which are read now."""
     here = {key: manifest.get(key) for key in plan.described()}
-    return manifests.fingerprint(here) == plan.fingerprint and all(
-        sha256_of(output / file.path) == file.sha256 for file in files
-    )
+    return fingerprint(here) == plan.fingerprint and all(sha256_of(output / file.path) == file.sha256 for file in files)
 
 
 def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
@@ -111,7 +127,7 @@ def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     # while no dataset is there, nothing has to be known about the units, whose records are many
     return (
         output.exists()
-        and not _is_begun(partial_of(output))
+        and not (_has_units(partial_of(output)) or is_complete(partial_of(output)))
         and is_done(output, plan, overwrite=overwrite, hashes=True)
     )
 
@@ -119,21 +135,15 @@ def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
 def prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
     """Make sure that `.partial` holds this plan."""
     folder = partial_of(output)
-    if folder.exists():
-        try:
-            refuse_other_plan(folder, plan)
-        except StorageError:
-            if not overwrite and _has_units(folder):
-                raise
-            refuse_foreign_partial(folder)
-            _remove_other_plan(folder, plan)
+    if folder.exists() and _may_be_discarded(folder, plan, overwrite=overwrite):
+        _remove_other_plan(folder, plan)
     is_done(output, plan, overwrite=overwrite)
     if (folder / PLAN).exists() or is_complete(folder):
         return
     described = {**plan.described(), "fingerprint": plan.fingerprint, "units": [dict(unit) for unit in plan.units]}
     with storage_errors(folder), Aside(folder) as aside:
         make_folders(folder.parent, folder)
-        aside.settle(folder / PLAN, manifests.to_json(described))
+        aside.settle(folder / PLAN, to_json(described))
         sync_folder(folder.parent)
         aside.name()
     refuse_other_plan(folder, plan)
@@ -194,11 +204,6 @@ def forget_discarded(folder: Path) -> None:
             remove_tree(aside, last=PLAN)
 
 
-def _is_begun(folder: Path) -> bool:
-    """Whether a `.partial` has something that a dataset which is there lacks."""
-    return _has_units(folder) or is_complete(folder)
-
-
 def _has_units(folder: Path) -> bool:
     """Whether work would be lost with a `.partial`: of units whose records were all dropped, nothing would be."""
     names = sorted(name for name in unit_names(folder) if not is_aside(name))
@@ -216,7 +221,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _is_work(path: Path) -> bool:
     try:
-        record = manifests.read_object(path)
-        return holds_rows(manifests.stored_files(record)) or not record.get("dropped")
+        record = read_object(path)
+        return holds_rows(stored_files(record)) or not record.get("dropped")
     except StorageError:
         return True

@@ -84,16 +84,21 @@ def write_file(path: Path, data: bytes | Callable[[BinaryIO], None], *, makes_fo
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                if callable(data):
-                    data(file)
-                else:
-                    file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                write_through(file, data)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_through(file: BinaryIO, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write bytes, or have them written, down to the disk."""
+    if callable(data):
+        data(file)
+    else:
+        file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
