@@ -235,22 +235,19 @@ def differences(there: object, here: object, path: str = "") -> list[str]:
     >>> differences({"dtype": "float16", "limit": None}, {"dtype": "float32", "limit": None})
     ["dtype is 'float16' there and 'float32' here"]
     """
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = []
-        for key in [*there, *(key for key in here if key not in there)]:
-            found += differences(there.get(key), here.get(key), f"{path}.{key}" if path else str(key))
-        return found
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        found = []
-        for index, (one, other) in enumerate(zip(there, here, strict=True)):
-            name = one.get("name", index) if isinstance(one, dict) else index
-            found += differences(one, other, f"{path}[{name}]")
-        return found
     if there == here:
         return []
-    if isinstance(there, list) and isinstance(here, list) and len(there) != len(here):
-        return [f"{path} has {len(there)} entries there and {len(here)} here"]
-    return [f"{path} is {_short(there)} there and {_short(here)} here"]
+    match there, here:
+        case dict(), dict():
+            pairs = [(f"{path}.{key}" if path else str(key), there.get(key), here.get(key)) for key in there | here]
+        case list(), list() if len(there) == len(here):
+            names = [one.get("name", index) if isinstance(one, dict) else index for index, one in enumerate(there)]
+            pairs = [(f"{path}[{name}]", *pair) for name, *pair in zip(names, there, here, strict=True)]
+        case list(), list():
+            return [f"{path} has {len(there)} entries there and {len(here)} here"]
+        case _:
+            return [f"{path} is {_short(there)} there and {_short(here)} here"]
+    return [found for name, one, other in pairs for found in differences(one, other, name)]
 
 
 def _short(value: object) -> str:
