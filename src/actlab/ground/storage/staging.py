@@ -280,16 +280,13 @@ class Staging:
         Raises:
             StorageError: It was not, or other files were; `error` where the `.partial` is there.
         """
-        place = self._place_of_whole()
-        while place == self.folder:
+        while (place := self._place_of_whole()) == self.folder:
             with contextlib.suppress(GoneError):
                 publish(self.output, overwrite=self.overwrite)
-            place = self._place_of_whole()
         manifest = place and read_manifest(place)
         if not manifest:
             raise error if self._is_its_folder() else self._gone()
-        unlike = _unlike_files(stored_files(manifest), {"files": [file.as_json() for file in files]})
-        if unlike:
+        if unlike := _unlike_files(stored_files(manifest), {"files": [file.as_json() for file in files]}):
             _refuse_unlike(str(self.output), unlike)
         with contextlib.suppress(OSError):
             (self.output / UNITS).rmdir()  # made while the folder was being renamed
