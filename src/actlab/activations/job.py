@@ -151,20 +151,10 @@ class ExtractJob(DatasetJob[Extracted]):
 
     def read_examples(self, unit: UnitLines) -> tuple[list[Example], list[Dropped]]:
         """Read and tokenise one unit's lines."""
-        dropped: list[Dropped] = []
-        rows: list[Row] = []
-        for one in read_unit(self.source, unit):
-            if isinstance(one, Row):
-                rows.append(one)
-            else:
-                dropped.append(one)
-        examples: list[Example] = []
-        for made in self.tokens.examples(rows):
-            if isinstance(made, Example):
-                examples.append(made)
-            else:
-                dropped.append(made)
-        return examples, dropped
+        lines = list(read_unit(self.source, unit))
+        made = list(self.tokens.examples(one for one in lines if isinstance(one, Row)))
+        examples = [one for one in made if isinstance(one, Example)]
+        return examples, [one for one in (*lines, *made) if isinstance(one, Dropped)]
 
     @cached_property
     def reader(self) -> Reader:

@@ -10,7 +10,7 @@ from actlab.ground.manifest import (
     Manifest,
     Stored,
     damaged_files,
-    fingerprint,
+    has_own_fingerprint,
     read_manifest,
     read_object,
     stored_files,
@@ -93,7 +93,7 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     if manifest["fingerprint"] == plan.fingerprint and is_complete(output):
         files = list(stored_files(manifest))
         damaged = damaged_files(output, files)
-        if overwrite and hashes and not damaged and not _is_as_written(output, plan, manifest, files):
+        if overwrite and hashes and not damaged and not _is_as_written(output, manifest, files):
             damaged = [f"{output} is not as it was written"]
         if damaged and not overwrite:
             raise StorageError(
@@ -116,10 +116,9 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     )
 
 
-def _is_as_written(output: Path, plan: Plan, manifest: Manifest, files: list[Stored]) -> bool:
-    """Whether the manifest has the plan's settings, and each file that it names its bytes, which are read now."""
-    here = {key: manifest.get(key) for key in plan.described()}
-    return fingerprint(here) == plan.fingerprint and all(sha256_of(output / file.path) == file.sha256 for file in files)
+def _is_as_written(output: Path, manifest: Manifest, files: list[Stored]) -> bool:
+    """Whether the manifest has its own fingerprint, and each file that it names its bytes, which are read now."""
+    return has_own_fingerprint(manifest) and all(sha256_of(output / file.path) == file.sha256 for file in files)
 
 
 def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
@@ -176,7 +175,7 @@ def _remove_other_plan(folder: Path, plan: Plan) -> None:
     Raises:
         StorageError: A folder that is not actlab's is where it would go.
     """
-    aside = _discarded_of(folder)
+    aside = old_of(folder)
     with storage_errors(folder):
         if not (folder / PLAN).is_file():
             remove_tree(folder, last=PLAN)  # nothing would say what it is
@@ -192,13 +191,9 @@ def _remove_other_plan(folder: Path, plan: Plan) -> None:
         forget_discarded(folder)
 
 
-def _discarded_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
-
-
 def forget_discarded(folder: Path) -> None:
     """Remove a discarded `.partial`, told by its plan, which goes last."""
-    aside = _discarded_of(folder)
+    aside = old_of(folder)
     with contextlib.suppress(FileNotFoundError):
         if aside.is_dir() and ((aside / PLAN).is_file() or not any(aside.iterdir())):
             remove_tree(aside, last=PLAN)
