@@ -22,7 +22,7 @@ class ExtractConfig(RunOptions):
     makes_many: ClassVar[bool] = True
     model: tuple[str, ...] = execution(("actlab/tiny",))
     """A local folder, a hub name, or actlab/tiny (small, made on first use). May be given several times."""
-    dataset: tuple[str, ...] = execution(("Datasets/SPDatasets",))
+    dataset: tuple[Path, ...] = execution((Path("Datasets/SPDatasets"),))
     """A JSONL file, or a folder of them. May be given several times."""
     output: Path = execution("Datasets/Activations")
     """Root folder: each dump goes to ROOT/MODEL/DATASET."""

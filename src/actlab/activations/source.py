@@ -7,7 +7,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -94,25 +94,24 @@ class Source:
         return {"role": "dataset", "name": self.path.name, "bytes": self.n_bytes, "sha256": self.sha256}
 
 
-def find_datasets(paths: tuple[str, ...]) -> list[Path]:
+def find_datasets(paths: Iterable[str | Path]) -> list[Path]:
     """Return the JSONL files that the user named, folders opened up.
 
     Raises:
         ConfigError: A path is not there, a folder has none, or two files would share a dump's name.
     """
     found: list[Path] = []
-    for name in paths:
-        path = Path(os.path.expanduser(name))
+    for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(one for one in path.glob("*.jsonl") if one.is_file() and not one.name.startswith("."))
             if not inside:
-                raise ConfigError(f"the folder {name} has no .jsonl file", hint="give --dataset FILE.jsonl")
+                raise ConfigError(f"the folder {path} has no .jsonl file", hint="give --dataset FILE.jsonl")
             found += inside
         elif path.is_file():
             found.append(path)
         else:
             refuse_pipe(path)
-            raise ConfigError(f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them")
+            raise ConfigError(f"there is no dataset {path}", hint="give --dataset FILE.jsonl or a folder of them")
     names: dict[str, Path] = {}
     for path in found:
         safe_name(path.stem, "dataset")

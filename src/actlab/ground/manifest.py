@@ -54,16 +54,6 @@ class Manifest(TypedDict):
     files: list[FileEntry]
 
 
-class Record(TypedDict):
-    """What a unit's completion record says, whatever the pipeline."""
-
-    unit: int
-    files: list[FileEntry]
-    plan: NotRequired[str]
-    dropped: NotRequired[dict[str, int]]
-    dropped_records: NotRequired[list[dict[str, object]]]
-
-
 class Stored(NamedTuple):
     """A file of a dataset as its manifest names it."""
 
