@@ -230,7 +230,7 @@ class ExtractJob(DatasetJob[Extracted]):
         return Extracted(
             path=self.output,
             n_examples=sum(split["total_examples"] for split in splits),
-            n_truncated=sum(split["truncated_examples"] for split in splits),
+            n_truncated=sum(split.get("truncated_examples") or 0 for split in splits),
             n_dropped=n_dropped(manifest),
         )
 

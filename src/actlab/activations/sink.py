@@ -77,19 +77,11 @@ TableRow = list[Any]
 """An example's values, in the order of EXAMPLES_SCHEMA."""
 
 
-class DroppedRecord(TypedDict):
-    """What a record says of something that is not in the dump."""
-
-    line: int
-    split: str | None
-    reason: str
-
-
 class UnitRecord(TypedDict):
     """What a unit's completion record says besides its files."""
 
     dropped: dict[str, int]
-    dropped_records: list[DroppedRecord]
+    dropped_records: list[dict[str, object]]
     dtype: str
     environment: Environment
     examples: dict[str, list[TableRow]]
@@ -103,7 +95,7 @@ def unit_record(result: UnitStates, token_text: Callable[[int], str], environmen
         examples.setdefault(example.split, []).append(_table_row(example, token_text))
     return {
         "dropped": dict(Counter(one.reason for one in result.dropped)),
-        "dropped_records": [{"line": one.line, "split": one.split, "reason": one.reason} for one in result.dropped],
+        "dropped_records": [one._asdict() for one in result.dropped],
         "dtype": _name(result.states_nld),
         "environment": environment,
         "examples": examples,
@@ -138,7 +130,7 @@ def finish(staging: Staging) -> Finish:
     counts = {split: Counter(rows=0, truncated=0) for split in splits}
     environments: list[Environment] = []
     dtypes: set[str] = set()
-    dropped: Counter[tuple[str | None, str]] = Counter()
+    dropped: Counter[tuple[object, object]] = Counter()
     for record in staging.records_as(UnitRecord):
         if record["examples"]:  # without one, no model ran
             environments.append(record["environment"])
@@ -171,7 +163,7 @@ _TRUNCATED = EXAMPLES_SCHEMA.get_field_index("n_truncated")
 
 
 def _metadata(
-    staging: Staging, split: str, counts: "Counter[str]", *, dtype: str, dropped: dict[str, int]
+    staging: Staging, split: str, counts: "Counter[str]", *, dtype: str, dropped: Mapping[object, int]
 ) -> Mapping[str, object]:
     identity = staging.plan.identity
     return {

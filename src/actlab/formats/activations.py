@@ -64,8 +64,8 @@ class SplitMetadata(TypedDict):
     hidden_dim: int
     num_layers: int
     layers: NotRequired[list[int]]
-    dtype: NotRequired[str]
-    truncated_examples: NotRequired[int]
+    dtype: NotRequired[str | None]
+    truncated_examples: NotRequired[int | None]
 
 
 EXAMPLES_SCHEMA = pa.schema(

@@ -88,21 +88,18 @@ def has_own_fingerprint(manifest: Mapping[str, object]) -> bool:
     return fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest.get("fingerprint")
 
 
-def file_entry(role: str, path: Path) -> InputEntry:
+def file_entry(role: str, path: Path, sha256: str | None = None) -> InputEntry:
     """Return a plan's entry for a file that is read: its last path component, size and hash, which may be remembered.
 
     It says what the plan is about; whether the bytes are whole is for who reads them.
     """
-    return _entry(role, path, remembered_hash(path).sha256)
+    sha256 = sha256 or remembered_hash(path).sha256
+    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
 
 def measured_entry(role: str, path: Path) -> InputEntry:
     """Return a `file_entry` whose hash is taken from the bytes now."""
-    return _entry(role, path, sha256_of(path))
-
-
-def _entry(role: str, path: Path, sha256: str) -> InputEntry:
-    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
+    return file_entry(role, path, sha256_of(path))
 
 
 def read_json(path: Path, read: Callable[[Path], bytes] = read_at_most) -> Any:

@@ -120,7 +120,7 @@ def check_documents(folder: Path, _manifest: Manifest, quiet: bool) -> Problems:
     """Read every document, and count it again where the tokenizer that counted it is there."""
     metadata = read_sealed_as(folder / METADATA, _Metadata)
     is_refined = (folder / QUALITY_NAME).is_file()
-    counter = None if is_refined else _counter(folder)
+    counter = None if is_refined else TokenCounter(find_tokenizer(str((folder / TOKENIZER).absolute())))
     ids: Counter[str] = Counter()
     sources: Counter[str] = Counter()
     hashes: list[str] = []
@@ -143,10 +143,6 @@ def check_documents(folder: Path, _manifest: Manifest, quiet: bool) -> Problems:
     yield from (f"the id {id_} comes {n} times" for id_, n in ids.items() if n > 1)
     yield from _differing(metadata, {"sources": dict(sources)})
     yield from _check_tokenizer(folder / TOKENIZER, metadata)
-
-
-def _counter(folder: Path) -> TokenCounter:
-    return TokenCounter(find_tokenizer(str((folder / TOKENIZER).absolute())))
 
 
 def _check_tokenizer(folder: Path, metadata: Mapping[str, object]) -> Problems:
@@ -172,12 +168,8 @@ def _check_refinement(folder: Path, metadata: _Metadata, hashes: list[str]) -> P
         foreign_errors(f"{REJECTS_NAME} cannot be read", hint="was it edited by hand?", kind=StorageError),
         (folder / REJECTS_NAME).open("rb") as lines,
     ):
-        reasons = Counter(_reason(line) for line in lines)
+        reasons = Counter(str(json.loads(line)["reason"]) for line in lines)
     yield from _differing(metadata, {"n_rejects": dict(reasons)})
-
-
-def _reason(line: bytes) -> str:
-    return str(json.loads(line)["reason"])
 
 
 def _differing(metadata: Mapping[str, object], found: Mapping[str, object]) -> Problems:
@@ -209,6 +201,8 @@ def check_tokens(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
 
 def check_gpt(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
     """Open the weights: finite numbers, and those of the model that the config describes."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     metadata = read_sealed_as(folder / METADATA, _Metadata)
     hint = "train it again, with --overwrite"
     shapes: dict[str, tuple[int, ...]] = {}
@@ -222,7 +216,7 @@ def check_gpt(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
             if not torch.isfinite(tensor).all():
                 yield f"model.safetensors: {name} has numbers that are not finite"
     with foreign_errors("config.json describes no model", hint=hint), torch.device("meta"), quiet_transformers():
-        model = _described_model(folder)
+        model: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     strange = sorted(name for name, shape in shapes.items() if expected.get(name) != shape)
     yield from (f"model.safetensors: {name} is not the model's that config.json describes" for name in strange)
@@ -231,11 +225,3 @@ def check_gpt(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
     if n_stored != (total := metadata.get("n_parameters", {}).get("total")):
         yield f"model.safetensors has {n_stored} numbers, metadata.json says {total}"
     yield from _check_tokenizer(folder, metadata)
-
-
-def _described_model(folder: Path) -> nn.Module:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder)
-    model: nn.Module = AutoModelForCausalLM.from_config(config)
-    return model
