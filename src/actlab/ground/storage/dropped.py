@@ -15,12 +15,9 @@ class _Record(TypedDict):
 def write_dropped(staging: Staging) -> list[Stored]:
     """Write `dropped.jsonl` from the units' `dropped_records`, one a line; nothing where nothing was dropped."""
     n_dropped = sum(len(record["dropped_records"]) for record in staging.records_as(_Record))
-    if not n_dropped:
-        return []
 
     def write(file: BinaryIO) -> None:
-        for record in staging.records_as(_Record):
-            for one in record["dropped_records"]:
-                file.write((json.dumps(one, ensure_ascii=False) + "\n").encode())
+        records = (one for record in staging.records_as(_Record) for one in record["dropped_records"])
+        file.writelines((json.dumps(one, ensure_ascii=False) + "\n").encode() for one in records)
 
-    return [staging.write(NewFile(DROPPED, write, n_dropped))]
+    return [staging.write(NewFile(DROPPED, write, n_dropped))] if n_dropped else []

@@ -112,12 +112,11 @@ class Staging:
             return []
         names = unit_names(self.folder)
         pending = {name for name in names if is_aside(name)}
-        found = []
-        for unit in self.plan.units:
-            if part.has(unit["unit"]) and not self._has(unit["unit"], names, pending):
-                found.append(unit)
-                if discard and self._record_path(unit["unit"]).name in names:
-                    self._discard(unit["unit"])
+        units = (unit for unit in self.plan.units if part.has(unit["unit"]))
+        found = [unit for unit in units if not self._has(unit["unit"], names, pending)]
+        for unit in found if discard else ():
+            if self._record_path(unit["unit"]).name in names:
+                self._discard(unit["unit"])
         if found and self._place_of_whole(1) is not None:
             return []  # another process sealed it meanwhile
         if found and not self.folder.is_dir():
