@@ -88,8 +88,10 @@ def optional(config_class: type, modules: set[str], without: list[Option] | tupl
     for one in options_of(config_class):
         name = one.alias if "." in one.name else one.name
         if name and one not in without:
-            is_written = isinstance(one.default, str | int | float | bool | tuple | None)
-            yield f"{name}: {type_of(one)} = {repr(one.default) if is_written else '...'}"
+            default = one.default
+            is_written = default is not MISSING and (type(default) in (tuple, str, int, float, bool) or default is None)
+            is_written = is_written and "Path(" not in repr(default)
+            yield f"{name}: {type_of(one)} = {repr(default) if is_written else '...'}"
 
 
 def type_of(option: Option) -> str:

@@ -10,6 +10,7 @@ import actlab.datasets
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.kinds import Later, known_kinds
 from actlab.ground.storage import Made, NewFile, Plan, publish_single
+from tests.fabricated import write_folder
 
 
 def seal(output: Path, kind: str) -> Path:
@@ -81,3 +82,10 @@ def test_a_dataset_whose_plugins_are_not_loaded_is_not_verified_and_says_which_f
         actlab.verify_dataset(tmp_path / "x")
     assert refused.value.hint.endswith("--plugins hers --plugins mine")
     assert json.loads((tmp_path / "x" / "manifest.json").read_text())["identity"]["plugins"]
+
+
+def test_sentence_files_of_another_program_are_verified_though_a_dataset_lies_above_them(tmp_path):
+    above = seal(tmp_path / "x", "probe")
+    write_folder(above / "theirs", 3)
+    found = actlab.verify_dataset(above / "theirs")
+    assert (found.path, found.has_manifest, found.problems) == (above / "theirs", False, [])

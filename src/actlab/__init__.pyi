@@ -11,7 +11,7 @@ from actlab.activations.config import ExtractConfig as ExtractConfig
 from actlab.datasets import seal_dataset as seal_dataset
 from actlab.datasets import show_dataset as show_dataset
 from actlab.datasets import verify_dataset as verify_dataset
-from actlab.features.datasets import run as _features_datasets_run
+from actlab.features.datasets import job as _features_datasets_job
 from actlab.features.datasets.compute import normalize_features as normalize_features
 from actlab.features.datasets.config import DatasetConfig as DatasetConfig
 from actlab.features.encode import job as _features_encode_job
@@ -351,7 +351,7 @@ def extract_activations(
     *,
     config_path: _File | None = None,
     model: _Texts = ('actlab/tiny',),
-    dataset: _Texts = ('Datasets/SPDatasets',),
+    dataset: _File | Sequence[_File] = ...,
     output: _File = ...,
     splits: _Text = 'EM,Neutral',
     layers: _Text = 'all',
@@ -392,11 +392,11 @@ def extract_activations(
 @overload
 def generate_datasets(
     *,
-    strategy: Literal['embedding-to-feature', 'hidden-to-feature', 'hidden-to-concept', 'feature-to-concept'],
-    input: _Text,
-    output: _Text,
+    strategy: str,
+    input: _File,
+    output: _File,
     config_path: _File | None = None,
-    normalize: Literal['standardize', 'minmax', 'none'] = 'standardize',
+    normalize: str = 'standardize',
     target_layer: int | None = None,
     target_feature: int | None = None,
     target_features: _Text | None = None,
@@ -410,25 +410,25 @@ def generate_datasets(
     json: bool = False,
     rows: Literal['final', 'all', 'mean'] = 'final',
     average_l0: int | None = None,
-    features_from: _Text | None = None,
+    features_from: _File | None = None,
     top: int = 1,
-    split: _Text | None = None,
+    split: _File | None = None,
     fit_norm: Literal['train', 'all'] | None = None,
     groups: bool = False,
     format: Literal['npz', 'parquet'] | None = None,
     check: bool = False,
     on_bad: Literal['drop', 'error'] = 'drop',
-) -> list[_features_datasets_run.Generated]:
+) -> list[_features_datasets_job.Generated]:
     """Make one dataset, or one a ranked feature; `DatasetConfig` has the settings."""
 
 @overload
 def generate_datasets(
     *,
     config_path: _File,
-    strategy: Literal['embedding-to-feature', 'hidden-to-feature', 'hidden-to-concept', 'feature-to-concept'] = ...,
-    input: _Text = ...,
-    output: _Text = ...,
-    normalize: Literal['standardize', 'minmax', 'none'] = 'standardize',
+    strategy: str = ...,
+    input: _File = ...,
+    output: _File = ...,
+    normalize: str = 'standardize',
     target_layer: int | None = None,
     target_feature: int | None = None,
     target_features: _Text | None = None,
@@ -442,22 +442,22 @@ def generate_datasets(
     json: bool = False,
     rows: Literal['final', 'all', 'mean'] = 'final',
     average_l0: int | None = None,
-    features_from: _Text | None = None,
+    features_from: _File | None = None,
     top: int = 1,
-    split: _Text | None = None,
+    split: _File | None = None,
     fit_norm: Literal['train', 'all'] | None = None,
     groups: bool = False,
     format: Literal['npz', 'parquet'] | None = None,
     check: bool = False,
     on_bad: Literal['drop', 'error'] = 'drop',
-) -> list[_features_datasets_run.Generated]:
+) -> list[_features_datasets_job.Generated]:
     """Make one dataset, or one a ranked feature; `DatasetConfig` has the settings."""
 
 @overload
 def generate_datasets(
     config: DatasetConfig,
     /,
-) -> list[_features_datasets_run.Generated]:
+) -> list[_features_datasets_job.Generated]:
     """Make one dataset, or one a ranked feature; `DatasetConfig` has the settings."""
 
 
@@ -592,7 +592,7 @@ def preview_texts(
     *,
     config_path: _File | None = None,
     model: _Texts = ('actlab/tiny',),
-    dataset: _Texts = ('Datasets/SPDatasets',),
+    dataset: _File | Sequence[_File] = ...,
     output: _File = ...,
     splits: _Text = 'EM,Neutral',
     layers: _Text = 'all',
@@ -876,11 +876,11 @@ def score_interpreter(
 @overload
 def sweep_datasets(
     *,
-    input: _Texts,
-    output: _Text,
-    strategy: Literal['embedding-to-feature', 'hidden-to-feature', 'hidden-to-concept', 'feature-to-concept'] | Sequence[Literal['embedding-to-feature', 'hidden-to-feature', 'hidden-to-concept', 'feature-to-concept']],
+    input: _File | Sequence[_File],
+    output: _File,
+    strategy: str | Sequence[str],
     config_path: _File | None = None,
-    normalize: Literal['standardize', 'minmax', 'none'] | Sequence[Literal['standardize', 'minmax', 'none']] = ('standardize',),
+    normalize: str | Sequence[str] = ('standardize',),
     layers: _Texts = (),
     target: _Texts = (),
     plugins: _Texts = (),
@@ -890,25 +890,25 @@ def sweep_datasets(
     json: bool = False,
     rows: Literal['final', 'all', 'mean'] = 'final',
     average_l0: int | None = None,
-    features_from: _Text | None = None,
+    features_from: _File | None = None,
     top: int = 1,
-    split: _Text | None = None,
+    split: _File | None = None,
     fit_norm: Literal['train', 'all'] | None = None,
     groups: bool = False,
     format: Literal['npz', 'parquet'] | None = None,
     check: bool = False,
     on_bad: Literal['drop', 'error'] = 'drop',
-) -> list[_features_datasets_run.Generated]:
+) -> list[_features_datasets_job.Generated]:
     """Make every dataset of a sweep; `SweepConfig` has the settings."""
 
 @overload
 def sweep_datasets(
     *,
     config_path: _File,
-    input: _Texts = ...,
-    output: _Text = ...,
-    strategy: Literal['embedding-to-feature', 'hidden-to-feature', 'hidden-to-concept', 'feature-to-concept'] | Sequence[Literal['embedding-to-feature', 'hidden-to-feature', 'hidden-to-concept', 'feature-to-concept']] = ...,
-    normalize: Literal['standardize', 'minmax', 'none'] | Sequence[Literal['standardize', 'minmax', 'none']] = ('standardize',),
+    input: _File | Sequence[_File] = ...,
+    output: _File = ...,
+    strategy: str | Sequence[str] = ...,
+    normalize: str | Sequence[str] = ('standardize',),
     layers: _Texts = (),
     target: _Texts = (),
     plugins: _Texts = (),
@@ -918,22 +918,22 @@ def sweep_datasets(
     json: bool = False,
     rows: Literal['final', 'all', 'mean'] = 'final',
     average_l0: int | None = None,
-    features_from: _Text | None = None,
+    features_from: _File | None = None,
     top: int = 1,
-    split: _Text | None = None,
+    split: _File | None = None,
     fit_norm: Literal['train', 'all'] | None = None,
     groups: bool = False,
     format: Literal['npz', 'parquet'] | None = None,
     check: bool = False,
     on_bad: Literal['drop', 'error'] = 'drop',
-) -> list[_features_datasets_run.Generated]:
+) -> list[_features_datasets_job.Generated]:
     """Make every dataset of a sweep; `SweepConfig` has the settings."""
 
 @overload
 def sweep_datasets(
     config: SweepConfig,
     /,
-) -> list[_features_datasets_run.Generated]:
+) -> list[_features_datasets_job.Generated]:
     """Make every dataset of a sweep; `SweepConfig` has the settings."""
 
 

@@ -12,8 +12,9 @@ from actlab.ground.integrity import unchecked
 from actlab.ground.job import Outcome
 from actlab.ground.kinds import Kind, kind_named, known_kinds
 from actlab.ground.limits import refuse_pipe
-from actlab.ground.manifest import METADATA, n_dropped, read_json, read_manifest
+from actlab.ground.manifest import MANIFEST, METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import as_path
+from actlab.ground.storage.plan import UNITS
 from actlab.ground.variants import load_plugins, refuse_missing_plugins
 from actlab.ground.verify import Recomputing, Verified, check_against_manifest, sizes_of
 from actlab.text import kind as _text  # noqa: F401
@@ -39,7 +40,7 @@ def show_dataset(path: str | Path) -> dict[str, object]:
     place = _existing(path)
     plan = storage.read_plan(place)
     if plan is not None:
-        done = len(list((place / "units").glob("[0-9]*.json")))
+        done = len(list((place / UNITS).glob("[0-9]*.json")))
         return {"kind": plan.kind, "path": str(place), "units_done": done, "units": len(plan.units)}
     return _kind_of(place).show(place)
 
@@ -47,7 +48,7 @@ def show_dataset(path: str | Path) -> dict[str, object]:
 def datasets_in(path: str | Path) -> list[Path]:
     """Return the datasets in a folder that is none itself, and in its folders."""
     folder = as_path(path)
-    inside = sorted(one.parent for depth in ("*", "*/*") for one in folder.glob(f"{depth}/manifest.json"))
+    inside = sorted(one.parent for depth in ("*", "*/*") for one in folder.glob(f"{depth}/{MANIFEST}"))
     return inside if inside and read_manifest(folder) is None else []
 
 
@@ -60,13 +61,13 @@ def verify_dataset(
     dataset: str | None = None,
     device: str = "auto",
     quiet: bool = False,
-    plugins: tuple[str, ...] = (),
+    plugins: Iterable[str] = (),
 ) -> Verified:
-    """Compare a dataset's files with its manifest, then what they hold with each other.
+    """Compare a dataset's files with its manifest and, where they are as they were written, with each other.
 
-    What the files hold is looked at only where they are the ones that were written, or there is no manifest to say so.
-    With `recompute` a model is run again on so many rows of each split of activations; `model` and `dataset` say where
-    the originals are, which are compared with the hashes in the manifest first.
+    Activations, sentence files and classifier datasets are read in any case: other programs write them too, without a
+    manifest. With `recompute` a model is run again on so many rows of each split of activations; `model` and `dataset`
+    say where the originals are, which are compared with the hashes in the manifest first.
 
     Raises:
         ActlabError: There is nothing to verify or to recompute, or the originals are not the ones that were read.
@@ -80,13 +81,14 @@ def verify_dataset(
     kind = _kind_of(place)
     if (recompute or model or dataset) and kind.recompute is None:
         raise ConfigError("only a dump of activations can be recomputed", hint=kind.instead)
-    if place.is_dir() and read_manifest(place) is None and read_manifest(place.parent) is not None:
+    above = read_manifest(place.parent) if place.is_dir() and read_manifest(place) is None else None
+    if above is not None and above["kind"] == kind.name:
         place = place.parent  # of a split
     manifest = read_manifest(place)
     told = manifest if place.is_dir() else read_manifest_of(place)
     if manifest is None and (kind.read is None or recompute):
         raise StorageError(f"{place} has no manifest", hint="name a folder that a command of actlab made")
-    refuse_missing_plugins(told and told["identity"], place)
+    refuse_missing_plugins(told and told.get("identity"), place)
     problems = check_against_manifest(place, manifest, quiet=quiet) if manifest is not None else []
     if kind.read is not None:
         problems += kind.read(place, told, quiet)
@@ -99,7 +101,7 @@ def verify_dataset(
     return Verified(place, **sizes_of(place), has_manifest=told is not None, problems=problems, recomputed=recomputed)
 
 
-def seal_dataset(path: str | Path, *, overwrite: bool = False, plugins: tuple[str, ...] = ()) -> Outcome:
+def seal_dataset(path: str | Path, *, overwrite: bool = False, plugins: Iterable[str] = ()) -> Outcome:
     """Publish a dataset whose units are all done, named by its folder or its `.partial`; a sealed one stays as it is.
 
     Raises:
@@ -128,7 +130,7 @@ def _existing(given: str | Path) -> Path:
         raise StorageError(
             f"{given} is a file of another kind", hint="name a dataset's folder, an NPZ or a Parquet file"
         )
-    if not path.exists() or not (path.is_file() or path.is_dir()):
+    if not path.is_file() and not path.is_dir():
         refuse_pipe(path)
         raise StorageError(
             f"there is no folder {given}",

@@ -151,11 +151,6 @@ def states_of(
     finite_n = states_nld.isfinite().flatten(1).all(1)
     if finite_n.all():
         return UnitStates(examples, states_nld, dropped)
-    kept: list[Example] = []
-    lost: list[Dropped] = []
-    for example, is_finite in zip(examples, finite_n.tolist(), strict=True):
-        if is_finite:
-            kept.append(example)
-        else:
-            lost.append(Dropped(example.row.line, example.split, NOT_FINITE))
-    return UnitStates(kept, states_nld[finite_n], dropped + lost)
+    judged = list(zip(examples, finite_n.tolist(), strict=True))
+    lost = [Dropped(one.row.line, one.split, NOT_FINITE) for one, is_finite in judged if not is_finite]
+    return UnitStates([one for one, is_finite in judged if is_finite], states_nld[finite_n], dropped + lost)

@@ -22,7 +22,7 @@ class ExtractConfig(RunOptions):
     makes_many: ClassVar[bool] = True
     model: tuple[str, ...] = execution(("actlab/tiny",))
     """A local folder, a hub name, or actlab/tiny (small, made on first use). May be given several times."""
-    dataset: tuple[str, ...] = execution(("Datasets/SPDatasets",))
+    dataset: tuple[Path, ...] = execution((Path("Datasets/SPDatasets"),))
     """A JSONL file, or a folder of them. May be given several times."""
     output: Path = execution(Path("Datasets/Activations"))
     """Root folder: each dump goes to ROOT/MODEL/DATASET."""
@@ -83,7 +83,7 @@ class ExtractConfig(RunOptions):
         if self.template_date is not None and not _is_date(self.template_date):
             raise ConfigError(f"--template-date {self.template_date!r} is not a day", hint="write it as 2026-07-31")
         if not self.model or not self.dataset:
-            raise ConfigError("no model or no dataset is given", hint="leave the setting away for the default")
+            raise ConfigError("no model or no dataset is given", hint="omit the setting for the default")
 
     @property
     def split_names(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def extract_activations(config: ExtractConfig) -> list[Extracted]:
     A finished dump with the same settings is left as it is, a half-made one is continued.
 
     Raises:
-        ActlabError: Something is wrong that the user can mend; its hint says how. A dataset of which nothing is left
+        ActlabError: Something is wrong that the user can fix; its hint says how. A dataset of which nothing is left
             costs no other: all others are done first, and are the error's `done`.
     """
     return run_jobs(jobs_of(config))
@@ -151,20 +151,10 @@ class ExtractJob(DatasetJob[Extracted]):
 
     def read_examples(self, unit: UnitLines) -> tuple[list[Example], list[Dropped]]:
         """Read and tokenise one unit's lines."""
-        dropped: list[Dropped] = []
-        rows: list[Row] = []
-        for one in read_unit(self.source, unit):
-            if isinstance(one, Row):
-                rows.append(one)
-            else:
-                dropped.append(one)
-        examples: list[Example] = []
-        for made in self.tokens.examples(rows):
-            if isinstance(made, Example):
-                examples.append(made)
-            else:
-                dropped.append(made)
-        return examples, dropped
+        lines = list(read_unit(self.source, unit))
+        made = list(self.tokens.examples(one for one in lines if isinstance(one, Row)))
+        examples = [one for one in made if isinstance(one, Example)]
+        return examples, [one for one in (*lines, *made) if isinstance(one, Dropped)]
 
     @cached_property
     def reader(self) -> Reader:
@@ -240,7 +230,7 @@ class ExtractJob(DatasetJob[Extracted]):
         return Extracted(
             path=self.output,
             n_examples=sum(split["total_examples"] for split in splits),
-            n_truncated=sum(split["truncated_examples"] for split in splits),
+            n_truncated=sum(split.get("truncated_examples") or 0 for split in splits),
             n_dropped=n_dropped(manifest),
         )
 

@@ -3,8 +3,8 @@
 # n example, l layer, d model width
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, TypedDict
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,7 +35,7 @@ from actlab.formats.activations import (
 )
 from actlab.ground.limits import LONG_LINE, LONG_TEXT, SHORTER_HINT
 from actlab.ground.made_on import made_on
-from actlab.ground.manifest import METADATA
+from actlab.ground.manifest import METADATA, Environment
 from actlab.ground.storage import FORMAT_VERSION, Finish, NewFile, Staging, write_dropped
 
 HOOK = "output of block k (hidden_states[k + 1]); the last block's is before the final norm"
@@ -73,9 +73,24 @@ def unit_files(
                 yield NewFile(f"{split}/{layer_folder(layer)}/{shard_name(shard)}", data, len(members))
 
 
-def unit_record(result: UnitStates, token_text: Callable[[int], str], environment: dict[str, str]) -> dict[str, Any]:
+TableRow = list[Any]
+"""An example's values, in the order of EXAMPLES_SCHEMA."""
+
+
+class UnitRecord(TypedDict):
+    """What a unit's completion record says besides its files."""
+
+    dropped: dict[str, int]
+    dropped_records: list[dict[str, object]]
+    dtype: str
+    environment: Environment
+    examples: dict[str, list[TableRow]]
+    """By split."""
+
+
+def unit_record(result: UnitStates, token_text: Callable[[int], str], environment: Environment) -> UnitRecord:
     """Return what the unit's completion record says besides its files."""
-    examples: dict[str, list[list[Any]]] = {}
+    examples: dict[str, list[TableRow]] = {}
     for example in result.examples:
         examples.setdefault(example.split, []).append(_table_row(example, token_text))
     return {
@@ -91,8 +106,7 @@ def _name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _table_row(example: Example, token_text: Callable[[int], str]) -> list[Any]:
-    """Return an example's row of the table, in the order of EXAMPLES_SCHEMA."""
+def _table_row(example: Example, token_text: Callable[[int], str]) -> TableRow:
     position = example.start if example.stop - example.start == 1 else None
     token_id = None if position is None else example.ids[position]
     return [
@@ -114,10 +128,10 @@ def finish(staging: Staging) -> Finish:
     identity = staging.plan.identity
     splits: list[str] = identity["splits"]
     counts = {split: Counter(rows=0, truncated=0) for split in splits}
-    environments: list[dict[str, str]] = []
+    environments: list[Environment] = []
     dtypes: set[str] = set()
-    dropped: Counter[tuple[str | None, str]] = Counter()
-    for record in staging.records():
+    dropped: Counter[tuple[object, object]] = Counter()
+    for record in staging.records_as(UnitRecord):
         if record["examples"]:  # without one, no model ran
             environments.append(record["environment"])
             dtypes.add(record["dtype"])
@@ -149,8 +163,8 @@ _TRUNCATED = EXAMPLES_SCHEMA.get_field_index("n_truncated")
 
 
 def _metadata(
-    staging: Staging, split: str, counts: "Counter[str]", *, dtype: str, dropped: dict[str, int]
-) -> dict[str, Any]:
+    staging: Staging, split: str, counts: "Counter[str]", *, dtype: str, dropped: Mapping[object, int]
+) -> Mapping[str, object]:
     identity = staging.plan.identity
     return {
         "model_name": identity["model_name"],
@@ -180,7 +194,7 @@ def _metadata(
 def _table_writer(staging: Staging, split: str) -> Callable[[BinaryIO], None]:
     def write(file: BinaryIO) -> None:
         with pq.ParquetWriter(file, EXAMPLES_SCHEMA) as writer:
-            for record in staging.records():
+            for record in staging.records_as(UnitRecord):
                 columns = list(zip(*record["examples"].get(split, []), strict=True))
                 if columns:
                     arrays = [

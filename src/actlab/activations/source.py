@@ -6,10 +6,11 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.hashes import FileState
@@ -41,7 +42,7 @@ class Row(NamedTuple):
     """Empty for plain texts."""
     responses: dict[str, str]
     """By split; a split that the row lacks is not here."""
-    messages: tuple[dict[str, Any], ...] | None = None
+    messages: tuple[dict[str, str], ...] | None = None
     """The conversation, where the row is one; its last message is the response."""
     not_text: tuple[str, ...] = ()
     """The splits whose response is something else than text."""
@@ -93,25 +94,24 @@ class Source:
         return {"role": "dataset", "name": self.path.name, "bytes": self.n_bytes, "sha256": self.sha256}
 
 
-def find_datasets(paths: tuple[str, ...]) -> list[Path]:
+def find_datasets(paths: Iterable[str | Path]) -> list[Path]:
     """Return the JSONL files that the user named, folders opened up.
 
     Raises:
         ConfigError: A path is not there, a folder has none, or two files would share a dump's name.
     """
     found: list[Path] = []
-    for name in paths:
-        path = Path(os.path.expanduser(name))
+    for path in map(Path, paths):
         if path.is_dir():
             inside = sorted(one for one in path.glob("*.jsonl") if one.is_file() and not one.name.startswith("."))
             if not inside:
-                raise ConfigError(f"the folder {name} has no .jsonl file", hint="give --dataset FILE.jsonl")
+                raise ConfigError(f"the folder {path} has no .jsonl file", hint="give --dataset FILE.jsonl")
             found += inside
         elif path.is_file():
             found.append(path)
         else:
             refuse_pipe(path)
-            raise ConfigError(f"there is no dataset {name}", hint="give --dataset FILE.jsonl or a folder of them")
+            raise ConfigError(f"there is no dataset {path}", hint="give --dataset FILE.jsonl or a folder of them")
     names: dict[str, Path] = {}
     for path in found:
         safe_name(path.stem, "dataset")
@@ -217,8 +217,8 @@ def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped
     row_id = value.get("id", line)
     row_id = str(row_id) if isinstance(row_id, str | int) else str(line)  # an id may be a number
     messages = None
-    prompt: Any
-    texts: dict[str, Any]
+    prompt: object
+    texts: dict[str, object]
     if splits == (TEXT_SPLIT,) and "prompt" not in value:
         if value.get("text"):
             prompt, texts = "", {TEXT_SPLIT: value["text"]}
@@ -240,7 +240,7 @@ def parse_line(data: bytes, line: int, splits: tuple[str, ...]) -> Row | Dropped
     return Row(line, row_id, prompt, responses, messages, not_text)
 
 
-def _messages(value: dict[str, Any]) -> tuple[dict[str, Any], ...] | None:
+def _messages(value: dict[str, object]) -> tuple[dict[str, str], ...] | None:
     messages = value.get("messages")
     if not isinstance(messages, list) or not messages:
         return None
@@ -262,13 +262,13 @@ def _splits_in(path: Path, splits: tuple[str, ...], n_lines: int) -> tuple[str, 
 
     A split that no row has, while the rows have a key that is nearly its name, is taken for a slip.
     """
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     keys: dict[str, None] = {}
     seen: set[str] = set()
     with path.open("rb") as file:
         for index, data in enumerate(itertools.islice(lines_of(file), min(n_lines, _ROWS_LOOKED_AT))):
             if data is None:
-                reasons[LONG_LINE] = reasons.get(LONG_LINE, 0) + 1
+                reasons[LONG_LINE] += 1
                 continue
             if not data.strip():
                 continue
@@ -278,8 +278,7 @@ def _splits_in(path: Path, splits: tuple[str, ...], n_lines: int) -> tuple[str, 
                 keys |= dict.fromkeys(json.loads(data.decode("utf-8-sig")))
             elif not seen and isinstance(parse_line(data, index + 1, (TEXT_SPLIT,)), Row):
                 return (TEXT_SPLIT,)
-            reason = as_pairs.reason if isinstance(as_pairs, Dropped) else "none of the splits"
-            reasons[reason] = reasons.get(reason, 0) + 1
+            reasons[as_pairs.reason if isinstance(as_pairs, Dropped) else "none of the splits"] += 1
     others = [key for key in keys if key not in ("prompt", "id", *splits)]
     if not seen:
         counts = ", ".join(f"{reason} ({count})" for reason, count in reasons.items()) or "blank lines only"
@@ -299,4 +298,4 @@ def _splits_in(path: Path, splits: tuple[str, ...], n_lines: int) -> tuple[str, 
 def refuse(dropped: Dropped, source: Source) -> ActlabError:
     """Return the error that `--on-bad error` raises for a dropped record."""
     where = f"{source.path}, line {dropped.line}" + (f", {dropped.split}" if dropped.split else "")
-    return DataError(f"{where}: {dropped.reason}", hint="mend it, or leave --on-bad drop to go on without it")
+    return DataError(f"{where}: {dropped.reason}", hint="fix it, or use --on-bad drop to go on without it")

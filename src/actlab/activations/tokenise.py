@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from actlab.activations.config import ExtractConfig
 from actlab.activations.positions import POSITIONS, Spans
 from actlab.activations.source import Dropped, Row
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import LONG_TEXT, bounded_batches, is_too_long
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("actlab")
 
@@ -69,7 +72,7 @@ class Joined(NamedTuple):
         return start < self.prompt_end and (end <= self.prompt_end or self.prompt_end < self.response_start)
 
 
-def asks_the_clock(tokenizer: Any) -> bool:
+def asks_the_clock(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Whether a tokenizer's chat template writes the date or the time."""
     return "strftime_now" in str(getattr(tokenizer, "chat_template", None))
 
@@ -77,7 +80,9 @@ def asks_the_clock(tokenizer: Any) -> bool:
 class Tokens:
     """Turns rows into examples, by one tokenizer and one set of settings."""
 
-    def __init__(self, tokenizer: Any, config: ExtractConfig, max_tokens: int, today: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", config: ExtractConfig, max_tokens: int, today: str | None = None
+    ) -> None:
         self.max_tokens = max_tokens
         """Most tokens of an example: the smallest of --max-length and the model's and tokenizer's limits."""
         self.today = today
@@ -125,9 +130,9 @@ class Tokens:
         """Return one token's text."""
         return str(self._tokenizer.decode([token_id]))
 
-    def _render(self, messages: Sequence[dict[str, Any]]) -> str:
+    def _render(self, messages: Sequence[dict[str, str]]) -> str:
         """Return a conversation as the chat template writes it, with a clock that stands still."""
-        kept: dict[str, Any] = {}
+        kept: dict[str, object] = {}
         if self.today is not None:
             template = self._tokenizer.get_chat_template()
             day = datetime.fromisoformat(self.today)

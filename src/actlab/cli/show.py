@@ -22,6 +22,10 @@ class ShowConfig:
     """Print everything as JSON."""
 
 
+Shown = dict[str, Any]
+"""A dataset as `show --json` prints it."""
+
+
 @options.command(ShowConfig)
 def command(config: ShowConfig) -> None:
     """A grammar is named by its file, or by the domain for which it ships: cooking, general, poetry, technical."""
@@ -35,7 +39,7 @@ def command(config: ShowConfig) -> None:
         echo("\n".join(map(_as_line, described)) if isinstance(described, list) else _as_text(described))
 
 
-def _described(path: Path) -> dict[str, Any]:
+def _described(path: Path) -> Shown:
     """Describe one of several datasets; what is wrong with one does not hide the others."""
     from actlab.datasets import show_dataset
 
@@ -45,7 +49,7 @@ def _described(path: Path) -> dict[str, Any]:
         return {"path": str(path), "error": str(error)}
 
 
-def _as_line(one: dict[str, Any]) -> str:
+def _as_line(one: Shown) -> str:
     if "error" in one:
         return f"{one['path']}: WRONG {one['error']}"
     if "splits" not in one:
@@ -54,13 +58,13 @@ def _as_line(one: dict[str, Any]) -> str:
     return f"{one['path']}: {one['kind']}, {rows}, {format_bytes(one['n_bytes'])}"
 
 
-def _as_text(one: dict[str, Any]) -> str:
+def _as_text(one: Shown) -> str:
     if "units_done" in one:
-        return f"{one['path']}: {one['kind']} in progress: {one['units_done']} of {one['units']} units done"
+        return f"{one['path']}: {one['kind']}, in progress: {one['units_done']} of {one['units']} units done"
     return _dump_as_text(one) if one["kind"] == "activations" else _as_list(one)
 
 
-def _as_list(one: dict[str, Any]) -> str:
+def _as_list(one: Shown) -> str:
     """Return one line a key, long values cut."""
     lines, width = [one["path"]], max(20, *map(len, one))
     for key, value in one.items():
@@ -70,13 +74,13 @@ def _as_list(one: dict[str, Any]) -> str:
     return "\n".join(lines + _unlike(one))
 
 
-def _unlike(one: dict[str, Any]) -> list[str]:
+def _unlike(one: Shown) -> list[str]:
     """Say where a dataset's units were not all made on the same versions and machines."""
     unlike = unlike_parts(one.get("made_on", []))
     return [f"  units were made under different versions or machines: {'; '.join(unlike)}"] if unlike else []
 
 
-def _dump_as_text(one: dict[str, Any]) -> str:
+def _dump_as_text(one: Shown) -> str:
     lines = [
         one["path"],
         f"  {one['kind']} of {one['model_name']} ({one['num_layers']} layers, width {one['hidden_dim']}) "

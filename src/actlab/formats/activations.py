@@ -34,7 +34,8 @@ from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_as, s
 from actlab.ground.manifest import METADATA, stored_files
 
 if TYPE_CHECKING:
-    Numbers = SupportsIndex | Sequence[int] | Sequence[bool] | np.ndarray | Tensor | pd.Series[int] | pd.Index[int]
+    Labels = pd.Series[int] | pd.Series[bool] | pd.Index[int]
+    Numbers = SupportsIndex | Sequence[int] | Sequence[bool] | np.ndarray | Tensor | Labels
     """What chooses rows by their numbers, or is a mask."""
     Column = SupportsIndex | slice | EllipsisType | Tensor
     Index = Numbers | slice | EllipsisType
@@ -64,14 +65,8 @@ class SplitMetadata(TypedDict):
     hidden_dim: int
     num_layers: int
     layers: NotRequired[list[int]]
-    model_name: NotRequired[object]
-    dataset_name: NotRequired[object]
-    split: NotRequired[object]
-    shard_size: NotRequired[object]
-    position: NotRequired[object]
-    dtype: NotRequired[object]
-    truncated_examples: NotRequired[int]
-    fingerprint: NotRequired[object]
+    dtype: NotRequired[str | None]
+    truncated_examples: NotRequired[int | None]
 
 
 EXAMPLES_SCHEMA = pa.schema(
@@ -583,7 +578,7 @@ def _as_array(rows: "Numbers", n: int) -> Shaped[np.ndarray, "..."]:
     return array if array.size or isinstance(rows, np.ndarray) else array.astype(np.int64)  # [] has no dtype
 
 
-def _by_position(values: "pd.Series[int] | pd.Index[int]", n: int) -> Shaped[np.ndarray, " n"]:
+def _by_position(values: "Labels", n: int) -> Shaped[np.ndarray, " n"]:
     """Return a pandas column's values, where their order is not in doubt.
 
     Raises:
@@ -599,7 +594,7 @@ def _by_position(values: "pd.Series[int] | pd.Index[int]", n: int) -> Shaped[np.
     return array
 
 
-def _refuse_reordered(column: "pd.Series[int]", n: int) -> None:
+def _refuse_reordered(column: "pd.Series[int] | pd.Series[bool]", n: int) -> None:
     """Refuse a column with one value a row whose own numbers are 0 to n - 1 in another order: which one is meant?"""
     if len(column) == n and pd.api.types.is_integer_dtype(column.index.dtype):
         numbers = column.index.to_numpy()

@@ -1,17 +1,20 @@
-"""What the user can mend. Everything else is a bug and keeps its traceback."""
+"""What the user can fix. Everything else is a bug and keeps its traceback."""
 
 import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from actlab.ground.job import Outcome
 
 
 class ActlabError(Exception):
     """A failure with a hint that names the next step."""
 
     exit_code = 1
-    done: tuple[Any, ...] = ()
+    done: "tuple[Outcome, ...]" = ()
     """What the same run had finished of other datasets."""
 
     def __init__(self, message: str, *, hint: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import FileState
@@ -34,10 +34,12 @@ from actlab.ground.manifest import (
 )
 from actlab.ground.shapes import Shape, as_shape
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 log = logging.getLogger("actlab")
 
 _PIECE_BYTES = 1 << 20
-_OTHER_BYTES = "its bytes are not the ones that were written"
 
 _manifests: dict[Path, tuple[FileState, dict[str, Stored]]] = {}
 """By folder, the files that its manifest names: a dataset of 10,000 files has its manifest parsed once."""
@@ -56,6 +58,15 @@ class _Named(NamedTuple):
     folder: Path
     """The dataset's, as its reader's path has it."""
     stored: Stored
+
+    def compare(self, sha256: str) -> None:
+        """Refuse other bytes than the manifest's.
+
+        Raises:
+            StorageError: They are.
+        """
+        if sha256 != self.stored.sha256:
+            raise damage(self.folder, self.stored.path, "its bytes are not the ones that were written")
 
 
 @contextmanager
@@ -77,8 +88,8 @@ def read_sealed(path: Path, most: int | None = None) -> bytes:
     """
     data = path.read_bytes() if most is None else read_at_most(path, most)
     named = _named(path)
-    if named is not None and hashlib.sha256(data).hexdigest() != named.stored.sha256:
-        raise _damaged(named)
+    if named is not None:
+        named.compare(hashlib.sha256(data).hexdigest())
     return data
 
 
@@ -110,13 +121,12 @@ def check_sealed(path: Path) -> None:
     if named is None:
         return
     if not path.exists():
-        raise _damaged(named, "it is missing")
+        raise damage(named.folder, named.stored.path, "it is missing")
     with path.open("rb") as file:
         state = FileState.by(os.fstat(file.fileno()))
         if _sound.get(str(path.absolute())) == (state, named.stored.sha256):
             return
-        if hashlib.file_digest(file, "sha256").hexdigest() != named.stored.sha256:
-            raise _damaged(named)
+        named.compare(hashlib.file_digest(file, "sha256").hexdigest())
     _sound[str(path.absolute())] = state, named.stored.sha256
 
 
@@ -130,8 +140,7 @@ def input_entry(role: str, path: Path) -> InputEntry:
     if named is None:
         return file_entry(role, path)
     entry = measured_entry(role, path)
-    if entry["sha256"] != named.stored.sha256:
-        raise _damaged(named)
+    named.compare(str(entry["sha256"]))
     return entry
 
 
@@ -191,10 +200,6 @@ def damage(folder: Path, path: str, what: str) -> StorageError:
     )
 
 
-def _damaged(named: _Named, what: str = _OTHER_BYTES) -> StorageError:
-    return damage(named.folder, named.stored.path, what)
-
-
 class _Hashing(io.RawIOBase):
     """A file's bytes, hashed on their way to the reader."""
 
@@ -210,7 +215,7 @@ class _Hashing(io.RawIOBase):
     def fileno(self) -> int:
         return self._file.fileno()
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         n = self._file.readinto(buffer) or 0
         if n:
             self._digest.update(memoryview(buffer)[:n])
@@ -231,8 +236,7 @@ class _Hashing(io.RawIOBase):
     def _compare(self) -> None:
         if not self._is_compared:
             self._is_compared = True
-            if self._digest.hexdigest() != self._named.stored.sha256:
-                raise _damaged(self._named)
+            self._named.compare(self._digest.hexdigest())
 
 
 def _named(path: Path) -> _Named | None:
@@ -307,13 +311,12 @@ def _files_of(folder: Path) -> dict[str, Stored]:
     files: dict[str, Stored] = {}
     try:
         manifest = read_manifest(folder)
-        found = [] if manifest is None else list(stored_files(manifest))
+        files = {stored.path: stored for stored in stored_files(manifest)} if manifest is not None else {}
     except (StorageError, OSError):
         if _was_sealed(folder):
             raise
-        manifest, found = None, []  # a browser extension's, say
+        manifest = None  # a browser extension's, say
     if manifest is not None:
         _refuse_other_fingerprint(folder, manifest)
-        files = {stored.path: stored for stored in found}
     _manifests[folder] = state, files
     return files

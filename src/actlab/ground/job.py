@@ -281,7 +281,7 @@ def run_jobs(groups: Jobs[Result]) -> list[Result]:
     A dataset of which nothing is left costs no other: it is the error when all others are done.
 
     Raises:
-        ActlabError: Something is wrong that the user can mend; what was finished before is the error's `done`.
+        ActlabError: Something is wrong that the user can fix; what was finished before is the error's `done`.
     """
     done: list[Result] = []
     try:

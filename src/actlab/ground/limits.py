@@ -7,12 +7,16 @@ A tokenizer takes some 200 bytes of memory a byte of text, up to 300 for one wit
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, AnyStr
+from typing import IO, TYPE_CHECKING, AnyStr
 
 from actlab.ground.errors import ActlabError, DataError, StorageError
 
 if TYPE_CHECKING:
     import zipfile
+
+    import yaml
+
+    YamlRules = type[yaml.SafeLoader] | type[yaml.CSafeLoader] | type[yaml.BaseLoader]
 
 LINE_BYTES = 16 << 20
 """The longest line of a JSONL or CSV file, its end included; in CSV files, characters count."""
@@ -162,7 +166,7 @@ def refuse_false_size(info: "zipfile.ZipInfo") -> None:
         raise ValueError(f"{info.filename} says {info.file_size} bytes, and {info.compress_size} are stored")
 
 
-def refuse_large_yaml(text: str, loader: Any, where: str, kind: type[ActlabError]) -> None:
+def refuse_large_yaml(text: str, loader: "YamlRules", where: str, kind: type[ActlabError]) -> None:
     """Refuse a YAML text before it is built that would be huge with its aliases written out, or nests too deep.
 
     Raises:

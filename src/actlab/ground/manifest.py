@@ -54,16 +54,6 @@ class Manifest(TypedDict):
     files: list[FileEntry]
 
 
-class Record(TypedDict):
-    """What a unit's completion record says, whatever the pipeline."""
-
-    unit: int
-    files: list[FileEntry]
-    plan: NotRequired[str]
-    dropped: NotRequired[dict[str, int]]
-    dropped_records: NotRequired[list[dict[str, object]]]
-
-
 class Stored(NamedTuple):
     """A file of a dataset as its manifest names it."""
 
@@ -98,21 +88,18 @@ def has_own_fingerprint(manifest: Mapping[str, object]) -> bool:
     return fingerprint({key: manifest.get(key) for key in _DESCRIBED}) == manifest.get("fingerprint")
 
 
-def file_entry(role: str, path: Path) -> InputEntry:
+def file_entry(role: str, path: Path, sha256: str | None = None) -> InputEntry:
     """Return a plan's entry for a file that is read: its last path component, size and hash, which may be remembered.
 
     It says what the plan is about; whether the bytes are whole is for who reads them.
     """
-    return _entry(role, path, remembered_hash(path).sha256)
+    sha256 = sha256 or remembered_hash(path).sha256
+    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
 
 
 def measured_entry(role: str, path: Path) -> InputEntry:
     """Return a `file_entry` whose hash is taken from the bytes now."""
-    return _entry(role, path, sha256_of(path))
-
-
-def _entry(role: str, path: Path, sha256: str) -> InputEntry:
-    return {"role": role, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256}
+    return file_entry(role, path, sha256_of(path))
 
 
 def read_json(path: Path, read: Callable[[Path], bytes] = read_at_most) -> Any:
@@ -196,16 +183,18 @@ def stored_files(manifest: Mapping[str, object]) -> Iterator[Stored]:
     Raises:
         StorageError: An entry lacks a field, or names a path outside the dataset.
     """
-    entries: Any = manifest["files"]
-    for entry in entries:
-        try:
-            stored = Stored(**entry)
-            inside = not Path(stored.path).is_absolute() and ".." not in Path(stored.path).parts
-        except TypeError:
-            inside = False
-        if not inside:
-            raise StorageError(f"the manifest has a bad entry: {entry}", hint="was it edited by hand?")
-        yield stored
+    entries = manifest.get("files")
+    for entry in entries if isinstance(entries, list) else [entries]:
+        match entry:
+            case {"path": str(path), "bytes": int(n_bytes), "sha256": str(sha256), **more} if _is_inside(Path(path)):
+                rows = more.get("rows")
+                yield Stored(path, n_bytes, sha256, rows if isinstance(rows, int) else None)
+            case _:
+                raise StorageError(f"the manifest has a bad entry: {entry}", hint="was it edited by hand?")
+
+
+def _is_inside(path: Path) -> bool:
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def damaged_files(folder: Path, files: Iterable[Stored]) -> list[str]:
@@ -233,22 +222,19 @@ def differences(there: object, here: object, path: str = "") -> list[str]:
     >>> differences({"dtype": "float16", "limit": None}, {"dtype": "float32", "limit": None})
     ["dtype is 'float16' there and 'float32' here"]
     """
-    if isinstance(there, dict) and isinstance(here, dict):
-        found = []
-        for key in [*there, *(key for key in here if key not in there)]:
-            found += differences(there.get(key), here.get(key), f"{path}.{key}" if path else str(key))
-        return found
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        found = []
-        for index, (one, other) in enumerate(zip(there, here, strict=True)):
-            name = one.get("name", index) if isinstance(one, dict) else index
-            found += differences(one, other, f"{path}[{name}]")
-        return found
     if there == here:
         return []
-    if isinstance(there, list) and isinstance(here, list) and len(there) != len(here):
-        return [f"{path} has {len(there)} entries there and {len(here)} here"]
-    return [f"{path} is {_short(there)} there and {_short(here)} here"]
+    match there, here:
+        case dict(), dict():
+            pairs = [(f"{path}.{key}" if path else str(key), there.get(key), here.get(key)) for key in there | here]
+        case list(), list() if len(there) == len(here):
+            names = [one.get("name", index) if isinstance(one, dict) else index for index, one in enumerate(there)]
+            pairs = [(f"{path}[{name}]", *pair) for name, *pair in zip(names, there, here, strict=True)]
+        case list(), list():
+            return [f"{path} has {len(there)} entries there and {len(here)} here"]
+        case _:
+            return [f"{path} is {_short(there)} there and {_short(here)} here"]
+    return [found for name, one, other in pairs for found in differences(one, other, name)]
 
 
 def _short(value: object) -> str:

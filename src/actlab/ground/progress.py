@@ -23,7 +23,7 @@ class More(Protocol):
 
 @contextmanager
 def progress(label: str, *, total: int, unit: str, quiet: bool = False) -> Iterator[More]:
-    """Lend a function that is told how many more are done.
+    """Yield a callback that advances the progress display.
 
     A bar is drawn on stderr when it is a terminal (or in a notebook); otherwise a line is logged at most
     every 30 seconds. `quiet` shows nothing. What others write to stderr meanwhile, log lines and warnings
@@ -56,7 +56,7 @@ class _AboveBars:
         self.terminal = terminal
         self._begun = ""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self.terminal, name)
 
     def write(self, text: str) -> int:
@@ -88,7 +88,7 @@ def _lines_above_bars() -> Iterator[TextIO | None]:
     Logging's handlers keep the stream that they were made with, so theirs is exchanged as well. Lends nothing
     (tqdm finds its own way) where stderr is no terminal, as in a notebook.
     """
-    terminal: Any = sys.stderr
+    terminal = sys.stderr
     if isinstance(terminal, _AboveBars):
         yield terminal.terminal
         return

@@ -62,7 +62,7 @@ def fits(value: object, hint: Any) -> bool:
     if origin in (types.UnionType, typing.Union):
         return any(fits(value, one) for one in arguments)
     if origin is list:
-        return isinstance(value, list) and all(fits(one, arguments[0]) for one in value)
+        return isinstance(value, list) and (arguments[0] is Any or all(fits(one, arguments[0]) for one in value))
     if origin in (dict, Mapping):
         return isinstance(value, dict) and all(fits(one, arguments[1]) for one in value.values())
     if origin is typing.Literal:

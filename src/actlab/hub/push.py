@@ -6,9 +6,8 @@ A commit is whole or not at all, so a push that was stopped goes on with what is
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
@@ -17,10 +16,7 @@ from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
 from actlab.ground.verify import check_against_manifest
 from actlab.hub.card import CARD, make_card
-from actlab.hub.repository import Commit, NewFile, hub_errors, look, make, send, with_owner
-
-if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoFile
+from actlab.hub.repository import Commit, NewFile, found, hub_errors, make, send
 
 log = logging.getLogger("actlab")
 
@@ -70,12 +66,8 @@ def refuse_push(repo_id: str, *, private: bool, overwrite: bool) -> None:
     Raises:
         ActlabError: As `push_dataset`.
     """
-    from huggingface_hub import HfApi
-
     _check_name(repo_id)
-    hub = HfApi(library_name="actlab", library_version=version("actlab"))
-    with hub_errors(repo_id):
-        repository = look(hub, with_owner(hub, repo_id), private=private)
+    repository = found(repo_id, private=private).repository
     there = sorted(repository.files.keys() - _NOT_DATA) if repository else []
     if there and not overwrite:
         raise StorageError(
@@ -104,17 +96,12 @@ def push_dataset(
         StorageError: The folder is no sealed dataset, or damaged; the repository is public and `private` is
             wanted, or it holds other files; or the hub refuses or cannot be reached, and what was sent stays.
     """
-    from huggingface_hub import HfApi
-
     _check_name(repo_id)
     manifest = _sealed(folder)
-    hub = HfApi(library_name="actlab", library_version=version("actlab"))
-    with hub_errors(repo_id):
-        repo_id = with_owner(hub, repo_id)
-        repository = look(hub, repo_id, private=private)
+    hub, repo_id, repository = found(repo_id, private=private)
     files = _files_of(folder, manifest, repo_id)
     there = repository.files if repository else {}
-    kept = {file.path for file in files if file.path in there and _stays(file, there[file.path], overwrite=overwrite)}
+    kept = {file.path for file in files if file.path in there and file.may_stay(there[file.path], overwrite=overwrite)}
     others = sorted(there.keys() - kept - _NOT_DATA)
     if others and not overwrite:
         raise StorageError(
@@ -182,14 +169,6 @@ def _turn(file: NewFile) -> int:
 
 def _says_whole(path: str) -> bool:
     return PurePosixPath(path).name in (MANIFEST, METADATA)
-
-
-def _stays(file: NewFile, remote: "RepoFile", *, overwrite: bool) -> bool:
-    """Whether what the repository has by a file's name need not be replaced.
-
-    A card may have been written there by hand, and is worth more than one that is made here.
-    """
-    return (isinstance(file.source, bytes) and not overwrite) or file.is_like(remote)
 
 
 def _check_name(repo_id: str) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +35,13 @@ class NewFile(NamedTuple):
             return bool(remote.lfs.sha256 == self.sha256)
         return bool(remote.size == self.n_bytes and remote.blob_id == self._git_hash())
 
+    def may_stay(self, remote: "RepoFile", *, overwrite: bool) -> bool:
+        """Whether what the repository has by this name need not be replaced.
+
+        A card may have been written there by hand, and is worth more than one that is made here.
+        """
+        return (isinstance(self.source, bytes) and not overwrite) or self.is_like(remote)
+
     def _git_hash(self) -> str:
         """Return git's name for the content: the sha1 of a header and the bytes."""
         hashed = hashlib.sha1(b"blob %d\0" % self.n_bytes)
@@ -57,10 +65,27 @@ class Repository(NamedTuple):
     """The hub's own description of each file, by path."""
 
 
-def with_owner(hub: "HfApi", repo_id: str) -> str:
-    """Return a repository's full name; a name alone is the user's own. Fails where nobody is logged in."""
-    user = hub.whoami()["name"]
-    return repo_id if "/" in repo_id else f"{user}/{repo_id}"
+class Found(NamedTuple):
+    """The hub's client, the repository's full name, and what it holds, None where there is none."""
+
+    hub: "HfApi"
+    repo_id: str
+    repository: Repository | None
+
+
+def found(repo_id: str, *, private: bool) -> Found:
+    """Look for a repository; a name alone is the user's own.
+
+    Raises:
+        StorageError: Nobody is logged in; everybody can read it, and `private` is wanted; or the hub fails.
+    """
+    from huggingface_hub import HfApi
+
+    hub = HfApi(library_name="actlab", library_version=version("actlab"))
+    with hub_errors(repo_id):
+        user = hub.whoami()["name"]
+        full = repo_id if "/" in repo_id else f"{user}/{repo_id}"
+        return Found(hub, full, look(hub, full, private=private))
 
 
 def look(hub: "HfApi", repo_id: str, *, private: bool) -> Repository | None:

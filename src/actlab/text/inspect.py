@@ -6,14 +6,15 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
 from safetensors import safe_open
+from torch import nn
 
 from actlab.backends.gpt_trainer import count_parameters
 from actlab.backends.quiet import quiet_transformers
@@ -22,7 +23,7 @@ from actlab.formats.documents import read_documents
 from actlab.formats.tokens import KIND as TOKENS
 from actlab.formats.tokens import SPLITS, TOKENIZER, map_ends, map_tokens, read_token_folder, refuse_strange_ids
 from actlab.ground.errors import ConfigError, StorageError, did_you_mean, foreign_errors
-from actlab.ground.integrity import read_sealed_object
+from actlab.ground.integrity import read_sealed_as
 from actlab.ground.manifest import METADATA, Manifest
 from actlab.ground.progress import progress
 from actlab.ground.verify import sizes_of
@@ -34,6 +35,14 @@ from actlab.text.templates.plan import documents_needed, expected_duplicates
 from actlab.text.words import text_hash
 
 Problems = Iterator[str]
+
+
+class _Metadata(TypedDict):
+    kind: str
+    n_documents: NotRequired[int]
+    n_parameters: NotRequired[dict[str, int]]
+    mean_score: NotRequired[float | None]
+
 
 _NO_PROMPT = "a"
 """A prompt that favours nothing: a value is named by a word of more than two letters."""
@@ -47,7 +56,7 @@ def show_text(folder: Path) -> dict[str, object]:
     Raises:
         ActlabError: It is none, or damaged.
     """
-    metadata = read_sealed_object(folder / METADATA, kind=str)
+    metadata = read_sealed_as(folder / METADATA, _Metadata)
     if metadata["kind"] == TOKENS:
         read_token_folder(folder)
     told = {key: value for key, value in metadata.items() if not key.startswith("curve")}
@@ -109,14 +118,14 @@ def show_grammar(path: str | Path) -> dict[str, object]:
 
 def check_documents(folder: Path, _manifest: Manifest, quiet: bool) -> Problems:
     """Read every document, and count it again where the tokenizer that counted it is there."""
-    metadata = read_sealed_object(folder / METADATA, n_documents=int)
+    metadata = read_sealed_as(folder / METADATA, _Metadata)
     is_refined = (folder / QUALITY_NAME).is_file()
-    counter = None if is_refined else _counter(folder)
+    counter = None if is_refined else TokenCounter(find_tokenizer(str((folder / TOKENIZER).absolute())))
     ids: Counter[str] = Counter()
     sources: Counter[str] = Counter()
     hashes: list[str] = []
     n_tokens = 0
-    with progress("reading", total=metadata["n_documents"], unit="document", quiet=quiet) as more:
+    with progress("reading", total=metadata.get("n_documents", 0), unit="document", quiet=quiet) as more:
         for document in read_documents(folder):
             ids[document.id] += 1
             sources[document.source] += 1
@@ -136,19 +145,15 @@ def check_documents(folder: Path, _manifest: Manifest, quiet: bool) -> Problems:
     yield from _check_tokenizer(folder / TOKENIZER, metadata)
 
 
-def _counter(folder: Path) -> TokenCounter:
-    return TokenCounter(find_tokenizer(str((folder / TOKENIZER).absolute())))
-
-
-def _check_tokenizer(folder: Path, metadata: dict[str, Any]) -> Problems:
+def _check_tokenizer(folder: Path, metadata: Mapping[str, object]) -> Problems:
     tokenizer = find_tokenizer(str(folder.absolute()))
-    if tokenizer_sha256(tokenizer) != metadata["tokenizer_sha256"]:
+    if tokenizer_sha256(tokenizer) != metadata.get("tokenizer_sha256"):
         yield "the tokenizer is not the one that metadata.json names"
-    if (size := vocab_size_of(tokenizer)) != metadata["vocab_size"]:
-        yield f"the tokenizer has {size} tokens, metadata.json says {metadata['vocab_size']}"
+    if (size := vocab_size_of(tokenizer)) != metadata.get("vocab_size"):
+        yield f"the tokenizer has {size} tokens, metadata.json says {metadata.get('vocab_size')}"
 
 
-def _check_refinement(folder: Path, metadata: dict[str, Any], hashes: list[str]) -> Problems:
+def _check_refinement(folder: Path, metadata: _Metadata, hashes: list[str]) -> Problems:
     """Compare the table of scores and the rejects with the documents that were chosen."""
     rows = pq.read_table(folder / QUALITY_NAME).to_pylist()
     chosen = sorted((row for row in rows if row["rank"] is not None), key=lambda row: row["rank"])
@@ -157,21 +162,17 @@ def _check_refinement(folder: Path, metadata: dict[str, Any], hashes: list[str])
     if not all(0 <= row["score"] <= 1 for row in rows):
         yield f"{QUALITY_NAME}: a score is not from 0 to 1"
     mean = sum(row["score"] for row in chosen) / max(1, len(chosen))
-    if not math.isclose(mean, metadata["mean_score"] or 0.0, rel_tol=0, abs_tol=_MEAN_TOLERANCE):
-        yield f"the mean score is {mean:.6f}, metadata.json says {metadata['mean_score']}"
+    if not math.isclose(mean, metadata.get("mean_score") or 0.0, rel_tol=0, abs_tol=_MEAN_TOLERANCE):
+        yield f"the mean score is {mean:.6f}, metadata.json says {metadata.get('mean_score')}"
     with (
         foreign_errors(f"{REJECTS_NAME} cannot be read", hint="was it edited by hand?", kind=StorageError),
         (folder / REJECTS_NAME).open("rb") as lines,
     ):
-        reasons = Counter(_reason(line) for line in lines)
+        reasons = Counter(str(json.loads(line)["reason"]) for line in lines)
     yield from _differing(metadata, {"n_rejects": dict(reasons)})
 
 
-def _reason(line: bytes) -> str:
-    return str(json.loads(line)["reason"])
-
-
-def _differing(metadata: dict[str, Any], found: dict[str, Any]) -> Problems:
+def _differing(metadata: Mapping[str, object], found: Mapping[str, object]) -> Problems:
     for name, value in found.items():
         if metadata.get(name) != value:
             yield f"{name} is {value}, metadata.json says {metadata.get(name)}"
@@ -195,12 +196,14 @@ def check_tokens(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
         seen[split] = {tokens_t[start:end].tobytes() for start, end in pairs}
     if n_shared := len(seen["train"] & seen["val"]):
         yield f"{n_shared} documents are both in train and in val"
-    yield from _check_tokenizer(folder / TOKENIZER, read_sealed_object(folder / METADATA))
+    yield from _check_tokenizer(folder / TOKENIZER, read_sealed_as(folder / METADATA, _Metadata))
 
 
 def check_gpt(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
     """Open the weights: finite numbers, and those of the model that the config describes."""
-    metadata = read_sealed_object(folder / METADATA, n_parameters=dict)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    metadata = read_sealed_as(folder / METADATA, _Metadata)
     hint = "train it again, with --overwrite"
     shapes: dict[str, tuple[int, ...]] = {}
     with (
@@ -213,19 +216,12 @@ def check_gpt(folder: Path, _manifest: Manifest, _quiet: bool) -> Problems:
             if not torch.isfinite(tensor).all():
                 yield f"model.safetensors: {name} has numbers that are not finite"
     with foreign_errors("config.json describes no model", hint=hint), torch.device("meta"), quiet_transformers():
-        model = _described_model(folder)
+        model: nn.Module = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     strange = sorted(name for name, shape in shapes.items() if expected.get(name) != shape)
     yield from (f"model.safetensors: {name} is not the model's that config.json describes" for name in strange)
     yield from _differing(metadata, {"n_parameters": count_parameters(model)._asdict()})
     n_stored = sum(map(math.prod, shapes.values()))
-    if n_stored != metadata["n_parameters"]["total"]:
-        yield f"model.safetensors has {n_stored} numbers, metadata.json says {metadata['n_parameters']['total']}"
+    if n_stored != (total := metadata.get("n_parameters", {}).get("total")):
+        yield f"model.safetensors has {n_stored} numbers, metadata.json says {total}"
     yield from _check_tokenizer(folder, metadata)
-
-
-def _described_model(folder: Path) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder)
-    return AutoModelForCausalLM.from_config(config)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from actlab.formats.activations import (
     EXAMPLES,
@@ -37,43 +38,41 @@ def read_splits(path: Path, manifest: Mapping[str, object] | None, _quiet: bool)
         yield from _check_split(name, split, manifest["fingerprint"] if manifest else None)
 
 
-def _check_split(name: str, folder: Path, fingerprint_there: object) -> list[str]:
+def _check_split(name: str, folder: Path, fingerprint_there: object) -> Iterator[str]:
     try:
         metadata = read_metadata(folder)
     except ActlabError as error:
-        return [str(error)]
-    problems: list[str] = []
+        yield str(error)
+        return
     if "fingerprint" in metadata and fingerprint_there is None:
-        problems.append(f"{MANIFEST}: missing, and {name}/{METADATA} says that there was one")
+        yield f"{MANIFEST}: missing, and {name}/{METADATA} says that there was one"
     elif metadata.get("fingerprint") != fingerprint_there:
-        problems.append(f"{name}/{METADATA}: its fingerprint is not the manifest's")
+        yield f"{name}/{METADATA}: its fingerprint is not the manifest's"
     layers = layer_folders(folder)
     expected_layers = metadata.get("layers", list(range(metadata["num_layers"])))
     if sorted(layers) != sorted(expected_layers):
-        problems.append(f"{name}: layers {sorted(layers)} are there, {expected_layers} expected")
-    rows_of: dict[int, list[int]] = {}
+        yield f"{name}: layers {sorted(layers)} are there, {expected_layers} expected"
+    rows_of: dict[int, tuple[int, ...]] = {}
     dtypes: set[str] = set()
     for layer, layer_folder in layers.items():
         shards = shard_files(layer_folder)
         if list(shards) != list(range(len(shards))):
-            problems.append(f"{name}/{layer_folder.name}: its shards are {list(shards)}, not 0 to n without a gap")
-        rows_of[layer] = []
-        for path in shards.values():
-            n_rows, dtype, found = _check_shard(path, metadata["hidden_dim"])
-            rows_of[layer].append(n_rows)
-            dtypes |= {dtype} if n_rows else set()
-            problems += [f"{name}/{layer_folder.name}/{path.name}: {one}" for one in found]
-    usual = Counter(map(tuple, rows_of.values())).most_common(1)
+            yield f"{name}/{layer_folder.name}: its shards are {list(shards)}, not 0 to n without a gap"
+        checked = {path.name: _check_shard(path, metadata["hidden_dim"]) for path in shards.values()}
+        rows_of[layer] = tuple(one.n_rows for one in checked.values())
+        dtypes |= {one.dtype for one in checked.values() if one.n_rows}
+        yield from (
+            f"{name}/{layer_folder.name}/{shard}: {what}" for shard, one in checked.items() for what in one.problems
+        )
+    usual = max(rows_of.values(), key=list(rows_of.values()).count, default=())
     for layer, rows in rows_of.items():
-        if tuple(rows) != usual[0][0]:
-            problems.append(f"{name}: layer {layer} has shards of {rows} rows, others of {list(usual[0][0])}")
+        if rows != usual:
+            yield f"{name}: layer {layer} has shards of {list(rows)} rows, others of {list(usual)}"
     if len(dtypes) > 1 or ("dtype" in metadata and dtypes and dtypes != {metadata["dtype"]}):
-        problems.append(f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}")
-    total = sum(usual[0][0]) if usual else 0
-    if metadata["total_examples"] != total:
-        counted = f"{name}: {METADATA} counts {metadata['total_examples']} examples, {total} are stored"
-        problems.append(counted + _left_out(usual[0][0] if usual else (), metadata, folder))
-    return problems
+        yield f"{name}: its shards are {', '.join(sorted(dtypes))}, not {metadata.get('dtype', 'all alike')}"
+    if metadata["total_examples"] != sum(usual):
+        counted = f"{name}: {METADATA} counts {metadata['total_examples']} examples, {sum(usual)} are stored"
+        yield counted + _left_out(usual, metadata, folder)
 
 
 def _left_out(rows: tuple[int, ...], metadata: SplitMetadata, folder: Path) -> str:
@@ -85,19 +84,23 @@ def _left_out(rows: tuple[int, ...], metadata: SplitMetadata, folder: Path) -> s
     return f"; {shard_name(n_counted)} and later shards are left out by readers" if n_counted < len(rows) else ""
 
 
-def _check_shard(path: Path, hidden_dim: int) -> tuple[int, str, list[str]]:
-    """Return a shard's rows, its dtype, and what is wrong with it."""
+class _Shard(NamedTuple):
+    n_rows: int
+    dtype: str
+    problems: list[str]
+
+
+def _check_shard(path: Path, hidden_dim: int) -> _Shard:
     try:
         rows_nd = read_shard(path)
     except ActlabError as error:
-        return 0, "", [str(error)]
+        return _Shard(0, "", [str(error)])
     problems = []
     if rows_nd.shape[1] != hidden_dim:
         problems.append(f"width {rows_nd.shape[1]}, not {hidden_dim}")
-    n_bad = int((~rows_nd.isfinite().all(dim=1)).sum())
-    if n_bad:
+    if n_bad := int((~rows_nd.isfinite().all(dim=1)).sum()):
         problems.append(f"{n_bad} rows hold NaN or inf")
-    return len(rows_nd), str(rows_nd.dtype).removeprefix("torch."), problems
+    return _Shard(len(rows_nd), str(rows_nd.dtype).removeprefix("torch."), problems)
 
 
 def check_activations(path: Path, manifest: Manifest, _quiet: bool) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ from actlab.activations.compute import Model
 from actlab.activations.config import ExtractConfig
 from actlab.activations.job import ExtractJob
 from actlab.activations.source import scan
+from actlab.activations.tokenise import Example
 from actlab.backends.hub import find_model, model_files
 from actlab.backends.proof import TOLERANCE, relative_error
 from actlab.backends.reader import Reader, read_states
@@ -24,30 +25,23 @@ from actlab.ground.verify import Recomputed, Recomputing
 
 def recompute_rows(path: Path, manifest: Manifest, asked: Recomputing) -> tuple[Recomputed, list[str]]:
     """Run the model again, each row alone, on rows drawn from each split; return what came of it, and what is wrong."""
-    job = _original(manifest, asked)
+    job = _original(manifest, model=asked.model, dataset=asked.dataset, device=asked.device)
     used = job.model
     errors: dict[int, float] = dict.fromkeys(used.layers, 0.0)
     n_done = n_asked = 0
     stored_dtype = torch.float32
     for name, folder in splits_of(path).items():
         acts = Activations(folder)
-        n_asked += min(asked.n_rows, len(acts))
         lines = acts.examples["source_line"].tolist()
         chosen = {lines[row]: row for row in _by_length(acts.examples["n_tokens"].tolist(), asked.n_rows, split=name)}
-        for unit in job.source.units:
-            if not any(unit.first_line < line <= unit.first_line + unit.n_lines for line in chosen):
-                continue
-            examples, _ = job.read_examples(unit)
-            for example in examples:
-                if example.split == name and example.row.line in chosen:
-                    reader = Reader(used.backbone, used.facts, used.layers, 1, 1)
-                    (computed_ld,) = read_states(reader, [example])
-                    for place, layer in enumerate(used.layers):
-                        stored_d = acts[layer][chosen[example.row.line]]
-                        stored_dtype = stored_d.dtype
-                        error = relative_error(stored_d, computed_ld[place])
-                        errors[layer] = max(errors[layer], error)
-                    n_done += 1
+        n_asked += len(chosen)
+        for example in _examples(job, name, chosen):
+            (computed_ld,) = read_states(Reader(used.backbone, used.facts, used.layers, 1, 1), [example])
+            for place, layer in enumerate(used.layers):
+                stored_d = acts[layer][chosen[example.row.line]]
+                stored_dtype = stored_d.dtype
+                errors[layer] = max(errors[layer], relative_error(stored_d, computed_ld[place]))
+            n_done += 1
     tolerance = torch.finfo(stored_dtype).eps
     if n_done:
         tolerance += TOLERANCE[used.backbone.dtype]
@@ -56,6 +50,14 @@ def recompute_rows(path: Path, manifest: Manifest, asked: Recomputing) -> tuple[
     if not worst <= tolerance:
         problems.append(f"recomputed rows differ by {worst:.1e}, more than {tolerance:.0e}")
     return Recomputed(n_done, errors, tolerance), problems
+
+
+def _examples(job: ExtractJob, split: str, lines: Collection[int]) -> Iterator[Example]:
+    """Yield a split's examples of these source lines; units without one are not read."""
+    for unit in job.source.units:
+        if any(unit.first_line < line <= unit.first_line + unit.n_lines for line in lines):
+            examples, _ = job.read_examples(unit)
+            yield from (one for one in examples if one.split == split and one.row.line in lines)
 
 
 def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
@@ -68,22 +70,22 @@ def _by_length(lengths: Sequence[int], n_rows: int, *, split: str) -> list[int]:
     return ends + [between[draw.randrange(low, high)] for low, high in itertools.pairwise(bounds)]
 
 
-def _original(manifest: Manifest, asked: Recomputing) -> ExtractJob:
+def _original(manifest: Manifest, *, model: str | None, dataset: str | None, device: str) -> ExtractJob:
     """Find the model and the dataset that a dump was made from, and make sure that they are the same."""
     identity = manifest["identity"]
     inputs = {(entry["role"], entry["name"]): entry for entry in manifest["inputs"]}
     (dataset_name,) = (name for role, name in inputs if role == "dataset")
-    path = Path(asked.dataset or f"Datasets/SPDatasets/{dataset_name}")
+    path = Path(dataset or f"Datasets/SPDatasets/{dataset_name}")
     if not path.is_file():
         raise ConfigError(f"there is no {path} to recompute from", hint=f"say where {dataset_name} is: --dataset FILE")
-    name = asked.model or identity["model_name"]
+    name = model or identity["model_name"]
     try:
         folder = find_model(name, identity["revision"], code=identity["trust_remote_code"])
     except ModelError as error:
         raise ModelError(str(error), hint="say where the model is: --model DIR") from error
     known = {option.name for option in options_of(ExtractConfig)}
     settings = {key: value for key, value in identity.items() if key in known - {"revision", "plugins"}}
-    here = {"model": name, "dataset": str(path), "device": asked.device}
+    here = {"model": name, "dataset": str(path), "device": device}
     config: ExtractConfig = from_settings(ExtractConfig, settings | here)
     made_by = Model(folder, config)
     if made_by.writes_date and "template_date" not in identity:

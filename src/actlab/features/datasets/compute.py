@@ -2,7 +2,7 @@
 
 # n sample, f input feature, t target
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from actlab.features.datasets.contents import Contents
 from actlab.features.datasets.normalisations import NORMALISATIONS
 from actlab.features.datasets.source import Bank
 from actlab.ground.errors import DataError
-from actlab.ground.kinds import load
+from actlab.ground.later import Later
 
 _BLOCK = 512
 """Columns scaled at a time, in float64."""
@@ -96,7 +96,7 @@ def scale_columns(
         return {"method": method}
     if not len(X) or (fit_rows is not None and not fit_rows.any()):
         raise DataError("there is no sample to fit the normaliser on", hint="does the split's train side have any?")
-    fit: Callable[[Float[np.ndarray, "n f"]], Fitted] = load(normalisation.fits)
+    fit: Later[[Float[np.ndarray, "n f"]], Fitted] = Later(normalisation.fits)
     stored = []
     for start in range(0, X.shape[1], _BLOCK):
         columns = X[:, start : start + _BLOCK].astype(np.float64)

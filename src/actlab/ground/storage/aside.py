@@ -14,13 +14,13 @@ import errno
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from actlab.ground.errors import ActlabError
 from actlab.ground.manifest import Stored
-from actlab.ground.storage.files import is_gone, make_folders, storage_errors, sync_folder
+from actlab.ground.storage.files import is_gone, make_folders, storage_errors, sync_folder, write_through
 from actlab.ground.storage.plan import output_of
 from actlab.ground.temporary import TEMPORARY, new_token, temporary_of
 
@@ -69,13 +69,10 @@ class Aside:
         """Create the record unless there is one, and say whether the one that is there now is this one."""
         self._pending = temporary_of(record, self._token)
         with storage_errors(record):
-            for parent in self._parents():
-                sync_folder(parent)
+            _sync_folders_of(self.folder, self._paths)
             with open(self._pending, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            is_new = _link_new(self._pending, record)
+                write_through(file, data)
+            is_new = link_new(self._pending, record)
             sync_folder(record.parent)
         return is_new
 
@@ -87,12 +84,7 @@ class Aside:
         """
         with storage_errors(self.folder):
             _name_files(self.folder, self._token, [path for path in self._paths if only in (None, path)])
-            for parent in self._parents():
-                sync_folder(parent)
         self.drop()
-
-    def _parents(self) -> list[Path]:
-        return sorted({(self.folder / path).parent for path in self._paths})
 
     def __enter__(self) -> "Aside":
         return self
@@ -119,15 +111,9 @@ def finish_naming(folder: Path, record: Path, files: Iterable[Stored], pending: 
     for one in pending:
         with storage_errors(record), contextlib.suppress(FileNotFoundError):
             if one.read_bytes() == record.read_bytes():
-                paths = [file.path for file in files]
-                _name_files(folder, _token_of(one), paths)
-                for parent in {(folder / path).parent for path in paths}:
-                    sync_folder(parent)
+                token = one.name.removeprefix(TEMPORARY).split("-")[0]
+                _name_files(folder, token, [file.path for file in files])
                 one.unlink()
-
-
-def _token_of(temporary: Path) -> str:
-    return temporary.name.removeprefix(TEMPORARY).split("-")[0]
 
 
 def is_aside(name: str) -> bool:
@@ -135,18 +121,19 @@ def is_aside(name: str) -> bool:
     return name.startswith(TEMPORARY)
 
 
-def put_back(temporary: Path, record: Path) -> None:
-    """Give a record that was taken away its name again, unless there is a new one."""
-    _link_new(temporary, record)
-
-
-def _name_files(folder: Path, token: str, paths: Iterable[str]) -> None:
+def _name_files(folder: Path, token: str, paths: Sequence[str]) -> None:
     for path in paths:
         try:
             os.replace(temporary_of(folder / path, token), folder / path)
         except FileNotFoundError:
             if not (folder / path).exists():  # else another process gave it its name
                 raise
+    _sync_folders_of(folder, paths)
+
+
+def _sync_folders_of(folder: Path, paths: Iterable[str]) -> None:
+    for parent in {(folder / path).parent for path in paths}:
+        sync_folder(parent)
 
 
 def _open_to_read_too(path: str, flags: int) -> int:
@@ -155,12 +142,7 @@ def _open_to_read_too(path: str, flags: int) -> int:
 
 def _fill(file: BinaryIO, new: NewFile) -> Stored:
     """Write a file's bytes and hash them, by the open file: its name may be taken away meanwhile."""
-    if callable(new.data):
-        new.data(file)
-    else:
-        file.write(new.data)
-    file.flush()
-    os.fsync(file.fileno())
+    write_through(file, new.data)
     if isinstance(new.data, bytes):
         return Stored(new.path, len(new.data), hashlib.sha256(new.data).hexdigest(), new.rows)
     with open(os.dup(file.fileno()), "rb") as again:
@@ -169,7 +151,7 @@ def _fill(file: BinaryIO, new: NewFile) -> Stored:
         return Stored(new.path, os.fstat(again.fileno()).st_size, sha256, new.rows)
 
 
-def _link_new(source: Path, target: Path) -> bool:
+def link_new(source: Path, target: Path) -> bool:
     """Give a whole file a second name that nothing has yet, in one step, and say whether it has it now."""
     try:
         os.link(source, target)
@@ -186,12 +168,10 @@ def _link_new(source: Path, target: Path) -> bool:
 
 
 def _copy_new(source: Path, target: Path) -> bool:
-    """Do what `_link_new` does where there are no hard links: a stop may leave half a record, which counts as none."""
+    """Do what `link_new` does where there are no hard links: a stop may leave half a record, which counts as none."""
     try:
         with open(target, "xb") as file:
-            file.write(source.read_bytes())
-            file.flush()
-            os.fsync(file.fileno())
+            write_through(file, source.read_bytes())
             return os.path.samestat(os.fstat(file.fileno()), os.stat(target))
     except FileExistsError:
         return False

@@ -5,10 +5,18 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import sha256_of
-from actlab.ground.manifest import MANIFEST, Manifest
+from actlab.ground.manifest import (
+    Manifest,
+    Stored,
+    damaged_files,
+    has_own_fingerprint,
+    read_manifest,
+    read_object,
+    stored_files,
+    to_json,
+)
 from actlab.ground.storage.aside import Aside, is_aside
 from actlab.ground.storage.files import (
     make_folders,
@@ -43,12 +51,23 @@ def refuse_others(output: Path, plan: Plan, *, overwrite: bool) -> None:
         StorageError: There is one, finished or begun; or what is not actlab's lies in one that is to be replaced.
     """
     is_done(output, plan, overwrite=overwrite)
+    _may_be_discarded(partial_of(output), plan, overwrite=overwrite)
+
+
+def _may_be_discarded(folder: Path, plan: Plan, *, overwrite: bool) -> bool:
+    """Whether a `.partial` is of another plan, and may be discarded.
+
+    Raises:
+        StorageError: It is, and may not.
+    """
     try:
-        refuse_other_plan(partial_of(output), plan)
+        refuse_other_plan(folder, plan)
     except StorageError:
-        if not overwrite and _has_units(partial_of(output)):
+        if not overwrite and _has_units(folder):
             raise
-        refuse_foreign_partial(partial_of(output))
+        refuse_foreign_partial(folder)
+        return True
+    return False
 
 
 def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) -> bool:
@@ -66,16 +85,16 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     old = old_of(output)
     if old.exists() and not is_replaced(old) and overwrite:
         raise StorageError(f"{old} is in the way", hint="move it: the old dataset would go there")
-    if not (output / MANIFEST).is_file():
+    manifest = read_manifest(output)
+    if manifest is None:
         hint = "choose another --output, or move the folder away: --overwrite replaces actlab's own datasets alone"
         raise StorageError(f"{output} was not made by actlab, or is incomplete", hint=hint)
-    manifest = manifests.read_manifest(output)
-    if manifest is not None and manifest["kind"] != plan.kind:
+    if manifest["kind"] != plan.kind:
         raise StorageError(f"{output} holds {manifest['kind']}, not {plan.kind}", hint="choose another --output")
-    if manifest is not None and manifest["fingerprint"] == plan.fingerprint and is_complete(output):
-        files = list(manifests.stored_files(manifest))
-        damaged = manifests.damaged_files(output, files)
-        if overwrite and hashes and not damaged and not _is_as_written(output, plan, manifest, files):
+    if manifest["fingerprint"] == plan.fingerprint and is_complete(output):
+        files = list(stored_files(manifest))
+        damaged = damaged_files(output, files)
+        if overwrite and hashes and not damaged and not _is_as_written(output, manifest, files):
             damaged = [f"{output} is not as it was written"]
         if damaged and not overwrite:
             raise StorageError(
@@ -87,7 +106,6 @@ def is_done(output: Path, plan: Plan, *, overwrite: bool, hashes: bool = False) 
     if overwrite:
         refuse_foreign(output)
         return False
-    assert manifest is not None
     if manifest["fingerprint"] == plan.fingerprint:
         raise StorageError(f"{output} is damaged: a metadata.json is missing", hint="give --overwrite to make it again")
     hint = "choose another --output, or give --overwrite to replace it"
@@ -102,12 +120,9 @@ def made_otherwise(there: Mapping[str, object], plan: Plan) -> str:
     return f"was made {made}: {'; '.join(found)}"
 
 
-def _is_as_written(output: Path, plan: Plan, manifest: Manifest, files: list[manifests.Stored]) -> bool:
-    """Whether the manifest has the plan's settings, and each file that it names its bytes, which are read now."""
-    here = {key: manifest.get(key) for key in plan.described()}
-    return manifests.fingerprint(here) == plan.fingerprint and all(
-        sha256_of(output / file.path) == file.sha256 for file in files
-    )
+def _is_as_written(output: Path, manifest: Manifest, files: list[Stored]) -> bool:
+    """Whether the manifest has its own fingerprint, and each file that it names its bytes, which are read now."""
+    return has_own_fingerprint(manifest) and all(sha256_of(output / file.path) == file.sha256 for file in files)
 
 
 def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
@@ -115,7 +130,7 @@ def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
     # while no dataset is there, nothing has to be known about the units, whose records are many
     return (
         output.exists()
-        and not _is_begun(partial_of(output))
+        and not (_has_units(partial_of(output)) or is_complete(partial_of(output)))
         and is_done(output, plan, overwrite=overwrite, hashes=True)
     )
 
@@ -123,21 +138,15 @@ def is_done_and_not_begun(output: Path, plan: Plan, *, overwrite: bool) -> bool:
 def prepare(output: Path, plan: Plan, *, overwrite: bool) -> None:
     """Make sure that `.partial` holds this plan."""
     folder = partial_of(output)
-    if folder.exists():
-        try:
-            refuse_other_plan(folder, plan)
-        except StorageError:
-            if not overwrite and _has_units(folder):
-                raise
-            refuse_foreign_partial(folder)
-            _remove_other_plan(folder, plan)
+    if folder.exists() and _may_be_discarded(folder, plan, overwrite=overwrite):
+        _remove_other_plan(folder, plan)
     is_done(output, plan, overwrite=overwrite)
     if (folder / PLAN).exists() or is_complete(folder):
         return
     described = {**plan.described(), "fingerprint": plan.fingerprint, "units": [dict(unit) for unit in plan.units]}
     with storage_errors(folder), Aside(folder) as aside:
         make_folders(folder.parent, folder)
-        aside.settle(folder / PLAN, manifests.to_json(described))
+        aside.settle(folder / PLAN, to_json(described))
         sync_folder(folder.parent)
         aside.name()
     refuse_other_plan(folder, plan)
@@ -170,7 +179,7 @@ def _remove_other_plan(folder: Path, plan: Plan) -> None:
     Raises:
         StorageError: A folder that is not actlab's is where it would go.
     """
-    aside = _discarded_of(folder)
+    aside = old_of(folder)
     with storage_errors(folder):
         if not (folder / PLAN).is_file():
             remove_tree(folder, last=PLAN)  # nothing would say what it is
@@ -186,21 +195,12 @@ def _remove_other_plan(folder: Path, plan: Plan) -> None:
         forget_discarded(folder)
 
 
-def _discarded_of(folder: Path) -> Path:
-    return folder.with_name(folder.name + ".old")
-
-
 def forget_discarded(folder: Path) -> None:
     """Remove a discarded `.partial`, told by its plan, which goes last."""
-    aside = _discarded_of(folder)
+    aside = old_of(folder)
     with contextlib.suppress(FileNotFoundError):
         if aside.is_dir() and ((aside / PLAN).is_file() or not any(aside.iterdir())):
             remove_tree(aside, last=PLAN)
-
-
-def _is_begun(folder: Path) -> bool:
-    """Whether a `.partial` has something that a dataset which is there lacks."""
-    return _has_units(folder) or is_complete(folder)
 
 
 def _has_units(folder: Path) -> bool:
@@ -220,7 +220,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _is_work(path: Path) -> bool:
     try:
-        record = manifests.read_json(path)
-        return holds_rows(manifests.stored_files(record)) or not record.get("dropped")
-    except (StorageError, KeyError, TypeError):
+        record = read_object(path)
+        return holds_rows(stored_files(record)) or not record.get("dropped")
+    except StorageError:
         return True

@@ -39,7 +39,7 @@ def storage_errors(path: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file stands where a folder is needed; choose another --output",
             errno.EEXIST: "a file stands where a folder is needed; choose another --output",
         }
-        hint = hints.get(error.errno or 0, "mend that, then run the same command again: finished units are kept")
+        hint = hints.get(error.errno or 0, "fix it and rerun the command: finished units are kept")
         kind = GoneError if is_gone(error) else StorageError
         raise kind(f"cannot write {error.filename or path}: {error.strerror}", hint=hint) from error
 
@@ -84,16 +84,21 @@ def write_file(path: Path, data: bytes | Callable[[BinaryIO], None], *, makes_fo
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(temporary, "wb") as file:
-                if callable(data):
-                    data(file)
-                else:
-                    file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+                write_through(file, data)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def write_through(file: BinaryIO, data: bytes | Callable[[BinaryIO], None]) -> None:
+    """Write bytes, or have them written, down to the disk."""
+    if callable(data):
+        data(file)
+    else:
+        file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

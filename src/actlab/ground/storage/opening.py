@@ -124,7 +124,7 @@ def reopen(path: Path, *, overwrite: bool = False) -> Staging | None:
     if not folder.is_dir() and not old_of(output).is_dir():
         if is_complete(output):
             return None
-        raise StorageError(f"{path} is no dataset in the making", hint="name a dataset's folder or its .partial")
+        raise StorageError(f"{path} is no dataset in progress", hint="name a dataset's folder or its .partial")
     lock = _output_lock(output)
     _wait_for_sealer(lock, output)
     recover(output)

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import DROPPED, MANIFEST
+from actlab.ground.manifest import DROPPED, MANIFEST, read_manifest, read_object, stored_files
 from actlab.ground.storage.plan import PLAN, UNITS, inode
 from actlab.ground.temporary import TEMPORARY
 
@@ -107,8 +106,8 @@ def _is_nobodys(name: str, *, is_top: bool) -> bool:
 
 def _named_by_manifest(folder: Path) -> set[str]:
     try:
-        manifest = manifests.read_manifest(folder)
-        return set() if manifest is None else {stored.path for stored in manifests.stored_files(manifest)}
+        manifest = read_manifest(folder)
+        return set() if manifest is None else {stored.path for stored in stored_files(manifest)}
     except StorageError:
         return set()
 
@@ -117,8 +116,8 @@ def _recorded(folder: Path) -> set[str]:
     """Return the files that the units' records name."""
     found: set[str] = set()
     for record in (folder / UNITS).glob("*.json"):
-        with contextlib.suppress(StorageError, KeyError, TypeError):
-            found |= {stored.path for stored in manifests.stored_files(manifests.read_json(record))}
+        with contextlib.suppress(StorageError):
+            found |= {stored.path for stored in stored_files(read_object(record))}
     return found
 
 

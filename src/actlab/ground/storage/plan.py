@@ -5,9 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from actlab.ground import manifest as manifests
 from actlab.ground.errors import StorageError
-from actlab.ground.manifest import MANIFEST, METADATA, Identity, InputEntry, Manifest, Stored, Unit
+from actlab.ground.manifest import (
+    MANIFEST,
+    METADATA,
+    Identity,
+    InputEntry,
+    Manifest,
+    Stored,
+    Unit,
+    differences,
+    fingerprint,
+    read_json,
+    read_manifest,
+    stored_files,
+)
 
 FORMAT_VERSION = 1
 PLAN = "plan.json"
@@ -30,7 +42,7 @@ class Plan:
     @property
     def fingerprint(self) -> str:
         """The sha256 of what decides the dataset's bytes."""
-        return manifests.fingerprint(self.described())
+        return fingerprint(self.described())
 
     def described(self) -> dict[str, object]:
         """Return the part of the plan that the manifest keeps."""
@@ -58,14 +70,14 @@ def _complete_manifest(folder: Path) -> Manifest | None:
     manifest = None
     for tries_left in (2, 1, 0):
         try:
-            manifest = manifests.read_manifest(folder)
+            manifest = read_manifest(folder)
             break
         except StorageError:
             if not tries_left and (folder / MANIFEST).exists():
                 raise  # it is damaged, not just being replaced
     if manifest is None:
         return None
-    metadata = [file.path for file in manifests.stored_files(manifest) if Path(file.path).name == METADATA]
+    metadata = [file.path for file in stored_files(manifest) if Path(file.path).name == METADATA]
     return manifest if metadata and all((folder / path).is_file() for path in metadata) else None
 
 
@@ -96,7 +108,7 @@ def read_plan(folder: Path) -> Plan | None:
     if not (folder / PLAN).is_file():
         return None
     try:
-        content = manifests.read_json(folder / PLAN)
+        content = read_json(folder / PLAN)
     except StorageError:
         if (folder / PLAN).exists():
             raise
@@ -121,7 +133,7 @@ def plan_of_manifest(folder: Path) -> Plan | None:
 def differences_to(there: Mapping[str, object], plan: Plan, *, most: int = 3) -> list[str]:
     """Name what differs between a manifest or plan on disk and a plan, the first few only."""
     here = plan.described()
-    found = manifests.differences({key: there.get(key) for key in here}, here)
+    found = differences({key: there.get(key) for key in here}, here)
     found = [one.removeprefix("identity.") for one in found]
     return found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else [])
 

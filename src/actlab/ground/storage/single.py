@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from actlab.ground.manifest import METADATA, Unit
 from actlab.ground.storage.aside import NewFile
@@ -23,6 +23,10 @@ class Made(NamedTuple):
     """The content of its `metadata.json`."""
 
 
+class _Record(TypedDict):
+    metadata: Mapping[str, object]
+
+
 def publish_single(output: Path, plan: Plan, make: Callable[[], Made], *, overwrite: bool, again: bool = False) -> None:
     """Make a dataset of one unit, unless it is there already and not to be made `again`.
 
@@ -38,5 +42,5 @@ def publish_single(output: Path, plan: Plan, make: Callable[[], Made], *, overwr
 
 def finish_single(staging: Staging) -> Finish:
     """Return the metadata that the one unit left."""
-    (record,) = staging.records()
+    (record,) = staging.records_as(_Record)
     return Finish([], {METADATA: record["metadata"]}, {})

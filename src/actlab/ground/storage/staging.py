@@ -11,12 +11,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from actlab.ground import manifest as manifests
 from actlab.ground.errors import EmptyDatasetError, StorageError
 from actlab.ground.made_on import unlike_parts
-from actlab.ground.manifest import DROPPED, MANIFEST, Environment, Stored, Unit
+from actlab.ground.manifest import (
+    DROPPED,
+    MANIFEST,
+    Environment,
+    Stored,
+    Unit,
+    damaged_files,
+    differences,
+    read_json,
+    read_manifest,
+    read_object,
+    stored_files,
+    to_json,
+)
 from actlab.ground.shapes import Shape, as_shape
-from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, put_back
+from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, link_new
 from actlab.ground.storage.files import (
     GoneError,
     make_folders,
@@ -50,7 +62,7 @@ _FIRST_STANDS = "the first result stands; run the same command again to go on"
 
 
 class Finish(NamedTuple):
-    """What a pipeline adds when all units are there."""
+    """Files and metadata added when the last unit is done."""
 
     files: list[Stored]
     """Written already, by `Staging.write`."""
@@ -67,7 +79,7 @@ class PublishedError(Exception):
 
 
 class Staging:
-    """A dataset in the making, or one that was found sealed.
+    """A dataset in progress, or one that was found sealed.
 
     Any number of processes may work on it, each stopped or delayed at any moment: units and the manifest are
     created exclusively and compared with what is there, by `Aside`. Nothing is made above a unit's folders.
@@ -100,12 +112,11 @@ class Staging:
             return []
         names = unit_names(self.folder)
         pending = {name for name in names if is_aside(name)}
-        found = []
-        for unit in self.plan.units:
-            if part.has(unit["unit"]) and not self._has(unit["unit"], names, pending):
-                found.append(unit)
-                if discard and self._record_path(unit["unit"]).name in names:
-                    self._discard(unit["unit"])
+        units = (unit for unit in self.plan.units if part.has(unit["unit"]))
+        found = [unit for unit in units if not self._has(unit["unit"], names, pending)]
+        for unit in found if discard else ():
+            if self._record_path(unit["unit"]).name in names:
+                self._discard(unit["unit"])
         if found and self._place_of_whole(1) is not None:
             return []  # another process sealed it meanwhile
         if found and not self.folder.is_dir():
@@ -131,15 +142,8 @@ class Staging:
     def _has(self, unit: int, names: set[str], pending: set[str]) -> bool:
         """Whether a unit has its record, and the files that the record names, whole."""
         path = self._record_path(unit)
-        if path.name not in names:
-            return False
-        try:
-            files = list(manifests.stored_files(self._read_record(path)))
-        except (StorageError, KeyError, TypeError):
-            return False
         own = [path.with_name(name) for name in pending if name.endswith("-" + path.name)]
-        finish_naming(self.folder, path, files, own)
-        return not manifests.damaged_files(self.folder, files)
+        return path.name in names and self._problem(path, own) is None
 
     def _read_record(self, path: Path) -> dict[str, Any]:
         """Return a record of this plan.
@@ -149,7 +153,7 @@ class Staging:
             StorageError: It is cut, or of a late worker of another plan.
         """
         try:
-            record = manifests.read_object(path)
+            record = read_object(path)
         except StorageError:
             if not path.exists():
                 raise GoneError(f"{path} is not there", hint="run the same command again") from None
@@ -169,18 +173,19 @@ class Staging:
             os.rename(path, taken)
             problem = self._problem(taken)
             if problem is None:
-                put_back(taken, path)
+                link_new(taken, path)
                 taken.unlink()
             else:
                 log.warning("unit %d is done again: %s", unit, problem)
 
-    def _problem(self, record: Path) -> str | None:
-        """Name what is wrong with a record or its files."""
+    def _problem(self, record: Path, pending: Iterable[Path] = ()) -> str | None:
+        """Name what is wrong with a record or its files, which get the names that are pending."""
         try:
-            damaged = manifests.damaged_files(self.folder, manifests.stored_files(self._read_record(record)))
-        except (StorageError, KeyError, TypeError):
+            files = list(stored_files(self._read_record(record)))
+        except StorageError:
             return "its record is not whole"
-        return damaged[0] if damaged else None
+        finish_naming(self.folder, record, files, pending)
+        return next(iter(damaged_files(self.folder, files)), None)
 
     def write(self, new: NewFile) -> Stored:
         """Write one more file of the dataset, inside `finish`, and return its entry for the manifest."""
@@ -211,29 +216,29 @@ class Staging:
             }
             content |= record() if callable(record) else record
             try:
-                self._settle(aside, self._record_path(unit["unit"]), content)
+                self._settle(aside, unit["unit"], content)
             except GoneError as error:
                 aside.drop()
                 self._end_if_published(stored, error)
 
-    def _settle(self, aside: Aside, path: Path, content: dict[str, Any]) -> None:
+    def _settle(self, aside: Aside, unit: int, content: Mapping[str, object]) -> None:
         """Make a unit's record, or find that it is there already with the same results."""
-        data = manifests.to_json(content)
-        what = f"unit {content['unit']} of {self.output}"
+        path, data = self._record_path(unit), to_json(content)
+        what = f"unit {unit} of {self.output}"
         for _ in range(TRIES):
             if aside.is_lost or not self._is_its_folder():
                 break
             with storage_errors(path):
                 make_folders(self.folder, path.parent)
             if aside.settle(path, data):
-                sealed = manifests.read_manifest(self.folder)  # then this came too late, or a sealing was stopped
-                if sealed is not None and (unlike := _unlike_files(manifests.stored_files(sealed), content)):
+                sealed = read_manifest(self.folder)  # then this came too late, or a sealing was stopped
+                if sealed is not None and (unlike := _unlike_files(stored_files(sealed), content)):
                     path.unlink(missing_ok=True)
                     _refuse_unlike(what, unlike, hint=self._how_to_seal_anew())
                 try:
                     aside.name()
                 except GoneError:  # a record without its files, perhaps in a folder that a later run has begun
-                    self._discard(content["unit"])
+                    self._discard(unit)
                     raise
                 return
             try:
@@ -241,7 +246,7 @@ class Staging:
             except GoneError:
                 continue
             except StorageError:
-                self._discard(content["unit"])
+                self._discard(unit)
                 continue
             _compare(what, there, json.loads(data))
             aside.name()
@@ -274,16 +279,13 @@ class Staging:
         Raises:
             StorageError: It was not, or other files were; `error` where the `.partial` is there.
         """
-        place = self._place_of_whole()
-        while place == self.folder:
+        while (place := self._place_of_whole()) == self.folder:
             with contextlib.suppress(GoneError):
                 publish(self.output, overwrite=self.overwrite)
-            place = self._place_of_whole()
-        manifest = place and manifests.read_manifest(place)
+        manifest = place and read_manifest(place)
         if not manifest:
             raise error if self._is_its_folder() else self._gone()
-        unlike = _unlike_files(manifests.stored_files(manifest), {"files": [file.as_json() for file in files]})
-        if unlike:
+        if unlike := _unlike_files(stored_files(manifest), {"files": [file.as_json() for file in files]}):
             _refuse_unlike(str(self.output), unlike)
         with contextlib.suppress(OSError):
             (self.output / UNITS).rmdir()  # made while the folder was being renamed
@@ -357,38 +359,32 @@ class Staging:
         """Write what a dataset holds besides its units' files."""
         with Aside(self.folder) as self._sealing:
             finished = finish(self)
-            self._refuse_empty(finished.hints)
-            self._write_manifest(finished, self._sealing)
+            files: list[Stored] = []
+            dropped: Counter[str] = Counter()
+            for record in self.records():
+                files += stored_files(record)
+                dropped.update(record.get("dropped", {}))
+            if dropped and not holds_rows(files):  # that nothing was found is a result
+                self._refuse_empty(dropped, finished.hints)
+            self._write_manifest(finished, files, dropped, self._sealing)
 
     def end(self) -> None:
         """Note that the dataset is published, and leave no lock behind."""
         self.sealed = True
         self._lock.remove()
 
-    def _refuse_empty(self, hints: Mapping[str, str]) -> None:
-        """Refuse to seal what holds nothing because of what was dropped; that nothing was found is a result."""
-        if any(holds_rows(manifests.stored_files(record)) for record in self.records()):
-            return
-        counts: Counter[str] = Counter()
-        for record in self.records():
-            counts.update(record.get("dropped", {}))
-        if not counts:
-            return
-        why = "; ".join(f"{reason}: {count}" for reason, count in counts.most_common())
-        helps = hints.get(counts.most_common(1)[0][0], "fix the input or the settings")
+    def _refuse_empty(self, dropped: "Counter[str]", hints: Mapping[str, str]) -> NoReturn:
+        """Refuse to seal what holds nothing because of what was dropped."""
+        why = "; ".join(f"{reason}: {count}" for reason, count in dropped.most_common())
+        helps = hints.get(dropped.most_common(1)[0][0], "fix the input or the settings")
         if self._sealing is not None:
             self._sealing.name(only=DROPPED)
         listed = f"; {self.folder / DROPPED} lists them" if (self.folder / DROPPED).is_file() else ""
         self._lock.release()
         raise EmptyDatasetError(f"{self.output} would be empty: every record was dropped ({why})", hint=helps + listed)
 
-    def _write_manifest(self, finish: Finish, aside: Aside) -> None:
-        dropped: Counter[str] = Counter()
-        files: list[Stored] = []
-        for record in self.records():
-            files += manifests.stored_files(record)
-            dropped.update(record.get("dropped", {}))
-        metadata = {path: manifests.to_json(content) for path, content in sorted(finish.metadata.items())}
+    def _write_manifest(self, finish: Finish, files: list[Stored], dropped: Mapping[str, int], aside: Aside) -> None:
+        metadata = {path: to_json(content) for path, content in sorted(finish.metadata.items())}
         files += finish.files
         files += [Stored(path, len(data), hashlib.sha256(data).hexdigest()) for path, data in metadata.items()]
         manifest = {
@@ -399,7 +395,7 @@ class Staging:
             **finish.manifest,
             "files": [file.as_json() for file in sorted(files, key=lambda file: file.path)],
         }
-        self._settle_manifest(manifests.to_json(manifest), aside)
+        self._settle_manifest(to_json(manifest), aside)
         with Aside(self.folder) as last:
             for path, data in metadata.items():
                 last.write(NewFile(path, data))
@@ -412,7 +408,7 @@ class Staging:
             with storage_errors(path):
                 there = path.read_bytes()
             if there != data:  # of a run elsewhere, whose lock need not be seen here, or of a sealing that was stopped
-                found = manifests.differences(manifests.read_json(path), json.loads(data))
+                found = differences(read_json(path), json.loads(data))
                 raise StorageError(
                     f"two runs sealed {self.output} with different results: {'; '.join(found[:3])}",
                     hint=self._how_to_seal_anew(),
@@ -429,7 +425,7 @@ class Staging:
 def _unlike_files(there: Iterable[Stored], record: Mapping[str, object]) -> list[str]:
     """Name the files of a record that are not the same there."""
     known = {file.path: file for file in there}
-    return [file.path for file in manifests.stored_files(record) if known.get(file.path) != file]
+    return [file.path for file in stored_files(record) if known.get(file.path) != file]
 
 
 def _compare(what: str, there: Mapping[str, object], here: Mapping[str, object]) -> None:
@@ -439,9 +435,9 @@ def _compare(what: str, there: Mapping[str, object], here: Mapping[str, object])
         StorageError: They tell of different results.
     """
     machines = [one.get("environment") for one in (there, here)]
-    if unlike := _unlike_files(manifests.stored_files(there), here):
+    if unlike := _unlike_files(stored_files(there), here):
         _refuse_unlike(what, unlike, [one for one in machines if isinstance(one, dict)])
-    if found := manifests.differences(_results(there), _results(here)):
+    if found := differences(_results(there), _results(here)):
         _refuse_unlike(what, found, [one for one in machines if isinstance(one, dict)])
 
 
