@@ -557,6 +557,21 @@ def test_the_dry_run_says_what_each_storage_costs(many, saes, llama, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_cost_counts_every_token_and_the_bytes_of_the_storage_that_is_chosen(many, saes, llama, tmp_path):
+    settings = {"input": many, "model": llama, "sae": saes, "output": tmp_path / "out"}
+    costs = [actlab.cost(actlab.compute_features, **settings, storage=name)[0] for name in ("dense", "sparse")]
+    tokenizer = tiny.transformers.AutoTokenizer.from_pretrained(llama)
+    with many.open(encoding="utf-8") as file:
+        n_rows = sum(len(tokenizer(row["sentence"])["input_ids"]) - 1 for row in csv.DictReader(file))
+    for cost in costs:
+        assert (cost.details["n_sentences"], cost.details["n_rows"]) == (150, n_rows)
+    sizes = [cost.bytes_to_write for cost in costs]
+    assert sizes == [costs[0].details["bytes_dense"], costs[0].details["bytes_sparse"]]
+    compute(many, saes, llama, tmp_path / "out", storage="sparse")
+    written = sum(file.stat().st_size for file in (tmp_path / "out").glob("sentence_*.npz"))
+    assert 0.5 < written / sizes[1] < 1.5
+
+
 def test_files_of_other_programs_are_read_and_encoded(saes, tmp_path):
     folder = write_folder(tmp_path / "in", 6, width=tiny.WIDTH, compressed=True)
     done = actlab.compute_features(from_hidden=folder, sae=saes, output=tmp_path / "out", l0_check="off")

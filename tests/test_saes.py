@@ -487,6 +487,15 @@ def test_a_damaged_params_file_is_refused(x, tmp_path):
         activations(tmp_path, x)
 
 
+def test_a_file_of_an_sae_stands_for_its_folder_and_any_other_file_for_none(tmp_path):
+    lens, gemma = write_saelens(tmp_path / "one", "topk", 3), write_gemma_scope(tmp_path / "two", 1, 10)
+    for folder, names in ((lens, ("cfg.json", "sae_weights.safetensors")), (gemma, ("params.npz",))):
+        assert {sae.path.parent for name in names for sae in find_saes([str(folder / name)])} == {folder}
+    (lens / "README.md").write_text("an SAE")
+    with pytest.raises(ActlabError, match="holds no SAE"):
+        find_saes([str(lens / "README.md")])
+
+
 def test_two_saes_that_nothing_tells_apart_are_refused(tmp_path):
     for name in ("one", "two"):
         write_saelens(tmp_path / name, "topk", 3)

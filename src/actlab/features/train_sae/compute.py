@@ -75,8 +75,7 @@ class Sae(nn.Module):
         positive_tf = pre_tf.relu()
         rows = positive_tf.reshape(1, -1) if self._over_batch else positive_tf
         top = rows.topk(self._k * len(pre_tf) // len(rows), dim=-1)
-        kept = top.values.detach()[top.values > 0]
-        if self._over_batch and len(kept):
+        if self._over_batch and len(kept := top.values.detach()[top.values > 0]):
             smallest = float(kept.min())
             moved = self.threshold + _THRESHOLD_RATE * (smallest - self.threshold)
             self.threshold = smallest if self.threshold < 0 else moved

@@ -19,6 +19,7 @@ from actlab.ground.manifest import Environment, InputEntry
 log = logging.getLogger("actlab")
 
 _OF_STATES = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
+"""What an identity says of states."""
 
 _OF_ROWS = {"fragments": "", "token_positions": 0, "fragment_lengths": 0}
 """Keys that have a value for each row, with the stand-in where an older file lacks them."""
@@ -47,8 +48,7 @@ class StoredStates:
         """Return what the folder's own manifest says of its states."""
         manifest = sealed_manifest(self._folder.path)
         identity = manifest["identity"] if manifest else {}
-        kept = {key: identity.get(key) for key in _OF_STATES}
-        return kept | {"from_hidden": self._folder.path.resolve().name}
+        return {key: identity.get(key) for key in _OF_STATES} | {"from_hidden": self._folder.path.resolve().name}
 
     def inputs(self) -> list[InputEntry]:
         """Return the folder's entry."""
