@@ -19,13 +19,9 @@ def joined(*groupings: Shaped[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     [0, 0, 0, 1]
     """
     n = len(groupings[0])
-    rows, nodes, n_nodes = [], [], n
-    for grouping in groupings:
-        numbers = np.unique(grouping, return_inverse=True)[1]
-        rows.append(np.arange(n))
-        nodes.append(numbers + n_nodes)
-        n_nodes += n
-    ends = (np.concatenate(rows), np.concatenate(nodes))
+    nodes = [np.unique(one, return_inverse=True)[1] + n * place for place, one in enumerate(groupings, start=1)]
+    ends = (np.tile(np.arange(n), len(groupings)), np.concatenate(nodes))
+    n_nodes = n * (1 + len(groupings))
     graph = scipy.sparse.coo_array((np.ones(len(ends[0])), ends), shape=(n_nodes, n_nodes))
     first_of, group_n = np.unique(
         connected_components(graph, directed=False)[1][:n], return_index=True, return_inverse=True
@@ -42,8 +38,8 @@ def equal_rows(X_nf: Float[np.ndarray, "n f"]) -> Int[np.ndarray, " n"]:
     [0, 1, 0, 2, 3]
     """
     known: dict[bytes | int, int] = {}
-    group_n = []
-    for place, row in enumerate(X_nf):
-        key = hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest() if row.any() else place  # -0 is 0
-        group_n.append(known.setdefault(key, len(known)))
-    return np.array(group_n, dtype=np.int64)
+    keys = (
+        hashlib.blake2b((row + 0.0).tobytes(), digest_size=16).digest() if row.any() else place  # -0 is 0
+        for place, row in enumerate(X_nf)
+    )
+    return np.array([known.setdefault(key, len(known)) for key in keys], dtype=np.int64)

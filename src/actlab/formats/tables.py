@@ -3,10 +3,10 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TextIO
+from typing import TextIO
 
 from actlab.ground.errors import ConfigError, DataError, did_you_mean, foreign_errors
 from actlab.ground.integrity import open_sealed
@@ -49,8 +49,8 @@ def read_table(path: Path, limit: int | None = None) -> Table:
         ConfigError: There is no such file.
         DataError: It is none, has no row, or two columns of one name.
     """
-    columns_hint = f"give a CSV with the columns {TEXT_COLUMN},{LABEL_COLUMN}"
-    path = needed_file(path, "there is no file", hint=columns_hint, kind=ConfigError)
+    hint = f"give a CSV with the columns {TEXT_COLUMN},{LABEL_COLUMN}"
+    path = needed_file(path, "there is no file", hint=hint, kind=ConfigError)
     hint = "is it a CSV in UTF-8, its first line the columns' names?"
     with (
         foreign_errors(f"cannot read {path}", hint=hint, kind=DataError),
@@ -72,7 +72,7 @@ def read_table(path: Path, limit: int | None = None) -> Table:
             if lines.was_too_long:
                 too_long.add(len(rows))
             if fields or lines.was_too_long:
-                rows.append(_row(columns, fields))
+                rows.append(dict(zip(columns, fields, strict=True)) if len(fields) == len(columns) else None)
     if any("\0" in value for row in rows if row is not None for value in row.values()):
         raise DataError(f"{path} holds NUL characters", hint="is it text? Take them out")
     if len(set(columns)) < len(columns):
@@ -94,16 +94,16 @@ class _Lines:
         self._n_taken = 0
         self.was_too_long = False
 
-    def __iter__(self) -> Self:
-        return self
+    def __iter__(self) -> Iterator[str]:
+        while line := self._file.readline(LINE_BYTES + 1):
+            self._n_taken += 1
+            if len(line) > LINE_BYTES:
+                self._pass_over(line)
+                line = "\n"
+            yield line
 
-    def __next__(self) -> str:
-        line = self._file.readline(LINE_BYTES + 1)
-        if not line:
-            raise StopIteration
-        self._n_taken += 1
-        if len(line) <= LINE_BYTES:
-            return line
+    def _pass_over(self, line: str) -> None:
+        """Read the rest of a line that is too long."""
         n_quotes = line.count('"')
         while line and not is_ended(line):
             line = self._file.readline(LINE_BYTES)
@@ -111,11 +111,6 @@ class _Lines:
         if self._n_taken > 1 or n_quotes % 2:  # which of the next lines belong to it, nobody knows
             raise DataError(f"{self._path} has a {LONG_LINE} inside a quoted field", hint=SHORTER_HINT)
         self.was_too_long = True
-        return "\n"
-
-
-def _row(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str] | None:
-    return dict(zip(columns, fields, strict=True)) if len(fields) == len(columns) else None
 
 
 def label_of(text: str, numbers: Mapping[str, float] | None = None) -> float | None:

@@ -45,22 +45,17 @@ def make_dataset(
     contents: Contents, bank: Bank, *, own: bool
 ) -> tuple[Float[np.ndarray, "n f"], Shaped[np.ndarray, "n ..."]]:
     """Return X before scaling, and y; with `own` X may be the bank's memory, which is then overwritten."""
-    rows = rows_of(contents, bank)
-    X = np.asarray(contents.strategy.inputs(rows), dtype=np.float32)
-    y = np.asarray(contents.strategy.targets(rows))
-    needed = [y] if own else [y, bank.embeddings_nd, bank.hidden_ncd]
-    return X.copy() if any(np.may_share_memory(X, one) for one in needed) else X, y
-
-
-def rows_of(contents: Contents, bank: Bank) -> Rows:
-    """Pick what a dataset is made of out of what was read; it may be the bank's own memory."""
     wanted, hidden_ncd = bank.wanted, bank.hidden_ncd
     layers = contents.input_layers if contents.strategy.input_source == "hidden_states" else ()
     if layers != wanted.hidden_layers:
         hidden_ncd = hidden_ncd[:, [wanted.hidden_layers.index(layer) for layer in layers]]
     columns = [bank.latents[one.config][:, wanted.features[one.config].index(one.feature)] for one in contents.features]
     features_nf = np.stack(columns, axis=1) if columns else np.empty((len(bank.labels), 0), np.float32)
-    return Rows(bank.embeddings_nd, hidden_ncd, features_nf, bank.labels)
+    rows = Rows(bank.embeddings_nd, hidden_ncd, features_nf, bank.labels)
+    X = np.asarray(contents.strategy.inputs(rows), dtype=np.float32)
+    y = np.asarray(contents.strategy.targets(rows))
+    needed = [y] if own else [y, bank.embeddings_nd, bank.hidden_ncd]
+    return X.copy() if any(np.may_share_memory(X, one) for one in needed) else X, y
 
 
 def normalize_features(

@@ -1,9 +1,9 @@
 """`actlab generate-datasets`: from sentence feature files to X and y."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -65,20 +65,18 @@ def groups_of(by_folder: Iterable[Sequence[DatasetConfig]]) -> list[Sequence["Ge
     Raises:
         ConfigError: What settings name is not in the files, or two datasets would overwrite one another.
     """
-    groups: list[Sequence[GenerateJob]] = []
-    seen: set[Path] = set()
-    for configs in by_folder:
-        source = Source(configs[0].input, configs[0])
-        jobs = [GenerateJob(source, config, one) for config in configs for one in contents_of(config, source.folder)]
-        for job in jobs:
-            if job.output in seen:
-                raise ConfigError(
-                    f"two datasets would be named {job.output}",
-                    hint="put what tells them apart into --output: {name}, {normalize}, {input}, {strategy}, "
-                    "{layers}, {layer}, {feature} or {average_l0}",
-                )
-            seen.add(job.output)
-        groups.append(jobs)
+    sources = [(Source(configs[0].input, configs[0]), configs) for configs in by_folder]
+    groups: list[Sequence[GenerateJob]] = [
+        [GenerateJob(source, config, one) for config in configs for one in contents_of(config, source.folder)]
+        for source, configs in sources
+    ]
+    outputs = Counter(job.output for jobs in groups for job in jobs)
+    if outputs.total() > len(outputs):
+        raise ConfigError(
+            f"two datasets would be named {outputs.most_common(1)[0][0]}",
+            hint="put what tells them apart into --output: {name}, {normalize}, {input}, {strategy}, {layers}, "
+            "{layer}, {feature} or {average_l0}",
+        )
     return groups
 
 
@@ -97,7 +95,7 @@ class GenerateJob(FileJob[Generated]):
     @cached_property
     def plan(self) -> Plan:
         """All that decides the dataset's bytes."""
-        config, contents, splits = self.config, self.contents, self.source.splits
+        config, contents = self.config, self.contents
         identity: dict[str, object] = {
             "strategy": config.strategy,
             "rows": config.rows,
@@ -112,8 +110,7 @@ class GenerateJob(FileJob[Generated]):
         if self.source.versions:
             identity["versions"] = self.source.versions
         inputs = [self.source.folder.as_input()]
-        if splits is not None:
-            assert config.split is not None
+        if self.source.splits is not None and config.split is not None:
             inputs.append({"role": "split", "sha256": sha256_of(config.split)})
         return Plan(KIND, identity | plugins_identity(STRATEGIES.plugins_of([config.strategy])), inputs)
 

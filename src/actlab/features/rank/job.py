@@ -7,7 +7,7 @@ from functools import cached_property
 
 from actlab.features import kind  # noqa: F401  registers the kind
 from actlab.features.rank.compute.examples import examples_of
-from actlab.features.rank.compute.ranking import Bounds, described, rank
+from actlab.features.rank.compute.ranking import described, rank
 from actlab.features.rank.config import RankConfig
 from actlab.features.rank.plots import plot_files
 from actlab.features.rank.sink import Best, RankingMetadata, files_of, metadata_of
@@ -90,12 +90,6 @@ class RankJob(DatasetJob[Ranked]):
             identity["versions"] = {"permutations": SPLIT_VERSION}
         return Plan(KIND, identity, [self.source.as_input()], SINGLE)
 
-    def run(self) -> None:
-        """Rank, unless it is done."""
-        if self.source.ranked_on == "all":
-            log.info("ranked on all sentences: a probe on these features has no held-out test; see --split")
-        super().run()
-
     @contextmanager
     def open(self) -> Iterator[Worker]:
         """Lend what ranks."""
@@ -109,14 +103,7 @@ class RankJob(DatasetJob[Ranked]):
         total = len(source.configurations) * (1 + config.permutations)
         with progress("ranking", total=total, unit="labelling", quiet=config.quiet) as tick:
             statistics, highest_p = described(activations, config.permutations, config.seed, tick)
-        ranking = rank(
-            list(zip(source.configurations, statistics, strict=True)),
-            activations.labels,
-            Bounds(config.min_pearson, config.min_tpr, config.max_fpr),
-            top=config.top,
-            ranked_on=source.ranked_on,
-            highest_p=highest_p,
-        )
+        ranking = rank(config, source, statistics, activations.labels, highest_p)
         shown = ranking.features[: config.top_examples]
         examples = examples_of(shown, source.configurations, activations, config.examples)
         plots = list(plot_files(ranking.features, examples, source.configurations)) if config.plots else []
@@ -125,7 +112,9 @@ class RankJob(DatasetJob[Ranked]):
         return Done([*files, *plots], {"metadata": metadata})
 
     def outcome(self) -> Ranked:
-        """Return the ranking; where nothing or only what chance lists is in it, it is warned of."""
+        """Return the ranking; say where no test is held out, it lists nothing, or chance may have listed all."""
+        if self.source.ranked_on == "all":
+            log.info("ranked on all sentences: a probe on these features has no held-out test; see --split")
         metadata = read_sealed_as(self.output / METADATA, RankingMetadata)
         features = read_ranking(self.output)
         if not features:

@@ -45,9 +45,8 @@ def files_of(
     ranking: Ranking, labels: Sequence[float], examples: Sequence[FeatureExamples], *, permuted: bool
 ) -> list[NewFile]:
     """Return the ranking, and the sentences of its best features."""
-    data = ranking_bytes(ranking.features, labels, permuted=permuted)
     return [
-        NewFile(CSV_NAME, data, len(ranking.features)),
+        NewFile(CSV_NAME, ranking_bytes(ranking.features, labels, permuted=permuted), len(ranking.features)),
         NewFile(EXAMPLES_NAME, to_json([_feature_json(one) for one in examples]), len(examples)),
     ]
 

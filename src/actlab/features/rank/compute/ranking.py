@@ -3,35 +3,22 @@
 # n row, i sentence, s feature active in at least one row, p permutation
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from actlab.features.rank.compute.columns import columns_of
-from actlab.features.rank.compute.statistics import Scores, Statistics, describe, score
-from actlab.features.rank.source import Activations, Configuration
+from actlab.features.rank.compute.statistics import Statistics, describe, score
+from actlab.features.rank.config import RankConfig
+from actlab.features.rank.source import Activations, Configuration, Source
 from actlab.features.split.compute.order import shuffled_order
 from actlab.formats.ranking import RankedFeature
 from actlab.ground.progress import More
 from actlab.ground.seeds import derive_seed
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a feature must reach to be listed."""
-
-    min_pearson: float
-    min_tpr: float
-    max_fpr: float
-
-    def pass_s(self, scores: Scores) -> Bool[np.ndarray, " s"]:
-        """Return which features reach it."""
-        is_correlated_s = scores.pearson_s >= self.min_pearson
-        return is_correlated_s & (scores.tpr_s >= self.min_tpr) & (scores.fpr_s <= self.max_fpr)
 
 
 class Ranking(NamedTuple):
@@ -47,12 +34,10 @@ class Ranking(NamedTuple):
 
 
 def rank(
-    tested: Sequence[tuple[Configuration, Statistics]],
+    config: RankConfig,
+    source: Source,
+    all_statistics: Sequence[Statistics],
     labels: Sequence[float],
-    bounds: Bounds,
-    *,
-    top: int | None,
-    ranked_on: str,
     highest_p: Float[np.ndarray, " p"] | None = None,
 ) -> Ranking:
     """Rank the features of all configurations by score; ties by layer, average L0 and number.
@@ -60,16 +45,17 @@ def rank(
     The q-values are Benjamini and Hochberg's over all features of all configurations that are active in at
     least one row, those that do not pass included. `highest_p` is the highest score under each permutation.
     """
-    q_values = _corrected([statistics.p_value_s for _, statistics in tested])
+    q_values = _corrected([one.p_value_s for one in all_statistics])
     passing: list[RankedFeature] = []
     best: list[RankedFeature] = []
-    for (configuration, statistics), q_value_s in zip(tested, q_values, strict=True):
-        make = partial(_feature, configuration, statistics, labels, q_value_s, highest_p, ranked_on)
-        passing += map(make, np.flatnonzero(bounds.pass_s(statistics.scores)).tolist())
-        best += [make(int(statistics.scores.score_s.argmax()))] if len(statistics.feature_s) else []
+    for configuration, one, q_value_s in zip(source.configurations, all_statistics, q_values, strict=True):
+        make = partial(_feature, configuration, one, labels, q_value_s, highest_p, source.ranked_on)
+        is_listed_s = (one.scores.pearson_s >= config.min_pearson) & (one.scores.tpr_s >= config.min_tpr)
+        passing += map(make, np.flatnonzero(is_listed_s & (one.scores.fpr_s <= config.max_fpr)).tolist())
+        best += [make(int(one.scores.score_s.argmax()))] if len(one.feature_s) else []
     ordered = [replace(one, rank=number) for number, one in enumerate(sorted(passing, key=_order), start=1)]
-    n_tested = sum(len(statistics.feature_s) for _, statistics in tested)
-    return Ranking(ordered[:top], len(ordered), n_tested, min(best, key=_order, default=None))
+    n_tested = sum(len(one.feature_s) for one in all_statistics)
+    return Ranking(ordered[: config.top], len(ordered), n_tested, min(best, key=_order, default=None))
 
 
 def described(

@@ -3,7 +3,7 @@
 # i sentence, c class
 
 import logging
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -46,16 +46,14 @@ class Division:
     @property
     def group_of(self) -> dict[int, int]:
         """The group of each sentence that has near-duplicates: the smallest index among them."""
-        groups = [self._indices(members) for members in self.several]
+        groups = [[self.items.indices[i] for i in members] for members in self.several]
         return {index: min(group) for group in groups for index in group}
 
     @cached_property
     def on_two_sides(self) -> list[list[int]]:
         """The near-duplicates that a column put on several sides."""
-        return [self._indices(members) for members in self.several if len(set(self.side_i[members].tolist())) > 1]
-
-    def _indices(self, places: Sequence[int]) -> list[int]:
-        return [self.items.indices[i] for i in places]
+        several = [members for members in self.several if len(np.unique(self.side_i[members])) > 1]
+        return [[self.items.indices[i] for i in members] for members in several]
 
     def tell(self, config: SplitConfig) -> None:
         """Log how many sentences of which label each side has; warn of what a test on them would suffer from."""
