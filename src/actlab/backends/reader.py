@@ -155,10 +155,10 @@ def _needed(reader: Reader, span: Span) -> TokenSpan:
     return TokenSpan(span.ids[:n_tokens], span.start, span.stop)
 
 
-def _run(reader: Reader, inputs: Sequence[TokenSpan], *, mean: bool) -> Float[Tensor, "l n d"]:
+def _run(reader: Reader, inputs: Sequence[TokenSpan], mean: bool) -> Float[Tensor, "l n d"]:
     """Run one batch, for the mean over each span or every token of it; where memory is too little, run its halves."""
     try:
-        return _run_whole(reader, inputs, mean=mean)
+        return _run_whole(reader, inputs, mean)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -170,10 +170,10 @@ def _run(reader: Reader, inputs: Sequence[TokenSpan], *, mean: bool) -> Float[Te
     free_memory(reader.backbone.device)
     half = len(inputs) // 2
     log.warning("out of memory with %d examples in a batch: going on with %d and the rest", len(inputs), half)
-    return torch.cat([_run(reader, some, mean=mean) for some in (inputs[:half], inputs[half:])], dim=1)
+    return torch.cat([_run(reader, some, mean) for some in (inputs[:half], inputs[half:])], dim=1)
 
 
-def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], *, mean: bool) -> Float[Tensor, "l n d"]:
+def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], mean: bool) -> Float[Tensor, "l n d"]:
     lengths = [len(one.ids) for one in inputs]
     ids_bt = torch.zeros(len(inputs), max(lengths), dtype=torch.long)
     for row, one in enumerate(inputs):
