@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import actlab
-from actlab.backends import models, on_cpu, selftest
+from actlab.backends import models, selftest
 from actlab.backends.devices import device_errors
 from actlab.backends.gpt_trainer import Shape, Vocabulary, new_gpt, new_optimizer, train_step
 from actlab.backends.hub import find_model
@@ -309,10 +309,10 @@ def test_rows_that_mps_computes_wrongly_alone_and_batched_alike_stop_the_run(lla
 
 def test_the_rows_for_the_cpu_are_the_shortest_the_median_and_the_longest():
     spans = [TokenSpan((1,) * n, 0, n) for n in (5, 9, 2, 7, 30)]
-    chosen = on_cpu.shortest_median_longest(spans)
+    chosen = selftest.shortest_median_longest(spans)
     assert [len(one.ids) for one in chosen] == [2, 7, 30]
-    assert [len(one.ids) for one in on_cpu.shortest_median_longest(spans[:1])] == [5]
-    assert [len(one.ids) for one in on_cpu.shortest_median_longest(spans[:2])] == [5, 9]
+    assert [len(one.ids) for one in selftest.shortest_median_longest(spans[:1])] == [5]
+    assert [len(one.ids) for one in selftest.shortest_median_longest(spans[:2])] == [5, 9]
 
 
 def test_the_cpu_is_asked_on_mps_alone(llama, few, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import typing
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,9 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from actlab.cli.train_probe import command as train
 from actlab.datasets import verify_dataset
-from actlab.features.probe.compute.estimators import DifferenceOfMeans, fitted, make_pipeline, raw_weights
+from actlab.features.probe.compute.estimators import PROBE_TYPES, DifferenceOfMeans, fitted, make_pipeline, raw_weights
 from actlab.features.probe.compute.intervals import recall_interval, regression_intervals, roc_auc_interval
-from actlab.features.probe.compute.scores import calibration_error
+from actlab.features.probe.compute.scores import calibration_error, predicted
 from actlab.features.probe.compute.task import make_task
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.job import train_probe
@@ -1013,6 +1014,32 @@ def test_the_command_line_prints_the_folder_or_json(npz, tmp_path):
     assert done.stdout == f"{tmp_path / 'out'}\n"
     again = CliRunner().invoke(train, [*arguments, "--json"], catch_exceptions=False)
     assert json.loads(again.stdout)["results"]["n_samples_test"] == 24
+
+
+def test_json_has_the_counts_of_a_plan_by_name_and_of_a_probe_its_folder_and_results(npz, tmp_path):
+    arguments = ["--input", str(npz), "--output", str(tmp_path / "out"), "--no-plots", "--json"]
+    planned = json.loads(CliRunner().invoke(train, [*arguments, "--dry-run"], catch_exceptions=False).stdout)
+    names = ("model_type", "n_samples", "n_train", "n_test", "n_groups", "n_features", "layers", "held_out")
+    assert [planned[name] for name in names] == ["logistic", 120, 96, 24, 120, 6, [], True]
+    assert planned["bytes_of_memory"] == 4 * 8 * 120 * 6
+    done = json.loads(CliRunner().invoke(train, arguments, catch_exceptions=False).stdout)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert done == {"path": str(tmp_path / "out"), "results": results}
+
+
+def test_each_model_type_that_can_be_asked_for_is_there_and_reaches_its_scores():
+    asked = typing.get_args(typing.get_type_hints(ProbeConfig)["model_type"])
+    assert set(asked) == {"auto", *PROBE_TYPES}
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 3))
+    for name, probe in PROBE_TYPES.items():
+        y = (X[:, 0] > 0) if probe.target.metric == "roc_auc" else X[:, 0]
+        classes = np.array([0, 1] if probe.target.metric == "roc_auc" else [], dtype=int)
+        said = predicted(fitted(make_pipeline(name, 1.0), X, y.astype(float)), X, classes)
+        scores = probe.target.scores(y, said, classes)
+        assert probe.target.main(y, said, classes) == scores[probe.target.key] > 0.99
+        assert {f"test_{one}" for one in probe.target.on_train} <= set(scores)
+        assert f"{probe.target.key}_interval" in probe.target.intervals(y, said, classes, np.arange(60)).by_name
 
 
 OLD = ("numpy==1.26.4", "scipy==1.12.0", "scikit-learn==1.4.2", "pandas==2.2.3", "pyarrow==15.0.2", "pytz")

@@ -3,7 +3,7 @@
 # l layer, b batch row, t token, d model width
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,12 +38,10 @@ def hooked(blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None])
 
         return hook
 
-    handles = [block.register_forward_hook(hook_for(layer)) for layer, block in blocks.items()]
-    try:
+    with ExitStack() as hooks:
+        for layer, block in blocks.items():
+            hooks.enter_context(block.register_forward_hook(hook_for(layer)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _described(output: object) -> str:
@@ -127,12 +125,10 @@ def _weights_checked(backbone: Backbone, is_over: Callable[[], bool]) -> Iterato
 
         return hook
 
-    handles = [module.register_forward_pre_hook(refuse(key)) for key, module in backbone.without_weights]
-    try:
+    with ExitStack() as hooks:
+        for key, module in backbone.without_weights:
+            hooks.enter_context(module.register_forward_pre_hook(refuse(key)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _forward(backbone: Backbone, ids_bt: Tensor, mask_bt: Tensor | None, **asked: bool) -> object:

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from typing import Any
+from contextlib import AbstractContextManager
 
 import matplotlib.style
 from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ _STYLE = {
 }
 
 
-def styled(**more: Any) -> Any:
+def styled(**more: object) -> AbstractContextManager[None]:
     """Lend the style to all that is drawn inside `with`; `more` are settings of matplotlib's, dots written "__"."""
     extra = {key.replace("__", "."): value for key, value in more.items()}
     return matplotlib.style.context(["default", _STYLE | extra])

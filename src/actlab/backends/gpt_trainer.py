@@ -3,15 +3,17 @@
 # b window, t token
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
 from actlab.ground.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _BETAS = (0.9, 0.95)
 """AdamW's, as in GPT-3 (arXiv 2005.14165, appendix B): 0.95 forgets a bad gradient sooner than 0.999."""
@@ -47,7 +49,7 @@ class Vocabulary(NamedTuple):
     eos_id: int
 
 
-def _new_llama(shape: Shape, vocabulary: Vocabulary, max_positions: int) -> Any:
+def _new_llama(shape: Shape, vocabulary: Vocabulary, max_positions: int) -> "PreTrainedModel":
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(
@@ -66,7 +68,7 @@ def _new_llama(shape: Shape, vocabulary: Vocabulary, max_positions: int) -> Any:
     )
 
 
-def _new_gpt2(shape: Shape, vocabulary: Vocabulary, max_positions: int) -> Any:
+def _new_gpt2(shape: Shape, vocabulary: Vocabulary, max_positions: int) -> "PreTrainedModel":
     from transformers import GPT2Config, GPT2LMHeadModel
 
     return GPT2LMHeadModel(
@@ -85,12 +87,12 @@ def _new_gpt2(shape: Shape, vocabulary: Vocabulary, max_positions: int) -> Any:
     )
 
 
-ARCHITECTURES: dict[str, Callable[[Shape, Vocabulary, int], Any]] = {"llama": _new_llama, "gpt2": _new_gpt2}
+ARCHITECTURES = {"llama": _new_llama, "gpt2": _new_gpt2}
 
 
 def new_gpt(
     architecture: Literal["llama", "gpt2"], shape: Shape, vocabulary: Vocabulary, *, max_positions: int, seed: int
-) -> Any:
+) -> "PreTrainedModel":
     """Make an untrained model, its head tied to its embeddings, its weights drawn from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "weights"))

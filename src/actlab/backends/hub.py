@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from actlab.backends import tiny
-from actlab.ground.errors import ActlabError, ConfigError, ModelError, first_line
+from actlab.ground.errors import ConfigError, ModelError, first_line
 from actlab.ground.hashes import Hashed, is_unchanged, measured_hash, remembered_hash
 from actlab.ground.manifest import InputEntry
 
@@ -45,19 +45,28 @@ def find_model(name: str, revision: str | None = None, *, weights: bool = True, 
     """
     if revision is not None and (name == tiny.TINY or Path(os.path.expanduser(name)).is_dir()):
         raise ConfigError(f"--revision is for hub models, and {name} is none", hint="leave --revision away")
+    here = local_folder(name, hint="check the path")
+    path = here or fetch(name, revision, weights=weights, code=code)
+    refuse_adapter(name, path)
+    if here is not None and not (path / "config.json").is_file():
+        raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
+    if here is None:
+        return ModelFolder(name, path, revision=path.name)
+    return ModelFolder(name if name == tiny.TINY else path.resolve().name, path)
+
+
+def local_folder(name: str, *, hint: str) -> Path | None:
+    """Return the folder of `actlab/tiny`, or the local one of that name; None where the name can be one on the hub.
+
+    Raises:
+        ModelError: It can only be a folder, and there is none.
+    """
     if name == tiny.TINY:
-        return ModelFolder(name, tiny.tiny_folder())
+        return tiny.tiny_folder()
     path = Path(os.path.expanduser(name))
-    if path.is_dir():
-        refuse_adapter(name, path)
-        if not (path / "config.json").is_file():
-            raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
-        return ModelFolder(path.resolve().name, path)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"there is no folder {name}", hint="check the path")
-    snapshot = fetch(name, revision, weights=weights, code=code)
-    refuse_adapter(name, snapshot)
-    return ModelFolder(name, snapshot, revision=snapshot.name)
+    if not path.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise ModelError(f"there is no folder {name}", hint=hint)
+    return path if path.is_dir() else None
 
 
 def refuse_adapter(name: str, folder: Path) -> None:
@@ -208,23 +217,17 @@ def _download(name: str, revision: str | None, patterns: list[str], *, ignore: l
             f"the model {name!r} is gated, and this login has no access to it",
             hint="accept its terms on its page, then log in with: hf auth login",
         ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise _unknown(name) from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise ModelError(
+            f"there is no model {name!r}, neither as a folder here nor on the hub",
+            hint="check its name; a private model needs a login (hf auth login)",
+        ) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(
             f"the model {name!r} has no revision {revision!r}", hint="check --revision on its page"
         ) from error
-    except errors.HFValidationError as error:
-        raise _unknown(name) from error
     except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
         raise ModelError(
             f"cannot fetch the model {name!r}: {first_line(error)}",
             hint="check the network, or give a local folder; actlab/tiny needs no network",
         ) from error
-
-
-def _unknown(name: str) -> ActlabError:
-    return ModelError(
-        f"there is no model {name!r}, neither as a folder here nor on the hub",
-        hint="check its name; a private model needs a login (hf auth login)",
-    )

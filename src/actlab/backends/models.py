@@ -4,8 +4,9 @@ import bisect
 import importlib.metadata
 import logging
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +19,9 @@ from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 from actlab.ground.integrity import check_sealed
 from actlab.ground.limits import JSON_BYTES
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PreTrainedConfig
 
 log = logging.getLogger("actlab")
 
@@ -49,7 +53,7 @@ class ModelFacts:
     """The longest input it was made for, where it has a limit."""
     limits: tuple[int, ...]
     """Lengths at which it may compute differently, ascending: the config's windows, chunks, blocks, top-k, …"""
-    config: Any
+    config: "PreTrainedConfig"
 
     def side(self, n_tokens: int) -> int:
         """Return how many of the limits a text is longer than; texts that differ in it must not share a batch."""
@@ -132,11 +136,11 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
     return ModelFacts(n_layers, hidden_dim, limit if limit and limit > 0 else None, _limits(text), config)
 
 
-def _limits(config: Any) -> tuple[int, ...]:
+def _limits(config: "PreTrainedConfig") -> tuple[int, ...]:
     """Return the lengths at which a model may change how it computes, as far as its config names them."""
     found: set[int] = set()
 
-    def look(settings: dict[str, Any]) -> None:
+    def look(settings: Mapping[str, object]) -> None:
         for key, value in settings.items():
             if isinstance(value, dict):
                 look(value)
@@ -238,7 +242,7 @@ def load_backbone(loading: Loading) -> Backbone:
     model, facts, device, dtype = loading.model, loading.facts, loading.device, loading.dtype
     _check_sealed(model, weights=True)
     _refuse_unknown_quantisation(model, facts.config)
-    extra: dict[str, Any] = {}
+    extra: dict[str, object] = {}
     if loading.load_in_4bit:
         extra = {"quantization_config": _four_bit(device, dtype), "device_map": {"": device}}
     with quiet_transformers(), foreign_errors(f"cannot load {model.name}", hint=_WHOLE):
@@ -280,21 +284,19 @@ def load_backbone(loading: Loading) -> Backbone:
 def _find_blocks(model: ModelFolder, decoder: nn.Module, facts: ModelFacts) -> nn.ModuleList:
     """Return the one list of modules that is as long as the model is deep."""
     lists = {name: module for name, module in decoder.named_modules() if isinstance(module, nn.ModuleList)}
-    found = [module for module in lists.values() if len(module) == facts.n_layers]
-    if len(found) > 1:  # a model one block deep has many lists of one; its blocks are the outermost
-        names = [name for name, module in lists.items() if len(module) == facts.n_layers]
-        outermost = [name for name in names if not any(name.startswith(other + ".") for other in names)]
-        found = [lists[name] for name in outermost]
-    if len(found) != 1:
+    names = [name for name, module in lists.items() if len(module) == facts.n_layers]
+    # a model one block deep has many lists of one; its blocks are the outermost
+    outermost = [name for name in names if not any(name.startswith(other + ".") for other in names)]
+    if len(outermost) != 1:
         sizes = ", ".join(f"{name} ({len(module)})" for name, module in lists.items()) or "none"
         raise ModelError(
             f"cannot tell the {facts.n_layers} blocks of {model.name}; its module lists: {sizes}",
             hint="actlab reads models whose blocks are one list of num_hidden_layers modules",
         )
-    return found[0]
+    return lists[outermost[0]]
 
 
-def _refuse_unknown_quantisation(model: ModelFolder, config: Any) -> None:
+def _refuse_unknown_quantisation(model: ModelFolder, config: "PreTrainedConfig") -> None:
     """Refuse weights in a format that transformers would skip with a warning."""
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
@@ -311,7 +313,7 @@ def _refuse_unknown_quantisation(model: ModelFolder, config: Any) -> None:
 
 
 def _refuse_incomplete(
-    model: ModelFolder, loading: dict[str, Any], whole: nn.Module, needed: list[nn.Module]
+    model: ModelFolder, loading: Mapping[str, Iterable[Any]], whole: nn.Module, needed: list[nn.Module]
 ) -> tuple[tuple[str, nn.Module], ...]:
     """Refuse weights that were drawn at random because the checkpoint lacks them.
 
@@ -331,7 +333,7 @@ def _refuse_incomplete(
     return tuple(owners.items())
 
 
-def _mismatch(key: str, there: Any = (), here: Any = ()) -> str:
+def _mismatch(key: str, there: Sequence[int] = (), here: Sequence[int] = ()) -> str:
     return f"{key} ({list(there)} there, {list(here)} by the config)"
 
 
@@ -343,7 +345,7 @@ def lacks_weights(keys: list[str]) -> ModelError:
     )
 
 
-def _four_bit(device: torch.device, dtype: str) -> Any:
+def _four_bit(device: torch.device, dtype: str) -> "BitsAndBytesConfig":
     from importlib.util import find_spec
 
     if find_spec("bitsandbytes") is None or find_spec("accelerate") is None:
@@ -371,25 +373,20 @@ def environment(device: torch.device, module: nn.Module | None = None) -> dict[s
     """Return what results may depend on besides the settings: versions, kernels and the kind of machine."""
     import platform
 
-    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    if device.type == "cuda":
-        kind = torch.cuda.get_device_name(device)
-    versions = {name: version for name in ("transformers", "tokenizers", "numpy") if (version := version_of(name))}
+    is_cuda = device.type == "cuda"
+    cpu = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    kernels = [f"{name} {version}" for name in _KERNELS if (version := version_of(name))]
     found = {
         "actlab": version_of("actlab") or "",
         "torch": torch.__version__.split("+")[0],
-        **versions,
+        **{name: version_of(name) for name in ("transformers", "tokenizers", "numpy")},
         "device": device.type,
-        "machine": kind,
+        "machine": torch.cuda.get_device_name(device) if is_cuda else cpu,
+        "cuda": str(torch.version.cuda) if is_cuda else None,
+        "attention": getattr(getattr(module, "config", None), "_attn_implementation", None),
+        "kernels": ", ".join(kernels) or None,
     }
-    if device.type == "cuda":
-        found["cuda"] = str(torch.version.cuda)
-    attention = getattr(getattr(module, "config", None), "_attn_implementation", None)
-    if attention is not None:
-        found["attention"] = str(attention)
-    if kernels := [f"{name} {version}" for name in _KERNELS if (version := version_of(name))]:
-        found["kernels"] = ", ".join(kernels)
-    return found
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def version_of(package: str) -> str | None:

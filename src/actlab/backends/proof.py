@@ -62,11 +62,6 @@ class _Padded(NamedTuple):
     """Tokens that are run where the model is causal."""
     to: int
 
-    @property
-    def compared(self) -> tuple[tuple[int, ...], int]:
-        """What decides the tokens that are compared, however it is padded."""
-        return self.ids, self.stop
-
     def run_as(self, padding: Padding) -> tuple[int, ...]:
         """Return the tokens that a reader runs."""
         return self.ids[: self.causal_length] if padding == "right, no mask" else self.ids
@@ -101,7 +96,7 @@ class _Prover:
         self.budget = BUDGET * self.longest - kept_back
         self.n_tokens = 0
         self.texts = self._choose(texts)
-        self.truths = {text.compared: self._alone(text) for text in self.texts}
+        self.truths = {text: self._alone(text) for text in self.texts}
         self.tolerance = self._noise() if backbone.is_quantised else TOLERANCE[backbone.dtype]
 
     def prove(self) -> Proof:
@@ -169,7 +164,7 @@ class _Prover:
         worst = 0.0
         for to in sorted({text.to for text in texts}):
             batch = [text for text in texts if text.to == to]
-            truth = torch.cat([self.truths[text.compared] for text in batch], dim=1)
+            truth = torch.cat([self.truths[text] for text in batch], dim=1)
             worst = max(worst, relative_error(self._padded_rows(batch, to, padding), truth))
         return worst
 
@@ -214,7 +209,7 @@ class _Prover:
         """Return what a batch with another text of its length does to a text."""
         ids_bt = torch.tensor([text.ids[::-1], text.ids])
         places_bt = torch.cat([torch.zeros(1, len(text.ids), dtype=torch.bool), _places([text])])
-        return relative_error(self._run(ids_bt, torch.ones_like(ids_bt), places_bt), self.truths[text.compared])
+        return relative_error(self._run(ids_bt, torch.ones_like(ids_bt), places_bt), self.truths[text])
 
     def _noise(self) -> float:
         """Return three times what another batch does to the shortest text, where affordable; at least float16's."""

@@ -92,7 +92,7 @@ def read_states(
     states: Tensor | None = None
     for batch in _plan(reader, [inputs[index] for index in distinct]):
         members = [distinct[place] for place in batch]
-        rows = _as_saved(reader, _run(reader, [inputs[index] for index in members], _means))
+        rows = _as_saved(reader, _run(reader, [inputs[index] for index in members], mean=True))
         if states is None:
             states = torch.empty(len(spans), rows.shape[0], rows.shape[2], dtype=rows.dtype)
         states[members] = rows.transpose(0, 1)
@@ -111,7 +111,7 @@ def read_tokens(
     inputs = [_needed(reader, span) for span in spans]
     states: dict[int, Tensor] = {}
     for batch in _plan(reader, inputs):
-        rows = _as_saved(reader, _run(reader, [inputs[index] for index in batch], _tokens))
+        rows = _as_saved(reader, _run(reader, [inputs[index] for index in batch], mean=False))
         sizes = [inputs[index].stop - inputs[index].start for index in batch]
         states |= zip(batch, torch.split(rows, sizes, dim=1), strict=True)
         on_batch(batch)
@@ -155,25 +155,10 @@ def _needed(reader: Reader, span: Span) -> TokenSpan:
     return TokenSpan(span.ids[:n_tokens], span.start, span.stop)
 
 
-def _means(start_b: Tensor, stop_b: Tensor, place_t: Tensor) -> Callable[[Tensor], Tensor]:
-    """Make a `pick` that takes the mean over each row's span."""
-    if bool((stop_b - start_b == 1).all()):
-        return last_of(start_b)
-    return mean_of((place_t >= start_b[:, None]) & (place_t < stop_b[:, None]))
-
-
-def _tokens(start_b: Tensor, stop_b: Tensor, place_t: Tensor) -> Callable[[Tensor], Tensor]:
-    """Make a `pick` that takes every token of each row's span."""
-    return all_of((place_t >= start_b[:, None]) & (place_t < stop_b[:, None]))
-
-
-_MakePick = Callable[[Tensor, Tensor, Tensor], Callable[[Tensor], Tensor]]
-
-
-def _run(reader: Reader, inputs: Sequence[TokenSpan], make_pick: _MakePick) -> Float[Tensor, "l n d"]:
-    """Run one batch; on a device that has too little memory, run its halves."""
+def _run(reader: Reader, inputs: Sequence[TokenSpan], mean: bool) -> Float[Tensor, "l n d"]:
+    """Run one batch, for the mean over each span or every token of it; where memory is too little, run its halves."""
     try:
-        return _run_whole(reader, inputs, make_pick)
+        return _run_whole(reader, inputs, mean)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -185,10 +170,10 @@ def _run(reader: Reader, inputs: Sequence[TokenSpan], make_pick: _MakePick) -> F
     free_memory(reader.backbone.device)
     half = len(inputs) // 2
     log.warning("out of memory with %d examples in a batch: going on with %d and the rest", len(inputs), half)
-    return torch.cat([_run(reader, inputs[:half], make_pick), _run(reader, inputs[half:], make_pick)], dim=1)
+    return torch.cat([_run(reader, some, mean) for some in (inputs[:half], inputs[half:])], dim=1)
 
 
-def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], make_pick: _MakePick) -> Float[Tensor, "l n d"]:
+def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], mean: bool) -> Float[Tensor, "l n d"]:
     lengths = [len(one.ids) for one in inputs]
     ids_bt = torch.zeros(len(inputs), max(lengths), dtype=torch.long)
     for row, one in enumerate(inputs):
@@ -199,4 +184,8 @@ def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], make_pick: _MakePick
         mask_bt = (place_t < torch.tensor(lengths)[:, None]).long()
     start_b = torch.tensor([one.start for one in inputs])
     stop_b = torch.tensor([one.stop for one in inputs])
-    return residual_rows(reader.backbone, ids_bt, mask_bt, reader.layers, make_pick(start_b, stop_b, place_t))
+    wanted_bt = (place_t >= start_b[:, None]) & (place_t < stop_b[:, None])
+    pick = all_of(wanted_bt)
+    if mean:
+        pick = last_of(start_b) if bool((stop_b - start_b == 1).all()) else mean_of(wanted_bt)
+    return residual_rows(reader.backbone, ids_bt, mask_bt, reader.layers, pick)

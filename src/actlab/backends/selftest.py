@@ -2,8 +2,10 @@
 
 # t token, d model width, l layer
 
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,13 +14,15 @@ from torch import Tensor
 from actlab.backends.capture import own_hidden_states
 from actlab.backends.devices import device_errors
 from actlab.backends.models import Backbone, Loading, load_backbone
-from actlab.backends.on_cpu import UNPROVEN, CpuRow, rows_on_cpu, shortest_median_longest
 from actlab.backends.proof import TOLERANCE, float32_cut, prove_padding, relative_error
 from actlab.backends.reader import Reader, Span, TokenSpan, read_states
 from actlab.ground.errors import ModelError, foreign_errors
 
 log = logging.getLogger("actlab")
 
+UNPROVEN = ("mps",)
+"""Devices on which plain operations give wrong numbers without a word, batched and alone alike, so that only another
+device shows it: a linear layer of MPS in torch 2.13, for one (pytorch issues 192934, 189495)."""
 _NEAR_CPU = 1e-3
 """The least that is asked of a row that another device computes: in float32 too its kernels round in other places."""
 _SMALLER = "lower --max-length, use fewer --layers, a smaller --model-dtype, or another --device"
@@ -119,6 +123,31 @@ def compare_hidden_states(backbone: Backbone, ids: Sequence[int]) -> list[Float[
         "self-test: the blocks' outputs are not the model's own hidden_states",
         hint="actlab cannot read this architecture yet; please report it",
     )
+
+
+class CpuRow(NamedTuple):
+    """One example, and its state in each layer."""
+
+    example: Span
+    states_ld: Float[Tensor, "l d"]
+
+
+def shortest_median_longest(examples: Sequence[Span]) -> list[Span]:
+    """Return up to three of the examples, by the number of their tokens."""
+    by_length = sorted(examples, key=lambda example: len(example.ids))
+    places = {0, (len(by_length) - 1) // 2, len(by_length) - 1}
+    return [by_length[place] for place in sorted(places)]
+
+
+def rows_on_cpu(loading: Loading, layers: tuple[int, ...], examples: Sequence[Span]) -> list[CpuRow]:
+    """Read the shortest, the median and the longest example on the CPU, each alone.
+
+    In float32 whatever the model's dtype is: half precision has no fast kernels on most CPUs, and float32 is the
+    better truth. The model is loaded for this alone and given up again, so this belongs before the device's own.
+    """
+    backbone = load_backbone(dataclasses.replace(loading, dtype="float32", device=torch.device("cpu")))
+    reader = Reader(backbone, loading.facts, layers, batch_size=1, batch_tokens=1)
+    return [CpuRow(one, read_states(reader, [one])[0]) for one in shortest_median_longest(examples)]
 
 
 def compare_with_cpu(reader: Reader, rows: Sequence[CpuRow]) -> None:

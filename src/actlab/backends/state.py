@@ -6,7 +6,6 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,7 @@ class _Kept:
     module: nn.Module
     children: dict[str, nn.Module | None]
     buffers: dict[str, Tensor | None]
-    values: dict[str, Any]
+    values: dict[str, object]
     n_attributes: int
     tensors: dict[int, "_KeptTensor"]
     """Its buffers and plain tensors, by identity."""
@@ -50,7 +49,7 @@ class LoadedState:
     def __init__(self, module: nn.Module) -> None:
         self._modules = [_keep(one) for one in module.modules() if not _is_plain_leaf(one)]
         configs = {id(value): value for one in module.modules() for value in vars(one).values() if _is_config(value)}
-        self._configs = [(config, _settings(config)) for config in configs.values()]
+        self._configs = [(config, _copied(vars(config))) for config in configs.values()]
 
     def restore(self) -> None:
         """Put back whatever a forward pass has changed.
@@ -62,18 +61,15 @@ class LoadedState:
             if _differs(kept):
                 _put_back(kept)
                 if _differs(kept):
-                    raise _cannot_be_put_back(type(kept.module).__name__)
+                    raise ModelError(
+                        f"running a text changes the model's own state ({type(kept.module).__name__}) in a way that "
+                        "cannot be put back",
+                        hint="its results would depend on what was run before: actlab cannot read this architecture",
+                    )
         for config, settings in self._configs:
             if not _are_the_same(vars(config), settings):
                 vars(config).clear()
                 vars(config).update(_copied(settings))
-
-
-def _cannot_be_put_back(name: str) -> ModelError:
-    return ModelError(
-        f"running a text changes the model's own state ({name}) in a way that cannot be put back",
-        hint="its results would depend on what was run before: actlab cannot read this architecture",
-    )
 
 
 def _is_plain_leaf(module: nn.Module) -> bool:
@@ -86,15 +82,11 @@ def _is_config(value: object) -> bool:
     return hasattr(value, "to_dict") and hasattr(value, "model_type")
 
 
-def _settings(config: Any) -> dict[str, Any]:
-    return _copied(vars(config))
-
-
-def _copied(settings: dict[str, Any]) -> dict[str, Any]:
+def _copied(settings: dict[str, object]) -> dict[str, object]:
     return {key: copy.deepcopy(one) if isinstance(one, dict | list) else one for key, one in settings.items()}
 
 
-def _values(module: nn.Module) -> dict[str, Any]:
+def _values(module: nn.Module) -> dict[str, object]:
     return {key: value for key, value in vars(module).items() if not key.startswith("_") and isinstance(value, _VALUES)}
 
 
@@ -130,7 +122,7 @@ def _looks_the_same(module: nn.Module, kept: _Kept) -> bool:
     return len(here) == kept.n_attributes and all(here.get(key) is value for key, value in kept.values.items())
 
 
-def _are_the_same(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+def _are_the_same(here: Mapping[str, object], there: Mapping[str, object]) -> bool:
     """Whether two mappings hold the same objects, or equal ones where they are no tensors and no modules."""
     return here.keys() == there.keys() and all(_is_the_same(value, there[key]) for key, value in here.items())
 

@@ -75,8 +75,7 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
     if not _sums_of(folder).exists() and all((folder / name).is_file() for name in _NEEDED):
         _record_as_it_is(folder)
         return folder
-    wrong = _wrong(folder)
-    if wrong is None:
+    if (wrong := _wrong(folder)) is None:
         return folder
     hint = "set $ACTLAB_CACHE to a folder that you may write to"
     try:
@@ -88,8 +87,7 @@ def tiny_folder(cache: Path | None = None, recipe: Recipe | None = None) -> Path
     with Lock(folder.with_name(name + ".lock")) as lock:
         if not lock.try_acquire():
             raise StorageError(f"another run is training {TINY} in {folder}", hint="wait a minute and run again")
-        wrong = _wrong(folder)
-        if wrong is None:
+        if (wrong := _wrong(folder)) is None:
             return folder
         if folder.exists():
             log.warning("%s %s: it is trained again", folder, wrong)

@@ -2,19 +2,16 @@
 
 import json
 import logging
-import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import regex
 from tokenizers import Tokenizer
 
-from actlab.backends import tiny
-from actlab.backends.hub import ModelFolder, fetch
+from actlab.backends.hub import ModelFolder, fetch, local_folder
 from actlab.backends.models import load_tokenizer
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ModelError, foreign_errors
@@ -49,11 +46,8 @@ def find_tokenizer(name: str) -> FastTokenizer:
     Raises:
         ModelError: There is none.
     """
-    path = tiny.tiny_folder() if name == tiny.TINY else Path(os.path.expanduser(name))
-    if not path.is_dir():
-        if name.startswith((".", "/", "~")) or name.count("/") > 1:
-            raise ModelError(f"there is no folder {name}", hint="give --tokenizer a folder with a tokenizer.json")
-        path = fetch(name, None, weights=False)
+    here = local_folder(name, hint="give --tokenizer a folder with a tokenizer.json")
+    path = here or fetch(name, None, weights=False)
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer_config.json")):
         inside = path / "tokenizer"
         hint = f"give {inside}" if inside.is_dir() else "give a folder that tokenizer.save_pretrained or a model made"
@@ -234,7 +228,7 @@ def _cut(text: str) -> list[str]:
     return found
 
 
-def _merges_within_pieces(content: dict[str, Any]) -> bool:
+def _merges_within_pieces(content: Mapping[str, Any]) -> bool:
     """Whether a tokenizer's description is that of a byte-level BPE that cuts as GPT-2's and changes no text."""
     cut = content["pre_tokenizer"] or {}
     return (

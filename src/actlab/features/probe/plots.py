@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from actlab.backends.figures import COLOURS, GREY, png_bytes, styled
-from actlab.features.probe.compute.fit import Probe, Tested
+from actlab.features.probe.compute.fit import Probe
 from actlab.features.probe.compute.scores import with_interval
 from actlab.ground.storage import NewFile
 
@@ -28,13 +28,13 @@ def plot_files(probes: Mapping[int | None, Probe], best: int | None) -> Iterator
     of_layer = "" if best is None else f", layer {best}"
     if best is not None and len(probes) > 1:
         yield _png("layers", lambda axes: _draw_layers(axes, probes, best))
-    if not probe.tested.classes:
+    if not probe.classes:
         yield _png("predictions", lambda axes: _draw_predictions(axes, probe, of_layer), _SQUARE)
         return
     if probe.score is not None:
         yield _png("roc", lambda axes: _draw_roc(axes, probe, of_layer), _SQUARE)
     yield _png("confusion", lambda axes: _draw_confusion(axes, probe, of_layer), _SQUARE)
-    yield _png("projection", lambda axes: _draw_projection(axes, probe.tested, of_layer))
+    yield _png("projection", lambda axes: _draw_projection(axes, probe, of_layer))
 
 
 def _png(name: str, draw: Callable[[Axes], None], size: tuple[float, float] = _WIDE) -> NewFile:
@@ -63,10 +63,10 @@ def _draw_layers(axes: Axes, probes: Mapping[int | None, Probe], best: int) -> N
 
 def _draw_roc(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw the ROC of the second class of two, or of each class against the rest."""
-    tested, several = probe.tested, len(probe.tested.classes) > 2
-    for k in range(0 if several else 1, len(tested.classes)):
-        false_rate, true_rate, _ = roc_curve(tested.y == tested.classes[k], tested.said.scores[:, k])
-        name = f"class {tested.classes[k]} against the rest" if several else None
+    several = len(probe.classes) > 2
+    for k in range(0 if several else 1, len(probe.classes)):
+        false_rate, true_rate, _ = roc_curve(probe.y == probe.classes[k], probe.said.scores[:, k])
+        name = f"class {probe.classes[k]} against the rest" if several else None
         axes.plot(false_rate, true_rate, color=COLOURS[k % len(COLOURS)] if several else COLOURS[0], label=name)
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC{of_layer}: {_main(probe)}")
@@ -77,13 +77,13 @@ def _draw_roc(axes: Axes, probe: Probe, of_layer: str) -> None:
 
 def _draw_confusion(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw the counts, coloured by their share of the true class."""
-    counts = np.array(probe.tested.confusion)
+    counts = np.array(probe.confusion)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         colour = "white" if shares[row, column] > _DARK else "black"
         axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
-    ticks, names = range(len(counts)), [str(one) for one in probe.tested.classes]
+    ticks, names = range(len(counts)), [str(one) for one in probe.classes]
     axes.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
@@ -91,33 +91,32 @@ def _draw_confusion(axes: Axes, probe: Probe, of_layer: str) -> None:
     axes.set(xlabel="class said", ylabel="true class", title=f"Test rows{of_layer}: balanced accuracy {balanced}")
 
 
-def _draw_projection(axes: Axes, tested: Tested, of_layer: str) -> None:
+def _draw_projection(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw how the test rows of each class lie along the probe's direction."""
-    n_bins = int(np.clip(2 * len(tested.along) ** 0.5, 10, _MOST_BINS))
-    edges = np.linspace(*_range_of(tested.along), n_bins + 1).tolist()
-    opacity = 0.4 if len(tested.classes) == 2 else 0.12
-    for k, one in enumerate(tested.classes):
+    n_bins = int(np.clip(2 * len(probe.along) ** 0.5, 10, _MOST_BINS))
+    edges = np.linspace(*_range_of(probe.along), n_bins + 1).tolist()
+    opacity = 0.4 if len(probe.classes) == 2 else 0.12
+    for k, one in enumerate(probe.classes):
         colour = COLOURS[k % len(COLOURS)]
-        inside = tested.along[tested.y == one]
+        inside = probe.along[probe.y == one]
         axes.hist(inside, edges, color=colour, alpha=opacity, label=f"class {one} ({len(inside)} rows)")
         axes.hist(inside, edges, color=colour, histtype="step", lw=1.2)
     axes.axvline(0, color=GREY, lw=0.8, ls="--")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(
-        xlabel=f"log-odds of class {tested.classes[-1]} against {tested.classes[0]}",
+        xlabel=f"log-odds of class {probe.classes[-1]} against {probe.classes[0]}",
         ylabel="test rows",
         title=f"Test rows along the probe's direction{of_layer}",
-        ylim=(0, axes.get_ylim()[1] * (1 + 0.07 * len(tested.classes))),  # room for the legend
+        ylim=(0, axes.get_ylim()[1] * (1 + 0.07 * len(probe.classes))),  # room for the legend
     )
     axes.legend(fontsize=9)
 
 
 def _draw_predictions(axes: Axes, probe: Probe, of_layer: str) -> None:
     """Draw what was predicted against what is, for a regression."""
-    y, said = probe.tested.y, probe.tested.said.labels
-    low, high = _range_of(np.concatenate([y, said]))
+    low, high = _range_of(np.concatenate([probe.y, probe.said.labels]))
     axes.plot([low, high], [low, high], color=GREY, lw=0.8, ls="--")
-    axes.scatter(y, said, s=14, color=COLOURS[0], alpha=0.6, lw=0)
+    axes.scatter(probe.y, probe.said.labels, s=14, color=COLOURS[0], alpha=0.6, lw=0)
     axes.set(xlabel="target", ylabel="predicted", title=f"Test rows{of_layer}: {_main(probe)}")
 
 

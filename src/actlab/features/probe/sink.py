@@ -156,7 +156,9 @@ def _weight_files(stem: str, probe: Probe, layer: int | None, samples: Samples) 
         "intercept": probe.weights.intercept.tolist(),
         "weight": probe.weights.weight.tolist(),
     }
-    yield NewFile(f"{stem}.pt", _pt_bytes(weight))
+    buffer = io.BytesIO()  # its bytes depend on the values alone: saved to a path, they would name it
+    torch.save(torch.from_numpy(weight), buffer)
+    yield NewFile(f"{stem}.pt", buffer.getvalue())
     yield NewFile(f"{stem}.safetensors", safetensors.numpy.save({"weight": weight, "bias": bias}))
     yield NewFile(f"{stem}.json", (json.dumps(described, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
@@ -167,13 +169,6 @@ def _float32(values: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     if not np.isfinite(narrow).all():
         raise DataError("the weights do not fit into float32: a feature hardly varies", hint="rescale the features")
     return narrow
-
-
-def _pt_bytes(weight: Float[np.ndarray, "..."]) -> bytes:
-    """Return a tensor file whose bytes depend on the values alone: saved to a path, they would name it."""
-    buffer = io.BytesIO()
-    torch.save(torch.from_numpy(weight), buffer)
-    return buffer.getvalue()
 
 
 def _finite(value: object) -> object:

@@ -58,7 +58,8 @@ def check_confounds(values: Mapping[str, Int[np.ndarray, " n"]], task: Task) -> 
         is_length = name == "n_tokens"
         scores[name] = _out_of_fold(_binned(of_rows, task) if is_length else of_rows, task)
         if is_length and len(task.classes(task.train, task.test)) == 2:
-            scores[name] = max(scores[name], _of_the_number(of_rows, task))
+            auc = float(roc_auc_score(task.y[task.train], of_rows[task.train]))
+            scores[name] = max(scores[name], auc, 1 - auc)  # whichever class is the longer one
     return Confounds(scores, task.target, _telling(task))
 
 
@@ -69,12 +70,6 @@ def _telling(task: Task) -> float:
     y, groups = task.y[task.train], task.groups[task.train]
     sizes = [(len(np.unique(groups[y == one])), len(np.unique(groups[y != one]))) for one in np.unique(y)]
     return max(task.target.least, 0.5 + _SURE * max(float(np.sqrt((m + n + 1) / (12 * m * n))) for m, n in sizes))
-
-
-def _of_the_number(n_tokens: Int[np.ndarray, " n"], task: Task) -> float:
-    """Return the AUROC of the length itself, whichever class is the longer one."""
-    auc = float(roc_auc_score(task.y[task.train], n_tokens[task.train]))
-    return max(auc, 1 - auc)
 
 
 def _out_of_fold(codes: Int[np.ndarray, " n"], task: Task) -> float:

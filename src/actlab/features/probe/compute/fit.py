@@ -27,20 +27,7 @@ class Folds(NamedTuple):
     cv_std: float | None
 
 
-class Tested(NamedTuple):
-    """What the plots show of the test rows."""
-
-    y: Shaped[np.ndarray, " n"]
-    said: Predicted
-    along: Float[np.ndarray, " n"]
-    """The rows' places along the probe's direction: of more than two classes, from the first to the last."""
-    classes: list[int]
-    """Empty for a regression."""
-    confusion: list[list[int]]
-    """The counts, a row for each true class, a column for each that was said."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """A fitted probe and what became of it."""
 
@@ -55,7 +42,15 @@ class Probe:
     """On the test rows, by the baseline's name."""
     draws: dict[str, object]
     """Of the shuffled labels: how many, and the range of their main score."""
-    tested: Tested
+    y: Shaped[np.ndarray, " n"]
+    """Of the test rows."""
+    said: Predicted
+    along: Float[np.ndarray, " n"]
+    """The test rows' places along the probe's direction: of more than two classes, from the first to the last."""
+    classes: list[int]
+    """Empty for a regression."""
+    confusion: list[list[int]]
+    """The test rows' counts, a row for each true class, a column for each that was said."""
     notes: tuple[str, ...]
 
     @property
@@ -70,15 +65,15 @@ class Probe:
 
     def as_json(self) -> dict[str, object]:
         """Return its part of results.json, the folds left out."""
-        tested, shuffled = self.tested, self.baselines["shuffled_labels"] | self.draws
+        shuffled = self.baselines["shuffled_labels"] | self.draws
         of_classes = {
-            "confusion_matrix": tested.confusion,
-            "n_classes": len(tested.classes),
-            "classes": tested.classes,
+            "confusion_matrix": self.confusion,
+            "n_classes": len(self.classes),
+            "classes": self.classes,
         }
         return {
             **self.scores,
-            **(of_classes if tested.classes else {}),
+            **(of_classes if self.classes else {}),
             **self.on_train,
             **self.intervals.by_name,
             "no_intervals_because": self.intervals.missing_because,
@@ -103,18 +98,23 @@ def fit_probe(X: Float[np.ndarray, "n f"], task: Task, scaled: Affine | None = N
     draws = [scored(fitted(_new(task), X_train, labels)) for labels in task.shuffled]
     known = [value for draw in draws if (value := draw[target.key]) is not None]
     baselines = {target.baseline: scored(fitted(target.constant(), X_train, y_train)), "shuffled_labels": _mean(draws)}
+    along = model.decision_function(X[task.test]) if len(classes) else said.labels
     confusion = confusion_matrix(y_test, said.labels, labels=classes).tolist() if len(classes) else []
     return Probe(
-        target,
-        raw_weights(model, scaled),
-        folds,
-        scores,
-        {f"train_{name}": on_train[f"test_{name}"] for name in target.on_train},
-        intervals,
-        baselines,
-        {f"{target.key}_range": [min(known), max(known)] if known else None, "n_draws": len(draws)},
-        Tested(y_test, said, _along(model, X[task.test], classes), classes.tolist(), confusion),
-        tuple(_notes(task, classes, model, scores, intervals)),
+        target=target,
+        weights=raw_weights(model, scaled),
+        folds=folds,
+        scores=scores,
+        on_train={f"train_{name}": on_train[f"test_{name}"] for name in target.on_train},
+        intervals=intervals,
+        baselines=baselines,
+        draws={f"{target.key}_range": [min(known), max(known)] if known else None, "n_draws": len(draws)},
+        y=y_test,
+        said=said,
+        along=along if along.ndim == 1 else along[:, -1] - along[:, 0],
+        classes=classes.tolist(),
+        confusion=confusion,
+        notes=tuple(_notes(task, classes, model, scores, intervals)),
     )
 
 
@@ -136,11 +136,6 @@ def _fold_score(X: Float[np.ndarray, "n f"], task: Task, fold: Fold, classes: Cl
         return None
     said = predicted(fitted(_new(task), X[fold.train], y_train), X[fold.test], classes)
     return task.target.main(y_test, said, classes)
-
-
-def _along(model: Pipeline, X: Float[np.ndarray, "n f"], classes: Classes) -> Float[np.ndarray, " n"]:
-    along: Float[np.ndarray, ...] = model.decision_function(X) if len(classes) else model.predict(X)
-    return along if along.ndim == 1 else along[:, -1] - along[:, 0]
 
 
 def _mean(draws: list[Scores]) -> Scores:

@@ -16,15 +16,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Bool, Float, Int, Shaped
+from scipy.stats import norm, rankdata
+from scipy.stats import t as student_t
 
 from actlab.features.probe.compute.scores import ranked
 
 LEVEL = 0.95
 LEAST_GROUPS = 5
 """In either class: with fewer, how much groups differ is not known well enough for any interval."""
-_Z = float(scipy.stats.norm.ppf((1 + LEVEL) / 2))
+_Z = float(norm.ppf((1 + LEVEL) / 2))
 _ROUNDING = 1e-12
 _LEAST_SHARE, _MOST_SHARE = 0.05, 2.0
 """Bounds of what the covariance inside groups can make of a variance."""
@@ -146,12 +147,6 @@ def newcombe_variance(theta: float, n_positive: float, n_negative: float) -> flo
     return theta * (1 - theta) / (n_positive * n_negative) * around
 
 
-def ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Return each value's rank from 1, equal ones at their mean: scipy's `rankdata`, many times as fast on few rows."""
-    place_n, count = np.unique(values, return_inverse=True, return_counts=True)[1:]
-    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place_n])
-
-
 def intraclass_correlation(values: Float[np.ndarray, " n"], groups: Int[np.ndarray, " n"]) -> float | None:
     """Return how alike values of one group are, from 0 to 1, by the analysis of variance; None where none differ.
 
@@ -189,11 +184,11 @@ class _AurocPart(NamedTuple):
 def _auroc_part(
     is_positive: Bool[np.ndarray, " n"], scores: Float[np.ndarray, " n"], group_n: Int[np.ndarray, " n"]
 ) -> _AurocPart:
-    rank_n = ranks(scores)
+    rank_n = rankdata(scores)
     n_positive, n_negative = int(is_positive.sum()), int((~is_positive).sum())
     wins = np.empty(len(scores))  # the share of the other class that a row is on the right side of
-    wins[is_positive] = (rank_n[is_positive] - ranks(scores[is_positive])) / n_negative
-    wins[~is_positive] = 1 - (rank_n[~is_positive] - ranks(scores[~is_positive])) / n_positive
+    wins[is_positive] = (rank_n[is_positive] - rankdata(scores[is_positive])) / n_negative
+    wins[~is_positive] = 1 - (rank_n[~is_positive] - rankdata(scores[~is_positive])) / n_positive
     estimate = float(wins[is_positive].mean())
     n_groups = int(group_n.max()) + 1
     sides, worth, counts = [], [], []
@@ -222,7 +217,7 @@ def _effective(
     size_g = np.bincount(group_n)
     if size_g.max() == 1:
         return float(len(scores))
-    of_scores = intraclass_correlation(ranks(scores), group_n)
+    of_scores = intraclass_correlation(rankdata(scores), group_n)
     of_outcomes = intraclass_correlation(outcomes, group_n)
     known = [1.0 if of_scores is None else of_scores, *([] if of_outcomes is None else [of_outcomes])]
     alike = sum(known) / len(known)
@@ -257,5 +252,5 @@ def _jackknifed(values: Shaped[np.ndarray, " g+1"]) -> Bounds | None:
     logs = np.log(values)
     n_groups = len(values) - 1
     deviation = math.sqrt((n_groups - 1) / n_groups * float(((logs[1:] - logs[1:].mean()) ** 2).sum()))
-    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, n_groups - 1)) * deviation
+    reach = float(student_t.ppf((1 + LEVEL) / 2, n_groups - 1)) * deviation
     return [float(np.exp(logs[0] - reach)), float(np.exp(logs[0] + reach))]

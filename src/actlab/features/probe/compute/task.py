@@ -73,6 +73,10 @@ def make_task(samples: Samples, config: ProbeConfig) -> Task:
     else:
         train, test = np.flatnonzero(samples.sides == "train"), np.flatnonzero(samples.sides == "test")
     _check_sides(y[train], y[test])
+    n_unused = len(y) - len(train) - len(test)
+    notes = [f"{n_unused} validation rows were not used"] if n_unused else []
+    if len(train) < samples.n_features:
+        notes.append(f"{len(train)} rows to fit {samples.n_features} features on: the training scores mean little")
     return Task(
         model_type=model_type,
         y=y,
@@ -85,7 +89,7 @@ def make_task(samples: Samples, config: ProbeConfig) -> Task:
             for draw in range(_SHUFFLES)
         ),
         regularization=config.regularization,
-        notes=_notes(samples, train, test),
+        notes=tuple(notes),
     )
 
 
@@ -165,11 +169,3 @@ def _divided(
     """Return each row's part, by the division that `actlab split` makes."""
     class_n = np.unique(y, return_inverse=True)[1] if y.dtype.kind == "i" else classes_of(y.tolist(), len(y))
     return divide(class_n, np.unique(groups, return_inverse=True)[1], shares, seed)
-
-
-def _notes(samples: Samples, train: Int[np.ndarray, " i"], test: Int[np.ndarray, " j"]) -> tuple[str, ...]:
-    n_unused = len(samples.y) - len(train) - len(test)
-    notes = [f"{n_unused} validation rows were not used"] if n_unused else []
-    if len(train) < samples.n_features:
-        notes.append(f"{len(train)} rows to fit {samples.n_features} features on: the training scores mean little")
-    return tuple(notes)

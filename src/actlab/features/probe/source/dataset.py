@@ -24,8 +24,7 @@ class _Loaded(NamedTuple):
 
     path: Path
     data: ClassifierDataset
-    """Without X's numbers."""
-    n_features: int
+    """Without X's numbers, which are zeros that take no memory."""
     together: Int[np.ndarray, " n"]
     entry: InputEntry
 
@@ -54,8 +53,8 @@ def _load(path: Path) -> _Loaded:
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
-    light = data._replace(X=np.empty((len(data.X), 0), dtype=np.float32))
-    return _Loaded(path, light, data.X.shape[1], data.together, file_entry("dataset", path))
+    light = data._replace(X=np.broadcast_to(np.float32(0), data.X.shape))
+    return _Loaded(path, light, data.together, file_entry("dataset", path))
 
 
 def _check_same_rows(first: _Loaded, other: _Loaded) -> None:
@@ -76,8 +75,8 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
     data = one.data
     sides, fingerprint = _sides(data, splits)
     straddling = 0 if sides is None else n_straddling(groups, sides)
-    standing = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
-    confounds, scaled = _confounds(data), _scaling(data, one.n_features)
+    held_out, leaks = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
+    confounds, scaled = _confounds(data), _scaling(data)
     layers = np.asarray(data.metadata.get("input_layers", ()))
     method = str(data.metadata.get("method", "none"))
     is_raw = method == "none" or scaled is not None
@@ -87,20 +86,20 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
         y=_target(data, one.path),
         groups=groups,
         layers=(),
-        n_features=one.n_features,
+        n_features=data.X.shape[1],
         read=lambda _: load_dataset(one.path).X.astype(np.float64),
         about={
             "dataset_path": one.entry["name"],
             "dataset_hash": one.entry["sha256"],
             "n_samples": len(data.y),
-            "n_features": one.n_features,
+            "n_features": data.X.shape[1],
             "meta_strategy": data.metadata.get("strategy"),
         },
         inputs=[one.entry, *(file_entry("split", path) for path in (config.split,) if path is not None)],
         sides=sides,
         split_fingerprint=fingerprint,
-        held_out=standing.held_out,
-        notes=(*standing.notes, *_unsaid(data, confounds), *(() if is_raw else (scaling_note,))),
+        held_out=held_out,
+        notes=(*leaks, *_unsaid(data, confounds), *(() if is_raw else (scaling_note,))),
         scaled=scaled,
         space=RAW if is_raw else "the dataset's normalised X",
         confounds=confounds,
@@ -150,20 +149,17 @@ def _sides(data: ClassifierDataset, splits: Splits | None) -> tuple[Shaped[np.nd
     """Return each row's side and the fingerprint of the split that settled it: `--split`'s, or the file's own."""
     if splits is not None:
         return splits.sides(_sentences(data)), splits.fingerprint
-    found = data.metadata.get("split")
-    if found is None:
+    sides, fingerprint = data.of_rows("split"), data.metadata.get("split_fingerprint")
+    if sides is None:
         return None, None
-    sides = np.asarray(found)
-    if sides.shape != (len(data.X),) or not np.isin(sides, SIDES).all():
+    if not np.isin(sides, SIDES).all():
         raise DataError("the dataset's own split is not a side a row", hint="make the dataset anew, or give --split")
-    fingerprint = data.metadata.get("split_fingerprint")
     return sides, None if fingerprint is None else str(fingerprint)
 
 
 def _sentences(data: ClassifierDataset) -> Int[np.ndarray, " n"]:
-    found = data.metadata.get("sentence_indices", data.metadata.get("groups"))
-    sentences = np.asarray(found)
-    if sentences.shape != (len(data.X),) or sentences.dtype.kind not in "iu":
+    sentences = data.of_rows("sentence_indices" if "sentence_indices" in data.metadata else "groups")
+    if sentences is None or sentences.dtype.kind not in "iu":
         raise DataError(
             "the dataset does not say which sentence each row comes from, so --split cannot be applied",
             hint="make it anew with generate-datasets, or omit --split",
@@ -171,7 +167,7 @@ def _sentences(data: ClassifierDataset) -> Int[np.ndarray, " n"]:
     return sentences
 
 
-def _scaling(data: ClassifierDataset, n_features: int) -> Affine | None:
+def _scaling(data: ClassifierDataset) -> Affine | None:
     """Return the normalisation to undo; None where there is none, or the dataset does not hold it whole."""
     stored: dict[str, Float[np.ndarray, " f"]] = {
         name: np.asarray(data.metadata[name], dtype=np.float64)
@@ -182,6 +178,6 @@ def _scaling(data: ClassifierDataset, n_features: int) -> Affine | None:
         stored.setdefault("range", stored["max"] - stored["min"])
     names = {"standardize": ("mean", "std"), "minmax": ("min", "range")}.get(str(data.metadata.get("method")), ())
     found = [stored[name] for name in names if name in stored]
-    if [one.shape for one in found] != [(n_features,)] * 2:
+    if [one.shape for one in found] != [data.X.shape[1:]] * 2:
         return None
     return Affine(found[0], np.where(found[1] == 0, 1.0, found[1]))

@@ -3,7 +3,6 @@
 # n sample
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -11,18 +10,13 @@ from jaxtyping import Int, Shaped
 from actlab.ground.errors import DataError
 
 
-class Standing(NamedTuple):
-    """What a test on these rows is worth."""
+def judge(
+    metadata: Mapping[str, object], fingerprint: str | None, straddling: int, *, allow_leak: bool
+) -> tuple[bool | None, list[str]]:
+    """Say whether the test rows are held out, None where that is not known, and what there is to note.
 
-    held_out: bool | None
-    """None where it is not known which rows chose the features."""
-    notes: tuple[str, ...]
-
-
-def judge(metadata: Mapping[str, object], fingerprint: str | None, straddling: int, *, allow_leak: bool) -> Standing:
-    """Say whether the test rows are held out, given the fingerprint of the split in use (None: drawn here).
-
-    `straddling` counts the groups that have both training and test rows.
+    `fingerprint` is that of the split in use, None for one drawn here; `straddling` counts the groups that have both
+    training and test rows.
 
     Raises:
         DataError: They are not, and `allow_leak` is not given.
@@ -54,7 +48,7 @@ def judge(metadata: Mapping[str, object], fingerprint: str | None, straddling: i
             "so held_out is null"
         )
     notes += _normalised_on(metadata, fingerprint)
-    return Standing(False if leaks else None if is_unknown else True, tuple(notes))
+    return False if leaks else None if is_unknown else True, notes
 
 
 def n_straddling(groups: Int[np.ndarray, " n"], sides: Shaped[np.ndarray, " n"]) -> int:
