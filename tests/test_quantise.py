@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from actlab.weights import quantise as module
 from actlab.weights.compute.stored import as_stored
+from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.networks import Architecture, initial_weights
 from actlab.weights.quantise import dims_of, quantise, straight_through
 
@@ -99,3 +101,8 @@ def test_stored_weights_are_codes_times_scales_in_numbers_of_the_precision(preci
             values = torch.from_numpy(codes.weight_codes * scales).to(getattr(torch, precision)).float().numpy()
             assert np.array_equal(values, layer.weight)
             assert len(np.unique(codes.weight_codes)) <= {"int8": 255, "int4": 15, "ternary": 3, "binary": 2}[method]
+
+
+def test_every_quantisation_that_a_config_may_name_has_its_function():
+    assert QUANTISATIONS.names == ("none", "int8", "int4", "ternary", "binary")
+    assert all(one.codes is None or callable(getattr(module, one.codes)) for one in QUANTISATIONS)

@@ -335,7 +335,6 @@ def test_a_worker_process_loads_the_plugins_that_the_config_names(plugin, tmp_pa
     own, config = with_second(plugin, tmp_path)
     as_yaml(config, yaml.safe_load(config.read_text()) | {"plugins": [str(own)]})
     job = jobs_of(config_of(actlab.run_data_gen, config_path=config))[0][0]
-    assert job.plan.units
     pickled = pickle.dumps(job)
     forget()
     monkeypatch.setattr(execute, "_end_with", lambda parent: None)

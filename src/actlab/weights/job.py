@@ -89,7 +89,9 @@ class DataGenJob(DatasetJob[Generated]):
         self.curves_folder = config.metrics.dir or self.output.with_name(self.output.name + ".tensorboard")
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "sampler"}
+        kept = {**vars(self), "plan": self.plan}
+        del kept["sampler"]  # read anew, and compared with the plan
+        return kept
 
     @cached_property
     def plan(self) -> Plan:

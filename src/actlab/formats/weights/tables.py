@@ -191,11 +191,10 @@ class TaskRow(TypedDict):
 
 
 class WeightsMetadata(TypedDict):
-    """What `metadata.json` says: what is used of it, and every version wrote."""
+    """What `metadata.json` says: what is used of it."""
 
     n_examples: int
     n_attempts: int
-    splits: dict[str, int]
 
 
 def numbers(rows: Iterable[Row], column: str) -> list[float]:

@@ -12,8 +12,6 @@ from actlab.weights.config.data_gen import WeightsSettings
 @dataclass(frozen=True, kw_only=True)
 class _SequencesConfig(WeightsSettings, CommonOptions):
     job: ClassVar[str] = "actlab.weights.sequence_sets"
-    filename: Path = execution()
-    """The JSON file to make."""
 
     def __post_init__(self) -> None:
         WeightsSettings.__post_init__(self)
@@ -24,6 +22,8 @@ class _SequencesConfig(WeightsSettings, CommonOptions):
 class SigDatasetConfig(_SequencesConfig):
     """How many sequences, and where to."""
 
+    filename: Path = execution()
+    """The JSON file to make."""
     size: int = 200
     """Sequences in it."""
 
@@ -37,6 +37,8 @@ class SigDatasetConfig(_SequencesConfig):
 class BenchmarkConfig(_SequencesConfig):
     """How many sequences of each pattern, and where to."""
 
+    filename: Path = execution()
+    """The JSON file to make."""
     samples_per_pattern: int = 35
     """Sequences of each pattern."""
 

@@ -28,35 +28,21 @@ from actlab.weights.score.rows import RowsOf
 
 TASK = "modification"
 
-_COLUMNS = {
-    PREDICTIONS: "prediction",
-    STRICT: "strict",
-    "unchanged weights": "unchanged",
-    "mean weights": "mean",
-    "improved weights": "improved",
-}
-"""What the figures are of, by the field of `Repaired`."""
+UNCHANGED, MEAN, IMPROVED = "unchanged weights", "mean weights", "improved weights"
+"""The baselines, and the ceiling: the dataset's own completions, what a perfect interpreter would get."""
 
 
 class Repaired(NamedTuple):
-    """One example, with its prediction, the baselines and the ceiling; None for what there is not."""
+    """One example, measured."""
 
     completed: Completed
-    prediction: Repair | None
-    unchanged: Repair | None
-    """None where the example could not be measured."""
-    mean: Repair | None
-    improved: Repair | None
-    """The dataset's own completion: what a perfect interpreter would get on these rows."""
-
-    @property
-    def strict(self) -> Repair | None:
-        """The prediction, or else the unchanged weights."""
-        return self.prediction or self.unchanged
+    scores: Mapping[str, Repair]
+    """By what the figures are of; without what there is not, and empty where it could not be measured."""
 
     def as_row(self) -> Row:
         """Return the prediction's row."""
-        return {**self.completed.as_row(TASK), **(self.prediction._asdict() if self.prediction else {})}
+        predicted = self.scores.get(PREDICTIONS)
+        return {**self.completed.as_row(TASK), **(predicted._asdict() if predicted else {})}
 
 
 def score_modifications(
@@ -88,10 +74,9 @@ def _report(repaired: Sequence[Repaired]) -> TaskReport:
     figures: list[RepairFigures] = []
     for split in splits_of(completed):
         own = [one for one in repaired if split in (one.completed.split, ALL)]
-        for who, column in _COLUMNS.items():
-            there = [score for one in own if (score := getattr(one, column)) is not None]
-            figures.append(repair_figures(split, who, there))
-    n_alone = sum(one.mean is None and one.unchanged is not None for one in repaired)
+        for who in (PREDICTIONS, STRICT, UNCHANGED, MEAN, IMPROVED):
+            figures.append(repair_figures(split, who, [one.scores[who] for one in own if who in one.scores]))
+    n_alone = sum(MEAN not in one.scores and UNCHANGED in one.scores for one in repaired)
     notes = [f"{n_alone} examples have no mean weights: train has no other network of their shape"] if n_alone else []
     return TaskReport(coverage(completed), failures(completed), figures, notes)
 
@@ -132,12 +117,13 @@ def _repaired(spec: Spec, case: Case | None, means: MeanWeights, completion: str
     weights, failure = parsed(completion, lambda text: parse_weights(text, architecture))
     completed = Completed(example_id, spec["split"], completion is not None, failure)
     if case is None:
-        return Repaired(completed, None, None, None, None)
+        return Repaired(completed, {})
     mean = means.without(example_id, architecture, case.improved)
-    return Repaired(
-        completed,
-        prediction=None if weights is None else score_repair(case, weights, completion),
-        unchanged=score_repair(case, case.degraded),
-        mean=None if mean is None else score_repair(case, mean),
-        improved=score_repair(case, parse_weights(case.reference, architecture), case.reference),
-    )
+    scores = {
+        PREDICTIONS: None if weights is None else score_repair(case, weights, completion),
+        UNCHANGED: score_repair(case, case.degraded),
+        MEAN: None if mean is None else score_repair(case, mean),
+        IMPROVED: score_repair(case, parse_weights(case.reference, architecture), case.reference),
+    }
+    scores[STRICT] = scores[PREDICTIONS] or scores[UNCHANGED]
+    return Repaired(completed, {who: one for who, one in scores.items() if one is not None})

@@ -10,7 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from actlab.formats.sequence_sets import read_sequences
-from actlab.formats.weights import WeightsDataset, letters_of, tokens_of
+from actlab.formats.weights import StoredRows, WeightsDataset, letters_of, tokens_of
 from actlab.weights.compute.recorded import as_rows
 from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
@@ -28,11 +28,7 @@ FEW_OF_PATTERN = 50
 
 def stored_rows(dataset: WeightsDataset) -> RowsOf:
     """Measure on the test rows that the dataset has of each example."""
-
-    def rows_of(names: Mapping[int, Sequence[str]]) -> dict[int, Rows]:
-        return {example_id: as_rows(rows, names[example_id]) for example_id, rows in dataset.rows(names).items()}
-
-    return rows_of
+    return lambda names: {one: as_rows(rows, names[one]) for one, rows in dataset.rows(names).items()}
 
 
 class Benchmark:
@@ -80,12 +76,12 @@ class Benchmark:
             rows = self.rows(patterns, seen[example_id])
             n_negatives = int((~rows.labels).sum())
             n_own = {name: int((rows.patterns == place).sum()) for place, name in enumerate(patterns)}
-            lacking = [name for name, n in n_own.items() if not n]
-            if lacking:
-                self._trouble[f"not measured: the benchmark has no sequence for {lacking[0]} that is new to them"] += 1
-                continue
-            if not n_negatives:
-                self._trouble["not measured: every sequence of the benchmark satisfies one of their patterns"] += 1
+            wrong = [
+                f"the benchmark has no sequence for {name} that is new to them" for name, n in n_own.items() if not n
+            ]
+            wrong += [] if n_negatives else ["every sequence of the benchmark satisfies one of their patterns"]
+            if wrong:
+                self._trouble[f"not measured: {wrong[0]}"] += 1
                 continue
             drawn[example_id] = rows
             self._n_seen.append(len(self._sequences) - len(rows.labels))
@@ -99,10 +95,9 @@ class Benchmark:
     def rows(self, names: Sequence[str], seen: Collection[str] = ()) -> Rows:
         """Return the benchmark, without the sequences seen, as the rows of a network that has these patterns."""
         yes_n = np.logical_or.reduce([self._satisfied[name] for name in names])
-        places = {name: place for place, name in enumerate(names)}
-        pattern_n = np.array([places.get(name, -1) for name in self._named], dtype=np.int16)
         is_new_n = np.array([sequence not in seen for sequence in self._sequences])
-        return Rows(self._tokens_np[is_new_n], yes_n[is_new_n], pattern_n[is_new_n])
+        rows = as_rows(StoredRows(self._tokens_np, yes_n, [*self._named]), names)
+        return Rows(*(column[is_new_n] for column in rows))
 
 
 def _trained_on(dataset: WeightsDataset, example_ids: Collection[int]) -> dict[int, set[str]]:
