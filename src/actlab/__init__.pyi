@@ -248,6 +248,7 @@ def create_benchmark_dataset(
     metrics: _weights_config_output.MetricsSettings | Mapping[str, object] = ...,
     task_generation: _weights_config_output.TaskSettings | Mapping[str, object] = ...,
     hub: _weights_config_output.HubSettings | Mapping[str, object] = ...,
+    filename: _File = ...,
     samples_per_pattern: int = 35,
     plugins: _Texts = (),
     overwrite: bool = False,
@@ -262,7 +263,6 @@ def create_benchmark_dataset(
     workers: int = 1,
     tokenizer: _Text | None = None,
     max_prompt_tokens: int | None = None,
-    filename: _File = ...,
 ) -> _weights_sequence_sets.MadeSequences:
     """Write a benchmark dataset for a config's patterns; `BenchmarkConfig` has the settings."""
 
@@ -320,6 +320,7 @@ def create_sig_dataset(
     metrics: _weights_config_output.MetricsSettings | Mapping[str, object] = ...,
     task_generation: _weights_config_output.TaskSettings | Mapping[str, object] = ...,
     hub: _weights_config_output.HubSettings | Mapping[str, object] = ...,
+    filename: _File = ...,
     size: int = 200,
     plugins: _Texts = (),
     overwrite: bool = False,
@@ -334,7 +335,6 @@ def create_sig_dataset(
     workers: int = 1,
     tokenizer: _Text | None = None,
     max_prompt_tokens: int | None = None,
-    filename: _File = ...,
 ) -> _weights_sequence_sets.MadeSequences:
     """Write a signature dataset for a config's patterns; `SigDatasetConfig` has the settings."""
 
