@@ -18,10 +18,11 @@ from actlab.activations.positions import POSITIONS
 from actlab.backends.saes.families import FAMILIES
 from actlab.features.datasets.normalisations import NORMALISATIONS
 from actlab.features.datasets.strategies import STRATEGIES
-from actlab.ground import execute, variants
+from actlab.ground import execute, plugins
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import config_of
-from actlab.ground.variants import Table, Variant, load_plugins
+from actlab.ground.plugins import load_plugins
+from actlab.ground.variants import Table, Variant
 from actlab.text.domains import DOMAINS
 from actlab.text.refine.gates import GATES
 from actlab.weights.config.methods import METHODS
@@ -54,10 +55,18 @@ TABLES = {
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
     """Forget what a test's plugins added."""
-    monkeypatch.setattr(variants, "_loaded", {})
+    monkeypatch.setattr(plugins, "_loaded", {})
     for table in TABLES.values():
         monkeypatch.setattr(table, "_variants", dict(table._variants))
         monkeypatch.setattr(table, "_plugins", {})
+    yield
+    forget_plugins()
+
+
+def forget_plugins() -> None:
+    for one in plugins._loaded.values():
+        sys.modules.pop(one.name, None)
+    plugins._loaded.clear()
 
 
 @pytest.fixture
@@ -102,9 +111,23 @@ def test_a_plugin_that_is_not_there_or_fails_is_refused_with_a_sentence(plugin):
         ("../x", "names no module"),
         (str(plugin("import nothing_at_all")), "fails: No module named"),
         (str(plugin("raise RuntimeError('by itself')", "other")), "fails: by itself"),
+        (str(plugin("x = 1", "json")), "there is a module json already"),
     ]:
         with pytest.raises(ConfigError, match=says):
             load_plugins([name])
+
+
+def test_a_plugin_named_in_two_ways_is_loaded_once(plugin, monkeypatch):
+    own = plugin(FIRST)
+    monkeypatch.chdir(own.parent)
+    load_plugins([str(own), "mine", "./mine.py"])
+    assert "response-first" in POSITIONS.names
+
+
+def test_a_variant_that_is_added_outside_a_plugin_is_refused(plugin):
+    with pytest.raises(ConfigError, match="is added outside a plugin") as refused:
+        exec(FIRST, {"__name__": "__main__"})
+    assert "--plugins" in refused.value.hint
 
 
 FIRST = """
@@ -137,7 +160,7 @@ def test_a_position_from_outside_is_saved_and_hashed_into_the_identity(plugin, l
     assert list(identity["plugins"]) == ["mine"]
     assert re.fullmatch("[0-9a-f]{64}", identity["plugins"]["mine"])
     own.write_text(FIRST.replace("response_start + 1", "response_start + 2"))
-    variants._loaded.clear()
+    forget_plugins()
     POSITIONS._variants.pop("response-first")
     fails_in_two_lines(run(*flags, "--output", tmp_path / "out", "--plugins", own), 1, "plugins.mine is", "--overwrite")
 
@@ -148,7 +171,7 @@ def test_a_dump_of_a_position_from_outside_is_verified_with_its_plugin(plugin, l
     (dump,) = actlab.extract_activations(**settings, plugins=[own])
     deep = ("--recompute", "1", "--model", llama, "--dataset", dataset)
     assert run("verify", dump.path, *deep, "--plugins", own).returncode == 0
-    variants._loaded.clear()
+    forget_plugins()
     POSITIONS._variants.pop("response-first")
     fails_in_two_lines(run("verify", dump.path, *deep), 2, "plugins that are not loaded", "--plugins mine")
     assert run("show", dump.path).returncode == 0
@@ -356,7 +379,7 @@ def test_a_pattern_from_outside_is_learnt_to_the_same_bytes_in_worker_processes(
 
 
 def forget() -> None:
-    variants._loaded.clear()
+    forget_plugins()
     PATTERNS._variants.pop("second_is_b", None)
 
 

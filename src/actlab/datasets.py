@@ -14,8 +14,8 @@ from actlab.ground.kinds import Kind, kind_named, known_kinds
 from actlab.ground.limits import refuse_pipe
 from actlab.ground.manifest import MANIFEST, METADATA, n_dropped, read_json, read_manifest
 from actlab.ground.options import as_path
+from actlab.ground.plugins import load_plugins, refuse_missing_plugins
 from actlab.ground.storage.plan import UNITS
-from actlab.ground.variants import load_plugins, refuse_missing_plugins
 from actlab.ground.verify import Recomputing, Verified, check_against_manifest, sizes_of
 from actlab.text import kind as _text  # noqa: F401
 from actlab.weights import kind as _weights  # noqa: F401

@@ -8,8 +8,8 @@ from functools import partial
 
 from actlab.ground.errors import ActlabError
 from actlab.ground.job import DatasetJob, Done, Result
+from actlab.ground.plugins import load_plugins
 from actlab.ground.progress import More
-from actlab.ground.variants import load_plugins
 
 _WATCH = "actlab-watch"
 

@@ -6,18 +6,14 @@ named by `--plugins`. What a plugin added is used only where it is named, and it
 """
 
 import dataclasses
-import hashlib
-import importlib
-import importlib.util
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-from actlab.ground.errors import ConfigError, did_you_mean, foreign_errors
+from actlab.ground.errors import ConfigError, did_you_mean
+from actlab.ground.plugins import Plugin, at_work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +35,6 @@ class Variant:
 V = TypeVar("V", bound=Variant)
 
 
-class Plugin(NamedTuple):
-    """A module that adds variants."""
-
-    name: str
-    sha256: str
-    """Of its source."""
-
-
-_loaded: dict[str, Plugin] = {}
-"""By the name that the user gave."""
-_at_work: list[Plugin] = []
-"""The plugins whose import is under way."""
-
-
 class Table(Generic[V]):
     """The variants of one kind, in the order of their definition."""
 
@@ -69,8 +51,14 @@ class Table(Generic[V]):
         """Add a variant, and return it.
 
         Raises:
-            ConfigError: It lacks a name, a help or a hint, or has the name of another.
+            ConfigError: It lacks a name, a help or a hint, has the name of another, or is added by a module that nobody
+                named as a plugin, whose code no identity would know.
         """
+        if not at_work and not str(sys._getframe(1).f_globals["__name__"]).startswith("actlab."):
+            raise ConfigError(
+                f"the {self.what} {variant.name!r} is added outside a plugin",
+                hint="put it into a module of its own and name that: --plugins, or plugins=[…] in Python",
+            )
         if not re.fullmatch(r"-?\w[\w. +-]*", variant.name):
             raise ConfigError(f"a {self.what} is called {variant.name!r}", hint=_SAY.format("name"))
         for field in dataclasses.fields(variant):
@@ -79,8 +67,8 @@ class Table(Generic[V]):
         if variant.name in self._variants:
             raise ConfigError(f"there is a {self.what} {variant.name!r} already", hint="choose another name")
         self._variants[variant.name] = variant
-        if _at_work:
-            self._plugins[variant.name] = _at_work[-1]
+        if at_work:
+            self._plugins[variant.name] = at_work[-1]
         return variant
 
     @property
@@ -125,84 +113,3 @@ def plugins_identity(*used: object) -> dict[str, object]:
     """Return what an identity says of the plugins that were used, some as it may have them already; nothing of none."""
     together = dict(sorted(item for one in used if isinstance(one, dict) for item in one.items()))
     return {"plugins": together} if together else {}
-
-
-def load_plugins(names: Iterable[str]) -> None:
-    """Import the modules that a user named, each once in a process; a name, or the path of a .py file.
-
-    A name is looked for where Python looks, then in the current folder.
-
-    Raises:
-        ConfigError: There is none, or it fails when it is imported.
-    """
-    for name in names:
-        if name in _loaded:
-            continue
-        spec = _find(name)
-        plugin = Plugin(spec.name, _sha256_of(Path(str(spec.origin))))
-        module = importlib.util.module_from_spec(spec)
-        _at_work.append(plugin)
-        try:
-            with foreign_errors(f"the plugin {name} fails", hint="it is your own module: correct it", kind=ConfigError):
-                _run(spec, module)
-        finally:
-            _at_work.pop()
-        _loaded[name] = plugin
-
-
-def refuse_missing_plugins(identity: object, where: Path) -> None:
-    """Refuse to go on with a dataset whose plugins are not loaded, or not as they were when it was made.
-
-    Raises:
-        ConfigError: One is not.
-    """
-    used = identity.get("plugins") if isinstance(identity, dict) else None
-    there = {plugin.name: plugin.sha256 for plugin in _loaded.values()}
-    if lacking := [name for name, sha256 in (used or {}).items() if there.get(name) != sha256]:
-        raise ConfigError(
-            f"{where} was made with plugins that are not loaded, or differ: {', '.join(lacking)}",
-            hint="give each as it was then: --plugins " + " --plugins ".join(lacking),
-        )
-
-
-def _run(spec: "importlib.machinery.ModuleSpec", module: ModuleType) -> None:
-    assert spec.loader is not None
-    sys.modules[spec.name] = module  # dataclasses and pickle look it up there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[spec.name]
-        raise
-
-
-def _find(name: str) -> "importlib.machinery.ModuleSpec":
-    path = Path(name).expanduser()
-    is_file = name.endswith(".py")
-    module_name = path.stem if is_file else name
-    if not all(part.isidentifier() for part in module_name.split(".")):
-        raise ConfigError(f"--plugins {name!r} names no module", hint="give a module's name, or the path of a .py file")
-    if is_file:
-        spec = importlib.util.spec_from_file_location(module_name, path) if path.is_file() else None
-    else:
-        with foreign_errors(f"the plugin {name} is not found", hint=_WHERE, kind=ConfigError):
-            spec = importlib.util.find_spec(name)
-        here = Path(*name.split(".")).with_suffix(".py")
-        if spec is None and here.is_file():
-            spec = importlib.util.spec_from_file_location(module_name, here)
-    if spec is None or spec.loader is None or not spec.has_location:
-        raise ConfigError(f"there is no plugin {name}", hint=_WHERE)
-    return spec
-
-
-_WHERE = "name a module that Python finds or that lies here, or the path of a .py file"
-
-
-def _sha256_of(origin: Path) -> str:
-    """Hash a module's source; of a package all its Python files, with their names."""
-    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-    digest = hashlib.sha256()
-    for file in files:
-        if len(files) > 1:
-            digest.update(file.relative_to(origin.parent).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()

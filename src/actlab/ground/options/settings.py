@@ -57,7 +57,7 @@ def from_settings(config_class: type[Config], settings: Mapping[str, object]) ->
     options = {option.name: option for option in options_of(config_class)}
     given = by_option(config_class, settings)
     if given.get("plugins"):
-        from actlab.ground.variants import load_plugins
+        from actlab.ground.plugins import load_plugins
 
         load_plugins(map(str, _several(given["plugins"])))
     values = {name: _coerce(options[name], value) for name, value in given.items()}

@@ -1,0 +1,113 @@
+"""Plugins: modules of the user's own that add variants to actlab's tables when they are imported.
+
+Nobody finds one by himself: it is named by `--plugins`, or `plugins` in Python and YAML.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import NamedTuple
+
+from actlab.ground.errors import ConfigError, foreign_errors
+
+
+class Plugin(NamedTuple):
+    """A module that adds variants."""
+
+    name: str
+    sha256: str
+    """Of its source."""
+
+
+_loaded: dict[str, Plugin] = {}
+"""By the name that the user gave."""
+at_work: list[Plugin] = []
+"""The plugins whose import is under way."""
+
+
+def load_plugins(names: Iterable[str]) -> None:
+    """Import the modules that a user named, each once in a process; a name, or the path of a .py file.
+
+    A name is looked for where Python looks, then in the current folder.
+
+    Raises:
+        ConfigError: There is none, it has the name of another module, or it fails when it is imported.
+    """
+    for name in names:
+        if name in _loaded:
+            continue
+        spec = _find(name)
+        plugin = Plugin(spec.name, _sha256_of(Path(str(spec.origin))))
+        if plugin not in _loaded.values():
+            _load(spec, plugin)
+        _loaded[name] = plugin
+
+
+def refuse_missing_plugins(identity: object, where: Path) -> None:
+    """Refuse to go on with a dataset whose plugins are not loaded, or not as they were when it was made.
+
+    Raises:
+        ConfigError: One is not.
+    """
+    used = identity.get("plugins") if isinstance(identity, dict) else None
+    there = {plugin.name: plugin.sha256 for plugin in _loaded.values()}
+    if lacking := [name for name, sha256 in (used or {}).items() if there.get(name) != sha256]:
+        raise ConfigError(
+            f"{where} was made with plugins that are not loaded, or differ: {', '.join(lacking)}",
+            hint="give each as it was then: --plugins " + " --plugins ".join(lacking),
+        )
+
+
+def _load(spec: ModuleSpec, plugin: Plugin) -> None:
+    assert spec.loader is not None
+    if spec.name in sys.modules:
+        raise ConfigError(f"there is a module {spec.name} already", hint="give the plugin a name that is no other's")
+    at_work.append(plugin)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look it up there
+    try:
+        with foreign_errors(
+            f"the plugin {spec.name} fails", hint="it is your own module: correct it", kind=ConfigError
+        ):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    finally:
+        at_work.pop()
+
+
+def _find(name: str) -> ModuleSpec:
+    path = Path(name).expanduser()
+    is_file = name.endswith(".py")
+    module_name = path.stem if is_file else name
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError(f"--plugins {name!r} names no module", hint="give a module's name, or the path of a .py file")
+    if is_file:
+        spec = importlib.util.spec_from_file_location(module_name, path) if path.is_file() else None
+    else:
+        with foreign_errors(f"the plugin {name} is not found", hint=_WHERE, kind=ConfigError):
+            spec = importlib.util.find_spec(name)
+        here = Path(*name.split(".")).with_suffix(".py")
+        if spec is None and here.is_file():
+            spec = importlib.util.spec_from_file_location(module_name, here)
+    if spec is None or spec.loader is None or not spec.has_location:
+        raise ConfigError(f"there is no plugin {name}", hint=_WHERE)
+    return spec
+
+
+_WHERE = "name a module that Python finds or that lies here, or the path of a .py file"
+
+
+def _sha256_of(origin: Path) -> str:
+    """Hash a module's source; of a package all its Python files, with their names."""
+    files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    digest = hashlib.sha256()
+    for file in files:
+        if len(files) > 1:
+            digest.update(file.relative_to(origin.parent).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
