@@ -269,7 +269,7 @@ def test_a_gpt_trained_there_stopped_and_resumed_is_the_cpus(tokens, tmp_path, o
             with pytest.raises(test_train_gpt.Stopped):
                 actlab.train_gpt(output=tmp_path / "mps", device="mps", **settings)
         made = actlab.train_gpt(output=tmp_path / "mps", device="mps", **settings)
-    assert made._replace(path=expected.path) == expected
+    assert dataclasses.replace(made, path=expected.path) == expected
     assert (made.path / "model.safetensors").read_bytes() == (expected.path / "model.safetensors").read_bytes()
 
 

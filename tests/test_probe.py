@@ -944,7 +944,7 @@ MALFORMED = {
     "NaN in a layer": (lambda _, write: _with_nan(write()), "layer 1 holds NaN"),
     "features of no size": (_npz(X * 1e-40, Y), "float32"),
     "no dump": (lambda *_: {"positive": "nowhere", "negative": "nowhere/else"}, "holds no finished activations"),
-    "no file": (lambda *_: {"input": "nowhere.npz"}, "is not there"),
+    "no file": (lambda *_: {"input": "nowhere.npz"}, "there is no dataset"),
 }
 
 

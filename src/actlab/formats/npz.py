@@ -314,7 +314,7 @@ class NpzReader:
         if header.dtype.hasobject or header.dtype.kind not in "fiubU":
             raise self._damaged(f"{name} holds {header.dtype}, neither numbers nor text")
         if header.n_header_bytes + header.n_bytes != info.file_size:
-            raise ValueError(f"{name} has not the size that its header says")
+            raise self._damaged(f"{name} has not the size that its header says")
         return _Member(name, header, offset, info.compress_size, is_deflated, info.CRC)
 
     def _beginning(self, offset: int, info: zipfile.ZipInfo, head: bytes) -> bytes:
