@@ -117,6 +117,25 @@ def test_a_plugin_that_is_not_there_or_fails_is_refused_with_a_sentence(plugin):
             load_plugins([name])
 
 
+def test_the_modules_on_the_plugins_page_add_what_they_say(plugin, llama, dataset, tmp_path):
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    before = {heading: table.names for heading, table in TABLES.items()}
+    load_plugins([str(plugin(block, f"page_{number}")) for number, block in enumerate(blocks)])
+    added = {heading: set(table.names) - set(before[heading]) for heading, table in TABLES.items()}
+    assert {heading: names for heading, names in added.items() if names} == {
+        "Positions": {"response-first"},
+        "Strategies": {"difference-to-concept"},
+        "Gates": {"numbered"},
+        "Domains": {"tea"},
+        "Patterns": {"second_is_b"},
+    }
+    (dump,) = actlab.extract_activations(
+        model=llama, dataset=dataset, output=tmp_path / "out", position="response-first"
+    )
+    assert len(actlab.open_activations(dump.path / "EM")) > 0
+
+
 def test_a_plugin_named_in_two_ways_is_loaded_once(plugin, monkeypatch):
     own = plugin(FIRST)
     monkeypatch.chdir(own.parent)
