@@ -304,3 +304,14 @@ def test_every_library_that_is_imported_is_declared_with_a_floor_and_pinned_abov
     for name, pin in pinned.items():
         floor = floors.get(name.lower().replace("_", "-"), "0")
         assert [int(part) for part in floor.split(".")] <= [int(part) for part in pin.split(".")], name
+
+
+def test_what_should_stay_small_in_the_sources_is_small():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "count.py", "--total"], check=True, capture_output=True, text=True
+    )
+    counts = json.loads(done.stdout)
+    assert counts["long_functions"] == 0, "a function has more than 60 lines: python scripts/count.py"
+    assert counts["any"] <= 619 // 3, "give it a type"
+    assert (counts["type_ignores"] <= 7, counts["casts"] <= 2) == (True, True)
+    assert counts["planned_classes"] == 0, "what a job would take is its Cost"
