@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import py_compile
 import re
 import sys
 from pathlib import Path
@@ -136,6 +137,64 @@ def test_the_modules_on_the_plugins_page_add_what_they_say(plugin, llama, datase
     assert len(actlab.open_activations(dump.path / "EM")) > 0
 
 
+def test_the_order_of_plugins_changes_nothing(plugin):
+    source = FIRST.replace("response-first", "{}")
+    owns = [str(plugin(source.replace("{}", name), name)) for name in ("b_one", "a_one")]
+    load_plugins(owns)
+    assert POSITIONS.names[-2:] == ("a_one", "b_one")
+    assert POSITIONS.names[:-2] == tuple(one.name for one in POSITIONS.shipped)
+
+
+def test_a_plugin_that_fails_leaves_nothing_behind_and_is_loaded_when_it_is_corrected(plugin):
+    own = plugin(FIRST + "\nraise ValueError('later')\n")
+    with pytest.raises(ConfigError, match="fails: later"):
+        load_plugins([str(own)])
+    assert "response-first" not in POSITIONS.names
+    plugin(FIRST)
+    load_plugins([str(own)])
+    assert "response-first" in POSITIONS.names
+
+
+def test_what_is_run_is_what_is_hashed_also_where_python_kept_an_older_one(plugin):
+    own = plugin("X = 1")
+    py_compile.compile(str(own), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    own.write_text("X = 2")
+    load_plugins([str(own)])
+    assert sys.modules["mine"].X == 2
+
+
+def test_a_module_that_a_plugin_imports_adds_nothing_as_its_code_is_not_hashed(plugin, monkeypatch):
+    monkeypatch.syspath_prepend(plugin(FIRST, "helper").parent)
+    with pytest.raises(ConfigError, match="is added outside a plugin, by helper"):
+        load_plugins([str(plugin("import helper", "outer"))])
+
+
+def test_tables_inside_the_package_are_closed(plugin):
+    source = """
+from actlab.features.datasets.normalisations import NORMALISATIONS, Normalisation
+NORMALISATIONS.add(Normalisation(name="zero", help="all 0", hint="none"))
+"""
+    with pytest.raises(ConfigError, match="a plugin cannot add a normalisation"):
+        load_plugins([str(plugin(source))])
+
+
+def test_a_config_made_by_hand_loads_the_plugins_that_it_names(plugin):
+    config = actlab.ExtractConfig(plugins=(str(plugin(FIRST)),), position="response-first")
+    assert POSITIONS[config.position].help == "the response's first token"
+
+
+def test_a_function_told_to_make_a_dry_run_makes_nothing(llama, dataset, tmp_path):
+    with pytest.raises(ConfigError, match="would make what dry_run is to spare") as refused:
+        actlab.extract_activations(model=llama, dataset=dataset, output=tmp_path / "out", dry_run=True)
+    assert "actlab.cost(actlab.extract_activations" in refused.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gate_that_is_always_asked_cannot_be_named(plugin):
+    with pytest.raises(ConfigError, match="the gate 'empty' is always asked"):
+        actlab.RefineConfig(input=Path("x"), output=Path("y"), gate=("empty",))
+
+
 def test_a_plugin_named_in_two_ways_is_loaded_once(plugin, monkeypatch):
     own = plugin(FIRST)
     monkeypatch.chdir(own.parent)
@@ -180,7 +239,7 @@ def test_a_position_from_outside_is_saved_and_hashed_into_the_identity(plugin, l
     assert re.fullmatch("[0-9a-f]{64}", identity["plugins"]["mine"])
     own.write_text(FIRST.replace("response_start + 1", "response_start + 2"))
     forget_plugins()
-    POSITIONS._variants.pop("response-first")
+    POSITIONS._take_out("response-first")
     fails_in_two_lines(run(*flags, "--output", tmp_path / "out", "--plugins", own), 1, "plugins.mine is", "--overwrite")
 
 
@@ -191,7 +250,7 @@ def test_a_dump_of_a_position_from_outside_is_verified_with_its_plugin(plugin, l
     deep = ("--recompute", "1", "--model", llama, "--dataset", dataset)
     assert run("verify", dump.path, *deep, "--plugins", own).returncode == 0
     forget_plugins()
-    POSITIONS._variants.pop("response-first")
+    POSITIONS._take_out("response-first")
     fails_in_two_lines(run("verify", dump.path, *deep), 2, "plugins that are not loaded", "--plugins mine")
     assert run("show", dump.path).returncode == 0
     own.write_text(FIRST.replace("response_start + 1", "response_start + 2"))
@@ -370,7 +429,7 @@ def test_a_pattern_from_outside_is_learnt_scored_and_reproduced(plugin, tmp_path
         assert done.returncode == 0, done.stderr
     forget()
     own.write_text(SECOND.replace("== 1", "== 2"))
-    fails_in_two_lines(run(*again), 1, "plugins.mine", "verify")
+    fails_in_two_lines(run(*again), 2, "not loaded, or differ: mine", "--plugins mine")
 
 
 def test_a_worker_process_loads_the_plugins_that_the_config_names(plugin, tmp_path, monkeypatch):
@@ -399,7 +458,8 @@ def test_a_pattern_from_outside_is_learnt_to_the_same_bytes_in_worker_processes(
 
 def forget() -> None:
     forget_plugins()
-    PATTERNS._variants.pop("second_is_b", None)
+    if "second_is_b" in PATTERNS.names:
+        PATTERNS._take_out("second_is_b")
 
 
 def test_sequences_of_a_pattern_from_outside_are_drawn_only_where_it_is_named(plugin, tmp_path):

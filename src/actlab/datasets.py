@@ -172,6 +172,6 @@ def _is_grammar(name: Path) -> bool:
         return name.is_file() and name.suffix.lower() in _GRAMMAR_SUFFIXES
     if name.suffix.lower() in _GRAMMAR_SUFFIXES:
         return True
-    from actlab.text.domains import domains
+    from actlab.text.domains import AUTO, DOMAINS
 
-    return str(name) in domains()
+    return str(name) in DOMAINS.names and str(name) != AUTO.name

@@ -349,6 +349,8 @@ def cost(command: CommonOptions | Callable[..., object], /, *given: object, **se
         ActlabError: What the run would be refused for.
     """
     config = command if isinstance(command, CommonOptions) else config_of(command, *given, **settings)
+    if not isinstance(config, CommonOptions):
+        raise TypeError(f"{command!r} makes no dataset")
     return costs_of(jobs_of(replace(config, dry_run=True)))
 
 

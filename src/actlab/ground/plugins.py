@@ -6,7 +6,7 @@ Nobody finds one by himself: it is named by `--plugins`, or `plugins` in Python 
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import NamedTuple
@@ -24,8 +24,18 @@ class Plugin(NamedTuple):
 
 _loaded: dict[str, Plugin] = {}
 """By the name that the user gave."""
-at_work: list[Plugin] = []
-"""The plugins whose import is under way."""
+
+
+class Loading(NamedTuple):
+    """A plugin whose import is under way."""
+
+    plugin: Plugin
+    undo: list[Callable[[], object]]
+    """Takes out of the tables what it has added, should it fail."""
+
+
+at_work: list[Loading] = []
+"""One at most."""
 
 
 def load_plugins(names: Iterable[str]) -> None:
@@ -62,19 +72,21 @@ def refuse_missing_plugins(identity: object, where: Path) -> None:
 
 
 def _load(spec: ModuleSpec, plugin: Plugin) -> None:
-    assert spec.loader is not None
     if spec.name in sys.modules:
         raise ConfigError(f"there is a module {spec.name} already", hint="give the plugin a name that is no other's")
-    at_work.append(plugin)
+    at_work.append(loading := Loading(plugin, []))
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look it up there
     try:
         with foreign_errors(
             f"the plugin {spec.name} fails", hint="it is your own module: correct it", kind=ConfigError
         ):
-            spec.loader.exec_module(module)
+            # the bytes that were hashed: what Python keeps of a module may be of older ones
+            exec(compile(Path(str(spec.origin)).read_bytes(), str(spec.origin), "exec"), vars(module))
     except BaseException:
         del sys.modules[spec.name]
+        for take_out in loading.undo:
+            take_out()
         raise
     finally:
         at_work.pop()
@@ -84,16 +96,15 @@ def _find(name: str) -> ModuleSpec:
     path = Path(name).expanduser()
     is_file = name.endswith(".py")
     module_name = path.stem if is_file else name
-    if not all(part.isidentifier() for part in module_name.split(".")):
+    if not module_name.isidentifier():
         raise ConfigError(f"--plugins {name!r} names no module", hint="give a module's name, or the path of a .py file")
     if is_file:
         spec = importlib.util.spec_from_file_location(module_name, path) if path.is_file() else None
     else:
         with foreign_errors(f"the plugin {name} is not found", hint=_WHERE, kind=ConfigError):
             spec = importlib.util.find_spec(name)
-        here = Path(*name.split(".")).with_suffix(".py")
-        if spec is None and here.is_file():
-            spec = importlib.util.spec_from_file_location(module_name, here)
+        if spec is None and (here := Path(f"{name}.py")).is_file():
+            spec = importlib.util.spec_from_file_location(name, here)
     if spec is None or spec.loader is None or not spec.has_location:
         raise ConfigError(f"there is no plugin {name}", hint=_WHERE)
     return spec
@@ -103,7 +114,7 @@ _WHERE = "name a module that Python finds or that lies here, or the path of a .p
 
 
 def _sha256_of(origin: Path) -> str:
-    """Hash a module's source; of a package all its Python files, with their names."""
+    """Hash a module's source; of a package all its Python files, with their names; not what it imports besides."""
     files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
     digest = hashlib.sha256()
     for file in files:

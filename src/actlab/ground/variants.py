@@ -6,6 +6,7 @@ named by `--plugins`. What a plugin added is used only where it is named, and it
 """
 
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -38,9 +39,11 @@ V = TypeVar("V", bound=Variant)
 class Table(Generic[V]):
     """The variants of one kind, in the order of their definition."""
 
-    def __init__(self, what: str, *variants: V) -> None:
+    def __init__(self, what: str, *variants: V, is_open: bool = True) -> None:
         self.what = what
         """What one of them is, as "position"."""
+        self._is_open = is_open
+        """Whether plugins may add to it."""
         self._variants: dict[str, V] = {}
         self._plugins: dict[str, Plugin] = {}
         for one in variants:
@@ -54,27 +57,39 @@ class Table(Generic[V]):
             ConfigError: It lacks a name, a help or a hint, has the name of another, or is added by a module that nobody
                 named as a plugin, whose code no identity would know.
         """
-        if not at_work and not str(sys._getframe(1).f_globals["__name__"]).startswith("actlab."):
-            raise ConfigError(
-                f"the {self.what} {variant.name!r} is added outside a plugin",
-                hint="put it into a module of its own and name that: --plugins, or plugins=[…] in Python",
-            )
+        by = str(sys._getframe(1).f_globals["__name__"])
+        self._refuse_author(variant, by)
         if not re.fullmatch(r"-?\w[\w. +-]*", variant.name):
             raise ConfigError(f"a {self.what} is called {variant.name!r}", hint=_SAY.format("name"))
         for field in dataclasses.fields(variant):
             if field.default == "" and not getattr(variant, field.name):
                 raise ConfigError(f"the {self.what} {variant.name!r} has no {field.name}", hint=_SAY.format(field.name))
-        if variant.name in self._variants:
+        if any(one.answers_to(variant.name) for one in self):
             raise ConfigError(f"there is a {self.what} {variant.name!r} already", hint="choose another name")
         self._variants[variant.name] = variant
-        if at_work:
-            self._plugins[variant.name] = at_work[-1]
+        if at_work and by != __name__:
+            self._plugins[variant.name] = at_work[-1].plugin
+            at_work[-1].undo.append(functools.partial(self._take_out, variant.name))
         return variant
+
+    def _refuse_author(self, variant: V, by: str) -> None:
+        if by.startswith("actlab."):
+            return
+        if not self._is_open:
+            raise ConfigError(f"a plugin cannot add a {self.what}", hint="docs/plugins.md says what it can add")
+        if not at_work or by.split(".")[0] != at_work[-1].plugin.name:
+            raise ConfigError(
+                f"the {self.what} {variant.name!r} is added outside a plugin, by {by}",
+                hint="put it into a module of its own and name that: --plugins, or plugins=[…] in Python",
+            )
+
+    def _take_out(self, name: str) -> None:
+        del self._variants[name], self._plugins[name]
 
     @property
     def names(self) -> tuple[str, ...]:
         """All names, those of plugins last."""
-        return tuple(self._variants)
+        return tuple(one.name for one in self)
 
     @property
     def shipped(self) -> tuple[V, ...]:
@@ -82,7 +97,8 @@ class Table(Generic[V]):
         return tuple(one for one in self._variants.values() if one.name not in self._plugins)
 
     def __iter__(self) -> Iterator[V]:
-        return iter(tuple(self._variants.values()))
+        # whatever order plugins were loaded in, results are the same
+        return iter([*self.shipped, *(self._variants[name] for name in sorted(self._plugins))])
 
     def __getitem__(self, name: str) -> V:
         """Return a variant by its name.
@@ -92,7 +108,8 @@ class Table(Generic[V]):
         """
         found = next((one for one in self if one.answers_to(name)), None)
         if found is None:
-            hint = did_you_mean(name, self.names, otherwise="use one of " + ", ".join(self.names))
+            near = [one for one in self.names if one != name]  # its own where a number stands in it, as -k
+            hint = did_you_mean(name, near, otherwise="use one of " + ", ".join(self.names))
             raise ConfigError(f"{self.what} {name!r} is not known", hint=hint)
         return found
 

@@ -27,7 +27,7 @@ from actlab.ground.integrity import read_sealed_as
 from actlab.ground.manifest import METADATA, Manifest
 from actlab.ground.progress import progress
 from actlab.ground.verify import sizes_of
-from actlab.text.domains import GRAMMARS, domains
+from actlab.text.domains import AUTO, DOMAINS, domains
 from actlab.text.generate.config import TARGETS, GenerateTextConfig
 from actlab.text.generate.source import Source
 from actlab.text.refine.sink import QUALITY_NAME, REJECTS_NAME
@@ -72,10 +72,10 @@ def grammar_file(name: str) -> Path:
     path = Path(os.path.expanduser(name))
     if path.is_file():
         return path
-    if name not in domains():
+    if name not in DOMAINS.names or name == AUTO.name:
         hint = did_you_mean(name, domains(), otherwise=f"name a YAML file, or one of {', '.join(domains())}")
         raise ConfigError(f"there is no grammar {name}", hint=hint)
-    return GRAMMARS / f"{name}.yaml"
+    return DOMAINS[name].grammar
 
 
 def show_grammar(path: str | Path) -> dict[str, object]:

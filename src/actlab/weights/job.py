@@ -172,9 +172,9 @@ class DataGenJob(DatasetJob[Generated]):
             StorageError: What is read is not what the plan names.
         """
         sampler = Sampler(self.config)
-        if sampler.inputs() != self.plan.inputs:
+        if Plan(KIND, sampler.identity(), sampler.inputs()).fingerprint != self.plan.fingerprint:
             raise StorageError(
-                "the signature dataset or the tokenizer was changed while the run was at work",
+                "the signature dataset, the tokenizer or a plugin was changed while the run was at work",
                 hint="put it back and run the same command again, or give --overwrite to start anew",
             )
         unit, machine = self.plan.units[number], environment(self.device)

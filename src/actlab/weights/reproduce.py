@@ -19,6 +19,7 @@ from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.hashes import sha256_of
 from actlab.ground.manifest import InputEntry, differences
 from actlab.ground.options import from_settings, takes
+from actlab.ground.plugins import refuse_missing_plugins
 from actlab.ground.progress import progress
 from actlab.weights.compute.unit import SURPLUS, Filled, fill
 from actlab.weights.config.data_gen import WeightsSettings
@@ -67,6 +68,7 @@ def reproduce(config: ReproduceConfig) -> Reproduced:
         ActlabError: There is no such example, or the dataset's settings are not those that it was made with.
     """
     dataset = WeightsDataset(config.dir)
+    refuse_missing_plugins(dataset.identity, dataset.folder)
     _refuse_no_example(dataset, config.example_id)
     sampler = _sampler(dataset, config.tokenizer)
     slots = dataset.unit_of(config.example_id)

@@ -120,6 +120,8 @@ class Sampler:
         if n_repeated := len(rows.tokens) - len(np.unique(rows.tokens, axis=0)):
             yield f"{n_repeated} sequences come more than once"
         for pattern in PATTERNS:
+            if pattern.name not in rows.patterns:
+                continue
             said_n = rows.labels & (np.array(rows.patterns) == pattern.name)
             if n_wrong := int((said_n & ~pattern.holds(rows.tokens, self.space)).sum()):
                 of_all = f"{n_wrong} of {said_n.sum()}"
@@ -175,13 +177,13 @@ class Sampler:
     def identity(self) -> Identity:
         """Return what decides the dataset besides what is read."""
         names = [pattern.name for pattern in self.patterns]
-        return identity_of(self.config) | {
+        identity = identity_of(self.config) | {
             "patterns": names,
             "heldout_pair": list(self.heldout_pair),
             "arrangement": ARRANGEMENT,
             "acceptance": ACCEPTANCE,
-            **plugins_identity(PATTERNS.plugins_of(names)),
         }
+        return identity | plugins_identity(identity.get("plugins"), PATTERNS.plugins_of(names))
 
     def schedule(self) -> Schedule:
         """Return the rules by which networks are trained."""

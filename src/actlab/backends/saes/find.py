@@ -76,7 +76,7 @@ def _saes_in(place: Path) -> Iterator[SaeFacts]:
                 f"{folder} is of several SAE families: {' and '.join(family.name for family in families)}",
                 hint="give each SAE a folder of its own",
             )
-        sae = families[0].read(folder)
+        sae = dataclasses.replace(families[0].read(folder), family=families[0].name)
         if place.is_dir() or place in sae.files:
             yield sae
 

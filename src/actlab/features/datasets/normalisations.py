@@ -32,4 +32,5 @@ NORMALISATIONS = Table(
         keys=("min", "max", "range"),
     ),
     Normalisation(name="none", help="it stays as it is", hint="scale it yourself, on the rows that you train on"),
+    is_open=False,
 )

@@ -78,6 +78,10 @@ class CommonOptions:
     """Print results on stdout as JSON."""
 
     def __post_init__(self) -> None:
+        if self.plugins:
+            from actlab.ground.plugins import load_plugins
+
+            load_plugins(self.plugins)
         for option in options_of(type(self)):
             if option.kind is Path and "." not in option.name:
                 object.__setattr__(self, option.name, _as_paths(getattr(self, option.name)))

@@ -112,7 +112,13 @@ def takes(config_class: type[Config]) -> Callable[[Callable[[Config], Result]], 
     def decorate(run: Callable[[Config], Result]) -> Callable[..., Result]:
         @functools.wraps(run)
         def with_settings(*given: object, **settings: object) -> Result:
-            return run(_as_config(config_class, given, settings))
+            config = _as_config(config_class, given, settings)
+            if getattr(config, "dry_run", False):
+                raise ConfigError(
+                    f"{run.__name__} would make what dry_run is to spare",
+                    hint=f"use actlab.cost(actlab.{run.__name__}, …), which takes the same settings",
+                )
+            return run(config)
 
         _config_classes[with_settings] = config_class
         parameters = inspect.signature(config_class).parameters.values()

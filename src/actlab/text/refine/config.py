@@ -53,6 +53,10 @@ class RefineConfig(CommonOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_counts(self, "tokens", "context", most=2**63)
+        for name in self.gate:
+            if not GATES.plugins_of([name]):
+                raise ConfigError(f"the gate {name!r} is always asked", hint="--gate is for gates of --plugins")
+        object.__setattr__(self, "gate", tuple(sorted(set(self.gate))))  # each is asked once, in one order
         if self.judge is not None and self.judge_api == "openai" and self.base_url is None:
             raise ConfigError("--judge-api openai needs a server", hint="give --base-url, as http://localhost:8000")
         check_counts(self, "min_score", "near_duplicates", least=0, most=1)

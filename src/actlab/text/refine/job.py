@@ -15,7 +15,9 @@ from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
 from actlab.ground.storage import FORMAT_VERSION, SINGLE, Plan, output_of
+from actlab.ground.variants import plugins_identity
 from actlab.text import kind  # noqa: F401  registers the kind
+from actlab.text.domains import DOMAINS
 from actlab.text.refine.compute.score import is_judged_by_script
 from actlab.text.refine.compute.verdicts import LOW_SCORE, NOT_NEEDED, Refined, Settings, refine_documents
 from actlab.text.refine.config import RefineConfig
@@ -116,7 +118,9 @@ class RefineJob(DatasetJob[RefinedText]):
         versions = versions_of_prompt(prompt) | versions_of_documents(self.source.file, is_judged_by_script)
         if self.config.judge is not None and prompt is None:
             versions |= {"rubric": RUBRIC_VERSION}
-        return Plan(KIND, identity | ({"versions": versions} if versions else {}), self.source.entries, SINGLE)
+        identity |= {"versions": versions} if versions else {}
+        used = DOMAINS.plugins_of(filter(None, [self.subject.domain]))
+        return Plan(KIND, identity | plugins_identity(identity.get("plugins"), used), self.source.entries, SINGLE)
 
     @cached_property
     def read(self) -> Read:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from actlab.text.domains import FALLBACK, domains
+from actlab.text.domains import AUTO, DOMAINS, FALLBACK, domains
 from actlab.text.templates.detect import COMMON, detect_domain
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.read import domain_grammar
@@ -50,12 +50,13 @@ def subject_of(prompt: str | None, metadata: Mapping[str, object]) -> Subject:
     said, of_prompt = (metadata.get("prompt"), metadata.get("domain")) if prompt is None else (prompt, None)
     if not isinstance(said, str) or not said.strip():
         return Subject(None, None, Topic())
-    prompt, known = said, domains()
-    domain = next((one for one in known if one == of_prompt), None) or detect_domain(prompt).domain
+    prompt = said
+    known = {*DOMAINS.names} - {AUTO.name}
+    domain = str(of_prompt) if of_prompt in known else detect_domain(prompt).domain
     if domain == FALLBACK:
         return Subject(prompt, domain, topic_of(prompt))
     grammar = domain_grammar(domain)
-    elsewhere = {word for other in known if other != domain for word in _vocabulary(domain_grammar(other))}
+    elsewhere = {word for other in domains() if other != domain for word in _vocabulary(domain_grammar(other))}
     return Subject(prompt, domain, topic_of(prompt, grammar.keywords, set(_vocabulary(grammar)) - elsewhere))
 
 

@@ -102,6 +102,7 @@ METHODS = Table(
         hint="it is 1 for a dead neuron: lower model.learning_rate",
         profile="sparsity",
     ),
+    is_open=False,
 )
 
 _KEY = "signature.neuron_profile_methods"

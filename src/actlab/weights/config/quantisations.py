@@ -45,4 +45,5 @@ QUANTISATIONS = Table(
         codes="binary",
         in_training=True,
     ),
+    is_open=False,
 )

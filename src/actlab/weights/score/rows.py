@@ -45,7 +45,8 @@ class Benchmark:
         self._sequences = read.sequences
         self._tokens_np = tokens_of(read.sequences)
         self._named = read.patterns
-        self._satisfied = {one.name: one.holds(self._tokens_np, space) for one in PATTERNS}
+        names: list[str] = dataset.identity["patterns"]
+        self._satisfied = {name: PATTERNS[name].holds(self._tokens_np, space) for name in names}
         self._dataset = dataset
         self._trouble: Counter[str] = Counter()
         self._n_seen: list[int] = []

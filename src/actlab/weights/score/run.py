@@ -8,6 +8,7 @@ from actlab.backends.threads import one_thread
 from actlab.formats.weights import Spec, WeightsDataset
 from actlab.ground.errors import ConfigError
 from actlab.ground.options import from_settings, takes
+from actlab.ground.plugins import refuse_missing_plugins
 from actlab.ground.storage import OneFile, write_file
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.config.examples import ScoreConfig
@@ -33,6 +34,7 @@ def score_interpreter(config: ScoreConfig) -> Report:
     """
     _refuse_output(config)
     dataset = WeightsDataset(config.dir)
+    refuse_missing_plugins(dataset.identity, dataset.folder)
     specs = {spec["example_id"]: spec for spec in dataset.specs()}
     predictions = read_predictions(config.predictions, tasks=dataset.tasks, example_ids=specs.keys())
     scored: dict[str, Scored] = {}
