@@ -75,9 +75,9 @@ def test_what_holds_several_datasets_is_told_from_one(tmp_path):
         actlab.show_dataset(tmp_path / "root")
 
 
-def test_a_dataset_whose_plugins_are_not_loaded_is_not_verified_and_says_which_flag_is_missing(tmp_path):
-    plan = Plan("probe", {"plugins": {"hers": "1" * 64, "mine": "0" * 64}}, [], ({"unit": 0},))
-    publish_single(tmp_path / "x", plan, lambda: Made([], {"kind": "probe"}), overwrite=False)
+def test_a_dataset_that_asks_its_variants_is_not_verified_without_its_plugins_and_says_which_flag_is_missing(tmp_path):
+    plan = Plan("weights", {"plugins": {"hers": "1" * 64, "mine": "0" * 64}}, [], ({"unit": 0},))
+    publish_single(tmp_path / "x", plan, lambda: Made([], {"kind": "weights"}), overwrite=False)
     with pytest.raises(ConfigError, match="not loaded, or differ: hers, mine") as refused:
         actlab.verify_dataset(tmp_path / "x")
     assert refused.value.hint.endswith("--plugins hers --plugins mine")

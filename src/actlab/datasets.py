@@ -88,7 +88,8 @@ def verify_dataset(
     told = manifest if place.is_dir() else read_manifest_of(place)
     if manifest is None and (kind.read is None or recompute):
         raise StorageError(f"{place} has no manifest", hint="name a folder that a command of actlab made")
-    refuse_missing_plugins(told and told.get("identity"), place)
+    if recompute or kind.asks_plugins:
+        refuse_missing_plugins(told and told.get("identity"), place)
     problems = check_against_manifest(place, manifest, quiet=quiet) if manifest is not None else []
     if kind.read is not None:
         problems += kind.read(place, told, quiet)

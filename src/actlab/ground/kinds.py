@@ -30,6 +30,8 @@ class Kind:
     without a manifest. Files that are not as they were written are read as well."""
     check: Later[[Path, Manifest, bool], Iterable[str]] | None = None
     """Says where a sealed dataset's files, each as it was written, contradict each other."""
+    asks_plugins: bool = False
+    """Whether `check` asks the variants by which the dataset was made."""
     recompute: Later[[Path, Manifest, Recomputing], tuple[Recomputed, list[str]]] | None = None
     """Makes some rows again, and says what is wrong with the stored ones."""
     instead: str = "omit --recompute"
