@@ -178,6 +178,21 @@ NORMALISATIONS.add(Normalisation(name="zero", help="all 0", hint="none"))
         load_plugins([str(plugin(source))])
 
 
+def test_a_plugin_that_was_changed_after_it_was_loaded_is_refused(plugin):
+    own = plugin(FIRST)
+    load_plugins([str(own)])
+    own.write_text(FIRST + "\n")
+    with pytest.raises(ConfigError, match="was changed since it was loaded"):
+        load_plugins([str(own)])
+
+
+def test_a_plugin_that_adds_nothing_is_said_and_one_that_ends_python_is_refused(plugin, caplog):
+    load_plugins([str(plugin("X = 1"))])
+    assert "the plugin mine adds no variant" in caplog.text
+    with pytest.raises(ConfigError, match="it ends Python"):
+        load_plugins([str(plugin("raise SystemExit(3)", "ends"))])
+
+
 def test_a_config_made_by_hand_loads_the_plugins_that_it_names(plugin):
     config = actlab.ExtractConfig(plugins=(str(plugin(FIRST)),), position="response-first")
     assert POSITIONS[config.position].help == "the response's first token"

@@ -107,8 +107,8 @@ class ExtractJob(DatasetJob[Extracted]):
         self.source = source
 
     def refuse(self) -> None:
-        """Refuse a dump that was made or begun otherwise; without its weights a model is not known well enough."""
-        if not self.config.dry_run:
+        """Refuse a dump that was made or begun otherwise; without weights one of the hub's models is not known enough."""
+        if not (self.config.dry_run and self.model.folder.revision):
             super().refuse()
 
     @cached_property

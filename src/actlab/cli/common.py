@@ -118,7 +118,7 @@ def cost_as_text(cost: "Cost") -> str:
     sizes = [(cost.bytes_to_write, "about {} to write"), (cost.bytes_of_memory, "about {} of memory")]
     said = [text.format(format_bytes(size)) for size, text in sizes if size is not None]
     lines = [
-        ", ".join(f"{number} {what}" for number, what in counted if number is not None),
+        ", ".join(f"{n} {what if n != 1 else what[:-1]}" for n, what in counted if n is not None),
         *cost.notes,
         ", ".join([*said[:1], f"{format_bytes(cost.bytes_free)} free", *said[1:]]),
     ]

@@ -44,13 +44,13 @@ def load_plugins(names: Iterable[str]) -> None:
     A name is looked for where Python looks, then in the current folder.
 
     Raises:
-        ConfigError: There is none, it has the name of another module, or it fails when it is imported.
+        ConfigError: There is none, it has the name of another module, fails when it is imported, or was changed since.
     """
     for name in names:
-        if name in _loaded:
-            continue
         spec = _find(name)
         plugin = Plugin(spec.name, _sha256_of(Path(str(spec.origin))))
+        if name in _loaded and _loaded[name] != plugin:
+            raise ConfigError(f"the plugin {name} was changed since it was loaded", hint="start Python anew")
         if plugin not in _loaded.values():
             _load(spec, plugin)
         _loaded[name] = plugin
@@ -83,13 +83,21 @@ def _load(spec: ModuleSpec, plugin: Plugin) -> None:
         ):
             # the bytes that were hashed: what Python keeps of a module may be of older ones
             exec(compile(Path(str(spec.origin)).read_bytes(), str(spec.origin), "exec"), vars(module))
-    except BaseException:
+    except BaseException as error:
         del sys.modules[spec.name]
         for take_out in loading.undo:
             take_out()
+        if isinstance(error, SystemExit):
+            raise ConfigError(
+                f"the plugin {spec.name} fails: it ends Python", hint="take sys.exit out of it"
+            ) from error
         raise
     finally:
         at_work.pop()
+    if not loading.undo:
+        import logging
+
+        logging.getLogger("actlab").warning("the plugin %s adds no variant", spec.name)
 
 
 def _find(name: str) -> ModuleSpec:
