@@ -432,18 +432,17 @@ def _compare(what: str, there: Mapping[str, object], here: Mapping[str, object])
     Raises:
         StorageError: They tell of different results.
     """
-    machines = [one.get("environment") for one in (there, here)]
-    if unlike := _unlike_files(stored_files(there), here):
+    if unlike := _unlike_files(stored_files(there), here) or differences(_results(there), _results(here)):
+        machines = (one.get("environment") for one in (there, here))
         _refuse_unlike(what, unlike, [one for one in machines if isinstance(one, dict)])
-    if found := differences(_results(there), _results(here)):
-        _refuse_unlike(what, found, [one for one in machines if isinstance(one, dict)])
 
 
 def _results(record: Mapping[str, object]) -> dict[str, object]:
-    results = {key: value for key, value in record.items() if key not in _MAY_DIFFER}
-    if isinstance(metadata := results.get("metadata"), dict):
-        results["metadata"] = _results(metadata)
-    return results
+    return {
+        key: _results(value) if key == "metadata" and isinstance(value, dict) else value
+        for key, value in record.items()
+        if key not in _MAY_DIFFER
+    }
 
 
 def _refuse_unlike(
