@@ -13,6 +13,7 @@ from actlab.ground.hashes import sha256_of
 from actlab.ground.limits import batches_within
 from actlab.ground.log import log
 from actlab.ground.manifest import MANIFEST, METADATA, Manifest, damaged_files, read_manifest, stored_files
+from actlab.ground.printing import first_of
 from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
 from actlab.ground.verify import CARD, check_against_manifest
@@ -70,7 +71,7 @@ def refuse_push(repo_id: str, *, private: bool, overwrite: bool) -> None:
     there = sorted(repository.files.keys() - _NOT_DATA) if repository else []
     if there and not overwrite:
         raise StorageError(
-            f"{repo_id} holds files already: {_some(there)}",
+            f"{repo_id} holds files already: {first_of(there)}",
             hint="choose another repository, or give --overwrite to replace what is there",
         )
 
@@ -104,7 +105,7 @@ def push_dataset(
     others = sorted(there.keys() - kept - _NOT_DATA)
     if others and not overwrite:
         raise StorageError(
-            f"{repo_id} holds what is not of this dataset: {_some(others)}",
+            f"{repo_id} holds what is not of this dataset: {first_of(others)}",
             hint="choose another --repo-id, or give --overwrite to replace what is there",
         )
     if others:  # what says that it is whole goes first and comes last, even where it is the same
@@ -196,7 +197,7 @@ def _sealed(folder: Path) -> Manifest:
 def _refuse_damage(folder: Path, problems: list[str]) -> None:
     if problems:
         raise StorageError(
-            f"{folder} is damaged: {_some(problems, most=1)}",
+            f"{folder} is damaged: {first_of(problems, most=1)}",
             hint=f"see all that is wrong (actlab verify {folder}), and make it again",
         )
 
@@ -211,7 +212,3 @@ def _files_of(folder: Path, manifest: Manifest, repo_id: str) -> list[NewFile]:
     path = folder / MANIFEST
     files.append(NewFile(MANIFEST, path.stat().st_size, sha256_of(path), path))
     return sorted(files, key=_turn)
-
-
-def _some(names: list[str], *, most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

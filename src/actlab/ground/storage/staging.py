@@ -27,6 +27,7 @@ from actlab.ground.manifest import (
     stored_files,
     to_json,
 )
+from actlab.ground.printing import first_of
 from actlab.ground.shapes import Shape, as_shape
 from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, link_new
 from actlab.ground.storage.files import (
@@ -301,9 +302,8 @@ class Staging:
             file.write(line + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the units' completion records, in the units' order."""
-        for unit in self.plan.units:
-            yield self._read_record(self._record_path(unit["unit"]))
+        """Return the units' completion records, in the units' order."""
+        return (self._read_record(self._record_path(unit["unit"])) for unit in self.plan.units)
 
     def records_as(self, shape: type[Shape]) -> Iterator[Shape]:
         """Yield the units' completion records as a pipeline's own shape has them, in the units' order.
@@ -450,8 +450,4 @@ def _refuse_unlike(
 ) -> NoReturn:
     reasons = "; ".join(unlike_parts(list(machines)))
     because = f"; they ran under {reasons}" if reasons else ""
-    raise StorageError(
-        f"two runs gave different results for {what}: {unlike[0]}"
-        + (f" and {len(unlike) - 1} more" * (len(unlike) > 1)),
-        hint=hint + because,
-    )
+    raise StorageError(f"two runs gave different results for {what}: {first_of(unlike, most=1)}", hint=hint + because)
