@@ -130,8 +130,7 @@ def finish(staging: Staging) -> Finish:
         if record["examples"]:  # without one, no model ran
             environments.append(record["environment"])
             dtypes.add(record["dtype"])
-        for one in record["dropped_records"]:
-            dropped[one["split"], one["reason"]] += 1
+        dropped.update((one["split"], one["reason"]) for one in record["dropped_records"])
         for split, rows in record["examples"].items():
             counts[split]["rows"] += len(rows)
             counts[split]["truncated"] += sum(row[_TRUNCATED] > 0 for row in rows)
