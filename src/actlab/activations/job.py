@@ -20,7 +20,8 @@ from actlab.backends.reader import Reader
 from actlab.formats.activations import KIND, read_metadata
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import sealed_manifest
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_jobs
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_jobs
+from actlab.ground.log import log
 from actlab.ground.manifest import n_dropped
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More, progress
@@ -85,12 +86,8 @@ def jobs_of(config: ExtractConfig) -> Iterator[Sequence["ExtractJob"]]:
         find_model(name, config.revision, weights=is_to_run, code=config.trust_remote_code) for name in config.model
     ]
     names = [safe_name(folder.folder_name, "model") for folder in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise ConfigError(
-                f"two models would be named {name}",
-                hint="run them one by one into two --output roots",
-            )
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"two models would be named {twice[0]}", hint="run them one by one into two --output roots")
     for folder in found:
         model = Model(folder, config)
         yield [ExtractJob(model, source) for source in sources]
@@ -246,12 +243,6 @@ class ExtractJob(DatasetJob[Extracted]):
                 n_tokens += sum(len(example.ids) for example in examples)
                 n_truncated += sum(example.n_truncated > 0 for example in examples)
                 more(unit.n_lines)
-        details = {
-            "n_lines": self.source.n_lines,
-            "n_examples": n_examples,
-            "n_truncated": n_truncated,
-            "n_dropped": n_dropped,
-        }
         most_examples = max(unit.n_lines for unit in units) * len(self.source.splits)
         return Cost(
             path=self.output,
@@ -262,5 +253,10 @@ class ExtractJob(DatasetJob[Extracted]):
             bytes_to_write=n_examples * self.model.bytes_per_example,
             bytes_of_memory=self.model.bytes_of_memory(most_examples),
             notes=(f"of {self.source.n_lines} lines; {n_truncated} would be cut short, {n_dropped} dropped",),
-            details=details,
+            details={
+                "n_lines": self.source.n_lines,
+                "n_examples": n_examples,
+                "n_truncated": n_truncated,
+                "n_dropped": n_dropped,
+            },
         )

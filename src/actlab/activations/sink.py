@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, TypedDict
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from actlab.activations.compute import UnitStates
 from actlab.activations.positions import POSITIONS
@@ -96,14 +95,10 @@ def unit_record(result: UnitStates, token_text: Callable[[int], str], environmen
     return {
         "dropped": dict(Counter(one.reason for one in result.dropped)),
         "dropped_records": [one._asdict() for one in result.dropped],
-        "dtype": _name(result.states_nld),
+        "dtype": str(result.states_nld.dtype).removeprefix("torch."),
         "environment": environment,
         "examples": examples,
     }
-
-
-def _name(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _table_row(example: Example, token_text: Callable[[int], str]) -> TableRow:
@@ -135,8 +130,7 @@ def finish(staging: Staging) -> Finish:
         if record["examples"]:  # without one, no model ran
             environments.append(record["environment"])
             dtypes.add(record["dtype"])
-        for one in record["dropped_records"]:
-            dropped[one["split"], one["reason"]] += 1
+        dropped.update((one["split"], one["reason"]) for one in record["dropped_records"])
         for split, rows in record["examples"].items():
             counts[split]["rows"] += len(rows)
             counts[split]["truncated"] += sum(row[_TRUNCATED] > 0 for row in rows)

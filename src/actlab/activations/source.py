@@ -4,28 +4,27 @@ import difflib
 import hashlib
 import itertools
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.hashes import FileState
 from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, lines_of, refuse_pipe
+from actlab.ground.log import log
 from actlab.ground.manifest import InputEntry
 from actlab.ground.storage import safe_name
-
-log = logging.getLogger("actlab")
 
 TEXT_SPLIT = "text"
 UNIT_LINES = 512
 """A unit is so many source lines, or one shard where a shard is longer."""
 _ROWS_LOOKED_AT = 1000
 _READ_BYTES = 1 << 20
+"""What is read of a line at once."""
 
 
 BAD_LINES = ("invalid UTF-8", "bad JSON", "not a JSON object", "no text", "no prompt", "invalid Unicode", LONG_LINE)
@@ -138,13 +137,14 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
     try:
         with open_sealed(path) as file:
             state = FileState.by(os.fstat(file.fileno()))
-            for line in _pieces(file):
-                digest.update(line.data)
-                if line.begins:
-                    if n_lines % lines_per_unit == 0:
-                        starts.append(n_bytes)
-                    n_lines += 1
-                n_bytes += len(line.data)
+            begins_line = True
+            while piece := file.readline(_READ_BYTES):
+                digest.update(piece)
+                if begins_line and n_lines % lines_per_unit == 0:
+                    starts.append(n_bytes)
+                n_lines += begins_line
+                n_bytes += len(piece)
+                begins_line = piece.endswith(b"\n")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the file") from error
     if n_lines == 0:
@@ -156,20 +156,6 @@ def scan(path: Path, *, splits: tuple[str, ...], shard_size: int, limit: int | N
     )
     found = _splits_in(path, splits, n_lines)
     return Source(path, path.stem, n_bytes, digest.hexdigest(), n_lines, found, units, state)
-
-
-class _Piece(NamedTuple):
-    data: bytes
-    begins: bool
-    """Whether a line begins with this piece."""
-
-
-def _pieces(file: BinaryIO) -> Iterator[_Piece]:
-    """Yield a binary file in pieces of at most 1 MiB, cut at line ends."""
-    begins = True
-    while data := file.readline(_READ_BYTES):
-        yield _Piece(data, begins)
-        begins = data.endswith(b"\n")
 
 
 def read_unit(source: Source, unit: UnitLines) -> Iterator[Row | Dropped]:
@@ -244,9 +230,8 @@ def _messages(value: dict[str, object]) -> tuple[dict[str, str], ...] | None:
     messages = value.get("messages")
     if not isinstance(messages, list) or not messages:
         return None
-    if not all(isinstance(one, dict) and isinstance(one.get("content"), str) for one in messages):
-        return None
-    return tuple(messages)
+    is_conversation = all(isinstance(one, dict) and isinstance(one.get("content"), str) for one in messages)
+    return tuple(messages) if is_conversation else None
 
 
 def _is_unicode(text: str) -> bool:

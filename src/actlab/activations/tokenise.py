@@ -1,7 +1,6 @@
 """Join prompt and response, tokenise them once, cut what is too long, and find the state to save."""
 
 import ast
-import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from actlab.activations.positions import POSITIONS, Spans
 from actlab.activations.source import Dropped, Row
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import LONG_TEXT, bounded_batches, is_too_long
+from actlab.ground.log import log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-log = logging.getLogger("actlab")
 
 EMPTY = "empty after tokenisation"
 TOO_LONG = "the response alone is too long"
@@ -95,9 +93,8 @@ class Tokens:
                 hint="omit the flag, or use a chat model",
             )
         if config.chat_template:
-            tried = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
             with foreign_errors("the chat template cannot render a question and an answer", hint="omit the flag"):
-                self._render(tried)
+                self._render([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
 
     def examples(self, rows: Iterable[Row]) -> Iterator[Example | Dropped]:
         """Yield an example, or why there is none, for each split of each row, in order."""
@@ -110,8 +107,7 @@ class Tokens:
             if isinstance(one, str):
                 yield Dropped(row.line, split, one)
                 continue
-            spans = _find_spans(one, *next(encoded))
-            made = self._make(row, split, spans)
+            made = self._make(row, split, _find_spans(one, *next(encoded)))
             yield Dropped(row.line, split, made) if isinstance(made, str) else made
 
     def mark(self, example: Example) -> str:
@@ -172,34 +168,30 @@ class Tokens:
 
     def _encode(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
         """Tokenise whole texts: special tokens are the tokenizer's own, or the chat template's."""
-        for some in bounded_batches(texts, most=len(texts)):
-            yield from self._encode_at_once(some)
-
-    def _encode_at_once(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]], list[int]]]:
-        encoded = self._tokenizer(
-            list(texts),
-            add_special_tokens=not self._config.chat_template,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
         bos = self._tokenizer.bos_token_id
-        columns = (encoded[key] for key in ("input_ids", "offset_mapping", "special_tokens_mask"))
-        for ids, offsets, special in zip(*columns, strict=True):
-            if bos is not None and ids[:2] == [bos, bos]:  # the text brought a BOS of its own
-                ids, offsets, special = ids[:1] + ids[2:], offsets[:1] + offsets[2:], special[:1] + special[2:]
-            if ids[:1] == [bos]:
-                special[0] = 1  # also where a chat template wrote it as text
-            yield ids, offsets, special
+        for some in bounded_batches(texts, most=len(texts)):
+            encoded = self._tokenizer(
+                some,
+                add_special_tokens=not self._config.chat_template,
+                return_offsets_mapping=True,
+                return_special_tokens_mask=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )
+            columns = (encoded[key] for key in ("input_ids", "offset_mapping", "special_tokens_mask"))
+            for ids, offsets, special in zip(*columns, strict=True):
+                if bos is not None and ids[:2] == [bos, bos]:  # the text brought a BOS of its own
+                    ids, offsets, special = ids[:1] + ids[2:], offsets[:1] + offsets[2:], special[:1] + special[2:]
+                if ids[:1] == [bos]:
+                    special[0] = 1  # also where a chat template wrote it as text
+                yield ids, offsets, special
 
     def _make(self, row: Row, split: str, spans: Spans) -> Example | str:
         """Cut and place one example, or say why there is none."""
         if spans.response_start == spans.response_stop:
             return EMPTY
-        n_over = max(0, len(spans.ids) - self.max_tokens)
-        if n_over:
+        if n_over := max(0, len(spans.ids) - self.max_tokens):
             if self._config.truncate == "error":
                 return OVER_LIMIT
             shorter = _cut(spans, n_over, self._config.truncate)

@@ -6,7 +6,6 @@ made, in groups: before any work on a group all of it is refused that would fail
 """
 
 import importlib
-import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -14,16 +13,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+from typing import Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from actlab.ground import kinds
 from actlab.ground.errors import ActlabError, EmptyDatasetError
+from actlab.ground.log import log as log
 from actlab.ground.options import CommonOptions, config_of
 from actlab.ground.progress import More, progress
 from actlab.ground.storage import Finish, NewFile, Plan, Staging, refuse_others, stage
 from actlab.ground.units import Part
-
-log = logging.getLogger("actlab")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,18 +83,22 @@ Settings = ParamSpec("Settings")
 Result_co = TypeVar("Result_co", bound=Outcome, covariant=True)
 
 
-class Job(Protocol[Result_co]):
+class Job(ABC, Generic[Result_co]):
     """What is to be made, and how."""
 
+    @abstractmethod
     def refuse(self) -> None:
         """Refuse early what would fail later: something else is where the output goes."""
 
+    @abstractmethod
     def run(self) -> None:
         """Make it, unless it is there already with the same settings and inputs."""
 
+    @abstractmethod
     def outcome(self) -> Result_co:
         """Return what is there now."""
 
+    @abstractmethod
     def cost(self) -> Cost:
         """Return what `run` would take, writing nothing."""
 
@@ -131,7 +133,7 @@ class Bar(NamedTuple):
     total: int
 
 
-class DatasetJob(ABC, Generic[Result]):
+class DatasetJob(Job[Result]):
     """A dataset's folder, made unit by unit."""
 
     is_sealed = False
@@ -149,14 +151,6 @@ class DatasetJob(ABC, Generic[Result]):
     @abstractmethod
     def open(self) -> AbstractContextManager[Worker]:
         """Lend a worker, which holds what is expensive, such as a model, from its first unit on."""
-
-    @abstractmethod
-    def outcome(self) -> Result:
-        """Return what is there now."""
-
-    @abstractmethod
-    def cost(self) -> Cost:
-        """Return what `run` would take, writing nothing."""
 
     def bar(self, units: Sequence[int]) -> Bar | None:
         """Return how progress over these units is shown; None where a worker shows its own."""
@@ -242,7 +236,7 @@ class DatasetJob(ABC, Generic[Result]):
                 yield number, worker(number, more)
 
 
-class FileJob(ABC, Generic[Result]):
+class FileJob(Job[Result]):
     """One file, written whole."""
 
     @abstractmethod
@@ -256,14 +250,6 @@ class FileJob(ABC, Generic[Result]):
     @abstractmethod
     def write(self) -> None:
         """Make the file."""
-
-    @abstractmethod
-    def outcome(self) -> Result:
-        """Return what is there now."""
-
-    @abstractmethod
-    def cost(self) -> Cost:
-        """Return what `run` would take, writing nothing."""
 
     def refuse(self) -> None:
         """Refuse what is in the way."""

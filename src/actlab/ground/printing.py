@@ -1,6 +1,7 @@
 """What goes to a terminal: a model, a file or a server may have written a part of it."""
 
 import re
+from collections.abc import Sequence
 
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but tab and line feed, other ends of lines, what turns the direction of writing around, and
@@ -23,6 +24,15 @@ def printable_line(text: str) -> str:
     one\u000aWRONG two
     """
     return printable(text).replace("\n", "\\u000a")
+
+
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first of several names for an error, and how many more there are.
+
+    >>> first_of(["a", "b", "c", "d", "e"]), first_of(["a"])
+    ('a, b, c and 2 more', 'a')
+    """
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def format_bytes(count: float) -> str:

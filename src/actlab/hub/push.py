@@ -4,21 +4,21 @@ A commit is whole or not at all, so a push that was stopped goes on with what is
 """
 
 import hashlib
-import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
+from actlab.ground.limits import batches_within
+from actlab.ground.log import log
 from actlab.ground.manifest import MANIFEST, METADATA, Manifest, damaged_files, read_manifest, stored_files
+from actlab.ground.printing import first_of
 from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
-from actlab.ground.verify import check_against_manifest
-from actlab.hub.card import CARD, make_card
+from actlab.ground.verify import CARD, check_against_manifest
+from actlab.hub.card import make_card
 from actlab.hub.repository import Commit, NewFile, found, hub_errors, make, send
-
-log = logging.getLogger("actlab")
 
 FILES_A_COMMIT = 100
 BYTES_A_COMMIT = 1_000_000_000
@@ -71,7 +71,7 @@ def refuse_push(repo_id: str, *, private: bool, overwrite: bool) -> None:
     there = sorted(repository.files.keys() - _NOT_DATA) if repository else []
     if there and not overwrite:
         raise StorageError(
-            f"{repo_id} holds files already: {_some(there)}",
+            f"{repo_id} holds files already: {first_of(there)}",
             hint="choose another repository, or give --overwrite to replace what is there",
         )
 
@@ -105,7 +105,7 @@ def push_dataset(
     others = sorted(there.keys() - kept - _NOT_DATA)
     if others and not overwrite:
         raise StorageError(
-            f"{repo_id} holds what is not of this dataset: {_some(others)}",
+            f"{repo_id} holds what is not of this dataset: {first_of(others)}",
             hint="choose another --repo-id, or give --overwrite to replace what is there",
         )
     if others:  # what says that it is whole goes first and comes last, even where it is the same
@@ -139,7 +139,9 @@ def plan_commits(files: Iterable[NewFile], others: Iterable[str]) -> list[Commit
     `metadata.json` among them go with the first commit, the rest with the last.
     """
     files = sorted(files, key=_turn)
-    commits = [Commit(batch, []) for batch in _batches(file for file in files if _turn(file) == 0)]
+    data = (file for file in files if _turn(file) == 0)
+    batches = batches_within(data, FILES_A_COMMIT, lambda file: file.n_bytes, BYTES_A_COMMIT)
+    commits = [Commit(batch, []) for batch in batches]
     closing = Commit([file for file in files if _turn(file) > 0], [])
     replaced = {file.path for file in files}
     for path in others:
@@ -148,18 +150,6 @@ def plan_commits(files: Iterable[NewFile], others: Iterable[str]) -> list[Commit
         elif path not in replaced:
             closing.deleted.append(path)
     return [commit for commit in [*commits, closing] if commit.files or commit.deleted]
-
-
-def _batches(files: Iterable[NewFile]) -> Iterator[list[NewFile]]:
-    batch: list[NewFile] = []
-    for file in files:
-        n_bytes = sum(one.n_bytes for one in batch) + file.n_bytes
-        if batch and (len(batch) == FILES_A_COMMIT or n_bytes > BYTES_A_COMMIT):
-            yield batch
-            batch = []
-        batch.append(file)
-    if batch:
-        yield batch
 
 
 def _turn(file: NewFile) -> int:
@@ -207,7 +197,7 @@ def _sealed(folder: Path) -> Manifest:
 def _refuse_damage(folder: Path, problems: list[str]) -> None:
     if problems:
         raise StorageError(
-            f"{folder} is damaged: {_some(problems, most=1)}",
+            f"{folder} is damaged: {first_of(problems, most=1)}",
             hint=f"see all that is wrong (actlab verify {folder}), and make it again",
         )
 
@@ -222,7 +212,3 @@ def _files_of(folder: Path, manifest: Manifest, repo_id: str) -> list[NewFile]:
     path = folder / MANIFEST
     files.append(NewFile(MANIFEST, path.stat().st_size, sha256_of(path), path))
     return sorted(files, key=_turn)
-
-
-def _some(names: list[str], *, most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

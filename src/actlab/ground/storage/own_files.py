@@ -1,25 +1,23 @@
 """Whose files lie in a dataset's folder: actlab deletes what its manifest or its records name, and nothing else."""
 
 import contextlib
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from actlab.ground.errors import StorageError
+from actlab.ground.log import log
 from actlab.ground.manifest import DROPPED, MANIFEST, read_manifest, read_object, stored_files
+from actlab.ground.printing import first_of
 from actlab.ground.storage.plan import PLAN, UNITS, inode
 from actlab.ground.temporary import TEMPORARY
-
-log = logging.getLogger("actlab")
 
 REPLACED = ".replaced"
 """A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""
 _TEMPORARY = re.compile(re.escape(TEMPORARY) + r"[0-9a-f]{8}-.+")
 _OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
 """What NFS keeps of a deleted file that is open somewhere, and what macOS keeps of a folder's looks."""
-_MOST_NAMED = 3
 _LOOKS = 10
 """How often a dataset is looked at again that another process replaced meanwhile."""
 
@@ -51,12 +49,9 @@ def refuse_foreign_partial(folder: Path) -> None:
 
 
 def _refuse(folder: Path, foreign: Iterable[str], then: str) -> None:
-    found = sorted(foreign)
-    if found:
-        named = ", ".join(found[:_MOST_NAMED])
-        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+    if found := sorted(foreign):
         raise StorageError(
-            f"{folder} holds what actlab did not write there: {named}{more}",
+            f"{folder} holds what actlab did not write there: {first_of(found)}",
             hint=f"move it away, then {then}: --overwrite deletes actlab's own files alone",
         )
 

@@ -133,8 +133,7 @@ def plan_of_manifest(folder: Path) -> Plan | None:
 def differences_to(there: Mapping[str, object], plan: Plan, *, most: int = 3) -> list[str]:
     """Name what differs between a manifest or plan on disk and a plan, the first few only."""
     here = plan.described()
-    found = differences({key: there.get(key) for key in here}, here)
-    found = [one.removeprefix("identity.") for one in found]
+    found = [one.removeprefix("identity.") for one in differences({key: there.get(key) for key in here}, here)]
     return found[:most] + ([f"and {len(found) - most} more"] if len(found) > most else [])
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from actlab.ground.errors import EmptyDatasetError, StorageError
+from actlab.ground.log import log
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import (
     DROPPED,
@@ -27,6 +27,7 @@ from actlab.ground.manifest import (
     stored_files,
     to_json,
 )
+from actlab.ground.printing import first_of
 from actlab.ground.shapes import Shape, as_shape
 from actlab.ground.storage.aside import Aside, NewFile, finish_naming, is_aside, link_new
 from actlab.ground.storage.files import (
@@ -49,8 +50,6 @@ from actlab.ground.storage.plan import (
 from actlab.ground.storage.publish import publish
 from actlab.ground.temporary import new_token, temporary_of
 from actlab.ground.units import Part
-
-log = logging.getLogger("actlab")
 
 TRIES = 10
 """How often something is tried again that another process changed under it."""
@@ -303,9 +302,8 @@ class Staging:
             file.write(line + "\n")
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield the units' completion records, in the units' order."""
-        for unit in self.plan.units:
-            yield self._read_record(self._record_path(unit["unit"]))
+        """Return the units' completion records, in the units' order."""
+        return (self._read_record(self._record_path(unit["unit"])) for unit in self.plan.units)
 
     def records_as(self, shape: type[Shape]) -> Iterator[Shape]:
         """Yield the units' completion records as a pipeline's own shape has them, in the units' order.
@@ -434,18 +432,17 @@ def _compare(what: str, there: Mapping[str, object], here: Mapping[str, object])
     Raises:
         StorageError: They tell of different results.
     """
-    machines = [one.get("environment") for one in (there, here)]
-    if unlike := _unlike_files(stored_files(there), here):
+    if unlike := _unlike_files(stored_files(there), here) or differences(_results(there), _results(here)):
+        machines = (one.get("environment") for one in (there, here))
         _refuse_unlike(what, unlike, [one for one in machines if isinstance(one, dict)])
-    if found := differences(_results(there), _results(here)):
-        _refuse_unlike(what, found, [one for one in machines if isinstance(one, dict)])
 
 
 def _results(record: Mapping[str, object]) -> dict[str, object]:
-    results = {key: value for key, value in record.items() if key not in _MAY_DIFFER}
-    if isinstance(metadata := results.get("metadata"), dict):
-        results["metadata"] = _results(metadata)
-    return results
+    return {
+        key: _results(value) if key == "metadata" and isinstance(value, dict) else value
+        for key, value in record.items()
+        if key not in _MAY_DIFFER
+    }
 
 
 def _refuse_unlike(
@@ -453,8 +450,4 @@ def _refuse_unlike(
 ) -> NoReturn:
     reasons = "; ".join(unlike_parts(list(machines)))
     because = f"; they ran under {reasons}" if reasons else ""
-    raise StorageError(
-        f"two runs gave different results for {what}: {unlike[0]}"
-        + (f" and {len(unlike) - 1} more" * (len(unlike) > 1)),
-        hint=hint + because,
-    )
+    raise StorageError(f"two runs gave different results for {what}: {first_of(unlike, most=1)}", hint=hint + because)
