@@ -1,13 +1,11 @@
 """Which answers are worth another attempt, and how long to wait before it."""
 
 import email.utils
-import logging
 import random
 from collections.abc import Mapping
 
+from actlab.ground.log import log
 from actlab.servers.wire import OpenCalls
-
-log = logging.getLogger("actlab")
 
 N_RETRIES = 3
 BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0

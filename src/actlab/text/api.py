@@ -1,6 +1,5 @@
 """From a prompt to samples in memory: the names of text2gpt's programs, without files and datasets."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -13,6 +12,7 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
+from actlab.ground.log import log
 from actlab.ground.options import from_settings
 from actlab.ground.temporary import temporary_folder
 from actlab.servers.calls import ServerError
@@ -28,8 +28,6 @@ from actlab.text.refine.judge import asked
 from actlab.text.refine.subject import subject_of
 from actlab.text.templates.plan import refuse_target
 from actlab.text.words import words_of
-
-log = logging.getLogger("actlab")
 
 Timeouts = Literal["auto", "gpu", "cpu"]
 Tokenizer = FastTokenizer | str | os.PathLike[str]

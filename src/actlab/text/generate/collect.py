@@ -1,6 +1,5 @@
 """Where the documents come from: a grammar, or a model server and a grammar for what it leaves open."""
 
-import logging
 import os
 from collections.abc import Mapping
 from itertools import takewhile
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actlab.ground.errors import DataError
+from actlab.ground.log import log
 from actlab.ground.manifest import read_json, to_json
 from actlab.ground.progress import progress
 from actlab.ground.storage import write_file
@@ -23,8 +23,6 @@ from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests
 from actlab.text.generate.source import Source
 from actlab.text.templates.plan import documents_needed
-
-log = logging.getLogger("actlab")
 
 _SPARE = 2
 """Template documents are looked at up to so many times as often as are expected to be needed."""

@@ -1,6 +1,5 @@
 """`actlab generate-text`: documents until there are tokens enough, from a grammar or a model server."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from actlab.formats.text2gpt import export_dataset, export_folder
 from actlab.ground.errors import StorageError
 from actlab.ground.integrity import read_sealed_as
 from actlab.ground.job import Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
@@ -26,8 +26,6 @@ from actlab.text.generate.prompts import VERSION, names_words
 from actlab.text.generate.source import Source
 from actlab.text.generate.subject import TOO_OLD, SubjectShare, describe, measure, say
 from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
-
-log = logging.getLogger("actlab")
 
 _OF_SERVERS = {"model", "fallback", "temperature", "max_tokens"}
 """Settings that change nothing where a grammar writes the text."""

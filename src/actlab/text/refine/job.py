@@ -10,7 +10,8 @@ from actlab.formats.documents import KIND
 from actlab.formats.text2gpt import export_dataset, export_folder
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More

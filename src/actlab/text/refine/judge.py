@@ -1,13 +1,13 @@
 """A model that says how good a text is: asked with a rubric, answered with a number in a JSON schema."""
 
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from actlab.ground.log import log
 from actlab.servers.calls import THOUGHT, Reply, Request, ServerError
 from actlab.servers.environment import read_environment
 from actlab.servers.journal import Journal
@@ -18,8 +18,6 @@ from actlab.servers.wire import OpenCalls
 from actlab.text.refine.compute.verdicts import Refined
 from actlab.text.refine.config import RefineConfig
 from actlab.text.words import text_hash
-
-log = logging.getLogger("actlab")
 
 _MOST = 5
 _SCHEMA = {

@@ -15,7 +15,8 @@ from actlab.backends.gpt_trainer import SHAPES, Schedule, count_parameters, new_
 from actlab.backends.models import environment, pick_device
 from actlab.backends.threads import one_thread
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
