@@ -23,8 +23,7 @@ def wait_before(retry: int, wanted_s: float, *, calls: OpenCalls, rng: random.Ra
     Raises:
         CancelledCallError: `calls` was closed.
     """
-    bound_s = min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (retry - 1))
-    pause_s = max(rng.uniform(0, bound_s), wanted_s)
+    pause_s = max(rng.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (retry - 1))), wanted_s)
     if pause_s > _LONG_S:
         log.info("the server is not ready: it is asked again in %.0f s", pause_s)
     calls.sleep(pause_s)

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Literal
@@ -129,8 +128,14 @@ class DataGenerator:
 
     def _config(self, num_tokens: int, method: Template | Ollama | None) -> GenerateTextConfig:
         """Return what the settings come to, each of its type."""
-        settings = {"prompt": self._prompt, "output": "samples", "tokens": num_tokens, "seed": self._seed}
-        settings |= {"timeout_preset": self._timeouts, "quiet": True}
+        settings = {
+            "prompt": self._prompt,
+            "output": "samples",
+            "tokens": num_tokens,
+            "seed": self._seed,
+            "timeout_preset": self._timeouts,
+            "quiet": True,
+        }
         if isinstance(method, Ollama):
             settings |= {"method": "ollama", "model": _text("a model", method.gen_model), "base_url": self._host}
             settings["fallback"] = method.fallback
@@ -201,12 +206,9 @@ class DataRefiner:
                 raise TypeError(f"sample {number} is a {type(given).__name__}: give a Sample or a text")
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
-        with ExitStack() as stack:
-            judge = None
-            if use_ollama:
-                journal = stack.enter_context(temporary_folder()) / "judge.jsonl"
-                texts = (document.text for document in documents)
-                judge = stack.enter_context(asked(self._judge(model), self._prompt, texts, journal))
+        texts = (document.text for document in documents)
+        config = self._judging(model if use_ollama else None)
+        with temporary_folder() as temporary, asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge:
             refined = refine_documents(documents, settings, judge)
             if judge is not None:
                 judge.require_some_scores(refined)
@@ -216,10 +218,18 @@ class DataRefiner:
             log.warning("no sample passes: %s", ", ".join(f"{why} {n}" for why, n in refined.n_rejects.items()))
         return [_sample(one.document) for one in refined.chosen]
 
-    def _judge(self, model: str | None) -> RefineConfig:
-        """Return the settings of refine-text's own judge."""
-        settings = {"input": "samples", "output": "refined", "judge": model, "base_url": self._host}
-        return from_settings(RefineConfig, settings | {"timeout_preset": self._timeouts})
+    def _judging(self, model: str | None) -> RefineConfig:
+        """Return the settings by which refine-text would ask a judge."""
+        return from_settings(
+            RefineConfig,
+            {
+                "input": "samples",
+                "output": "refined",
+                "judge": model,
+                "base_url": self._host,
+                "timeout_preset": self._timeouts,
+            },
+        )
 
 
 def _text(name: str, value: object) -> str:

@@ -14,7 +14,6 @@ from actlab.ground.storage import write_file
 from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, ServerError, ServerFacts
 from actlab.servers.environment import ServerEnvironment, read_environment
 from actlab.servers.journal import Journal
-from actlab.servers.limits import limits_for
 from actlab.servers.ollama import context_for
 from actlab.servers.run import BROKEN, DONE, EXHAUSTED, RunSummary, run_requests
 from actlab.servers.server import Server, server_of
@@ -142,16 +141,13 @@ def _find_server(
     server = server_for(config, environment)
     try:
         facts = server.preflight()
-        known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
-        write_file(memory, to_json(known))
+        write_file(memory, to_json({"method": config.method, "asked": config.model, **facts._asdict()}))
         server = server.known(facts)
-        warmth = server.warm_up(config.temperature)
+        return server.loaded(config.temperature, config.timeout_preset, environment), None
     except ServerError as error:
         if config.retry_failed:
             raise
         return _remembered(config, server, memory), error
-    log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
-    return server.limited(limits_for(config.timeout_preset, environment, on_gpu=warmth.on_gpu)), None
 
 
 def _remembered(config: GenerateTextConfig, server: Server, memory: Path) -> Server:

@@ -75,8 +75,10 @@ class GeneratedText(Outcome):
     def tell(self) -> None:
         """Log what is there and where it came from."""
         sources = ", ".join(f"{name} {n}" for name, n in self.sources.items())
-        n, n_tokens = self.n_documents, self.n_tokens
-        log.info("%d documents, %d tokens, domain %s; by source: %s", n, n_tokens, self.domain, sources)
+        log.info(
+            "%d documents, %d tokens, domain %s; by source: %s",
+            *(self.n_documents, self.n_tokens, self.domain, sources),
+        )
         if self.not_asked is not None:
             log.warning("%s: %s", self.path, self.not_asked)
 

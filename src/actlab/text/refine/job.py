@@ -193,16 +193,15 @@ class RefineJob(DatasetJob[RefinedText]):
         """
         if judge is not None:
             judge.require_some_scores(refined)
+            log.info(
+                "the score left %d of %d texts open, about which the judge was asked",
+                *(refined.n_judged + refined.n_unanswered, len(refined.scored)),
+            )
         if not refined.chosen:
             hints = {one.name: one.hint for one in GATES} | {LOW_SCORE: _LOW_SCORE_HINT}
             raise DataError(
                 f"no document of {self.source.file} passes ({_counts(refined.n_rejects)})",
                 hint=hints[max(hints, key=Counter(refined.n_rejects).__getitem__)],
-            )
-        if judge is not None:
-            log.info(
-                "the score left %d of %d texts open, about which the judge was asked",
-                *(refined.n_judged + refined.n_unanswered, len(refined.scored)),
             )
         if refined.n_unanswered:
             log.warning(

@@ -7,11 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from actlab.ground.log import log
 from actlab.servers.calls import THOUGHT, Reply, Request, ServerError
 from actlab.servers.environment import read_environment
 from actlab.servers.journal import Journal
-from actlab.servers.limits import limits_for
 from actlab.servers.ollama import context_for
 from actlab.servers.server import Server, server_of
 from actlab.servers.wire import OpenCalls
@@ -122,19 +120,17 @@ def asked(
     if config.judge is None:
         yield None
         return
-    environment, preset = read_environment(os.environ), config.timeout_preset
+    environment = read_environment(os.environ)
     longest = max((_prompt(subject, text) for text in texts), key=len, default="")
     server = server_of(
         *(config.judge_api, config.judge),
         environment=environment,
         base_url=config.base_url,
-        preset=preset,
+        preset=config.timeout_preset,
         context=context_for(longest, _MAX_TOKENS),
     )
     server = server.known(server.preflight())
-    warmth = server.warm_up(_TEMPERATURE)
-    log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
-    server = server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())
+    server = server.loaded(_TEMPERATURE, config.timeout_preset, environment, is_judge=True)
     with Journal(journal_path) as journal:
         yield ServerJudge(server, subject, journal, OpenCalls(interval_s=environment.request_interval_s))
 

@@ -10,7 +10,7 @@ from math import prod
 from typing import NamedTuple, TypedDict
 
 from actlab.ground.seeds import derive_seed
-from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values
+from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template
 from actlab.text.templates.modifiers import modified
 from actlab.text.templates.prompt import biased
 
@@ -96,7 +96,10 @@ def compile_grammar(grammar: Grammar, prompt: str = "") -> Compiled:
     return Compiled(
         grammar,
         [(name, build.template(template)) for name, template in grammar.skeletons.items()],
-        [_repeated(values) for values in grammar.parameters.values()],
+        [
+            [row for row, weight in enumerate(values.weights) for _ in range(round(weight))]
+            for values in grammar.parameters.values()
+        ],
     )
 
 
@@ -128,10 +131,6 @@ def _permutation(seed: int, number: int, n: int) -> "array[int]":
     order = array("L", range(n))
     random.Random(derive_seed(seed, "pass", number)).shuffle(order)
     return order
-
-
-def _repeated(values: Values) -> list[int]:
-    return [row for row, weight in enumerate(values.weights) for _ in range(round(weight))]
 
 
 class _Builder:

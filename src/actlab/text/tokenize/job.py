@@ -101,8 +101,15 @@ class TokenizeJob(DatasetJob[Tokenized]):
             refuse_changed(self.documents, *self.plan.inputs)
             facts = streams.facts()
             self._tell(facts)
-            own = {"kind": KIND, "format_version": FORMAT_VERSION, "fingerprint": self.plan.fingerprint}
-            return {"metadata": {**asdict(facts), "split_by": "hash of the normalised document", **own}}
+            return {
+                "metadata": {
+                    **asdict(facts),
+                    "split_by": "hash of the normalised document",
+                    "kind": KIND,
+                    "format_version": FORMAT_VERSION,
+                    "fingerprint": self.plan.fingerprint,
+                }
+            }
 
         return Done(streams.files(), record)
 

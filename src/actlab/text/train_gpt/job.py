@@ -20,10 +20,11 @@ from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
+from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import SINGLE, Plan, output_of
 from actlab.text import kind  # noqa: F401  registers the kind
 from actlab.text.train_gpt.checkpoints import MOST_AT_ONCE, Checkpoints
-from actlab.text.train_gpt.compute import Look, Run, sample, sample_seeds, train, validation_loss
+from actlab.text.train_gpt.compute import Look, Run, sample, train, validation_loss
 from actlab.text.train_gpt.config import TrainGptConfig
 from actlab.text.train_gpt.sink import KIND, gpt_files, metadata_of
 from actlab.text.train_gpt.source import open_source
@@ -187,11 +188,11 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
                         *(run.model, source.prefix_ids, source.train.facts.eos_id),
                         n_tokens=config.sample_tokens,
                         most_positions=config.context,
-                        seed=seed,
+                        seed=derive_seed(config.seed, "sample", run.step, number),
                     )
                 )
             )
-            for seed in sample_seeds(config.seed, run.step, config.n_samples)
+            for number in range(config.n_samples)
         ]
         seen = "" if val_loss is None else f", validation loss {val_loss:.3f} (perplexity {math.exp(val_loss):.1f})"
         log.info("step %d: loss %.3f%s; it writes: %s", run.step, run.losses[-1], seen, " ".join(texts[0].split()))

@@ -59,8 +59,10 @@ class Source(NamedTuple):
 
     def inputs(self) -> list[InputEntry]:
         """Return the entries of what is read for the manifest."""
-        entries = [self.stored[name] for name in _READ]
-        return [{"role": "tokens", "name": one.path, "bytes": one.bytes, "sha256": one.sha256} for one in entries]
+        return [
+            {"role": "tokens", "name": one.path, "bytes": one.bytes, "sha256": one.sha256}
+            for one in map(self.stored.__getitem__, _READ)
+        ]
 
     def training_batches(self, first_step: int) -> Iterator[Batch]:
         """Yield batches without end, from a step of an uninterrupted run on."""
