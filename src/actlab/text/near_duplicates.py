@@ -43,8 +43,7 @@ class Shingles(NamedTuple):
 
     def digest(self, i: int) -> bytes:
         """Return a hash that texts of the same words have in common."""
-        content = self.hash_s[self.start_i[i] : self.start_i[i + 1]].tobytes()
-        return hashlib.blake2b(content, digest_size=16).digest()
+        return hashlib.blake2b(self.hash_s[self.start_i[i] : self.start_i[i + 1]].tobytes(), digest_size=16).digest()
 
 
 class Match(NamedTuple):

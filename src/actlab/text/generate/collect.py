@@ -96,9 +96,12 @@ def _ask_server(source: Source, collected: Collected, output: Path) -> Asked:
     server, gone = _find_server(config, environment, output.with_name(output.name + ".journal-server.json"))
     model, digest = server.endpoint.model, server.endpoint.digest
     replies = Replies(collected, source.counter, config.method, model)
-    journal_path = output.with_name(output.name + ".journal.jsonl")
     with (
-        Journal(journal_path, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
+        Journal(
+            output.with_name(output.name + ".journal.jsonl"),
+            forget_failures=config.retry_failed,
+            retry_if_all_failed=True,
+        ) as journal,
         progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
     ):
 

@@ -174,9 +174,8 @@ class TextJob(DatasetJob[GeneratedText]):
         asked = collect(source, collected, self.output)
         if asked.problem is not None and not asked.stalled:
             log.warning("for the model's own text, fix the server and run again with --overwrite --retry-failed")
-        documents = b"".join(map(document_line, collected.documents))
         files = [
-            NewFile(FILE_NAME, documents, len(collected.documents)),
+            NewFile(FILE_NAME, b"".join(map(document_line, collected.documents)), len(collected.documents)),
             *(NewFile(f"tokenizer/{name}", data) for name, data in saved_tokenizer(source.tokenizer).items()),
         ]
         sources = [document.source for document in collected.documents]

@@ -110,6 +110,7 @@ class Source:
         """Return the manifest's entries for what is read."""
         entries = [file_entry("grammar", self.chosen.grammar)]
         if self.config.tokenizer is not None:
-            sha256 = tokenizer_sha256(self.tokenizer)
-            entries.append({"role": "tokenizer", "name": self.tokenizer_name, "sha256": sha256})
+            entries.append(
+                {"role": "tokenizer", "name": self.tokenizer_name, "sha256": tokenizer_sha256(self.tokenizer)}
+            )
         return entries

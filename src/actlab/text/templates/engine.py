@@ -71,10 +71,9 @@ class Compiled(NamedTuple):
 
 
 def _labels(grammar: Grammar, skeleton: str, state: _State) -> Labels:
-    n_parameters = len(grammar.parameters)
     slots: dict[str, str | list[str]] = {
         name: values.rows[row][0]
-        for (name, values), row in zip(grammar.variables.items(), state.rows[n_parameters:], strict=True)
+        for (name, values), row in zip(grammar.variables.items(), state.rows[len(grammar.parameters) :], strict=True)
         if row >= 0
     }
     for (name, pool), taken in zip(grammar.pools.items(), state.taken, strict=True):
@@ -165,9 +164,7 @@ class _Builder:
         if slot.name in self.places:
             return self._from_values(slot)
         write = self.symbols[slot.name]
-        if not slot.modifiers:
-            return write
-        return lambda state: modified(write(state), slot.modifiers)
+        return (lambda state: modified(write(state), slot.modifiers)) if slot.modifiers else write
 
     def _from_pool(self, slot: Slot) -> _Writer:
         texts = [modified(text, slot.modifiers) for text in self.grammar.pools[slot.name]]

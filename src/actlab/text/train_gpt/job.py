@@ -160,10 +160,9 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
         """Train to the end, and look at the validation loss now and then."""
         config, n_steps = self.config, self.schedule.n_steps
         is_small = config.model_size == "tiny" and self.device.type == "cpu"
-        batches = self.source.training_batches(run.step)
         more(run.step)
         with one_thread() if is_small else nullcontext(), self._curves(run.step) as draw:
-            for loss in train(run, batches, self.schedule, self.device):
+            for loss in train(run, self.source.training_batches(run.step), self.schedule, self.device):
                 draw(run.step, {"loss/train": loss, "learning_rate": self.schedule.rate(run.step - 1)}, ())
                 more(1, f"loss {loss:.3f}")
                 is_last = run.step == n_steps
@@ -209,8 +208,7 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = self.output.with_name(self.output.name + ".tensorboard")
-        with SummaryWriter(str(folder), purge_step=first_step + 1) as writer:
+        with SummaryWriter(f"{self.output}.tensorboard", purge_step=first_step + 1) as writer:
 
             def draw(step: int, numbers: Mapping[str, float | None], texts: Sequence[str]) -> None:
                 for name, value in numbers.items():
