@@ -242,6 +242,7 @@ def bomb(last: int, of: int = 9) -> str:
         ("a: " + "{a: " * 500, "nests more than 100 levels"),
         ("a: *b", "undefined alias"),
         ("a: {b: 1, b: 2}", "sets b twice"),
+        ("a: [{b: 1, b: 2}]", "sets b twice"),
     ],
 )
 def test_yaml_that_would_explode_or_hides_something_is_refused(text, says, tmp_path):

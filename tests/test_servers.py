@@ -32,9 +32,8 @@ from actlab.servers.journal import Journal
 from actlab.servers.limits import PRESETS, TimeoutLimits, limits_for
 from actlab.servers.ollama import OLLAMA, context_for
 from actlab.servers.openai import OPENAI, events
-from actlab.servers.pace import Pace, Window, next_pace
 from actlab.servers.pauses import retry_after_s
-from actlab.servers.run import BROKEN, DONE, EXHAUSTED, run_requests
+from actlab.servers.run import BROKEN, DONE, EXHAUSTED, Pace, Window, next_pace, run_requests
 from actlab.servers.sentences import trim_to_sentence
 from actlab.servers.server import Server, server_of
 from actlab.servers.thoughts import split_thoughts

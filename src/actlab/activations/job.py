@@ -104,7 +104,7 @@ class ExtractJob(DatasetJob[Extracted]):
         self.source = source
 
     def refuse(self) -> None:
-        """Refuse a dump that was made or begun otherwise; without weights one of the hub's models is not known enough."""
+        """Refuse a dump that was made or begun otherwise, unless a model of the hub is not here to be hashed."""
         if not (self.config.dry_run and self.model.folder.revision):
             super().refuse()
 

@@ -4,7 +4,6 @@ They carry the time at which they were made, so the same documents do not give t
 """
 
 import json
-import logging
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -12,11 +11,10 @@ from typing import NotRequired, TypedDict
 from actlab.formats.documents import read_documents
 from actlab.ground.errors import StorageError
 from actlab.ground.integrity import read_sealed_as
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.storage import refuse_inside_dataset, storage_errors, write_file
 from actlab.ground.temporary import TEMPORARY
-
-log = logging.getLogger("actlab")
 
 JSON_NAME, TXT_NAME = "dataset.json", "dataset.txt"
 _BEGINNINGS = {JSON_NAME: b'{\n  "metadata": {\n    "total_samples": ', TXT_NAME: b"=== Sample 1 ===\n"}

@@ -162,9 +162,11 @@ class Endpoint:
         """
         name, _, password = self.login.partition(":")
         sent = self.authorization.partition(" ")[2]
-        secrets = [_anywhere(one) for one in (sent, self.api_key, self.login) if one]
-        secrets += [_as_word(one) for one in [password or name] if len(one) >= _SHORTEST_PASSWORD]
-        secrets += [rf"{_as_word(name)}(?=:)"] if name else []
+        secrets = [
+            *(_anywhere(one) for one in (sent, self.api_key, self.login) if one),
+            *(_as_word(one) for one in [password or name] if len(one) >= _SHORTEST_PASSWORD),
+            *(rf"{_as_word(one)}(?=:)" for one in [name] if one),
+        ]
         for secret in secrets:
             text = re.sub(secret, "***", text)
         return text

@@ -37,7 +37,6 @@ def read_environment(environ: Mapping[str, str]) -> ServerEnvironment:
     Raises:
         ConfigError: A time is no number of seconds, OLLAMA_HOST no address, or OPENAI_API_KEY no key.
     """
-    interval_s = _seconds(environ, "TEXT2GPT1_OLLAMA_REQUEST_INTERVAL", least=0.0)
     host = environ.get("OLLAMA_HOST", "").strip() or DEFAULT_HOST
     return ServerEnvironment(
         ollama_url=ollama_url(host),
@@ -46,7 +45,7 @@ def read_environment(environ: Mapping[str, str]) -> ServerEnvironment:
         connection_s=_seconds(environ, f"{_TIMEOUT}CONNECTION"),
         generation_s=_seconds(environ, f"{_TIMEOUT}GENERATION"),
         evaluation_s=_seconds(environ, f"{_TIMEOUT}EVALUATION"),
-        request_interval_s=interval_s or 0.0,
+        request_interval_s=_seconds(environ, "TEXT2GPT1_OLLAMA_REQUEST_INTERVAL", least=0.0) or 0.0,
         api_key=_api_key(environ.get("OPENAI_API_KEY", "").strip()),
     )
 

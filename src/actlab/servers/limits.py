@@ -26,8 +26,7 @@ class TimeoutLimits:
 
     def for_evaluation(self) -> Self:
         """Return the limits for judging a text instead of writing one."""
-        first_s = min(self.first_token_s, self.evaluation_s)
-        return replace(self, first_token_s=first_s, total_s=self.evaluation_s)
+        return replace(self, first_token_s=min(self.first_token_s, self.evaluation_s), total_s=self.evaluation_s)
 
 
 PRESETS = {

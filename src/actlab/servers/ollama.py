@@ -137,8 +137,7 @@ def preflight(endpoint: Endpoint, calls: OpenCalls) -> ServerFacts:
     wanted = full_name(endpoint.model)
     found = _found(endpoint, tags, wanted)
     show = ask(endpoint, "/api/show", {"model": wanted}, within_s=limit_s, hint=_START, calls=calls)
-    shown_of = as_fields(show.json) if show.status == 200 else {}
-    _refuse_unfit(endpoint, wanted, shown_of)
+    _refuse_unfit(endpoint, wanted, as_fields(show.json) if show.status == 200 else {})
     digest = found.get("digest")
     return ServerFacts(wanted, digest if isinstance(digest, str) else "")
 

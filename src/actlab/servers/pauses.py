@@ -1,13 +1,11 @@
 """Which answers are worth another attempt, and how long to wait before it."""
 
 import email.utils
-import logging
 import random
 from collections.abc import Mapping
 
+from actlab.ground.log import log
 from actlab.servers.wire import OpenCalls
-
-log = logging.getLogger("actlab")
 
 N_RETRIES = 3
 BACKOFF_S, LONGEST_BACKOFF_S = 0.5, 30.0
@@ -25,8 +23,7 @@ def wait_before(retry: int, wanted_s: float, *, calls: OpenCalls, rng: random.Ra
     Raises:
         CancelledCallError: `calls` was closed.
     """
-    bound_s = min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (retry - 1))
-    pause_s = max(rng.uniform(0, bound_s), wanted_s)
+    pause_s = max(rng.uniform(0, min(LONGEST_BACKOFF_S, BACKOFF_S * 2 ** (retry - 1))), wanted_s)
     if pause_s > _LONG_S:
         log.info("the server is not ready: it is asked again in %.0f s", pause_s)
     calls.sleep(pause_s)

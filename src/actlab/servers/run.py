@@ -4,18 +4,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from actlab.servers.calls import Reply, Request
 from actlab.servers.journal import Journal
-from actlab.servers.pace import Pace, Window, next_pace
 from actlab.servers.server import Generator
 from actlab.servers.wire import OpenCalls
 
 MOST_FAILURES = 3
 """In a row; then the server is given up."""
 _ROUNDS_AHEAD = 4  # replies that wait for a slow one before them, as a multiple of the requests at a time
+
+GROWS_BY = 1.10
+"""One more request has to make the whole this much faster, or it is only one more in the queue."""
+MOST_QUEUE = 0.20
+"""Share of the replies' time that may be waiting for a slot."""
 
 DONE, EXHAUSTED, BROKEN = "done", "exhausted", "broken"
 """How a run ends: its reader has enough; there are no more requests; the server failed too often in a row."""
@@ -29,6 +33,49 @@ class RunSummary(NamedTuple):
     """The last failure, where the run broke."""
     reason: str = ""
     """How that reply failed."""
+
+
+class Window(NamedTuple):
+    """What was measured since the last change."""
+
+    n_replies: int = 0
+    n_tokens: int = 0
+    queue_s: float = 0.0
+    total_s: float = 0.0
+    throttled: bool = False
+
+    def full(self, limit: int) -> bool:
+        """Whether it is enough to judge by: two rounds."""
+        return self.throttled or self.n_replies >= 2 * limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """The requests at a time, and what is known of fewer."""
+
+    cap: int
+    limit: int = 1
+    best: float | None = None
+    """Tokens a second at the limit before this one."""
+    settled: bool = False
+
+
+def next_pace(pace: Pace, window: Window, elapsed_s: float) -> Pace:
+    """Return the pace that a full window of `elapsed_s` seconds suggests.
+
+    A server that turned a request away, or let replies wait in its queue, gets half as many; one more is given
+    while the tokens a second grow by a tenth, and taken back when they do not.
+    """
+    if window.throttled:
+        return replace(pace, limit=max(1, pace.limit // 2), best=None, settled=False)
+    if pace.limit > 1 and window.queue_s > MOST_QUEUE * window.total_s:
+        return replace(pace, limit=pace.limit // 2, best=None, settled=True)
+    if pace.settled:
+        return pace
+    per_s = window.n_tokens / max(elapsed_s, 1e-9)
+    if pace.best is not None and per_s < GROWS_BY * pace.best:
+        return replace(pace, limit=max(1, pace.limit - 1), settled=True)
+    return replace(pace, limit=min(pace.cap, pace.limit + 1), best=per_s, settled=pace.limit >= pace.cap)
 
 
 @dataclass
@@ -137,8 +184,7 @@ def run_requests(
     calls = OpenCalls(pause, interval_s=interval_s, clock=clock)
     failures = 0
     with ThreadPoolExecutor(limit, thread_name_prefix="server") as pool:
-        measured = _Measured(Pace(cap=limit), clock, clock())
-        run = _Run(server, requests, journal, calls, pool, measured)
+        run = _Run(server, requests, journal, calls, pool, _Measured(Pace(cap=limit), clock, clock()))
         try:
             while not stop():
                 run.fill()

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
+from actlab.ground.log import log
 from actlab.servers import attempts
 from actlab.servers.calls import Endpoint, Reply, Request, ServerFacts, Warmth
 from actlab.servers.dialect import Dialect
@@ -49,6 +50,21 @@ class Server:
             CancelledCallError: `calls` was closed meanwhile.
         """
         return self.dialect.warm_up(self.endpoint, temperature, calls or OpenCalls())
+
+    def loaded(
+        self, temperature: float, preset: str, environment: ServerEnvironment, *, is_judge: bool = False
+    ) -> Self:
+        """Return the server with its model loaded, and the limits of a time-out preset that fit where it lies.
+
+        Those of a judge are for judging a text instead of writing one.
+
+        Raises:
+            ServerError: It cannot be loaded.
+        """
+        warmth = self.warm_up(temperature)
+        log.info("%s loaded in %.1f s", self.endpoint.model, warmth.load_s)
+        limits = limits_for(preset, environment, on_gpu=warmth.on_gpu)
+        return self.limited(limits.for_evaluation() if is_judge else limits)
 
     def generate(self, request: Request, *, calls: OpenCalls | None = None) -> Reply:
         """Ask for a text, with retries; a failure is a reply that says so.

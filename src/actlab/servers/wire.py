@@ -224,7 +224,7 @@ def answer_to(
                     endpoint.base_url + path,
                     json=body,
                     headers=headers,
-                    auth=_keep_headers,
+                    auth=lambda prepared: prepared,  # else a password from ~/.netrc is sent in place of the key
                     stream=True,
                     allow_redirects=False,
                     timeout=(watch.connect_s, max(watch.next_limit()[0], 0.001)),
@@ -233,11 +233,6 @@ def answer_to(
         finally:
             for one in taken:
                 calls.leave(one)
-
-
-def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Stand where requests would look for a password in ~/.netrc and send that instead of the key."""
-    return request
 
 
 @contextmanager

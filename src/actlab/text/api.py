@@ -1,10 +1,8 @@
 """From a prompt to samples in memory: the names of text2gpt's programs, without files and datasets."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Literal
@@ -13,6 +11,7 @@ from actlab.backends.token_count import TokenCounter, find_tokenizer
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import Document
 from actlab.ground.errors import ConfigError, scrubbed
+from actlab.ground.log import log
 from actlab.ground.options import from_settings
 from actlab.ground.temporary import temporary_folder
 from actlab.servers.calls import ServerError
@@ -28,8 +27,6 @@ from actlab.text.refine.judge import asked
 from actlab.text.refine.subject import subject_of
 from actlab.text.templates.plan import refuse_target
 from actlab.text.words import words_of
-
-log = logging.getLogger("actlab")
 
 Timeouts = Literal["auto", "gpu", "cpu"]
 Tokenizer = FastTokenizer | str | os.PathLike[str]
@@ -131,8 +128,14 @@ class DataGenerator:
 
     def _config(self, num_tokens: int, method: Template | Ollama | None) -> GenerateTextConfig:
         """Return what the settings come to, each of its type."""
-        settings = {"prompt": self._prompt, "output": "samples", "tokens": num_tokens, "seed": self._seed}
-        settings |= {"timeout_preset": self._timeouts, "quiet": True}
+        settings = {
+            "prompt": self._prompt,
+            "output": "samples",
+            "tokens": num_tokens,
+            "seed": self._seed,
+            "timeout_preset": self._timeouts,
+            "quiet": True,
+        }
         if isinstance(method, Ollama):
             settings |= {"method": "ollama", "model": _text("a model", method.gen_model), "base_url": self._host}
             settings["fallback"] = method.fallback
@@ -203,12 +206,9 @@ class DataRefiner:
                 raise TypeError(f"sample {number} is a {type(given).__name__}: give a Sample or a text")
             documents.append(Document(str(number), sample.text, sample.tokens, sample.source, dict(sample.labels)))
         settings = Settings(tokens=target_tokens, topic=subject_of(self._prompt, {}).topic)
-        with ExitStack() as stack:
-            judge = None
-            if use_ollama:
-                journal = stack.enter_context(temporary_folder()) / "judge.jsonl"
-                texts = (document.text for document in documents)
-                judge = stack.enter_context(asked(self._judge(model), self._prompt, texts, journal))
+        texts = (document.text for document in documents)
+        config = self._judging(model if use_ollama else None)
+        with temporary_folder() as temporary, asked(config, self._prompt, texts, temporary / "judge.jsonl") as judge:
             refined = refine_documents(documents, settings, judge)
             if judge is not None:
                 judge.require_some_scores(refined)
@@ -218,10 +218,18 @@ class DataRefiner:
             log.warning("no sample passes: %s", ", ".join(f"{why} {n}" for why, n in refined.n_rejects.items()))
         return [_sample(one.document) for one in refined.chosen]
 
-    def _judge(self, model: str | None) -> RefineConfig:
-        """Return the settings of refine-text's own judge."""
-        settings = {"input": "samples", "output": "refined", "judge": model, "base_url": self._host}
-        return from_settings(RefineConfig, settings | {"timeout_preset": self._timeouts})
+    def _judging(self, model: str | None) -> RefineConfig:
+        """Return the settings by which refine-text would ask a judge."""
+        return from_settings(
+            RefineConfig,
+            {
+                "input": "samples",
+                "output": "refined",
+                "judge": model,
+                "base_url": self._host,
+                "timeout_preset": self._timeouts,
+            },
+        )
 
 
 def _text(name: str, value: object) -> str:

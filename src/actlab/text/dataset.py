@@ -152,8 +152,8 @@ class TextDataset(Dataset[tuple[Tensor, ...]]):
         self, place_bt: Int[np.ndarray, "b t"], ids_bt: Int[np.ndarray, "b t"], target_bt: Int[np.ndarray, "b L"]
     ) -> MaskedBatch:
         """Add which document each token belongs to, and drop the targets that lie in another."""
-        places_bt = place_bt.astype(np.uint64)  # of another type than the ends, searchsorted would copy all ends
-        document_bt = np.searchsorted(self._ends, places_bt, side="right")
+        # of another type than the ends, searchsorted would copy all ends
+        document_bt = np.searchsorted(self._ends, place_bt.astype(np.uint64), side="right")
         document_bt = np.where(place_bt < len(self._tokens), document_bt, -1)
         crosses_bt = document_bt[:, 1:] != document_bt[:, :-1]
         target_bt = np.where(crosses_bt, NOT_A_TARGET, target_bt)

@@ -4,7 +4,6 @@
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from actlab.formats.tokens import SPLITS, TOKENIZER, map_ends, map_tokens, read_
 from actlab.ground.errors import ConfigError, StorageError, did_you_mean, foreign_errors
 from actlab.ground.integrity import read_sealed_as
 from actlab.ground.manifest import METADATA, Manifest
+from actlab.ground.options import as_path
 from actlab.ground.progress import progress
 from actlab.ground.verify import sizes_of
 from actlab.text.domains import AUTO, DOMAINS, domains
@@ -69,7 +69,7 @@ def grammar_file(name: str) -> Path:
     Raises:
         ConfigError: There is none.
     """
-    path = Path(os.path.expanduser(name))
+    path = as_path(name)
     if path.is_file():
         return path
     if name not in DOMAINS.names or name == AUTO.name:

@@ -11,7 +11,7 @@ that is reported is one. What it overlooks is known: see `miss_rate`.
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +43,7 @@ class Shingles(NamedTuple):
 
     def digest(self, i: int) -> bytes:
         """Return a hash that texts of the same words have in common."""
-        content = self.hash_s[self.start_i[i] : self.start_i[i + 1]].tobytes()
-        return hashlib.blake2b(content, digest_size=16).digest()
+        return hashlib.blake2b(self.hash_s[self.start_i[i] : self.start_i[i + 1]].tobytes(), digest_size=16).digest()
 
 
 class Match(NamedTuple):
@@ -60,20 +59,19 @@ def shingles_of(texts: Iterable[str]) -> Shingles:
 
     8 bytes a word are kept, 16 at the end, and each distinct word; the texts are not.
     """
-    hashes, every = _WordHashes(), iter(texts)
+    hashes = _WordHashes()
+    every = (_padded([hashes[word] for word in words_of(normal_form(text))]) for text in texts)
     hash_parts, n_runs_parts = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
-    while some := list(itertools.islice(_padded(every, hashes), _TEXTS_AT_ONCE)):
+    while some := list(itertools.islice(every, _TEXTS_AT_ONCE)):
         hash_s, n_runs_i = _shingles(some)
         hash_parts.append(hash_s)
         n_runs_parts.append(n_runs_i)
     return Shingles(np.concatenate(hash_parts), np.cumsum(np.concatenate(n_runs_parts)))
 
 
-def _padded(texts: Iterable[str], hashes: "_WordHashes") -> Iterator[UInt64[np.ndarray, " w"]]:
-    """Yield the hashes of each text's words, at least as many as a run has."""
-    for text in texts:
-        words = [hashes[word] for word in words_of(normal_form(text))]
-        yield np.array(words + [_PAD] * (SHINGLE_WORDS - len(words)), dtype=np.uint64)
+def _padded(words: list[int]) -> UInt64[np.ndarray, " w"]:
+    """Return the hashes of a text's words, at least as many as a run has."""
+    return np.array(words + [_PAD] * (SHINGLE_WORDS - len(words)), dtype=np.uint64)
 
 
 def _shingles(some: Sequence[UInt64[np.ndarray, " w"]]) -> tuple[UInt64[np.ndarray, " s"], Int[np.ndarray, " i"]]:

@@ -60,5 +60,4 @@ def is_refusal(text: str) -> bool:
     False
     """
     said = QUOTED.sub("", text)
-    is_short = len(text.split()) <= _MOST_WORDS
-    return bool(_REFUSAL.match(said) or (is_short and _SHORT_REFUSAL.match(said)))
+    return bool(_REFUSAL.match(said) or (len(text.split()) <= _MOST_WORDS and _SHORT_REFUSAL.match(said)))

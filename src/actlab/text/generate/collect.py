@@ -1,6 +1,5 @@
 """Where the documents come from: a grammar, or a model server and a grammar for what it leaves open."""
 
-import logging
 import os
 from collections.abc import Mapping
 from itertools import takewhile
@@ -8,13 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from actlab.ground.errors import DataError
+from actlab.ground.log import log
 from actlab.ground.manifest import read_json, to_json
 from actlab.ground.progress import progress
 from actlab.ground.storage import write_file
 from actlab.servers.calls import LENGTH, REFUSAL, THOUGHT, Reply, ServerError, ServerFacts
 from actlab.servers.environment import ServerEnvironment, read_environment
 from actlab.servers.journal import Journal
-from actlab.servers.limits import limits_for
 from actlab.servers.ollama import context_for
 from actlab.servers.run import BROKEN, DONE, EXHAUSTED, RunSummary, run_requests
 from actlab.servers.server import Server, server_of
@@ -23,8 +22,6 @@ from actlab.text.generate.config import GenerateTextConfig
 from actlab.text.generate.prompts import requests
 from actlab.text.generate.source import Source
 from actlab.text.templates.plan import documents_needed
-
-log = logging.getLogger("actlab")
 
 _SPARE = 2
 """Template documents are looked at up to so many times as often as are expected to be needed."""
@@ -99,9 +96,12 @@ def _ask_server(source: Source, collected: Collected, output: Path) -> Asked:
     server, gone = _find_server(config, environment, output.with_name(output.name + ".journal-server.json"))
     model, digest = server.endpoint.model, server.endpoint.digest
     replies = Replies(collected, source.counter, config.method, model)
-    journal_path = output.with_name(output.name + ".journal.jsonl")
     with (
-        Journal(journal_path, forget_failures=config.retry_failed, retry_if_all_failed=True) as journal,
+        Journal(
+            output.with_name(output.name + ".journal.jsonl"),
+            forget_failures=config.retry_failed,
+            retry_if_all_failed=True,
+        ) as journal,
         progress("generating", total=config.target, unit="token", quiet=config.quiet) as more,
     ):
 
@@ -144,16 +144,13 @@ def _find_server(
     server = server_for(config, environment)
     try:
         facts = server.preflight()
-        known = {"method": config.method, "asked": config.model, "model": facts.model, "digest": facts.digest}
-        write_file(memory, to_json(known))
+        write_file(memory, to_json({"method": config.method, "asked": config.model, **facts._asdict()}))
         server = server.known(facts)
-        warmth = server.warm_up(config.temperature)
+        return server.loaded(config.temperature, config.timeout_preset, environment), None
     except ServerError as error:
         if config.retry_failed:
             raise
         return _remembered(config, server, memory), error
-    log.info("%s loaded in %.1f s", facts.model, warmth.load_s)
-    return server.limited(limits_for(config.timeout_preset, environment, on_gpu=warmth.on_gpu)), None
 
 
 def _remembered(config: GenerateTextConfig, server: Server, memory: Path) -> Server:

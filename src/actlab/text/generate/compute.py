@@ -79,8 +79,7 @@ class Replies:
         self.n_offered += 1
         text = reply.text.replace("\r\n", "\n").replace("\r", "\n").strip()
         self._n_cut = 0 if text or reply.done_reason != LENGTH else self._n_cut + 1
-        unusable = self._unusable(reply, text)
-        if unusable:
+        if unusable := self._unusable(reply, text):
             self.collected.left_out[unusable] += 1
             self._last.append(False)
             return

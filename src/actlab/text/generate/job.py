@@ -1,6 +1,5 @@
 """`actlab generate-text`: documents until there are tokens enough, from a grammar or a model server."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from actlab.formats.text2gpt import export_dataset, export_folder
 from actlab.ground.errors import StorageError
 from actlab.ground.integrity import read_sealed_as
 from actlab.ground.job import Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
@@ -26,8 +26,6 @@ from actlab.text.generate.prompts import VERSION, names_words
 from actlab.text.generate.source import Source
 from actlab.text.generate.subject import TOO_OLD, SubjectShare, describe, measure, say
 from actlab.text.templates.plan import documents_needed, expected_duplicates, refuse_target
-
-log = logging.getLogger("actlab")
 
 _OF_SERVERS = {"model", "fallback", "temperature", "max_tokens"}
 """Settings that change nothing where a grammar writes the text."""
@@ -77,8 +75,10 @@ class GeneratedText(Outcome):
     def tell(self) -> None:
         """Log what is there and where it came from."""
         sources = ", ".join(f"{name} {n}" for name, n in self.sources.items())
-        n, n_tokens = self.n_documents, self.n_tokens
-        log.info("%d documents, %d tokens, domain %s; by source: %s", n, n_tokens, self.domain, sources)
+        log.info(
+            "%d documents, %d tokens, domain %s; by source: %s",
+            *(self.n_documents, self.n_tokens, self.domain, sources),
+        )
         if self.not_asked is not None:
             log.warning("%s: %s", self.path, self.not_asked)
 
@@ -174,9 +174,8 @@ class TextJob(DatasetJob[GeneratedText]):
         asked = collect(source, collected, self.output)
         if asked.problem is not None and not asked.stalled:
             log.warning("for the model's own text, fix the server and run again with --overwrite --retry-failed")
-        documents = b"".join(map(document_line, collected.documents))
         files = [
-            NewFile(FILE_NAME, documents, len(collected.documents)),
+            NewFile(FILE_NAME, b"".join(map(document_line, collected.documents)), len(collected.documents)),
             *(NewFile(f"tokenizer/{name}", data) for name, data in saved_tokenizer(source.tokenizer).items()),
         ]
         sources = [document.source for document in collected.documents]

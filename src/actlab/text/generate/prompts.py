@@ -67,8 +67,9 @@ def requests(config: GenerateTextConfig, compiled: Compiled) -> Iterator[Request
     with_words = names_words(config, compiled.grammar)
     for k in count():
         rng = random.Random(derive_seed(config.seed, "request", k))
-        angle = "" if with_words else f"Look at one side of it: {rng.choice(_ANGLES)}."
-        more = angle or _words(compiled, config.seed, k, rng)
+        more = (
+            _words(compiled, config.seed, k, rng) if with_words else f"Look at one side of it: {rng.choice(_ANGLES)}."
+        )
         yield Request(
             k=k,
             prompt=_prompt(config.prompt, rng, more),

@@ -1,6 +1,5 @@
 """What a run reads: the grammar and the tokenizer."""
 
-import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import count, islice
@@ -9,6 +8,7 @@ from actlab.backends.bpe import train_tokenizer
 from actlab.backends.token_count import TokenCounter, find_tokenizer, tokenizer_sha256
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.formats.documents import Document
+from actlab.ground.log import log
 from actlab.ground.manifest import InputEntry, file_entry
 from actlab.ground.options import as_path
 from actlab.text.domains import AUTO, DOMAINS
@@ -21,8 +21,6 @@ from actlab.text.templates.prompt import names_by_script
 from actlab.text.templates.read import read_grammar
 from actlab.text.templates.stems import latin_parts_of
 from actlab.text.words import VERSION
-
-log = logging.getLogger("actlab")
 
 _ANOTHER_SCRIPT = (
     "the tokenizer that is trained here knows the grammar's text alone, which has few of the prompt's letters, and "
@@ -112,6 +110,7 @@ class Source:
         """Return the manifest's entries for what is read."""
         entries = [file_entry("grammar", self.chosen.grammar)]
         if self.config.tokenizer is not None:
-            sha256 = tokenizer_sha256(self.tokenizer)
-            entries.append({"role": "tokenizer", "name": self.tokenizer_name, "sha256": sha256})
+            entries.append(
+                {"role": "tokenizer", "name": self.tokenizer_name, "sha256": tokenizer_sha256(self.tokenizer)}
+            )
         return entries

@@ -1,20 +1,18 @@
 """Whether text is about its prompt: the share of documents that hold a word of the prompt's subject."""
 
-import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from actlab.formats.documents import Document
+from actlab.ground.log import log
 from actlab.text.domains import DOMAINS
 from actlab.text.templates.detect import COMMON
 from actlab.text.templates.engine import Compiled
 from actlab.text.templates.grammar import Grammar
 from actlab.text.templates.stems import parts_of, stem, stems_of
 from actlab.text.words import is_unspaced, normal_form
-
-log = logging.getLogger("actlab")
 
 ENOUGH = 0.5
 """Below this share the text is said not to follow its prompt."""

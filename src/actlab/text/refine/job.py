@@ -10,7 +10,8 @@ from actlab.formats.documents import KIND
 from actlab.formats.text2gpt import export_dataset, export_folder
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
@@ -196,16 +197,15 @@ class RefineJob(DatasetJob[RefinedText]):
         """
         if judge is not None:
             judge.require_some_scores(refined)
+            log.info(
+                "the score left %d of %d texts open, about which the judge was asked",
+                *(refined.n_judged + refined.n_unanswered, len(refined.scored)),
+            )
         if not refined.chosen:
             hints = {one.name: one.hint for one in GATES} | {LOW_SCORE: _LOW_SCORE_HINT}
             raise DataError(
                 f"no document of {self.source.file} passes ({_counts(refined.n_rejects)})",
                 hint=hints[max(hints, key=Counter(refined.n_rejects).__getitem__)],
-            )
-        if judge is not None:
-            log.info(
-                "the score left %d of %d texts open, about which the judge was asked",
-                *(refined.n_judged + refined.n_unanswered, len(refined.scored)),
             )
         if refined.n_unanswered:
             log.warning(

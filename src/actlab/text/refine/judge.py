@@ -1,7 +1,6 @@
 """A model that says how good a text is: asked with a rubric, answered with a number in a JSON schema."""
 
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,15 +10,12 @@ from pathlib import Path
 from actlab.servers.calls import THOUGHT, Reply, Request, ServerError
 from actlab.servers.environment import read_environment
 from actlab.servers.journal import Journal
-from actlab.servers.limits import limits_for
 from actlab.servers.ollama import context_for
 from actlab.servers.server import Server, server_of
 from actlab.servers.wire import OpenCalls
 from actlab.text.refine.compute.verdicts import Refined
 from actlab.text.refine.config import RefineConfig
 from actlab.text.words import text_hash
-
-log = logging.getLogger("actlab")
 
 _MOST = 5
 _SCHEMA = {
@@ -124,19 +120,17 @@ def asked(
     if config.judge is None:
         yield None
         return
-    environment, preset = read_environment(os.environ), config.timeout_preset
+    environment = read_environment(os.environ)
     longest = max((_prompt(subject, text) for text in texts), key=len, default="")
     server = server_of(
         *(config.judge_api, config.judge),
         environment=environment,
         base_url=config.base_url,
-        preset=preset,
+        preset=config.timeout_preset,
         context=context_for(longest, _MAX_TOKENS),
     )
     server = server.known(server.preflight())
-    warmth = server.warm_up(_TEMPERATURE)
-    log.info("%s loaded in %.1f s", server.endpoint.model, warmth.load_s)
-    server = server.limited(limits_for(preset, environment, on_gpu=warmth.on_gpu).for_evaluation())
+    server = server.loaded(_TEMPERATURE, config.timeout_preset, environment, is_judge=True)
     with Journal(journal_path) as journal:
         yield ServerJudge(server, subject, journal, OpenCalls(interval_s=environment.request_interval_s))
 

@@ -28,8 +28,7 @@ def plot_file(report: Report) -> NewFile:
 def _draw_rejects(axes: Axes, report: Report) -> None:
     counts = {"chosen": report["after"]["n_documents"], **report["rejects"]}
     colours = [BLUE, *[ORANGE] * len(report["rejects"])]
-    bars = axes.barh(list(counts), list(counts.values()), color=colours)
-    axes.bar_label(bars, padding=3, fontsize=8)
+    axes.bar_label(axes.barh(list(counts), list(counts.values()), color=colours), padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set(title=f"{report['before']['n_documents']} documents: what became of them", xlabel="documents")

@@ -135,18 +135,20 @@ def report(before: Sequence[Document], refined: Refined, settings: Settings) -> 
 
 def _quality(refined: Refined) -> pa.Table:
     rank = {one.hash: number for number, one in enumerate(refined.chosen, start=1)}
-    rows = [
-        {
-            "id": one.document.id,
-            "hash": one.hash,
-            "score": one.score,
-            **one.parts._asdict(),
-            "judged": one.judged,
-            "rank": rank.get(one.hash),
-        }
-        for one in refined.scored
-    ]
-    return pa.Table.from_pylist(rows, QUALITY)
+    return pa.Table.from_pylist(
+        [
+            {
+                "id": one.document.id,
+                "hash": one.hash,
+                "score": one.score,
+                **one.parts._asdict(),
+                "judged": one.judged,
+                "rank": rank.get(one.hash),
+            }
+            for one in refined.scored
+        ],
+        QUALITY,
+    )
 
 
 def _reject_line(reject: Reject) -> bytes:

@@ -1,6 +1,5 @@
 """What is refined: documents, and what their dataset's metadata says of them."""
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -8,11 +7,10 @@ from typing import NamedTuple
 from actlab.formats.documents import FILE_NAME, MAKE_ONE, Document, find_documents, read_documents
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import input_entry, read_sealed_object
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA, InputEntry
 from actlab.ground.options import as_path
 from actlab.text.words import words_of
-
-log = logging.getLogger("actlab")
 
 
 class Input(NamedTuple):

@@ -36,7 +36,11 @@ def checked(grammar: Grammar) -> Grammar:
     }
     ordered = {name: symbols[name] for name in _dependency_order(grammar)}
     complete = replace(grammar, symbols=ordered, skeletons=skeletons)
-    _refuse_long_documents(complete)
+    for name, n in _most_slots(complete).items():
+        if n > MAX_SLOTS:
+            raise DataError(
+                f"{grammar.where}: skeleton {name!r} may fill {n:,} slots", hint=f"keep it below {MAX_SLOTS:,}"
+            )
     _refuse_small_pools(complete)
     for name, values in grammar.parameters.items():
         if any(weight != round(weight) for weight in values.weights):
@@ -124,14 +128,6 @@ def _refuse_small_pools(grammar: Grammar) -> None:
                     f"which has {len(values)}",
                     hint="add values to the pool, or use it less often",
                 )
-
-
-def _refuse_long_documents(grammar: Grammar) -> None:
-    for name, n in _most_slots(grammar).items():
-        if n > MAX_SLOTS:
-            raise DataError(
-                f"{grammar.where}: skeleton {name!r} may fill {n:,} slots", hint=f"keep it below {MAX_SLOTS:,}"
-            )
 
 
 def _most_slots(grammar: Grammar, name: str | None = None) -> dict[str, int]:

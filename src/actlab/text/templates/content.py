@@ -1,12 +1,11 @@
 """YAML as grammars need it: scalars as they are written, and what the language hides is an error."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from actlab.ground.errors import ActlabError, DataError
-from actlab.ground.limits import refuse_large_yaml
+from actlab.ground.errors import DataError
+from actlab.ground.yaml_text import build_yaml, keys_set_twice
 
 if TYPE_CHECKING:
     from yaml import Node
@@ -27,44 +26,18 @@ def yaml_mapping(text: str, where: str, *, hint: str) -> dict[str, Yaml]:
     """
     import yaml
 
-    rules = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # the same rules, read faster
-    loader = None
-    try:
-        refuse_large_yaml(text, rules, where, DataError)
-        loader = rules(text)
-        root = loader.get_single_node()
-        nodes = [] if root is None else list(_nodes(root))
+    def look(nodes: "list[Node]") -> None:
         _refuse_what_yaml_hides(nodes, where)
         _refuse_comments_like_text(text, nodes, where)
-        content = None if root is None else loader.construct_document(root)
-    except ActlabError:
-        raise
+
+    try:
+        content = build_yaml(text, "BaseLoader", where=where, kind=DataError, look=look)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"{where} is not YAML: {reason}", hint="check colons, brackets and quotes there") from None
-    finally:
-        if loader is not None:
-            loader.dispose()
     if not isinstance(content, dict):
         raise DataError(f"{where} holds no mapping", hint=hint)
     return content
-
-
-def _nodes(root: "Node") -> "Iterator[Node]":
-    """Yield each node once, however many aliases it has."""
-    import yaml
-
-    nodes, seen = [root], set()
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        yield node
-        if isinstance(node, yaml.MappingNode):
-            nodes += [child for pair in node.value for child in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            nodes += node.value
 
 
 def _refuse_what_yaml_hides(nodes: "list[Node]", where: str) -> None:
@@ -77,10 +50,8 @@ def _refuse_what_yaml_hides(nodes: "list[Node]", where: str) -> None:
         line = node.start_mark.line + 1
         if node.tag not in plain:
             raise DataError(f"{where}: line {line} has the tag {node.tag!r}"[:300], hint="take it out, or quote it")
-        if isinstance(node, yaml.MappingNode):
-            times = Counter(str(key.value) for key, _ in node.value)
-            if twice := [key for key, n in times.items() if n > 1]:
-                raise DataError(f"{where} has {twice[0]!r} twice (line {line})", hint="keep one of them")
+        if twice := keys_set_twice(node):
+            raise DataError(f"{where} has {twice[0]!r} twice (line {line})", hint="keep one of them")
 
 
 def _refuse_comments_like_text(text: str, nodes: "list[Node]", where: str) -> None:

@@ -41,8 +41,13 @@ class Detected(NamedTuple):
 @lru_cache(maxsize=1)
 def _weights() -> dict[str, dict[str, float]]:
     """Return for each domain the stems that speak for it, each with the largest weight of its words."""
-    keywords = {domain: sorted(domain_grammar(domain).keywords.items(), key=lambda one: one[1]) for domain in domains()}
-    return {domain: {stem(word): weight for word, weight in words} for domain, words in keywords.items()}
+    return {
+        domain: {
+            stem(word): weight
+            for word, weight in sorted(domain_grammar(domain).keywords.items(), key=lambda keyword: keyword[1])
+        }
+        for domain in domains()
+    }
 
 
 def detect_domain(prompt: str, parts: Callable[[str], list[str]] = parts_of) -> Detected:

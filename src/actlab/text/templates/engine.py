@@ -10,7 +10,7 @@ from math import prod
 from typing import NamedTuple, TypedDict
 
 from actlab.ground.seeds import derive_seed
-from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template, Values
+from actlab.text.templates.grammar import Alternative, Grammar, Slot, Template
 from actlab.text.templates.modifiers import modified
 from actlab.text.templates.prompt import biased
 
@@ -71,10 +71,9 @@ class Compiled(NamedTuple):
 
 
 def _labels(grammar: Grammar, skeleton: str, state: _State) -> Labels:
-    n_parameters = len(grammar.parameters)
     slots: dict[str, str | list[str]] = {
         name: values.rows[row][0]
-        for (name, values), row in zip(grammar.variables.items(), state.rows[n_parameters:], strict=True)
+        for (name, values), row in zip(grammar.variables.items(), state.rows[len(grammar.parameters) :], strict=True)
         if row >= 0
     }
     for (name, pool), taken in zip(grammar.pools.items(), state.taken, strict=True):
@@ -96,7 +95,10 @@ def compile_grammar(grammar: Grammar, prompt: str = "") -> Compiled:
     return Compiled(
         grammar,
         [(name, build.template(template)) for name, template in grammar.skeletons.items()],
-        [_repeated(values) for values in grammar.parameters.values()],
+        [
+            [row for row, weight in enumerate(values.weights) for _ in range(round(weight))]
+            for values in grammar.parameters.values()
+        ],
     )
 
 
@@ -128,10 +130,6 @@ def _permutation(seed: int, number: int, n: int) -> "array[int]":
     order = array("L", range(n))
     random.Random(derive_seed(seed, "pass", number)).shuffle(order)
     return order
-
-
-def _repeated(values: Values) -> list[int]:
-    return [row for row, weight in enumerate(values.weights) for _ in range(round(weight))]
 
 
 class _Builder:
@@ -166,9 +164,7 @@ class _Builder:
         if slot.name in self.places:
             return self._from_values(slot)
         write = self.symbols[slot.name]
-        if not slot.modifiers:
-            return write
-        return lambda state: modified(write(state), slot.modifiers)
+        return (lambda state: modified(write(state), slot.modifiers)) if slot.modifiers else write
 
     def _from_pool(self, slot: Slot) -> _Writer:
         texts = [modified(text, slot.modifiers) for text in self.grammar.pools[slot.name]]

@@ -59,8 +59,7 @@ def plural(text: str) -> str:
     """
     before, space, word = text.rpartition(" ")
     if word.lower() in _PLURALS:
-        ending = _PLURALS[word.lower()]
-        return f"{before}{space}{word[0]}{ending[1:]}"
+        return f"{before}{space}{word[0]}{_PLURALS[word.lower()][1:]}"
     if re.search(r"(s|x|z|ch|sh)$", word):
         return text + "es"
     return text[:-1] + "ies" if re.search(r"[^aeiou]y$", word) else text + "s"

@@ -72,7 +72,7 @@ def parse_grammar(text: str, *, where: str) -> Grammar:
         named = _section(content, section, where)
         return {name: one(given, f"{where}: {what} {name!r}") for name, given in named.items()}
 
-    pools = read("pools", "pool", _pool)
+    pools = read("pools", "pool", lambda given, place: _distinct(_texts(given, place), place, normal_form))
     grammar = Grammar(
         where=where,
         domain=_domain(content.get("domain", Path(where).stem), where),
@@ -103,10 +103,6 @@ def _section(content: Mapping[str, Yaml], name: str, where: str) -> dict[str, Ya
         if name != "keywords" and not _ANY_NAME.fullmatch(key):
             raise DataError(f"{where}: {name} has a name {key!r}", hint="a name is letters, digits and _")
     return section
-
-
-def _pool(given: Yaml, place: str) -> tuple[str, ...]:
-    return _distinct(_texts(given, place), place, normal_form)
 
 
 def _pooled(given: Yaml, place: str, pools: Mapping[str, tuple[str, ...]]) -> Values:

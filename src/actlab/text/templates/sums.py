@@ -20,6 +20,8 @@ uses themselves multiply by."""
 ONE: Polynomial = {(0, 0): (1, 1.0)}
 """Of nothing."""
 
+_NOTHING = (0, 0.0)
+
 MAX_TERMS = 300_000
 """In a polynomial: some hundred megabytes and seconds."""
 
@@ -56,14 +58,13 @@ class Sums:
         self.symbols: dict[str, Polynomial] = {}
         self.products: dict[tuple[int, str], tuple[int, Polynomial]] = {}
         """The number and the value of a numbered product (0 is `ONE`) times a symbol."""
-        self.spaces: dict[str, float] = {}
-        self.pool_spaces = {name: sum(map(_n_spaces, pool)) / len(pool) for name, pool in grammar.pools.items()}
+        self.spaces = {name: sum(map(_n_spaces, pool)) / len(pool) for name, pool in grammar.pools.items()}
         for name, alternatives in grammar.symbols.items():
             total = sum(alternative.weight for alternative in alternatives)
             found: Polynomial = {}
             for template, weight in alternatives:
                 for uses, (count, square) in self.of_template(template).items():
-                    had = found.get(uses, (0, 0.0))
+                    had = found.get(uses, _NOTHING)
                     found[uses] = (had[0] + count, had[1] + square * (weight / total) ** 2)
             self.symbols[name] = found
             self.spaces[name] = sum(self.spaces_of(template) * weight for template, weight in alternatives) / total
@@ -95,11 +96,8 @@ class Sums:
         for (mask, draws), (count, square) in factor.items():
             for (other_mask, other_draws), (other_count, other_square) in known.items():
                 uses = (mask | other_mask, draws + other_draws)
-                had = product.get(uses)
-                if had is None:
-                    product[uses] = (count * other_count, square * other_square)
-                else:
-                    product[uses] = (had[0] + count * other_count, had[1] + square * other_square)
+                had = product.get(uses, _NOTHING)
+                product[uses] = (had[0] + count * other_count, had[1] + square * other_square)
             if len(product) > MAX_TERMS:
                 raise DataError(
                     f"{self.grammar.where}: #{name}# and the symbols beside it use their variables and pools in over "
@@ -152,8 +150,6 @@ class Sums:
         article = slot.modifiers.count("a")
         if slot.name in self.spaces:
             return self.spaces[slot.name] + article
-        if slot.name in self.pools:
-            return self.pool_spaces[slot.name] + article
         values = self.grammar.values(slot.name)
         assert values is not None
         texts: Iterable[str] = (row[values.forms.index(slot.form)] for row in values.rows)

@@ -13,7 +13,8 @@ from actlab.backends.token_count import find_tokenizer
 from actlab.formats.documents import find_documents
 from actlab.formats.tokens import KIND, TokenFolder, read_token_folder
 from actlab.ground.integrity import input_entry
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
 from actlab.ground.storage import FORMAT_VERSION, SINGLE, Plan, output_of
@@ -100,8 +101,15 @@ class TokenizeJob(DatasetJob[Tokenized]):
             refuse_changed(self.documents, *self.plan.inputs)
             facts = streams.facts()
             self._tell(facts)
-            own = {"kind": KIND, "format_version": FORMAT_VERSION, "fingerprint": self.plan.fingerprint}
-            return {"metadata": {**asdict(facts), "split_by": "hash of the normalised document", **own}}
+            return {
+                "metadata": {
+                    **asdict(facts),
+                    "split_by": "hash of the normalised document",
+                    "kind": KIND,
+                    "format_version": FORMAT_VERSION,
+                    "fingerprint": self.plan.fingerprint,
+                }
+            }
 
         return Done(streams.files(), record)
 

@@ -36,8 +36,7 @@ class TokenFiles:
 
     def _write(self, split: str, file: BinaryIO) -> None:
         for documents in encode(self._source.texts(split), self._encoder):
-            ids = itertools.chain.from_iterable(documents)
-            file.write(np.fromiter(ids, little_endian(self._dtype)).tobytes())
+            file.write(np.fromiter(itertools.chain.from_iterable(documents), little_endian(self._dtype)).tobytes())
             self._lengths[split].extend(map(len, documents))
             self._more(len(documents))
 

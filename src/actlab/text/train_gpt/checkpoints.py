@@ -9,7 +9,6 @@ the hash of its file, so a damaged one is noticed. Whatever else lies in the fol
 import contextlib
 import hashlib
 import io
-import logging
 import re
 from pathlib import Path
 
@@ -17,11 +16,10 @@ import torch
 
 from actlab.ground.errors import StorageError, foreign_errors
 from actlab.ground.hashes import sha256_of
+from actlab.ground.log import log
 from actlab.ground.storage import GoneError, storage_errors, write_file
 from actlab.ground.temporary import TEMPORARY
 from actlab.text.train_gpt.compute import State
-
-log = logging.getLogger("actlab")
 
 _KEPT = 2
 MOST_AT_ONCE = _KEPT + 1

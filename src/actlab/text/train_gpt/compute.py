@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from actlab.backends.gpt_trainer import Schedule, next_token_loss, train_step
 from actlab.ground.errors import ModelError
 from actlab.ground.manifest import Environment
-from actlab.ground.seeds import derive_seed
 from actlab.text.dataset import Batch
 
 if TYPE_CHECKING:
@@ -83,8 +82,7 @@ class Run:
 
     def curve(self) -> Iterator[list[float | None]]:
         """Yield step, mean training loss since the look before, and validation loss, for each look."""
-        starts = [0, *(look.step for look in self.looks)]
-        for start, look in zip(starts, self.looks, strict=False):
+        for start, look in zip([0, *(look.step for look in self.looks)], self.looks, strict=False):
             losses = self.losses[start : look.step]
             yield [look.step, sum(losses) / len(losses), look.val_loss]
 
@@ -157,8 +155,3 @@ def sample(
             break
         ids.append(chosen)
     return ids[len(prefix_ids) :]
-
-
-def sample_seeds(seed: int, step: int, n: int) -> list[int]:
-    """Return the seeds of the texts that are sampled after some steps."""
-    return [derive_seed(seed, "sample", step, number) for number in range(n)]

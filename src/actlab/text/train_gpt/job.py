@@ -15,14 +15,16 @@ from actlab.backends.gpt_trainer import SHAPES, Schedule, count_parameters, new_
 from actlab.backends.models import environment, pick_device
 from actlab.backends.threads import one_thread
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
+from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import SINGLE, Plan, output_of
 from actlab.text import kind  # noqa: F401  registers the kind
 from actlab.text.train_gpt.checkpoints import MOST_AT_ONCE, Checkpoints
-from actlab.text.train_gpt.compute import Look, Run, sample, sample_seeds, train, validation_loss
+from actlab.text.train_gpt.compute import Look, Run, sample, train, validation_loss
 from actlab.text.train_gpt.config import TrainGptConfig
 from actlab.text.train_gpt.sink import KIND, gpt_files, metadata_of
 from actlab.text.train_gpt.source import open_source
@@ -158,10 +160,9 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
         """Train to the end, and look at the validation loss now and then."""
         config, n_steps = self.config, self.schedule.n_steps
         is_small = config.model_size == "tiny" and self.device.type == "cpu"
-        batches = self.source.training_batches(run.step)
         more(run.step)
         with one_thread() if is_small else nullcontext(), self._curves(run.step) as draw:
-            for loss in train(run, batches, self.schedule, self.device):
+            for loss in train(run, self.source.training_batches(run.step), self.schedule, self.device):
                 draw(run.step, {"loss/train": loss, "learning_rate": self.schedule.rate(run.step - 1)}, ())
                 more(1, f"loss {loss:.3f}")
                 is_last = run.step == n_steps
@@ -186,11 +187,11 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
                         *(run.model, source.prefix_ids, source.train.facts.eos_id),
                         n_tokens=config.sample_tokens,
                         most_positions=config.context,
-                        seed=seed,
+                        seed=derive_seed(config.seed, "sample", run.step, number),
                     )
                 )
             )
-            for seed in sample_seeds(config.seed, run.step, config.n_samples)
+            for number in range(config.n_samples)
         ]
         seen = "" if val_loss is None else f", validation loss {val_loss:.3f} (perplexity {math.exp(val_loss):.1f})"
         log.info("step %d: loss %.3f%s; it writes: %s", run.step, run.losses[-1], seen, " ".join(texts[0].split()))
@@ -207,8 +208,7 @@ class TrainGptJob(DatasetJob[TrainedGpt]):
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        folder = self.output.with_name(self.output.name + ".tensorboard")
-        with SummaryWriter(str(folder), purge_step=first_step + 1) as writer:
+        with SummaryWriter(f"{self.output}.tensorboard", purge_step=first_step + 1) as writer:
 
             def draw(step: int, numbers: Mapping[str, float | None], texts: Sequence[str]) -> None:
                 for name, value in numbers.items():

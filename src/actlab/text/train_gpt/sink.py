@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from actlab.backends.gpt_trainer import count_parameters
@@ -23,11 +24,9 @@ KIND = "gpt"
 def gpt_files(model: "PreTrainedModel", tokenizer: FastTokenizer) -> Iterator[NewFile]:
     """Yield a model's and its tokenizer's files, as transformers' `from_pretrained` reads them."""
     with quiet_transformers():
-        for name, data in saved_files(model.eval().save_pretrained):
-            yield NewFile(name, data)
+        yield from starmap(NewFile, saved_files(model.eval().save_pretrained))
     tokenizer.model_max_length = model.config.max_position_embeddings
-    for name, data in saved_tokenizer(tokenizer).items():
-        yield NewFile(name, data)
+    yield from starmap(NewFile, saved_tokenizer(tokenizer).items())
 
 
 def metadata_of(run: Run, source: Source, plan: Plan) -> dict[str, object]:

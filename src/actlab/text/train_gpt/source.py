@@ -59,8 +59,10 @@ class Source(NamedTuple):
 
     def inputs(self) -> list[InputEntry]:
         """Return the entries of what is read for the manifest."""
-        entries = [self.stored[name] for name in _READ]
-        return [{"role": "tokens", "name": one.path, "bytes": one.bytes, "sha256": one.sha256} for one in entries]
+        return [
+            {"role": "tokens", "name": one.path, "bytes": one.bytes, "sha256": one.sha256}
+            for one in map(self.stored.__getitem__, _READ)
+        ]
 
     def training_batches(self, first_step: int) -> Iterator[Batch]:
         """Yield batches without end, from a step of an uninterrupted run on."""
@@ -87,14 +89,15 @@ def open_source(config: TrainGptConfig) -> Source:
     folder = config.input
     stored = _whole_files(folder)
     tokenizer = find_tokenizer(str(folder.absolute() / TOKENIZER))
-    seed = derive_seed(config.seed, "windows")
-    train = TextDataset(folder, "train", config.context, None, config.boundaries, seed, tokenizer)
+    train = TextDataset(
+        folder, "train", config.context, None, config.boundaries, derive_seed(config.seed, "windows"), tokenizer
+    )
     if not len(train):
         raise DataError(f"no document of {folder} has a token to predict", hint="tokenise longer texts")
     val = None
     if train.facts.n_tokens["val"] >= 2:
-        val = TextDataset(folder, "val", config.context, None, config.boundaries, random_phase=False)
-    return Source(config, stored, tokenizer, train, val if val is not None and len(val) else None)
+        val = TextDataset(folder, "val", config.context, None, config.boundaries, random_phase=False) or None
+    return Source(config, stored, tokenizer, train, val)
 
 
 def _whole_files(folder: Path) -> dict[str, Stored]:

@@ -48,8 +48,7 @@ class Failed(NamedTuple):
 def failed_gate(document: Document, preset: Preset, named: Collection[str] = ()) -> Failed | None:
     """Return the first gate that a document does not pass, of those that come with actlab and those named, or None."""
     for gate in (*GATES.shipped, *(gate for gate in GATES if gate.name in named)):
-        detail = gate.finds(document, preset)
-        if detail is not None:
+        if (detail := gate.finds(document, preset)) is not None:
             return Failed(gate.name, detail)
     return None
 

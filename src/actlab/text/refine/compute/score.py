@@ -82,8 +82,7 @@ def moving_variety(words: Sequence[str], window: int = table.VARIETY_WINDOW) -> 
     last: dict[str, int] = {}
     for place, word in enumerate(words):
         first_window = max(place - width + 1, last.get(word, -1) + 1)
-        last_window = min(place, len(words) - width)
-        n_distinct += max(0, last_window - first_window + 1)
+        n_distinct += max(0, min(place, len(words) - width) - first_window + 1)
         last[word] = place
     return n_distinct / (width * (len(words) - width + 1)) if words else 0.0
 

@@ -24,8 +24,7 @@ def greedy(texts: Sequence[str], scores: Sequence[float]) -> Iterator[int]:
 
     def gain(i: int) -> float:
         own = runs.of(i)
-        new_share = int(np.count_nonzero(is_new[own])) / len(own) if len(own) else 0.0
-        return scores[i] * new_share
+        return scores[i] * (int(np.count_nonzero(is_new[own])) / len(own) if len(own) else 0.0)
 
     heap = [(-gain(i), -scores[i], i) for i in range(len(texts))]
     heapq.heapify(heap)
