@@ -29,7 +29,7 @@ _PUBLIC = {
     "actlab.formats.activations": ("Activations", "load_activations", "open_activations"),
     "actlab.formats.classifier": ("ClassifierDataset", "load_dataset", "save_dataset"),
     "actlab.formats.ranking": ("read_ranking",),
-    "actlab.formats.sentences.final": ("get_final_token_data",),
+    "actlab.formats.sentences.rows": ("get_final_token_data",),
     "actlab.formats.sentences.folder": ("load_all_sentences",),
     "actlab.formats.splits": ("read_splits",),
     "actlab.formats.weights": ("WeightsDataset",),

@@ -2,7 +2,6 @@
 
 # l layer, r row (token) of one sentence, t row of a unit, d model width, f feature
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from actlab.backends.saes.find import Encoders, weights_of
 from actlab.backends.saes.sae import NOT_KNOWN, Encoder, SaeFacts, encode, explained_variance
 from actlab.formats.sentences.write import NewSentence, SentenceRows
 from actlab.ground.errors import ModelError
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 _CHUNK = 1024
 """Rows encoded at a time: dense activations of no more are ever held."""

@@ -19,7 +19,7 @@ from actlab.features.probe.plots import plot_files
 from actlab.features.probe.sink import KIND, RESULTS, Report, best_of, metadata_of
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
-from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
+from actlab.features.split.compute.sides import VERSION as SPLIT_VERSION
 from actlab.ground.integrity import read_sealed_object
 from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
 from actlab.ground.options import identity_of, takes

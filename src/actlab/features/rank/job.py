@@ -12,7 +12,7 @@ from actlab.features.rank.config import RankConfig
 from actlab.features.rank.plots import plot_files
 from actlab.features.rank.sink import Best, RankingMetadata, files_of, metadata_of
 from actlab.features.rank.source import Activations, open_source, read_activations
-from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
+from actlab.features.split.compute.sides import VERSION as SPLIT_VERSION
 from actlab.formats.ranking import FALSE_DISCOVERY_RATE, KIND, RankedFeature, discoveries, read_ranking
 from actlab.ground.integrity import read_sealed_as
 from actlab.ground.job import Cost, DatasetJob, Done, Outcome, Worker, log, run_job

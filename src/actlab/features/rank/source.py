@@ -2,7 +2,6 @@
 
 # c configuration, n row, r row of one sentence, f feature, s feature asked for, i sentence
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from actlab.formats.splits import read_splits
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import sealed_manifest
 from actlab.ground.layers import parse_layers, parse_layers_arg
+from actlab.ground.log import log
 from actlab.ground.manifest import InputEntry
-
-log = logging.getLogger("actlab")
 
 
 class Configuration(NamedTuple):

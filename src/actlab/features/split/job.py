@@ -6,7 +6,7 @@ from functools import cached_property
 
 from actlab.features.split.compute.division import divided
 from actlab.features.split.compute.duplicates import versions_for
-from actlab.features.split.compute.order import VERSION
+from actlab.features.split.compute.sides import VERSION
 from actlab.features.split.config import SplitConfig
 from actlab.features.split.source import Items, read_items
 from actlab.formats.splits import SIDES, Splits, is_split, splits_bytes, text_id

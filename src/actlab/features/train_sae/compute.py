@@ -3,7 +3,6 @@
 # t token, d model width, f feature
 
 import itertools
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.ground.errors import DataError
+from actlab.ground.log import log
 from actlab.ground.progress import More
 from actlab.ground.seeds import derive_seed
-
-log = logging.getLogger("actlab")
 
 _DEAD_AFTER_TOKENS = 20_000
 """A feature that has not fired for so many tokens is dead, and learns what the others leave."""

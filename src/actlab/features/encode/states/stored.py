@@ -1,6 +1,5 @@
 """States out of sentence files, to be encoded again with other SAEs."""
 
-import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,9 +13,8 @@ from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.sentences.write import SentenceRows
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import sealed_manifest
+from actlab.ground.log import log
 from actlab.ground.manifest import Environment, InputEntry
-
-log = logging.getLogger("actlab")
 
 _OF_STATES = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
 """What an identity says of states."""

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from actlab.features.probe.compute.targets import CLASSES, NUMBERS, Target
+from actlab.features.probe.compute.scores import CLASSES, NUMBERS, Target
 from actlab.features.probe.source.samples import Affine
 
 MAX_ITERATIONS = 1000

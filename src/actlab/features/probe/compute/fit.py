@@ -13,8 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from actlab.features.probe.compute.estimators import LinearProbe, converged, fitted, make_pipeline, raw_weights
 from actlab.features.probe.compute.intervals import Bounds, Intervals
-from actlab.features.probe.compute.scores import Classes, Predicted, Scores, predicted
-from actlab.features.probe.compute.targets import Target
+from actlab.features.probe.compute.scores import Classes, Predicted, Scores, Target, predicted
 from actlab.features.probe.compute.task import Fold, Task
 from actlab.features.probe.source.samples import Affine
 

@@ -15,7 +15,7 @@ from actlab.features.rank.compute.columns import columns_of
 from actlab.features.rank.compute.statistics import Statistics, describe, score
 from actlab.features.rank.config import RankConfig
 from actlab.features.rank.source import Activations, Configuration, Source
-from actlab.features.split.compute.order import shuffled_order
+from actlab.features.split.compute.sides import shuffled_order
 from actlab.formats.ranking import RankedFeature
 from actlab.ground.progress import More
 from actlab.ground.seeds import derive_seed
