@@ -53,19 +53,19 @@ def generate_datasets(config: DatasetConfig) -> list[Generated]:
     return run_jobs(jobs_of(config))
 
 
-def jobs_of(config: DatasetConfig) -> list[Sequence["GenerateJob"]]:
+def jobs_of(config: DatasetConfig) -> list[list["GenerateJob"]]:
     """Return a job for each dataset."""
     return groups_of([[config]])
 
 
-def groups_of(by_folder: Iterable[Sequence[DatasetConfig]]) -> list[Sequence["GenerateJob"]]:
+def groups_of(by_folder: Iterable[Sequence[DatasetConfig]]) -> list[list["GenerateJob"]]:
     """Return a group of jobs for each folder, whose files are read once for all of them.
 
     Raises:
         ConfigError: What settings name is not in the files, or two datasets would overwrite one another.
     """
     sources = [(Source(configs[0].input, configs[0]), configs) for configs in by_folder]
-    groups: list[Sequence[GenerateJob]] = [
+    groups = [
         [GenerateJob(source, config, one) for config in configs for one in contents_of(config, source.folder)]
         for source, configs in sources
     ]

@@ -96,28 +96,26 @@ class SaeCheck:
 
     def __init__(self, saes: Sequence[SaeFacts]) -> None:
         self._saes = saes
-        self._n_first = 0
         self._counts = np.zeros(2 + len(saes), int)
         self._first: list[list[Rows]] = []
-        """By group of sentences and SAE, `_n_first` rows in all."""
+        """By group of sentences and SAE, the first `_MOST_ROWS_BACK` rows in all."""
         self.explained: list[float | None] | None = None
         """By SAE, the explained variance, once enough rows were seen."""
 
     def add(self, encoded: Encoded) -> list[ModelError]:
         """Count some more rows; the time that there are enough, return what is far off, and never again."""
-        before = self._counts[1]
+        before = int(self._counts[1])
         self._counts = self._counts + encoded.counts
         problems = self._far_off() if before < _ROWS_TO_JUDGE <= self._counts[1] else []
         if self.explained is None:
-            n = _MOST_ROWS_BACK - self._n_first
+            n = _MOST_ROWS_BACK - before
             self._first.append([Rows(x_td[:n].copy(), latents[:n]) for x_td, latents in encoded.rows])
-            self._n_first += len(self._first[-1][0].x_td)
-            problems += self._reconstruct() if self._n_first >= _MOST_ROWS_BACK else []
+            problems += self._reconstruct() if self._counts[1] >= _MOST_ROWS_BACK else []
         return problems
 
     def end_unit(self) -> list[ModelError]:
         """Take the rows seen until here for enough, if they are, and return what is far off."""
-        return self._reconstruct() if self.explained is None and self._n_first >= _ROWS_BACK else []
+        return self._reconstruct() if self.explained is None and self._counts[1] >= _ROWS_BACK else []
 
     def _far_off(self) -> list[ModelError]:
         """Return the SAEs whose features fire far more or less often than they declare."""

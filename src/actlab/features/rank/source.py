@@ -156,8 +156,7 @@ def read_tokens(
         except DataError as error:
             log.warning("not among the examples: %s", error)
             continue
-        for s, feature in enumerate(features):
-            values = values_rs[:, s].astype(np.float64).tolist()
+        for feature, values in zip(features, values_rs.T.astype(np.float64).tolist(), strict=True):
             found[i, configuration, feature] = [value if math.isfinite(value) else None for value in values]
     return found
 

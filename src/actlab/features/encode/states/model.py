@@ -144,8 +144,13 @@ class ModelStates:
         own = [place for place, is_special in enumerate(made["special_tokens_mask"]) if not is_special]
         if not own or len(made["input_ids"]) > self._max_tokens:
             return Dropped(row.sentence, TOO_LONG if own else NO_TOKEN)
-        ends = tuple(made["offset_mapping"][place][1] for place in own)
-        return _Text(row, tuple(made["input_ids"]), own[0], own[-1] + 1, ends)
+        return _Text(
+            row=row,
+            ids=tuple(made["input_ids"]),
+            start=own[0],
+            stop=own[-1] + 1,
+            ends=tuple(made["offset_mapping"][place][1] for place in own),
+        )
 
     @cached_property
     def _reader(self) -> Reader:

@@ -64,19 +64,14 @@ class Probe:
 
     def as_json(self) -> dict[str, object]:
         """Return its part of results.json, the folds left out."""
-        shuffled = self.baselines["shuffled_labels"] | self.draws
-        of_classes = {
-            "confusion_matrix": self.confusion,
-            "n_classes": len(self.classes),
-            "classes": self.classes,
-        }
+        of_classes = {"confusion_matrix": self.confusion, "n_classes": len(self.classes), "classes": self.classes}
         return {
             **self.scores,
             **(of_classes if self.classes else {}),
             **self.on_train,
             **self.intervals.by_name,
             "no_intervals_because": self.intervals.missing_because,
-            "baselines": {**self.baselines, "shuffled_labels": shuffled},
+            "baselines": {**self.baselines, "shuffled_labels": self.baselines["shuffled_labels"] | self.draws},
         }
 
 

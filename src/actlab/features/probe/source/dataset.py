@@ -41,10 +41,8 @@ def read_datasets(config: ProbeConfig) -> tuple[Samples, ...]:
     for other in loaded[1:]:
         _check_same_rows(loaded[0], other)
     splits = None if config.split is None else read_splits(config.split)
-    groupings = [one.together for one in loaded]
-    if splits is not None:
-        groupings.append(splits.groups(_sentences(loaded[0].data)))
-    groups = joined(*groupings)
+    of_split = [] if splits is None else [splits.groups(_sentences(loaded[0].data))]
+    groups = joined(*(one.together for one in loaded), *of_split)
     return tuple(_samples(one, groups, splits, config) for one in loaded)
 
 
@@ -52,8 +50,12 @@ def _load(path: Path) -> _Loaded:
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
-    light = data._replace(X=np.broadcast_to(np.float32(0), data.X.shape))
-    return _Loaded(path, light, data.together, file_entry("dataset", path))
+    return _Loaded(
+        path=path,
+        data=data._replace(X=np.broadcast_to(np.float32(0), data.X.shape)),
+        together=data.together,
+        entry=file_entry("dataset", path),
+    )
 
 
 def _check_same_rows(first: _Loaded, other: _Loaded) -> None:
@@ -73,7 +75,7 @@ def _check_same_rows(first: _Loaded, other: _Loaded) -> None:
 def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None, config: ProbeConfig) -> Samples:
     data = one.data
     sides, fingerprint = _sides(data, splits)
-    straddling = 0 if sides is None else n_straddling(groups, sides)
+    straddling = 0 if sides is None else len(np.intersect1d(groups[sides == "train"], groups[sides == "test"]))
     held_out, leaks = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
     confounds, scaled = _confounds(data), _scaling(data)
     layers = np.asarray(data.metadata.get("input_layers", ()))
@@ -108,13 +110,11 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
 
 def _confounds(data: ClassifierDataset) -> dict[str, Int[np.ndarray, " n"]]:
     """Return each row's length and last token, the token as a number, where the dataset says them."""
-    found = {}
     n_tokens, last_token = data.of_rows("n_tokens"), data.of_rows("last_token")
-    if n_tokens is not None and n_tokens.dtype.kind in "iu":
-        found["n_tokens"] = n_tokens
-    if last_token is not None:
-        found["last_token"] = group_numbers(last_token)
-    return found
+    return {
+        **({"n_tokens": n_tokens} if n_tokens is not None and n_tokens.dtype.kind in "iu" else {}),
+        **({"last_token": group_numbers(last_token)} if last_token is not None else {}),
+    }
 
 
 def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> Iterator[str]:
@@ -221,11 +221,6 @@ def judge(
         )
     notes += _normalised_on(metadata, fingerprint)
     return False if leaks else None if is_unknown else True, notes
-
-
-def n_straddling(groups: Int[np.ndarray, " n"], sides: Shaped[np.ndarray, " n"]) -> int:
-    """Return how many groups have both training and test rows."""
-    return len(np.intersect1d(groups[sides == "train"], groups[sides == "test"]))
 
 
 def _normalised_on(metadata: Mapping[str, object], fingerprint: str | None) -> list[str]:

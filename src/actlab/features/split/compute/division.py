@@ -37,8 +37,7 @@ class Division:
     @cached_property
     def several(self) -> list[list[int]]:
         """The places of those that stay together, group by group, where they are more than one."""
-        order = np.argsort(self.group_i, kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(self.group_i))[:-1])
+        parts = np.split(np.argsort(self.group_i, kind="stable"), np.cumsum(np.bincount(self.group_i))[:-1])
         return [part.tolist() for part in parts if len(part) > 1]
 
     @property

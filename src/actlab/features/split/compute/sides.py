@@ -40,8 +40,7 @@ def classes_of(labels: Sequence[float] | None, n: int) -> Int[np.ndarray, " i"]:
     if labels is None:
         return np.zeros(n, dtype=np.int64)
     values = np.asarray(labels, dtype=np.float64)
-    too_many = len(np.unique(values)) > max(_N_BINS, n // _FEW)
-    if too_many or not (values == np.round(values)).all():
+    if len(np.unique(values)) > max(_N_BINS, n // _FEW) or not (values == np.round(values)).all():
         n_bins = min(_N_BINS, max(2, n // 10))
         edges = np.sort(values)[[-(-n * k // n_bins) - 1 for k in range(1, n_bins)]]  # no rounding decides
         values = np.searchsorted(np.unique(edges), values, side="left").astype(np.float64)
@@ -111,8 +110,7 @@ def quotas(count_c: Int[np.ndarray, " c"], shares: Sequence[float]) -> Int[np.nd
 def _rounded(exact_z: Float[np.ndarray, " z"], total: int) -> Int[np.ndarray, " z"]:
     """Round so that the sum is kept: the largest remainders go up."""
     floor_z = np.floor(exact_z + 1e-9).astype(np.int64)
-    up = np.argsort(-(exact_z - floor_z), kind="stable")[: total - int(floor_z.sum())]
-    floor_z[up] += 1
+    floor_z[np.argsort(-(exact_z - floor_z), kind="stable")[: total - int(floor_z.sum())]] += 1
     return floor_z
 
 
@@ -153,7 +151,5 @@ def _fill_empty(side_g: Int[np.ndarray, " g"], size_g: Int[np.ndarray, " g"], us
     """Give a side that got no group the smallest one of the side that has most."""
     for z in used_z.tolist():
         if not (side_g == z).any():
-            n_groups_z = np.bincount(side_g, minlength=int(used_z.max()) + 1)
-            giver = int(n_groups_z.argmax())
-            candidates = np.flatnonzero(side_g == giver)
+            candidates = np.flatnonzero(side_g == np.bincount(side_g).argmax())
             side_g[candidates[size_g[candidates].argmin()]] = z
