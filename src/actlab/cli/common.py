@@ -1,9 +1,9 @@
 """What the commands' bodies share: how loud to be, how to print results and plans, the status for drops."""
 
+import inspect
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,24 +24,10 @@ EXIT_INTERRUPTED = 130
 def set_loudness(quiet: bool) -> None:
     """Show warnings and errors only, where the user asked for quiet."""
     if quiet:
-        import logging
+        from actlab.ground.log import log  # here: a wrong flag is answered without logging
 
-        logging.getLogger("actlab").setLevel(logging.WARNING)
+        log.setLevel("WARNING")
         os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-
-
-def info(message: str, *values: object) -> None:
-    """Log what a user may want to know."""
-    import logging  # here and above: a wrong flag is answered without it
-
-    logging.getLogger("actlab").info(message, *values)
-
-
-def warn(message: str, *values: object) -> None:
-    """Log what a user should look at."""
-    import logging
-
-    logging.getLogger("actlab").warning(message, *values)
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -52,20 +38,13 @@ def echo(text: str, *, err: bool = False) -> None:
     click.echo(printable(scrubbed(text) if err else text), err=err)
 
 
-def print_json(result: Any) -> None:
-    """Print a named tuple, or a list of them, as JSON; paths as text."""
-    import json
+def job_command(config_class: "type[CommonOptions]", about: str | None) -> click.Command:
+    """Make the command of a job's settings; `about` goes on from the sentence in `main.COMMANDS`."""
+    from actlab.ground.options import command
 
-    content = [one._asdict() for one in result] if isinstance(result, list) else result._asdict()
-    echo(json.dumps(content, indent=2, default=str))
-
-
-def print_plan(plan: Any, as_text: Callable[[Any], str], *, as_json: bool) -> None:
-    """Print what a run would do."""
-    if as_json:
-        print_json(plan)
-    else:
-        echo("\n".join(map(as_text, plan)) if isinstance(plan, list) else as_text(plan))
+    made = command(config_class)(run_command)
+    made.help = inspect.cleandoc(about or "")
+    return made
 
 
 def run_command(config: "CommonOptions") -> None:
@@ -96,11 +75,13 @@ def run_command(config: "CommonOptions") -> None:
 
 
 def _report(config: "CommonOptions", outcomes: "Sequence[Outcome]") -> None:
+    from actlab.ground.log import log
+
     if config.json:
         _print_json(config, [one.as_json() for one in outcomes])
     for one in outcomes:
         if not one.is_sealed:
-            info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
+            log.info("%s: this part is done; the last part to finish seals (or: actlab seal)", one.path)
         elif not config.json:
             echo(str(one.path))
         one.tell()

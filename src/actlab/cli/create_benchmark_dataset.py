@@ -1,11 +1,8 @@
-from actlab.cli.common import run_command
-from actlab.ground import options
+"""\b
+actlab create-benchmark-dataset --config-path configs/run_data_gen_quick.yaml --filename benchmark.json
+"""
+
+from actlab.cli.common import job_command
 from actlab.weights.config.sequence_sets import BenchmarkConfig
 
-
-@options.command(BenchmarkConfig)
-def command(config: BenchmarkConfig) -> None:
-    """\b
-    actlab create-benchmark-dataset --config-path configs/run_data_gen_quick.yaml --filename benchmark.json
-    """
-    run_command(config)
+command = job_command(BenchmarkConfig, __doc__)

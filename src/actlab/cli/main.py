@@ -145,13 +145,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _log_to_stderr() -> None:
     import logging
 
+    from actlab.ground.log import log
     from actlab.ground.logs import LineFormatter, lines_of_libraries
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(handlers=[handler])
     lines_of_libraries("transformers", "huggingface_hub")
-    logging.getLogger("actlab").setLevel(logging.INFO)
+    log.setLevel(logging.INFO)
 
 
 def _drop_stdout() -> None:
@@ -213,14 +214,10 @@ def _usage_message(error: click.UsageError) -> str:
 
 def _usage_hint(error: click.UsageError) -> str:
     context = error.ctx
-    command = context.command_path if context else "actlab"
-    otherwise = f"see {command} --help"
-    known: list[str] = []
-    name: Any = None
+    otherwise = f"see {context.command_path if context else 'actlab'} --help"
     if isinstance(error, click.NoSuchOption) and context:
-        name = error.option_name
-        known = [flag for param in context.command.params for flag in (*param.opts, *param.secondary_opts)]
-    elif error.message.startswith("No such command") and context and isinstance(context.command, click.Group):
-        name = error.message.split("'")[1]
-        known = list(context.command.commands)
-    return did_you_mean(name, known, otherwise=otherwise) if name else otherwise
+        flags = [flag for param in context.command.params for flag in (*param.opts, *param.secondary_opts)]
+        return did_you_mean(error.option_name, flags, otherwise=otherwise)
+    if error.message.startswith("No such command") and context and isinstance(context.command, click.Group):
+        return did_you_mean(error.message.split("'")[1], context.command.commands, otherwise=otherwise)
+    return otherwise

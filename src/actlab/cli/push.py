@@ -2,7 +2,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from actlab.cli.common import echo, format_bytes, info, set_loudness, warn
+from actlab.cli.common import echo, format_bytes, set_loudness
 from actlab.ground import options
 from actlab.ground.options import argument, execution
 
@@ -37,13 +37,14 @@ def command(config: PushConfig) -> None:
     \b
     actlab push Datasets/Activations/MODEL/DATASET --repo-id NAME --dry-run
     """
+    from actlab.ground.log import log
     from actlab.hub.push import push_dataset, sizes_to_push
 
     set_loudness(config.quiet)
     if config.dry_run:
         sizes = sizes_to_push(config.dir, config.repo_id, verify=config.verify, quiet=config.quiet or config.json)
         if not config.verify:
-            warn("%s: the files' hashes were not checked", config.dir)
+            log.warning("%s: the files' hashes were not checked", config.dir)
         _print_plan(config, sizes)
         return
     pushed = push_dataset(
@@ -55,7 +56,7 @@ def command(config: PushConfig) -> None:
         quiet=config.quiet,
     )
     echo(json.dumps(pushed._asdict(), indent=2) if config.json else pushed.url)
-    info(
+    log.info(
         "%d files sent (%s), %d were there",
         pushed.n_files_sent,
         format_bytes(pushed.n_bytes_sent),

@@ -1,7 +1,8 @@
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from actlab.cli.common import echo, print_json, set_loudness
+from actlab.cli.common import echo, set_loudness
 from actlab.ground import options
 from actlab.weights.config.examples import ReproduceConfig
 
@@ -21,10 +22,7 @@ def command(config: ReproduceConfig) -> None:
 
     set_loudness(config.quiet)
     done = reproduce(config)
-    if config.json:
-        print_json(done)
-    else:
-        echo(_comparison_as_text(done))
+    echo(json.dumps(done._asdict(), indent=2, default=str) if config.json else _comparison_as_text(done))
     if not done.same_decisions:
         sys.exit(1)
 

@@ -1,7 +1,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from actlab.cli.common import echo, set_loudness, warn
+from actlab.cli.common import echo, set_loudness
 from actlab.ground import options
 from actlab.weights.config.examples import ScoreConfig
 
@@ -46,6 +46,7 @@ def command(config: ScoreConfig) -> None:
     actlab score-interpreter Weights/quick predictions.jsonl
     actlab score-interpreter Weights/quick predictions.jsonl --benchmark benchmark.json --output scores.jsonl
     """
+    from actlab.ground.log import log
     from actlab.weights.score.run import score_interpreter
 
     set_loudness(config.quiet)
@@ -53,14 +54,12 @@ def command(config: ScoreConfig) -> None:
     echo(json.dumps(report.as_json(), indent=2) if config.json else _report_as_text(report))
     for task, done in report.tasks.items():
         for note in done.notes:
-            warn("%s: %s", task, note)
+            log.warning("%s: %s", task, note)
 
 
 def _report_as_text(report: "Report") -> str:
-    texts = [f"{report.path}: networks measured on {report.measured_on}"]
-    for task, done in report.tasks.items():
-        texts.append(_task_as_text(task, done))
-    return "\n\n".join(texts)
+    tasks = [_task_as_text(task, done) for task, done in report.tasks.items()]
+    return "\n\n".join([f"{report.path}: networks measured on {report.measured_on}", *tasks])
 
 
 def _task_as_text(task: str, done: "TaskReport") -> str:
