@@ -9,8 +9,9 @@ import actlab
 import actlab.datasets
 from actlab.ground.errors import ActlabError, ConfigError, StorageError
 from actlab.ground.kinds import Later, known_kinds
-from actlab.ground.storage import Made, NewFile, Plan, publish_single
+from actlab.ground.storage import NewFile, Plan
 from tests.fabricated import write_folder
+from tests.folders import Made, publish_single
 
 
 def seal(output: Path, kind: str) -> Path:

@@ -22,7 +22,7 @@ from actlab.cli import push as push_command
 from actlab.ground.errors import ActlabError
 from actlab.ground.manifest import Stored, sha256_of
 from actlab.ground.options import options_of
-from actlab.ground.storage import Finish, Made, Plan, publish_single, stage
+from actlab.ground.storage import Finish, Plan, stage
 from actlab.ground.storage import NewFile as FileToWrite
 from actlab.ground.units import Part
 from actlab.hub import card as card_module
@@ -30,6 +30,7 @@ from actlab.hub import push as push_module
 from actlab.hub.push import plan_commits, push_dataset, sizes_to_push
 from actlab.hub.repository import NewFile
 from tests.command_line import fails_in_two_lines, run
+from tests.folders import Made, publish_single
 
 TOKEN = "hf_aVerySecretTokenOfTheTests"
 LFS_ENDINGS = {".npz", ".pt", ".parquet", ".bin"}

@@ -160,8 +160,7 @@ def _type(arguments: list[str]) -> None:
 def _table(done: list[Done]) -> str:
     width = max(len(one.step.what) for one in done)
     lines = [f"{one.step.what:<{width}}  {one.elapsed_s:6.1f} s  {_size_of(one.step)}".rstrip() for one in done]
-    total = sum(one.elapsed_s for one in done)
-    return "\n".join(["", *lines, f"{'all':<{width}}  {total:6.1f} s"])
+    return "\n".join(["", *lines, f"{'all':<{width}}  {sum(one.elapsed_s for one in done):6.1f} s"])
 
 
 def _size_of(step: Step) -> str:

@@ -31,8 +31,7 @@ def command(config: ShowConfig) -> None:
     """A grammar is named by its file, or by the domain for which it ships: cooking, general, poetry, technical."""
     from actlab.datasets import datasets_in, show_dataset
 
-    inside = datasets_in(config.dir)
-    described = [_described(path) for path in inside] or show_dataset(config.dir)
+    described = [_described(path) for path in datasets_in(config.dir)] or show_dataset(config.dir)
     if config.json:
         echo(json.dumps(described, indent=2))
     else:
@@ -87,8 +86,7 @@ def _dump_as_text(one: Shown) -> str:
         f"on {one['dataset_name']}, position {one['position']}",
         f"  {one['n_files']} files, {format_bytes(one['n_bytes'])}",
     ]
-    for made in one["made_on"]:
-        lines.append("  made with " + ", ".join(f"{key} {value}" for key, value in made.items()))
+    lines += ["  made with " + ", ".join(f"{key} {value}" for key, value in made.items()) for made in one["made_on"]]
     lines += _unlike(one)
     lines += [f"  dropped {count}: {reason}" for reason, count in one["dropped"].items()]
     lines += ["", "  split          rows  shards  dtype     cut short"]
@@ -96,10 +94,12 @@ def _dump_as_text(one: Shown) -> str:
         cut = "?" if split["truncated_examples"] is None else split["truncated_examples"]
         lines.append(f"  {name:<12} {split['rows']:>6} {split['shards']:>7}  {split['dtype']:<9} {cut:>8}")
     names = list(one["splits"])
-    lines += ["", "  norm of a row, mean ± std; largest value"]
-    lines.append("  layer  " + "  ".join(f"{name:<28}" for name in names))
-    layers = sorted({layer for split in one["splits"].values() for layer in split["layers"]})
-    for layer in layers:
+    lines += [
+        "",
+        "  norm of a row, mean ± std; largest value",
+        "  layer  " + "  ".join(f"{name:<28}" for name in names),
+    ]
+    for layer in sorted({layer for split in one["splits"].values() for layer in split["layers"]}):
         cells = (_cell(one["splits"][name]["layers"].get(layer)) for name in names)
         lines.append(f"  {layer:>5}  " + "  ".join(f"{cell:<28}" for cell in cells))
     return "\n".join(line.rstrip() for line in lines)

@@ -217,8 +217,9 @@ class _Hashing(io.RawIOBase):
         n = self._file.readinto(buffer) or 0
         if n:
             self._digest.update(memoryview(buffer)[:n])
-        else:
-            self._compare()
+        elif not self._is_compared:
+            self._is_compared = True
+            self._named.compare(self._digest.hexdigest())
         return n
 
     def close(self) -> None:
@@ -230,11 +231,6 @@ class _Hashing(io.RawIOBase):
         finally:
             self._file.close()
             super().close()
-
-    def _compare(self) -> None:
-        if not self._is_compared:
-            self._is_compared = True
-            self._named.compare(self._digest.hexdigest())
 
 
 def _named(path: Path) -> _Named | None:

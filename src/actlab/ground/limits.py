@@ -5,9 +5,9 @@ A tokenizer takes some 200 bytes of memory a byte of text, up to 300 for one wit
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, AnyStr
+from typing import IO, TYPE_CHECKING, AnyStr, TypeVar
 
 from actlab.ground.errors import ActlabError, DataError, StorageError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import yaml
 
     YamlRules = type[yaml.SafeLoader] | type[yaml.CSafeLoader] | type[yaml.BaseLoader]
+
+Item = TypeVar("Item")
 
 LINE_BYTES = 16 << 20
 """The longest line of a JSONL or CSV file, its end included; in CSV files, characters count."""
@@ -76,14 +78,21 @@ def bounded_batches(texts: Iterable[str], most: int) -> Iterator[list[str]]:
     >>> [len(some) for some in bounded_batches(["a", "b", "c" * TEXT_BYTES, "d"], most=8)]
     [2, 1, 1]
     """
-    some: list[str] = []
-    n_characters = 0
-    for text in texts:
-        if some and (len(some) == most or n_characters + len(text) > TEXT_BYTES):
+    return batches_within(texts, most, len, TEXT_BYTES)
+
+
+def batches_within(
+    items: Iterable[Item], most: int, size: Callable[[Item], int], most_size: int
+) -> Iterator[list[Item]]:
+    """Yield items in lists of at most `most`, each no larger together than `most_size`, or of one item."""
+    some: list[Item] = []
+    total = 0
+    for item in items:
+        if some and (len(some) == most or total + size(item) > most_size):
             yield some
-            some, n_characters = [], 0
-        some.append(text)
-        n_characters += len(text)
+            some, total = [], 0
+        some.append(item)
+        total += size(item)
     if some:
         yield some
 

@@ -29,8 +29,7 @@ def progress(label: str, *, total: int, unit: str, quiet: bool = False) -> Itera
     of any library, stands on lines of its own above the bar.
     """
     label = printable_line(label)
-    watched = sys.stderr.isatty() or "ipykernel" in sys.modules
-    if quiet or not watched:
+    if quiet or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield _log_now_and_then(label, total, unit) if not quiet else (lambda more, note="": None)
         return
     from tqdm.auto import tqdm

@@ -102,5 +102,4 @@ def check_files(folder: Path, manifest: Manifest, files: list[Path]) -> Iterator
             yield [f"{stored.path}: its bytes are not the ones that were written (sha256 differs)"]
         else:
             yield []
-    extras = sorted(on_disk - named - {MANIFEST, CARD})
-    yield [f"{extra}: not in the manifest" for extra in extras]
+    yield [f"{extra}: not in the manifest" for extra in sorted(on_disk - named - {MANIFEST, CARD})]

@@ -10,8 +10,6 @@ from pathlib import Path, PurePosixPath
 from actlab.ground.integrity import read_sealed_object
 from actlab.ground.manifest import METADATA, Identity, InputEntry, Manifest, Stored, stored_files
 
-CARD = "README.md"
-
 _FRONT_MATTER = """\
 ---
 tags:
@@ -65,8 +63,7 @@ def _summary(manifest: Manifest) -> str:
 
 
 def _loading(kind: str, metadata: Sequence[str], repo_id: str) -> str:
-    split = PurePosixPath(metadata[0]).parent.name
-    line = _LOADED_BY.get(kind, _OTHERWISE).format(split=split)
+    line = _LOADED_BY.get(kind, _OTHERWISE).format(split=PurePosixPath(metadata[0]).parent.name)
     return "\n".join(
         [
             "```python",
@@ -87,12 +84,12 @@ def _input(entry: InputEntry) -> tuple[object, object, str]:
 
 def _numbers(folder: Path, metadata: Iterable[str], identity: Identity) -> list[tuple[str, str, int]]:
     """Return the whole numbers in each `metadata.json` that are no settings."""
-    found = []
-    for path in metadata:
-        for key, value in read_sealed_object(folder / path).items():
-            if isinstance(value, int) and not isinstance(value, bool) and key not in {*identity, "format_version"}:
-                found.append((path, key, value))
-    return found
+    return [
+        (path, key, value)
+        for path in metadata
+        for key, value in read_sealed_object(folder / path).items()
+        if isinstance(value, int) and not isinstance(value, bool) and key not in {*identity, "format_version"}
+    ]
 
 
 def _by_ending(files: Iterable[Stored]) -> list[tuple[str, int, int | str, int]]:

@@ -4,18 +4,19 @@ A commit is whole or not at all, so a push that was stopped goes on with what is
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
+from actlab.ground.limits import batches_within
 from actlab.ground.log import log
 from actlab.ground.manifest import MANIFEST, METADATA, Manifest, damaged_files, read_manifest, stored_files
 from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
-from actlab.ground.verify import check_against_manifest
-from actlab.hub.card import CARD, make_card
+from actlab.ground.verify import CARD, check_against_manifest
+from actlab.hub.card import make_card
 from actlab.hub.repository import Commit, NewFile, found, hub_errors, make, send
 
 FILES_A_COMMIT = 100
@@ -137,7 +138,9 @@ def plan_commits(files: Iterable[NewFile], others: Iterable[str]) -> list[Commit
     `metadata.json` among them go with the first commit, the rest with the last.
     """
     files = sorted(files, key=_turn)
-    commits = [Commit(batch, []) for batch in _batches(file for file in files if _turn(file) == 0)]
+    data = (file for file in files if _turn(file) == 0)
+    batches = batches_within(data, FILES_A_COMMIT, lambda file: file.n_bytes, BYTES_A_COMMIT)
+    commits = [Commit(batch, []) for batch in batches]
     closing = Commit([file for file in files if _turn(file) > 0], [])
     replaced = {file.path for file in files}
     for path in others:
@@ -146,18 +149,6 @@ def plan_commits(files: Iterable[NewFile], others: Iterable[str]) -> list[Commit
         elif path not in replaced:
             closing.deleted.append(path)
     return [commit for commit in [*commits, closing] if commit.files or commit.deleted]
-
-
-def _batches(files: Iterable[NewFile]) -> Iterator[list[NewFile]]:
-    batch: list[NewFile] = []
-    for file in files:
-        n_bytes = sum(one.n_bytes for one in batch) + file.n_bytes
-        if batch and (len(batch) == FILES_A_COMMIT or n_bytes > BYTES_A_COMMIT):
-            yield batch
-            batch = []
-        batch.append(file)
-    if batch:
-        yield batch
 
 
 def _turn(file: NewFile) -> int:

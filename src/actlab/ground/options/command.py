@@ -92,8 +92,7 @@ def _click_parameter(option: Option) -> click.Parameter:
     assert option.flag is not None
     name = option.name.replace(".", "__")
     if option.kind is bool:
-        flags = f"{option.flag}/--no-{option.flag[2:]}"
-        return _Flag([flags, name], option, default=None)
+        return _Flag([f"{option.flag}/--no-{option.flag[2:]}", name], option, default=None)
     return _Flag(
         [option.flag, name],
         option,
@@ -140,7 +139,5 @@ def _shown_default(option: Option) -> str:
         return ""
     if option.default is MISSING:
         return "  [required]"
-    value = option.default
-    if isinstance(value, tuple):
-        value = ", ".join(map(str, value))
+    value = ", ".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
     return f"  [default: {'yes' if value is True else value}]"

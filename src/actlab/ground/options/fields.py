@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeGuard, TypeVar
 
 from actlab.ground.errors import ConfigError
 from actlab.ground.units import Part
@@ -175,12 +176,15 @@ def options_of(config_class: type) -> tuple[Option, ...]:
 _known: dict[type, tuple[Option, ...]] = {}
 
 
+def _is_group(hint: object) -> TypeGuard[type]:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
 def groups_of(config_class: type, prefix: str = "") -> dict[str, type]:
     """Return the dataclass of each group, by its dotted name, outer ones first."""
     found: dict[str, type] = {}
     for name, hint in typing.get_type_hints(config_class).items():
-        if dataclasses.is_dataclass(hint):
-            assert isinstance(hint, type)
+        if _is_group(hint):
             found |= {prefix + name: hint, **groups_of(hint, f"{prefix}{name}.")}
     return found
 
@@ -196,8 +200,7 @@ def _options(
         fields = (*above, (config_class, one.name))
         marked = is_execution or bool(one.metadata.get("execution"))
         hint = hints[one.name]
-        if dataclasses.is_dataclass(hint):
-            assert isinstance(hint, type)
+        if _is_group(hint):
             yield from _options(hint, default, is_execution=marked, above=fields)
         else:
             yield _option(one, hint, default, fields, is_execution=marked)
@@ -206,11 +209,8 @@ def _options(
 @functools.cache
 def _docs_of(config_class: type) -> dict[str, str]:
     """Return the string under each field of a dataclass, inherited ones too, by name."""
-    docs: dict[str, str] = {}
-    for base in reversed(config_class.__mro__):
-        if dataclasses.is_dataclass(base):
-            docs |= _own_docs(base)
-    return docs
+    bases = filter(dataclasses.is_dataclass, reversed(config_class.__mro__))
+    return {name: text for base in bases for name, text in _own_docs(base).items()}
 
 
 def _own_docs(config_class: type) -> dict[str, str]:
@@ -220,16 +220,14 @@ def _own_docs(config_class: type) -> dict[str, str]:
 
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
     assert isinstance(body, ast.ClassDef)
-    docs = {}
-    for statement, following in zip(body.body, body.body[1:], strict=False):
-        if (
-            isinstance(statement, ast.AnnAssign)
-            and isinstance(statement.target, ast.Name)
-            and isinstance(following, ast.Expr)
-            and isinstance(following.value, ast.Constant)
-        ):
-            docs[statement.target.id] = inspect.cleandoc(str(following.value.value))
-    return docs
+    return {
+        statement.target.id: inspect.cleandoc(str(following.value.value))
+        for statement, following in itertools.pairwise(body.body)
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and isinstance(following, ast.Expr)
+        and isinstance(following.value, ast.Constant)
+    }
 
 
 def _option(

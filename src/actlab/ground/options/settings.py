@@ -115,10 +115,8 @@ def takes(config_class: type[Config]) -> Callable[[Callable[[Config], Result]], 
             return run(_as_config(config_class, given, settings))
 
         _config_classes[with_settings] = config_class
-        parameters = inspect.signature(config_class).parameters.values()
-        returns = inspect.signature(run).return_annotation
-        with_settings.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            list(parameters), return_annotation=returns
+        with_settings.__signature__ = inspect.signature(config_class).replace(  # type: ignore[attr-defined]
+            return_annotation=inspect.signature(run).return_annotation
         )
         return with_settings
 
@@ -218,8 +216,7 @@ def _key(key: object) -> str:
 
 
 def _known(group: str, options: Mapping[str, Option]) -> str:
-    inside = [name for name in options if not group or name.startswith(group + ".")]
-    return "known: " + ", ".join(inside)
+    return "known: " + ", ".join(name for name in options if not group or name.startswith(group + "."))
 
 
 def _plain(value: object) -> object:

@@ -13,9 +13,9 @@ A folder whose manifest names a metadata file that is there is complete.
 
 from actlab.ground.names import safe_name
 from actlab.ground.storage.aside import NewFile
-from actlab.ground.storage.dropped import write_dropped
 from actlab.ground.storage.existing import made_otherwise, refuse_others
 from actlab.ground.storage.files import GoneError, refuse_inside_dataset, storage_errors, write_file
+from actlab.ground.storage.finishes import SINGLE, finish_single, write_dropped
 from actlab.ground.storage.lock import Lock
 from actlab.ground.storage.one_file import OneFile
 from actlab.ground.storage.opening import reopen, stage
@@ -28,7 +28,6 @@ from actlab.ground.storage.plan import (
     plan_of_manifest,
     read_plan,
 )
-from actlab.ground.storage.single import SINGLE, Made, finish_single, publish_single
 from actlab.ground.storage.staging import Finish, Staging
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "Finish",
     "GoneError",
     "Lock",
-    "Made",
     "NewFile",
     "OneFile",
     "Plan",
@@ -48,7 +46,6 @@ __all__ = [
     "output_of",
     "partial_of",
     "plan_of_manifest",
-    "publish_single",
     "read_plan",
     "refuse_inside_dataset",
     "refuse_others",
