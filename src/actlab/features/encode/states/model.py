@@ -14,9 +14,10 @@ from actlab.backends.models import Loading, environment, load_tokenizer, pick_de
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, Row, in_groups, read_sentences
+from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, Row, read_sentences
 from actlab.formats.sentences.write import SentenceRows
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.ground.limits import batches_within
 from actlab.ground.manifest import Environment, InputEntry, file_entry
 
 TOO_LONG = "longer than the limit"
@@ -97,7 +98,7 @@ class ModelStates:
         """Run the model on some rows; a sentence that fails is tried once more, alone."""
         texts, dropped = self._tokenise(self._rows[first : first + n])
         yield ReadStates([], dropped)
-        for group in in_groups(texts, [len(text.ids) for text in texts], self._config.batch_tokens):
+        for group in batches_within(texts, len(texts), lambda text: len(text.ids), self._config.batch_tokens):
             yield self._read_group(group)
 
     def _read_group(self, texts: Sequence[_Text]) -> ReadStates:
