@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from actlab.backends.figures import BLUE, GREY, INK, ORANGE, png_bytes, styled
 from actlab.features.rank.compute.examples import Example, FeatureExamples
-from actlab.features.rank.source import Configuration
+from actlab.features.rank.source import Configuration, layer_and_l0
 from actlab.formats.ranking import FALSE_DISCOVERY_RATE, RankedFeature, discoveries
 from actlab.ground.storage import NewFile
 
@@ -58,12 +58,12 @@ def plot_files(
 
 def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuration]) -> Figure:
     """Draw each listed feature's score over its layer, the best ones numbered and named at the side."""
-    configurations = sorted({_configuration(one) for one in tested})
+    configurations = sorted({layer_and_l0(one) for one in tested})
     figure = Figure(figsize=(max(7.0, 4.2 + 0.45 * len(configurations)), 4.4), layout="constrained")
     axes, side = figure.subplots(1, 2, width_ratios=[1, _SIDE_INCHES / (figure.get_figwidth() - _SIDE_INCHES)])
     n_before: Counter[int] = Counter()
     for feature in features:
-        place, score = configurations.index(_configuration(feature)), feature.interpretability_score
+        place, score = configurations.index(layer_and_l0(feature)), feature.interpretability_score
         x = place + ((n_before[place] * _GOLDEN + 0.5) % 1 - 0.5) * 0.7
         n_before[place] += 1
         is_named = feature.rank <= _N_NAMED
@@ -190,10 +190,6 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
-
-
-def _configuration(of: RankedFeature | Configuration) -> tuple[int, int]:
-    return of.layer, -1 if of.average_l0 is None else of.average_l0
 
 
 def _names(configurations: Sequence[tuple[int, int]]) -> list[str]:

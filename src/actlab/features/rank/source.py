@@ -13,6 +13,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from actlab.features.rank.config import RankConfig
+from actlab.formats.ranking import RankedFeature
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.formats.sentences.rows import rows_kept, rows_read
@@ -37,6 +38,11 @@ class Configuration(NamedTuple):
     def url(self, feature: int) -> str:
         """Return the feature's page on Neuronpedia; empty where there is none."""
         return f"https://www.neuronpedia.org/{self.neuronpedia_id}/{feature}" if self.neuronpedia_id else ""
+
+
+def layer_and_l0(of: RankedFeature | Configuration) -> tuple[int, int]:
+    """Return what configurations are ordered by; -1 for an average L0 that is not known."""
+    return of.layer, -1 if of.average_l0 is None else of.average_l0
 
 
 class Source(NamedTuple):
