@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from actlab.cli.split import command
 from actlab.features.split.compute.duplicates import near_duplicate_groups
-from actlab.features.split.compute.order import shuffled_order
-from actlab.features.split.compute.sides import classes_of, divide, quotas
+from actlab.features.split.compute.sides import classes_of, divide, quotas, shuffled_order
 from actlab.features.split.job import make_split
 from actlab.formats.classifier import save_dataset
 from actlab.formats.documents import Document, document_line

@@ -32,8 +32,8 @@ from actlab.formats.classifier import ClassifierDataset as ClassifierDataset
 from actlab.formats.classifier import load_dataset as load_dataset
 from actlab.formats.classifier import save_dataset as save_dataset
 from actlab.formats.ranking import read_ranking as read_ranking
-from actlab.formats.sentences.final import get_final_token_data as get_final_token_data
 from actlab.formats.sentences.folder import load_all_sentences as load_all_sentences
+from actlab.formats.sentences.rows import get_final_token_data as get_final_token_data
 from actlab.formats.splits import read_splits as read_splits
 from actlab.formats.weights.dataset import WeightsDataset as WeightsDataset
 from actlab.ground.errors import ActlabError as ActlabError

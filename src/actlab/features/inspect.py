@@ -25,9 +25,13 @@ def show_folder(path: Path) -> dict[str, object]:
     if manifest is None:
         raise StorageError(f"{path} has no manifest", hint="name a folder that a command of actlab made")
     metadata = read_sealed_object(path / METADATA)
-    told = {key: value for key, value in metadata.items() if not key.startswith("curve")}
-    about = {"kind": manifest["kind"], "made_on": manifest.get("made_on", [])}
-    return {"path": str(path), **sizes_of(path), **about, **told}
+    return {
+        "path": str(path),
+        **sizes_of(path),
+        "kind": manifest["kind"],
+        "made_on": manifest.get("made_on", []),
+        **{key: value for key, value in metadata.items() if not key.startswith("curve")},
+    }
 
 
 def show_sentences(path: Path) -> dict[str, object]:
@@ -62,13 +66,19 @@ def show_file(path: Path) -> dict[str, object]:
         ActlabError: It is none, or damaged.
     """
     X, y, metadata = load_dataset(path)
-    short = {key: value for key, value in metadata.items() if np.size(value) <= 16 and key != "manifest"}
+    short = {key: np.asarray(value).tolist() for key, value in metadata.items() if np.size(value) <= 16}
     values, counts = np.unique(y, return_counts=True)
-    described: dict[str, object] = {"path": str(path), "kind": "classifier-dataset", "n_bytes": path.stat().st_size}
-    described |= {"X": list(X.shape), "y": list(y.shape), "y_dtype": str(y.dtype)}
-    if len(values) <= 16:
-        described["y_counts"] = {f"{value:g}": int(count) for value, count in zip(values, counts, strict=True)}
-    return described | {key: np.asarray(value).tolist() for key, value in short.items()}
+    by_value = {f"{value:g}": int(count) for value, count in zip(values, counts, strict=True)}
+    return {
+        "path": str(path),
+        "kind": "classifier-dataset",
+        "n_bytes": path.stat().st_size,
+        "X": list(X.shape),
+        "y": list(y.shape),
+        "y_dtype": str(y.dtype),
+        **({"y_counts": by_value} if len(values) <= 16 else {}),
+        **{key: value for key, value in short.items() if key != "manifest"},
+    }
 
 
 def read_file(path: Path, manifest: Mapping[str, object] | None, _quiet: bool) -> Iterator[str]:

@@ -215,11 +215,13 @@ def _stored(key: str, value: object) -> Shaped[np.ndarray, "..."]:
 
 
 def _read_npz(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
-    hint = "give an NPZ that actlab generate-datasets wrote"
     with NpzReader(path) as reader:
         # of an array that is not read too: a damaged name would hide one that is
         if sum(reader.header(name).n_bytes for name in reader.names) > _MOST_BYTES:
-            raise DataError(f"{path} claims to hold more than {_MOST_BYTES} bytes", hint=hint)
+            raise DataError(
+                f"{path} claims to hold more than {_MOST_BYTES} bytes",
+                hint="give an NPZ that actlab generate-datasets wrote",
+            )
         names = [name for name in reader.names if name in ("X", "y") or name.startswith(("meta_", "norm_"))]
         return {name: reader.array(name, whole=True) for name in names}
 

@@ -213,8 +213,7 @@ class NpzReader:
             places = np.asarray(np.ravel_multi_index(arrays, header.shape, order=order)).reshape(-1)  # type: ignore[call-overload]
         except ValueError as error:
             raise DataError(f"{self.path}: {name} is only {header.shape}", hint=_HINT) from error
-        is_ascending = bool((places[1:] >= places[:-1]).all())
-        sorting = slice(None) if is_ascending else np.argsort(places, kind="stable")
+        sorting = slice(None) if (places[1:] >= places[:-1]).all() else np.argsort(places, kind="stable")
         picked = np.empty(len(places), header.dtype.newbyteorder("="))
         with self._errors():
             take = self._inflate_at if member.is_deflated else self._read_at
@@ -226,8 +225,7 @@ class NpzReader:
         header = member.header
         picked = np.empty(len(places), header.dtype)
         size = header.dtype.itemsize
-        steps = np.diff(places) * size > _GAP_BYTES
-        steps |= np.diff(places * size // _PIECE_BYTES) > 0
+        steps = (np.diff(places) * size > _GAP_BYTES) | (np.diff(places * size // _PIECE_BYTES) > 0)
         bounds = [0, *(np.flatnonzero(steps) + 1).tolist(), len(places)]
         start = member.offset + header.n_header_bytes
         for first, last in itertools.pairwise(bounds):

@@ -56,8 +56,7 @@ class Splits:
             DataError: A sentence is on no side.
         """
         indices = [int(index) for index in sentence_indices]
-        unknown = sorted({index for index in indices if index not in self.side_of})
-        if unknown:
+        if unknown := sorted(set(indices) - self.side_of.keys()):
             raise DataError(
                 f"the split knows nothing of sentence {unknown[0]} ({len(unknown)} sentences in all)",
                 hint="was it made from other sentences? Make it from this input: actlab split --input …",
@@ -75,8 +74,7 @@ class Splits:
             DataError: A text is not the one that the split was made for.
         """
         for index, text in texts.items():
-            known = self.text_ids.get(index)
-            if known is not None and known != text_id(text):
+            if index in self.text_ids and self.text_ids[index] != text_id(text):
                 raise DataError(
                     f"the split was made for another text than sentence {index} of this input",
                     hint="make it from this input: actlab split --input …",

@@ -148,9 +148,13 @@ class DatasetJob(Job[Result]):
     def plan(self) -> Plan:
         """All that decides the dataset's bytes; the same at each call."""
 
-    @abstractmethod
     def open(self) -> AbstractContextManager[Worker]:
         """Lend a worker, which holds what is expensive, such as a model, from its first unit on."""
+        return nullcontext(self.do_unit)
+
+    def do_unit(self, number: int, more: More) -> Done:
+        """Do the unit of a number, where `open` lends no other worker; told how far it is, `more` moves the bar."""
+        raise NotImplementedError
 
     def bar(self, units: Sequence[int]) -> Bar | None:
         """Return how progress over these units is shown; None where a worker shows its own."""

@@ -148,7 +148,6 @@ def fit_minmax(fit_nf: Float[np.ndarray, "n f"]) -> Fitted:
 def _scaled(columns_nf: Float[np.ndarray, "n f"], fitted: Fitted) -> Float[np.ndarray, "n f"]:
     """Return the columns centered and divided; what a constant column varies by is rounding and becomes 0."""
     moved_nf: Float[np.ndarray, "n f"] = columns_nf - fitted.center_f
-    is_rounding_nf = fitted.is_constant_f & (np.abs(moved_nf) <= fitted.spread_f)
-    moved_nf[is_rounding_nf] = 0.0
+    moved_nf[fitted.is_constant_f & (np.abs(moved_nf) <= fitted.spread_f)] = 0.0
     moved_nf /= fitted.divisor_f
     return moved_nf

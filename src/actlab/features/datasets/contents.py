@@ -1,5 +1,6 @@
 """What a dataset's X and y are made of, found in the files that the settings name."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,8 +38,8 @@ class Contents:
     """The rows that chose the features: "all", "train:<split>", or "given"; None without features."""
 
 
-def contents_of(config: DatasetConfig, folder: SentenceFolder) -> list[Contents]:
-    """Return what the settings ask for: one dataset, or one a ranked feature.
+def contents_of(config: DatasetConfig, folder: SentenceFolder) -> Iterator[Contents]:
+    """Yield what the settings ask for: one dataset, or one a ranked feature.
 
     Raises:
         ConfigError: A layer, an SAE or a feature is not in the files.
@@ -46,13 +47,11 @@ def contents_of(config: DatasetConfig, folder: SentenceFolder) -> list[Contents]
     strategy = STRATEGIES[config.strategy]
     features, chosen_on = _chosen(config, folder) if strategy.has_features else ((), None)
     is_one = config.features_from is None or strategy.is_concept
-    found = []
     for group in [features] if is_one else [(one,) for one in features]:
         layers = strategy.layers(config.named_layers, [one.layer for one in group])
         for layer in layers:
             folder.hidden_config(layer)
-        found.append(Contents(strategy, layers, group, chosen_on))
-    return found
+        yield Contents(strategy, layers, group, chosen_on)
 
 
 def _chosen(config: DatasetConfig, folder: SentenceFolder) -> tuple[tuple[Feature, ...], str]:

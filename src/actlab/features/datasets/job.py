@@ -17,7 +17,6 @@ from actlab.features.datasets.sink import KIND, is_there, metadata_of, write_dat
 from actlab.features.datasets.source import Source, Wanted
 from actlab.features.datasets.strategies import STRATEGIES
 from actlab.formats.classifier import load_dataset
-from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.ground.errors import ConfigError
 from actlab.ground.hashes import sha256_of
 from actlab.ground.job import Cost, FileJob, Outcome, log, run_jobs
@@ -54,19 +53,19 @@ def generate_datasets(config: DatasetConfig) -> list[Generated]:
     return run_jobs(jobs_of(config))
 
 
-def jobs_of(config: DatasetConfig) -> list[Sequence["GenerateJob"]]:
+def jobs_of(config: DatasetConfig) -> list[list["GenerateJob"]]:
     """Return a job for each dataset."""
     return groups_of([[config]])
 
 
-def groups_of(by_folder: Iterable[Sequence[DatasetConfig]]) -> list[Sequence["GenerateJob"]]:
+def groups_of(by_folder: Iterable[Sequence[DatasetConfig]]) -> list[list["GenerateJob"]]:
     """Return a group of jobs for each folder, whose files are read once for all of them.
 
     Raises:
         ConfigError: What settings name is not in the files, or two datasets would overwrite one another.
     """
     sources = [(Source(configs[0].input, configs[0]), configs) for configs in by_folder]
-    groups: list[Sequence[GenerateJob]] = [
+    groups = [
         [GenerateJob(source, config, one) for config in configs for one in contents_of(config, source.folder)]
         for source, configs in sources
     ]
@@ -131,18 +130,15 @@ class GenerateJob(FileJob[Generated]):
         bank, is_last = self.source.take(contents)
         X, y = make_dataset(contents, bank, own=is_last)
         metadata = metadata_of(contents, config, bank, X, y)
-        metadata[INPUTS_CHECKED] = bank.is_checked
         fit_rows = None
         if splits is not None:
             sides, groups = splits.sides(bank.sentence_indices), splits.groups(bank.sentence_indices)
             metadata |= {"split": sides, "split_fingerprint": splits.fingerprint, "groups": groups}
             fit_rows = sides == "train" if config.fit_norm != "all" else None
-        metadata["fit_norm"] = config.fitted_on
         self._warn(X, y)
-        metadata |= scale_columns(X, config.normalize, fit_rows)
+        metadata |= {"fit_norm": config.fitted_on, **scale_columns(X, config.normalize, fit_rows)}
         write_dataset(self.output, X, y, metadata, self.plan, bank)
-        n_dropped = len(bank.lost)
-        self.made = Generated(path=self.output, n_samples=len(X), n_columns=X.shape[1], n_dropped=n_dropped)
+        self.made = Generated(path=self.output, n_samples=len(X), n_columns=X.shape[1], n_dropped=len(bank.lost))
 
     def outcome(self) -> Generated:
         """Return what the file holds."""

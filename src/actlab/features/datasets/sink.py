@@ -11,6 +11,7 @@ from actlab.features.datasets.config import DatasetConfig
 from actlab.features.datasets.contents import Contents
 from actlab.features.datasets.source import Bank
 from actlab.formats.classifier import load_dataset, read_manifest_of, save_dataset
+from actlab.formats.sentences.folder import INPUTS_CHECKED
 from actlab.ground.errors import DataError
 from actlab.ground.storage import OneFile, Plan, made_otherwise
 
@@ -26,7 +27,7 @@ def metadata_of(
 ) -> dict[str, object]:
     """Return the `meta_*` of a dataset, without its normalisation and its split."""
     layers = list(dict.fromkeys(contents.input_layers))
-    metadata: dict[str, object] = {
+    return {
         "strategy": contents.strategy.name,
         "input_source": contents.strategy.input_source,
         "input_layers": np.array(layers, dtype=np.int64),
@@ -44,15 +45,18 @@ def metadata_of(
         "normalization": config.normalize,
         "n_classes": len(np.unique(y)) if y.dtype.kind == "i" else None,
         "features_chosen_on": contents.chosen_on,
+        **(_of_features(contents) if contents.features else {}),
+        INPUTS_CHECKED: bank.is_checked,
     }
-    if not contents.features:
-        return metadata
+
+
+def _of_features(contents: Contents) -> dict[str, object]:
     _, layers, l0s, features = map(list, zip(*contents.features, strict=True))
     if contents.strategy.is_concept:
-        of_input = {"input_features": features, "input_feature_layers": layers}
-        return metadata | of_input | {"average_l0": l0s if len(l0s) > 1 else l0s[0]}
+        average_l0 = l0s if len(l0s) > 1 else l0s[0]
+        return {"input_features": features, "input_feature_layers": layers, "average_l0": average_l0}
     feature = features if len(features) > 1 else features[0]
-    return metadata | {"target_layer": _same(layers), "target_feature": feature, "average_l0": _same(l0s)}
+    return {"target_layer": _same(layers), "target_feature": feature, "average_l0": _same(l0s)}
 
 
 def _same(values: Sequence[int]) -> int | Sequence[int]:
@@ -106,5 +110,5 @@ def write_dataset(
         "fingerprint": plan.fingerprint,
         "dropped": {one.name: one.reason for one in bank.lost},
     }
-    text = json.dumps(manifest, ensure_ascii=False)
-    save_dataset(X, y, {**metadata, "n_dropped": len(bank.lost), "manifest": text}, output)
+    own = {"n_dropped": len(bank.lost), "manifest": json.dumps(manifest, ensure_ascii=False)}
+    save_dataset(X, y, {**metadata, **own}, output)

@@ -3,7 +3,6 @@
 # n sample, c layer, d model width, f feature
 
 import itertools
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,16 +16,14 @@ from actlab.features.datasets.config import ReadOptions
 from actlab.features.datasets.contents import Contents
 from actlab.features.split.config import SplitConfig
 from actlab.formats.sentences.file import Endings, SentenceFacts
-from actlab.formats.sentences.final import as_labels
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
-from actlab.formats.sentences.rows import rows_kept, rows_read
+from actlab.formats.sentences.rows import as_labels, rows_kept, rows_read
 from actlab.formats.splits import Splits, read_splits
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import sealed_manifest
+from actlab.ground.log import log
 from actlab.ground.progress import progress
 from actlab.ground.scripts import is_surely_latin
-
-log = logging.getLogger("actlab")
 
 _EXPECTED = 100
 """Sentences that the document's folders have."""
@@ -47,13 +44,11 @@ class Wanted:
         layers = [
             layer for one in several if one.strategy.input_source == "hidden_states" for layer in one.input_layers
         ]
-        features: dict[int, set[int]] = {}
-        for one in (feature for contents in several for feature in contents.features):
-            features.setdefault(one.config, set()).add(one.feature)
+        pairs = sorted({(one.config, one.feature) for contents in several for one in contents.features})
         return cls(
             any(one.strategy.input_source == "embeddings" for one in several),
             tuple(dict.fromkeys(layers)),
-            {config: tuple(sorted(features[config])) for config in sorted(features)},
+            {config: tuple(one for _, one in some) for config, some in itertools.groupby(pairs, lambda pair: pair[0])},
         )
 
     def n_columns(self, hidden_dim: int) -> int:

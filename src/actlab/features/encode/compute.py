@@ -2,7 +2,6 @@
 
 # l layer, r row (token) of one sentence, t row of a unit, d model width, f feature
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from actlab.backends.saes.find import Encoders, weights_of
 from actlab.backends.saes.sae import NOT_KNOWN, Encoder, SaeFacts, encode, explained_variance
 from actlab.formats.sentences.write import NewSentence, SentenceRows
 from actlab.ground.errors import ModelError
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 _CHUNK = 1024
 """Rows encoded at a time: dense activations of no more are ever held."""
@@ -98,48 +96,42 @@ class SaeCheck:
 
     def __init__(self, saes: Sequence[SaeFacts]) -> None:
         self._saes = saes
-        self._n_first = 0
         self._counts = np.zeros(2 + len(saes), int)
         self._first: list[list[Rows]] = []
-        """By group of sentences and SAE, `_n_first` rows in all."""
+        """By group of sentences and SAE, the first `_MOST_ROWS_BACK` rows in all."""
         self.explained: list[float | None] | None = None
         """By SAE, the explained variance, once enough rows were seen."""
 
     def add(self, encoded: Encoded) -> list[ModelError]:
         """Count some more rows; the time that there are enough, return what is far off, and never again."""
-        before = self._counts[1]
+        before = int(self._counts[1])
         self._counts = self._counts + encoded.counts
-        problems = self._far_off() if before < _ROWS_TO_JUDGE <= self._counts[1] else []
+        problems = list(self._far_off()) if before < _ROWS_TO_JUDGE <= self._counts[1] else []
         if self.explained is None:
-            n = _MOST_ROWS_BACK - self._n_first
+            n = _MOST_ROWS_BACK - before
             self._first.append([Rows(x_td[:n].copy(), latents[:n]) for x_td, latents in encoded.rows])
-            self._n_first += len(self._first[-1][0].x_td)
-            problems += self._reconstruct() if self._n_first >= _MOST_ROWS_BACK else []
+            problems += self._reconstruct() if self._counts[1] >= _MOST_ROWS_BACK else []
         return problems
 
     def end_unit(self) -> list[ModelError]:
         """Take the rows seen until here for enough, if they are, and return what is far off."""
-        return self._reconstruct() if self.explained is None and self._n_first >= _ROWS_BACK else []
+        return list(self._reconstruct()) if self.explained is None and self._counts[1] >= _ROWS_BACK else []
 
-    def _far_off(self) -> list[ModelError]:
-        """Return the SAEs whose features fire far more or less often than they declare."""
-        problems = []
+    def _far_off(self) -> Iterator[ModelError]:
+        """Yield the SAEs whose features fire far more or less often than they declare."""
         _, n_rows, *n_active = self._counts.tolist()
         for sae, n in zip(self._saes, n_active, strict=True):
             l0, declared = n / n_rows, sae.average_l0
             if declared != NOT_KNOWN and not declared / _L0_FACTOR <= l0 <= declared * _L0_FACTOR:
-                problems.append(
-                    ModelError(
-                        f"layer {sae.layer}: {l0:.1f} features fire on a token, but the SAE declares {declared}",
-                        hint="is it this model's SAE, of this layer's output, with its scale, BOS and architecture? "
-                        "--l0-check warn goes on all the same",
-                    )
+                yield ModelError(
+                    f"layer {sae.layer}: {l0:.1f} features fire on a token, but the SAE declares {declared}",
+                    hint="is it this model's SAE, of this layer's output, with its scale, BOS and architecture? "
+                    "--l0-check warn goes on all the same",
                 )
-        return problems
 
-    def _reconstruct(self) -> list[ModelError]:
-        """Measure the explained variance on the first rows, say it, and return the SAEs that have none."""
-        self.explained, problems = [], []
+    def _reconstruct(self) -> Iterator[ModelError]:
+        """Measure the explained variance on the first rows, say it, and yield the SAEs that have none."""
+        self.explained = []
         for sae, groups in zip(self._saes, zip(*self._first, strict=True), strict=True):
             x_td = np.concatenate([rows.x_td for rows in groups])
             latents = scipy.sparse.vstack([rows.latents for rows in groups], format="csr")
@@ -147,16 +139,13 @@ class SaeCheck:
             self.explained.append(explained)
             _say(sae, explained, len(x_td))
             if explained is not None and explained <= 0:
-                problems.append(
-                    ModelError(
-                        f"layer {sae.layer}: the SAE does not give its input back, its explained variance is "
-                        f"{explained:.2f}",
-                        hint="is it this model's SAE, of this layer, of the block's output (no transcoder, MLP or "
-                        "attention SAE), with its scale and BOS? --l0-check warn goes on all the same",
-                    )
+                yield ModelError(
+                    f"layer {sae.layer}: the SAE does not give its input back, its explained variance is "
+                    f"{explained:.2f}",
+                    hint="is it this model's SAE, of this layer, of the block's output (no transcoder, MLP or "
+                    "attention SAE), with its scale and BOS? --l0-check warn goes on all the same",
                 )
         self._first.clear()
-        return problems
 
 
 def _say(sae: SaeFacts, explained: float | None, n_rows: int) -> None:

@@ -19,10 +19,10 @@ from actlab.features.encode.states.model import ModelStates
 from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
-from actlab.ground.integrity import read_sealed_as, sealed_manifest
+from actlab.ground.integrity import read_sealed_as
 from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
 from actlab.ground.layers import parse_layers_arg
-from actlab.ground.manifest import METADATA, Unit, n_dropped
+from actlab.ground.manifest import METADATA, Unit
 from actlab.ground.options import identity_of, takes
 from actlab.ground.printing import format_bytes
 from actlab.ground.progress import More
@@ -53,6 +53,7 @@ class Computed(Outcome):
 
 
 class _Metadata(TypedDict):
+    dropped: dict[str, int]
     n_sentences: int
     measured_l0s: list[float | None]
     explained_variances: NotRequired[list[float | None]]
@@ -71,7 +72,7 @@ def compute_features(config: EncodeConfig) -> Computed:
     return run_job(jobs_of(config))
 
 
-def jobs_of(config: EncodeConfig) -> list[Sequence["EncodeJob"]]:
+def jobs_of(config: EncodeConfig) -> list[list["EncodeJob"]]:
     """Return the one job."""
     return [[EncodeJob(config)]]
 
@@ -158,14 +159,13 @@ class EncodeJob(DatasetJob[Computed]):
 
     def outcome(self) -> Computed:
         """Return what is in the folder, by its metadata."""
-        manifest = sealed_manifest(self.output) if self.is_sealed else None
-        if manifest is None:
+        if not self.is_sealed:
             return Computed(path=self.output, is_sealed=False)
         metadata = read_sealed_as(self.output / METADATA, _Metadata)
         return Computed(
             path=self.output,
             n_sentences=metadata["n_sentences"],
-            n_dropped=n_dropped(manifest),
+            n_dropped=sum(metadata["dropped"].values()),
             measured_l0s=metadata["measured_l0s"],
             explained_variances=metadata.get("explained_variances") or [None for _ in self.saes],
         )

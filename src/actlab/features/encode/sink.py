@@ -78,20 +78,13 @@ class UnitSink:
 
 def finish(staging: Staging) -> Finish:
     """Return the folder's metadata, and write the list of what was dropped."""
-    identity = staging.plan.identity
+    identity, records = staging.plan.identity, list(staging.records_as(UnitRecord))
     saes = identity["saes"]
-    counts, dropped = np.zeros(2 + len(saes), int), Counter[str]()
-    environments: list[Environment] = []
-    explained: list[float | None] = [None] * len(saes)
-    is_checked = True
-    for record in staging.records_as(UnitRecord):
-        is_checked &= record.get("inputs_checked", False)
-        if record["n_sentences"]:
-            environments.append(record["environment"])
-        dropped.update(record["dropped"])
-        counts += [record["n_sentences"], record["n_rows"], *record["n_active"]]
-        explained = record.get("explained_variances") or explained
-    n_sentences, n_rows, *n_active = counts.tolist()
+    counts = [(one["n_sentences"], one["n_rows"], *one["n_active"]) for one in records]
+    n_sentences, n_rows, *n_active = map(sum, zip(*counts, strict=True))
+    measured = (one.get("explained_variances") for one in records)
+    explained = next(filter(None, measured), [None] * len(saes))
+    dropped = sum((Counter(one["dropped"]) for one in records), Counter[str]())
     metadata = {
         "model_name": identity["model_name"],
         "n_sentences": n_sentences,
@@ -105,11 +98,12 @@ def finish(staging: Staging) -> Finish:
         "storage": identity["storage"],
         "dtype": identity["dtype"],
         "final_only": identity["final_only"],
-        **({INPUTS_CHECKED: is_checked} if "from_hidden" in identity else {}),
+        **({INPUTS_CHECKED: all(one.get("inputs_checked") for one in records)} if "from_hidden" in identity else {}),
         "hook": identity["hook"],
         "dropped": dict(sorted(dropped.items())),
         "kind": KIND,
         "format_version": FORMAT_VERSION,
         "fingerprint": staging.plan.fingerprint,
     }
-    return Finish(write_dropped(staging), {METADATA: metadata}, {"made_on": made_on(environments)}, _HINTS)
+    made = made_on(one["environment"] for one in records if one["n_sentences"])
+    return Finish(write_dropped(staging), {METADATA: metadata}, {"made_on": made}, _HINTS)

@@ -1,9 +1,8 @@
 """Read what is encoded: sentences with labels from a CSV, in units; and what both ways to their states give."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from actlab.formats.sentences.write import SentenceRows
 from actlab.formats.tables import Table, label_of, labels_hint, read_labels, read_table
@@ -16,8 +15,6 @@ NO_TEXT = "no sentence"
 BAD_ROW = "not as many fields as the header"
 BAD_LABEL = "the label is no number"
 NOT_FINITE = "NaN or inf in its states"
-
-Item = TypeVar("Item")
 
 
 class Row(NamedTuple):
@@ -100,19 +97,3 @@ def units_of(n_sentences: int) -> list[Unit]:
         {"unit": unit, "first": first, "n": min(UNIT_SENTENCES, n_sentences - first)}
         for unit, first in enumerate(range(0, n_sentences, UNIT_SENTENCES))
     ]
-
-
-def in_groups(items: Sequence[Item], n_rows: Sequence[int], most_rows: int) -> Iterator[Sequence[Item]]:
-    """Cut items into groups of at most so many rows together, one item at least.
-
-    >>> list(in_groups("abcd", [3, 3, 9, 1], most_rows=6))
-    ['ab', 'c', 'd']
-    """
-    start = total = 0
-    for place, more in enumerate(n_rows):
-        if place > start and total + more > most_rows:
-            yield items[start:place]
-            start, total = place, 0
-        total += more
-    if start < len(items):
-        yield items[start:]

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,9 +18,9 @@ from actlab.features.probe.plots import plot_files
 from actlab.features.probe.sink import KIND, RESULTS, Report, best_of, metadata_of
 from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
-from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
+from actlab.features.split.compute.sides import VERSION as SPLIT_VERSION
 from actlab.ground.integrity import read_sealed_object
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, log, run_job
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
 from actlab.ground.storage import SINGLE, Plan
@@ -96,12 +95,7 @@ class ProbeJob(DatasetJob[Trained]):
         n_compared = len(self.candidates) if len(self.candidates) > 1 else 0
         return Bar(f"probes of {self.candidates[0].name}", "probe", n_compared + len(self.layers))
 
-    @contextmanager
-    def open(self) -> Iterator[Worker]:
-        """Lend what fits the probes."""
-        yield self.fit
-
-    def fit(self, number: int, more: More) -> Done:
+    def do_unit(self, number: int, more: More) -> Done:
         """Fit the probe of every layer, one layer's features in memory at a time, and test it."""
         tried = []
         for one, its_task in zip(self.candidates, self.tasks, strict=True) if len(self.tasks) > 1 else ():

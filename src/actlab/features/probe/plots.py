@@ -69,8 +69,14 @@ def _draw_roc(axes: Axes, probe: Probe, of_layer: str) -> None:
         name = f"class {probe.classes[k]} against the rest" if several else None
         axes.plot(false_rate, true_rate, color=COLOURS[k % len(COLOURS)] if several else COLOURS[0], label=name)
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls="--")
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=f"ROC{of_layer}: {_main(probe)}")
-    axes.set(aspect="equal", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+    axes.set(
+        xlabel="false positive rate",
+        ylabel="true positive rate",
+        title=f"ROC{of_layer}: {_main(probe)}",
+        aspect="equal",
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+    )
     if several:
         axes.legend(loc="lower right", fontsize=9)
 
@@ -84,11 +90,18 @@ def _draw_confusion(axes: Axes, probe: Probe, of_layer: str) -> None:
         colour = "white" if shares[row, column] > _DARK else "black"
         axes.text(column, row, f"{count}\n{shares[row, column]:.0%}", ha="center", va="center", color=colour)
     ticks, names = range(len(counts)), [str(one) for one in probe.classes]
-    axes.set(xticks=ticks, xticklabels=names, yticks=ticks, yticklabels=names)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     balanced = with_interval(probe.scores["test_balanced_accuracy"])
-    axes.set(xlabel="class said", ylabel="true class", title=f"Test rows{of_layer}: balanced accuracy {balanced}")
+    axes.set(
+        xticks=ticks,
+        xticklabels=names,
+        yticks=ticks,
+        yticklabels=names,
+        xlabel="class said",
+        ylabel="true class",
+        title=f"Test rows{of_layer}: balanced accuracy {balanced}",
+    )
 
 
 def _draw_projection(axes: Axes, probe: Probe, of_layer: str) -> None:

@@ -69,9 +69,13 @@ class Report:
         about = {"held_out": self.samples.held_out, "notes": self.notes, "confounds": self.confounds.as_json()}
         if best is None:
             return of_best | about | self._choice()
-        layers = {str(layer): self._of_layer(probe) for layer, probe in self.probes.items()}
-        named = {"best_layer": best, "best_layer_by": "cv_mean", "layers": layers}
-        return {key: of_best[key] for key in _SHARED} | about | named
+        return {
+            **{key: of_best[key] for key in _SHARED},
+            **about,
+            "best_layer": best,
+            "best_layer_by": "cv_mean",
+            "layers": {str(layer): self._of_layer(probe) for layer, probe in self.probes.items()},
+        }
 
     def _choice(self) -> dict[str, object]:
         """Return what is said of a choice between datasets; nothing where there was none."""
@@ -120,8 +124,7 @@ class Report:
             stem = self.samples.name if layer is None else f"{layer_folder(layer)}/{self.samples.name}"
             yield from _weight_files(stem, probe, layer, self.samples)
             if layer is not None:
-                metrics = {"layer": layer, **self._of_layer(probe)}
-                yield NewFile(f"{stem}_metrics.json", to_json(_finite(metrics)))
+                yield NewFile(f"{stem}_metrics.json", to_json(_finite({"layer": layer, **self._of_layer(probe)})))
 
 
 def best_of(folds: Sequence[Folds]) -> int:

@@ -1,7 +1,5 @@
 """`actlab rank-features`: read the rows once, compare each feature with the label, list the best."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +10,10 @@ from actlab.features.rank.config import RankConfig
 from actlab.features.rank.plots import plot_files
 from actlab.features.rank.sink import Best, RankingMetadata, files_of, metadata_of
 from actlab.features.rank.source import Activations, open_source, read_activations
-from actlab.features.split.compute.order import VERSION as SPLIT_VERSION
+from actlab.features.split.compute.sides import VERSION as SPLIT_VERSION
 from actlab.formats.ranking import FALSE_DISCOVERY_RATE, KIND, RankedFeature, discoveries, read_ranking
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Cost, DatasetJob, Done, Outcome, log, run_job
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More, progress
@@ -68,7 +66,7 @@ def rank_features(config: RankConfig) -> Ranked:
     return run_job(jobs_of(config))
 
 
-def jobs_of(config: RankConfig) -> list[Sequence["RankJob"]]:
+def jobs_of(config: RankConfig) -> list[list["RankJob"]]:
     """Return the one job."""
     return [[RankJob(config)]]
 
@@ -90,12 +88,8 @@ class RankJob(DatasetJob[Ranked]):
             identity["versions"] = {"permutations": SPLIT_VERSION}
         return Plan(KIND, identity, [self.source.as_input()], SINGLE)
 
-    @contextmanager
-    def open(self) -> Iterator[Worker]:
-        """Lend what ranks."""
-        yield self._rank
-
-    def _rank(self, _: int, _more: More) -> Done:
+    def do_unit(self, number: int, more: More) -> Done:
+        """Read the rows, rank, and return the folder's files."""
         config, source = self.config, self.source
         with progress("reading", total=len(source.sentences), unit="sentence", quiet=config.quiet) as tick:
             activations = read_activations(source, config.rows, tick)
@@ -108,8 +102,7 @@ class RankJob(DatasetJob[Ranked]):
         examples = examples_of(shown, source.configurations, activations, config.examples)
         plots = list(plot_files(ranking.features, examples, source.configurations)) if config.plots else []
         files = files_of(ranking, activations.labels, examples, permuted=config.permutations > 0)
-        metadata = metadata_of(self.plan, source, activations, ranking, plots)
-        return Done([*files, *plots], {"metadata": metadata})
+        return Done([*files, *plots], {"metadata": metadata_of(self.plan, source, activations, ranking, plots)})
 
     def outcome(self) -> Ranked:
         """Return the ranking; say where no test is held out, it lists nothing, or chance may have listed all."""

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from actlab.backends.figures import BLUE, GREY, INK, ORANGE, png_bytes, styled
 from actlab.features.rank.compute.examples import Example, FeatureExamples
-from actlab.features.rank.source import Configuration
+from actlab.features.rank.source import Configuration, layer_and_l0
 from actlab.formats.ranking import FALSE_DISCOVERY_RATE, RankedFeature, discoveries
 from actlab.ground.storage import NewFile
 
@@ -58,12 +58,12 @@ def plot_files(
 
 def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuration]) -> Figure:
     """Draw each listed feature's score over its layer, the best ones numbered and named at the side."""
-    configurations = sorted({_configuration(one) for one in tested})
+    configurations = sorted({layer_and_l0(one) for one in tested})
     figure = Figure(figsize=(max(7.0, 4.2 + 0.45 * len(configurations)), 4.4), layout="constrained")
     axes, side = figure.subplots(1, 2, width_ratios=[1, _SIDE_INCHES / (figure.get_figwidth() - _SIDE_INCHES)])
     n_before: Counter[int] = Counter()
     for feature in features:
-        place, score = configurations.index(_configuration(feature)), feature.interpretability_score
+        place, score = configurations.index(layer_and_l0(feature)), feature.interpretability_score
         x = place + ((n_before[place] * _GOLDEN + 0.5) % 1 - 0.5) * 0.7
         n_before[place] += 1
         is_named = feature.rank <= _N_NAMED
@@ -73,16 +73,18 @@ def draw_scores(features: Sequence[RankedFeature], tested: Sequence[Configuratio
                 f"{feature.rank}", (x, score), color=INK, xytext=(4, 3), textcoords="offset points", fontsize=8
             )
     axes.set_xticks(range(len(configurations)), _names(configurations))
-    axes.set_xlim(-0.6, len(configurations) - 0.4)
     axes.margins(y=0.08)
     axes.grid(axis="y", color="#e4e6ea")
-    axes.set_xlabel("layer" if len({layer for layer, _ in configurations}) == len(configurations) else "layer, L0")
-    axes.set_ylabel("interpretability score")
     found = discoveries(features)
     nothing = (
         f"none passes a false discovery rate of {FALSE_DISCOVERY_RATE:.0%} (smallest q {found.smallest_q or 0:.2g})"
     )
-    axes.set_title(f"{len(features)} features listed" + (f"\n{nothing}" if found.warning else ""))
+    axes.set(
+        xlim=(-0.6, len(configurations) - 0.4),
+        xlabel="layer" if len({layer for layer, _ in configurations}) == len(configurations) else "layer, L0",
+        ylabel="interpretability score",
+        title=f"{len(features)} features listed" + (f"\n{nothing}" if found.warning else ""),
+    )
     _draw_names(side, features[:_N_NAMED])
     return figure
 
@@ -95,8 +97,7 @@ def draw_strips(one: FeatureExamples) -> Figure:
     n_lines = sum(heights) + 3.4
     figure = Figure(figsize=((_LEFT_CELLS + _CELLS + 4) * _CELL_INCHES, n_lines * _LINE_INCHES))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-2, _LEFT_CELLS + _CELLS + 2)
-    axes.set_ylim(n_lines, 0)
+    axes.set(xlim=(-2, _LEFT_CELLS + _CELLS + 2), ylim=(n_lines, 0))
     axes.axis("off")
     _draw_heading(axes, one.feature, highest)
     top = 3.0
@@ -116,9 +117,17 @@ def _draw_names(axes: Axes, features: Sequence[RankedFeature]) -> None:
     axes.axis("off")
     rows = (f"{one.rank:3d} {one.layer:5d} {one.feature_id:7d}  {one.interpretability_score:5.2f}" for one in features)
     said = "\n".join(["  # layer feature  score", *rows])
-    place = axes.transAxes
     axes.text(
-        0, 1, said, va="top", ha="left", transform=place, family="monospace", fontsize=8, color=INK, linespacing=1.5
+        0,
+        1,
+        said,
+        va="top",
+        ha="left",
+        transform=axes.transAxes,
+        family="monospace",
+        fontsize=8,
+        color=INK,
+        linespacing=1.5,
     )
 
 
@@ -181,10 +190,6 @@ def _width(text: str) -> int:
     return sum(
         0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
-
-
-def _configuration(of: RankedFeature | Configuration) -> tuple[int, int]:
-    return of.layer, -1 if of.average_l0 is None else of.average_l0
 
 
 def _names(configurations: Sequence[tuple[int, int]]) -> list[str]:

@@ -13,7 +13,6 @@ from actlab.formats.ranking import (
     EXAMPLES_NAME,
     FALSE_DISCOVERY_RATE,
     KIND,
-    RankedFeature,
     discoveries,
     ranking_bytes,
 )
@@ -73,7 +72,7 @@ def metadata_of(
         "labels": _label_counts(activations),
         "low_label": _number(activations.labels[0]),
         "high_label": _number(activations.labels[-1]),
-        "best": None if ranking.best is None else _best_json(ranking.best),
+        "best": None if ranking.best is None else {name: getattr(ranking.best, name) for name in Best.__annotations__},
         "plots": [file.path for file in plots],
         "dropped": [one._asdict() for one in (*source.folder.lost, *activations.lost)],
     }
@@ -88,10 +87,6 @@ def _feature_json(one: FeatureExamples) -> dict[str, object]:
         "interpretability_score": one.feature.interpretability_score,
         "examples": [{**vars(example), "label": _number(example.label)} for example in one.examples],
     }
-
-
-def _best_json(feature: RankedFeature) -> dict[str, object]:
-    return {name: getattr(feature, name) for name in Best.__annotations__}
 
 
 def _label_counts(activations: Activations) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 # c configuration, n row, r row of one sentence, f feature, s feature asked for, i sentence
 
-import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from actlab.features.rank.config import RankConfig
+from actlab.formats.ranking import RankedFeature
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import Lost, SentenceFolder, load_all_sentences
 from actlab.formats.sentences.rows import rows_kept, rows_read
@@ -21,9 +21,8 @@ from actlab.formats.splits import read_splits
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import sealed_manifest
 from actlab.ground.layers import parse_layers, parse_layers_arg
+from actlab.ground.log import log
 from actlab.ground.manifest import InputEntry
-
-log = logging.getLogger("actlab")
 
 
 class Configuration(NamedTuple):
@@ -39,6 +38,11 @@ class Configuration(NamedTuple):
     def url(self, feature: int) -> str:
         """Return the feature's page on Neuronpedia; empty where there is none."""
         return f"https://www.neuronpedia.org/{self.neuronpedia_id}/{feature}" if self.neuronpedia_id else ""
+
+
+def layer_and_l0(of: RankedFeature | Configuration) -> tuple[int, int]:
+    """Return what configurations are ordered by; -1 for an average L0 that is not known."""
+    return of.layer, -1 if of.average_l0 is None else of.average_l0
 
 
 class Source(NamedTuple):
@@ -158,8 +162,7 @@ def read_tokens(
         except DataError as error:
             log.warning("not among the examples: %s", error)
             continue
-        for s, feature in enumerate(features):
-            values = values_rs[:, s].astype(np.float64).tolist()
+        for feature, values in zip(features, values_rs.T.astype(np.float64).tolist(), strict=True):
             found[i, configuration, feature] = [value if math.isfinite(value) else None for value in values]
     return found
 

@@ -1,12 +1,11 @@
 """`actlab split`: read the sentences, keep near-duplicates together, divide, write one file."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from actlab.features.split.compute.division import divided
 from actlab.features.split.compute.duplicates import versions_for
-from actlab.features.split.compute.order import VERSION
+from actlab.features.split.compute.sides import VERSION
 from actlab.features.split.config import SplitConfig
 from actlab.features.split.source import Items, read_items
 from actlab.formats.splits import SIDES, Splits, is_split, splits_bytes, text_id
@@ -25,8 +24,12 @@ class MadeSplit(Outcome):
 
     def as_json(self) -> dict[str, object]:
         """Return its fingerprint, and how many sentences are on each side."""
-        own = {"path": self.path, "fingerprint": self.splits.fingerprint, **self.splits.sizes}
-        return {**own, "n_dropped": self.n_dropped}
+        return {
+            "path": self.path,
+            "fingerprint": self.splits.fingerprint,
+            **self.splits.sizes,
+            "n_dropped": self.n_dropped,
+        }
 
     def tell(self) -> None:
         """Log what was left out."""
@@ -46,7 +49,7 @@ def make_split(config: SplitConfig) -> MadeSplit:
     return run_job(jobs_of(config))
 
 
-def jobs_of(config: SplitConfig) -> list[Sequence["SplitJob"]]:
+def jobs_of(config: SplitConfig) -> list[list["SplitJob"]]:
     """Return the one job."""
     return [[SplitJob(config)]]
 
@@ -76,19 +79,18 @@ class SplitJob(FileJob[MadeSplit]):
         division = divided(items, config)
         division.tell(config)
         texts = items.texts_told
-        settings = {
-            **identity_of(config),
-            "versions": {"split": VERSION} | (versions_for(texts.values()) if config.looks_for_duplicates else {}),
-            "input": items.input,
-            "stratified_by": items.stratified_by,
-            "n_groups": int(division.group_i.max()) + 1,
-            "near_duplicates_on_two_sides": division.on_two_sides,
-        }
         return Splits(
             side_of={index: SIDES[side] for index, side in zip(items.indices, division.side_i.tolist(), strict=True)},
             text_ids={index: text_id(text) for index, text in texts.items()},
             group_of=division.group_of,
-            settings=settings,
+            settings={
+                **identity_of(config),
+                "versions": {"split": VERSION} | (versions_for(texts.values()) if config.looks_for_duplicates else {}),
+                "input": items.input,
+                "stratified_by": items.stratified_by,
+                "n_groups": int(division.group_i.max()) + 1,
+                "near_duplicates_on_two_sides": division.on_two_sides,
+            },
         )
 
     def is_there(self) -> bool:
@@ -118,11 +120,10 @@ class SplitJob(FileJob[MadeSplit]):
     def cost(self) -> Cost:
         """Divide, and write nothing."""
         n_sentences, sizes = len(self.items.indices), self.splits.sizes
-        details = {"fingerprint": self.splits.fingerprint, **sizes, "n_dropped": self.items.n_dropped}
         return Cost(
             path=self.file.path,
             n_records=n_sentences,
             records="sentences",
             notes=(", ".join(f"{side} {size}" for side, size in sizes.items()),),
-            details=details,
+            details={"fingerprint": self.splits.fingerprint, **sizes, "n_dropped": self.items.n_dropped},
         )

@@ -3,7 +3,6 @@
 # i sentence
 
 import json
-import logging
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.tables import label_of, labels_hint, read_labels, read_table
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
 from actlab.ground.limits import LONG_LINE, refuse_pipe
+from actlab.ground.log import log
 from actlab.ground.manifest import InputEntry, file_entry
-
-log = logging.getLogger("actlab")
 
 
 @dataclass(frozen=True)

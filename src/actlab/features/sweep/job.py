@@ -1,7 +1,5 @@
 """`actlab sweep-datasets`: many datasets, each folder's files read once."""
 
-from collections.abc import Sequence
-
 from actlab.features.datasets.job import Generated, GenerateJob, groups_of
 from actlab.features.sweep.config import SweepConfig
 from actlab.ground.job import run_jobs
@@ -18,6 +16,6 @@ def sweep_datasets(config: SweepConfig) -> list[Generated]:
     return run_jobs(jobs_of(config))
 
 
-def jobs_of(config: SweepConfig) -> list[Sequence[GenerateJob]]:
+def jobs_of(config: SweepConfig) -> list[list[GenerateJob]]:
     """Return a job for each dataset, in a group a folder."""
     return groups_of(config.datasets(folder) for folder in config.input)

@@ -3,7 +3,6 @@
 # t token, d model width, f feature
 
 import itertools
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -15,10 +14,9 @@ from torch import Tensor, nn
 
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.ground.errors import DataError
+from actlab.ground.log import log
 from actlab.ground.progress import More
 from actlab.ground.seeds import derive_seed
-
-log = logging.getLogger("actlab")
 
 _DEAD_AFTER_TOKENS = 20_000
 """A feature that has not fired for so many tokens is dead, and learns what the others leave."""
@@ -122,8 +120,7 @@ def train(
         pre_tf = sae.pre(x_td)
         latents_tf = sae.activate(pre_tf)
         error_td = x_td - (latents_tf @ sae.W_dec + sae.b_dec)
-        total = (x_td - x_td.mean(0)).pow(2).sum()
-        left = error_td.pow(2).sum() / total
+        left = error_td.pow(2).sum() / (x_td - x_td.mean(0)).pow(2).sum()
         dead_f = silent_f > _DEAD_AFTER_TOKENS
         loss = left + _DEAD_WEIGHT * _revival(sae, pre_tf, error_td.detach(), dead_f)
         optimizer.zero_grad()
@@ -134,9 +131,13 @@ def train(
             sae.W_dec.copy_(nn.functional.normalize(sae.W_dec, dim=1))
             fired_tf = latents_tf > 0
             silent_f = torch.where(fired_tf.any(0), 0, silent_f + len(x_td))
-            dead_share = float((silent_f > _DEAD_AFTER_TOKENS).float().mean())
-            l0 = float(fired_tf.sum()) / len(x_td)
-            on_step(number, Step(float(loss), l0, 1 - float(left), dead_share))
+            step = Step(
+                loss=float(loss),
+                l0=float(fired_tf.sum()) / len(x_td),
+                explained_variance=1 - float(left),
+                dead_share=float((silent_f > _DEAD_AFTER_TOKENS).float().mean()),
+            )
+            on_step(number, step)
 
 
 def _revival(sae: Sae, pre_tf: Tensor, error_td: Tensor, dead_f: Tensor) -> Tensor:

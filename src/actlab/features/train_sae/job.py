@@ -1,8 +1,8 @@
 """`actlab train-sae`: one small SAE a layer, a unit each."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from actlab.features.train_sae.compute import train_on
 from actlab.features.train_sae.config import TrainSaeConfig
 from actlab.features.train_sae.sink import KIND, LayerRecord, curves, folder_of, sae_files
 from actlab.features.train_sae.source import read_texts, residual_batches, tokenise
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, run_job
 from actlab.ground.layers import parse_layers
 from actlab.ground.manifest import file_entry
 from actlab.ground.options import identity_of, takes
@@ -46,7 +46,7 @@ def train_sae(config: TrainSaeConfig) -> TrainedSaes:
     return run_job(jobs_of(config))
 
 
-def jobs_of(config: TrainSaeConfig) -> list[Sequence["TrainSaeJob"]]:
+def jobs_of(config: TrainSaeConfig) -> list[list["TrainSaeJob"]]:
     """Return the one job."""
     return [[TrainSaeJob(config)]]
 
@@ -99,11 +99,6 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
     def bar(self, units: Sequence[int]) -> Bar:
         """Count steps."""
         return Bar("training SAEs", "step", len(units) * self.config.n_steps)
-
-    @contextmanager
-    def open(self) -> Iterator[Worker]:
-        """Lend a worker, which loads the model with its first unit."""
-        yield self.do_unit
 
     def do_unit(self, number: int, more: More) -> Done:
         """Train the SAE of one layer. Its curves are drawn beside the output, as TensorBoard's files hold times."""

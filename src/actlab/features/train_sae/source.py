@@ -5,7 +5,6 @@
 import io
 import itertools
 import json
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,12 +19,11 @@ from actlab.formats.tables import read_table
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
 from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, LONG_TEXT, is_too_long, lines_of, refuse_pipe
+from actlab.ground.log import log
 from actlab.ground.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
-
-log = logging.getLogger("actlab")
 
 _BUFFER_TOKENS = 1 << 16
 """Tokens that are shuffled together."""

@@ -1,6 +1,5 @@
 """A folder of sentence files: which are good, alike, and those that were sealed."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +10,9 @@ from actlab.formats.sentences.file import HINT, KIND, NAME, WRITTEN, Sentence, S
 from actlab.ground.errors import ConfigError, DataError, StorageError
 from actlab.ground.integrity import check_sealed, is_sealed, sealed_manifest
 from actlab.ground.limits import refuse_pipe
+from actlab.ground.log import log
 from actlab.ground.manifest import MANIFEST, METADATA, InputEntry, fingerprint, stored_files
 from actlab.ground.options import as_path
-
-log = logging.getLogger("actlab")
 
 INPUTS_CHECKED = "inputs_checked"
 """In the metadata of what is made from sentence files: whether these were compared with their manifest first."""

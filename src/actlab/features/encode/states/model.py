@@ -14,9 +14,10 @@ from actlab.backends.models import Loading, environment, load_tokenizer, pick_de
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, Row, in_groups, read_sentences
+from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, Row, read_sentences
 from actlab.formats.sentences.write import SentenceRows
 from actlab.ground.errors import ConfigError, DataError, foreign_errors
+from actlab.ground.limits import batches_within
 from actlab.ground.manifest import Environment, InputEntry, file_entry
 
 TOO_LONG = "longer than the limit"
@@ -97,7 +98,7 @@ class ModelStates:
         """Run the model on some rows; a sentence that fails is tried once more, alone."""
         texts, dropped = self._tokenise(self._rows[first : first + n])
         yield ReadStates([], dropped)
-        for group in in_groups(texts, [len(text.ids) for text in texts], self._config.batch_tokens):
+        for group in batches_within(texts, len(texts), lambda text: len(text.ids), self._config.batch_tokens):
             yield self._read_group(group)
 
     def _read_group(self, texts: Sequence[_Text]) -> ReadStates:
@@ -144,8 +145,13 @@ class ModelStates:
         own = [place for place, is_special in enumerate(made["special_tokens_mask"]) if not is_special]
         if not own or len(made["input_ids"]) > self._max_tokens:
             return Dropped(row.sentence, TOO_LONG if own else NO_TOKEN)
-        ends = tuple(made["offset_mapping"][place][1] for place in own)
-        return _Text(row, tuple(made["input_ids"]), own[0], own[-1] + 1, ends)
+        return _Text(
+            row=row,
+            ids=tuple(made["input_ids"]),
+            start=own[0],
+            stop=own[-1] + 1,
+            ends=tuple(made["offset_mapping"][place][1] for place in own),
+        )
 
     @cached_property
     def _reader(self) -> Reader:

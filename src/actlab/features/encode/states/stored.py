@@ -1,6 +1,5 @@
 """States out of sentence files, to be encoded again with other SAEs."""
 
-import logging
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,15 +7,15 @@ from jaxtyping import Int
 
 from actlab.backends.models import environment, pick_device
 from actlab.features.encode.config import EncodeConfig
-from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates, in_groups
+from actlab.features.encode.source import NOT_FINITE, Dropped, ReadStates
 from actlab.formats.sentences.file import Sentence
 from actlab.formats.sentences.folder import load_all_sentences
 from actlab.formats.sentences.write import SentenceRows
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import sealed_manifest
+from actlab.ground.limits import batches_within
+from actlab.ground.log import log
 from actlab.ground.manifest import Environment, InputEntry
-
-log = logging.getLogger("actlab")
 
 _OF_STATES = ("model_name", "revision", "num_layers", "hook", "leading_special_tokens", "embedding_scale")
 """What an identity says of states."""
@@ -66,8 +65,9 @@ class StoredStates:
         """Read some sentences' hidden states; one that fails is tried once more."""
         if first == 0:
             yield ReadStates([], [Dropped(one.number - 1, one.reason) for one in self._folder.lost])
-        sentences = self._sentences[first : first + n]
-        for group in in_groups(sentences, [one.facts.n_rows for one in sentences], self._config.batch_tokens):
+        for group in batches_within(
+            self._sentences[first : first + n], n, lambda one: one.facts.n_rows, self._config.batch_tokens
+        ):
             read = ReadStates([], [])
             for sentence in group:
                 try:

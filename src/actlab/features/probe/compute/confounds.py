@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.metrics import roc_auc_score
 
-from actlab.features.probe.compute.scores import Predicted
-from actlab.features.probe.compute.targets import CLASSES, Target
+from actlab.features.probe.compute.scores import CLASSES, Predicted, Target
 from actlab.features.probe.compute.task import Task
 
 _SURE = 3

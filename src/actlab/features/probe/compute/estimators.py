@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from actlab.features.probe.compute.targets import CLASSES, NUMBERS, Target
+from actlab.features.probe.compute.scores import CLASSES, NUMBERS, Target
 from actlab.features.probe.source.samples import Affine
 
 MAX_ITERATIONS = 1000
@@ -118,7 +118,5 @@ def raw_weights(pipeline: Pipeline, scaled: Affine | None) -> LinearProbe:
     for one in filter(None, (Affine(scaler.mean_, scaler.scale_), scaled)):  # from weights on (x - offset) / scale
         weight_kf = weight_kf / one.scale
         intercept_k = intercept_k - weight_kf @ one.offset
-    classes = tuple(int(one) for one in getattr(probe, "classes_", ()))
-    if len(weight_kf) == 1:
-        return LinearProbe(weight_kf[0], intercept_k[0], classes)
-    return LinearProbe(weight_kf, intercept_k, classes)
+    k = 0 if len(weight_kf) == 1 else slice(None)
+    return LinearProbe(weight_kf[k], intercept_k[k], tuple(map(int, getattr(probe, "classes_", ()))))

@@ -13,8 +13,7 @@ from sklearn.pipeline import Pipeline
 
 from actlab.features.probe.compute.estimators import LinearProbe, converged, fitted, make_pipeline, raw_weights
 from actlab.features.probe.compute.intervals import Bounds, Intervals
-from actlab.features.probe.compute.scores import Classes, Predicted, Scores, predicted
-from actlab.features.probe.compute.targets import Target
+from actlab.features.probe.compute.scores import Classes, Predicted, Scores, Target, predicted
 from actlab.features.probe.compute.task import Fold, Task
 from actlab.features.probe.source.samples import Affine
 
@@ -65,19 +64,14 @@ class Probe:
 
     def as_json(self) -> dict[str, object]:
         """Return its part of results.json, the folds left out."""
-        shuffled = self.baselines["shuffled_labels"] | self.draws
-        of_classes = {
-            "confusion_matrix": self.confusion,
-            "n_classes": len(self.classes),
-            "classes": self.classes,
-        }
+        of_classes = {"confusion_matrix": self.confusion, "n_classes": len(self.classes), "classes": self.classes}
         return {
             **self.scores,
             **(of_classes if self.classes else {}),
             **self.on_train,
             **self.intervals.by_name,
             "no_intervals_because": self.intervals.missing_because,
-            "baselines": {**self.baselines, "shuffled_labels": shuffled},
+            "baselines": {**self.baselines, "shuffled_labels": self.baselines["shuffled_labels"] | self.draws},
         }
 
 

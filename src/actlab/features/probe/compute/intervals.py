@@ -20,8 +20,6 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import norm, rankdata
 from scipy.stats import t as student_t
 
-from actlab.features.probe.compute.scores import ranked
-
 LEVEL = 0.95
 LEAST_GROUPS = 5
 """In either class: with fewer, how much groups differ is not known well enough for any interval."""
@@ -83,6 +81,11 @@ def roc_auc_interval(
         return _solved(estimate, variance_at, max(1.0, parts[0].apart / modelled) * parts[0].share_together)
     measured = _over_groups(np.mean([part.influence_g for part in parts], axis=0))
     return _solved(estimate, variance_at, max(1 / len(parts), measured / modelled))
+
+
+def ranked(classes: Int[np.ndarray, " k"]) -> range:
+    """Return the columns whose AUROC counts: of two classes the second, of more all."""
+    return range(1, 2) if len(classes) == 2 else range(len(classes))
 
 
 def recall_interval(

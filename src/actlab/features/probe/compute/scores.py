@@ -1,14 +1,16 @@
-"""What is said of a probe: its scores on test rows."""
+"""What a probe predicts, classes or numbers, and how it is scored on test rows."""
 
 # n sample, k class
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.stats import pearsonr
 from sklearn.base import BaseEstimator
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.metrics import (
     accuracy_score,
     brier_score_loss,
@@ -21,10 +23,14 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from actlab.features.probe.compute.intervals import Intervals, classification_intervals, ranked, regression_intervals
+
 CALIBRATION_BINS = 10
 
 Classes = Int[np.ndarray, " k"]
 """Ascending; empty for numbers."""
+Y = Shaped[np.ndarray, " n"]
+Groups = Int[np.ndarray, " n"]
 Scores = dict[str, float | None]
 """By their names in results.json; None for what is not defined."""
 
@@ -62,11 +68,6 @@ def roc_auc(y: Int[np.ndarray, " n"], scores: Float[np.ndarray, "n k"], classes:
     if len(np.unique(y)) < len(classes):
         return None
     return float(np.mean([roc_auc_score(y == classes[k], scores[:, k]) for k in ranked(classes)]))
-
-
-def ranked(classes: Classes) -> range:
-    """Return the columns whose AUROC counts: of two classes the second, of more all."""
-    return range(1, 2) if len(classes) == 2 else range(len(classes))
 
 
 def r2(y: Float[np.ndarray, " n"], said: Float[np.ndarray, " n"]) -> float | None:
@@ -129,3 +130,63 @@ def with_interval(score: float | None, interval: Sequence[float] | None = None) 
     """
     text = "not defined" if score is None else f"{score:.2f}"
     return text if interval is None else f"{text} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a kind of target is scored. The functions take the truth, what was said, and the classes."""
+
+    metric: str
+    """The main score, as folds and confounds name it."""
+    label: str
+    """The main score for people."""
+    chance: float
+    main: Callable[[Y, Predicted, Classes], float | None]
+    scores: Callable[[Y, Predicted, Classes], Scores]
+    on_train: tuple[str, ...]
+    """The scores that are told of the training rows too."""
+    intervals: Callable[[Y, Predicted, Classes, Groups], Intervals]
+    baseline: str
+    """What the constant prediction is called."""
+    constant: Callable[[], BaseEstimator]
+    tells: str
+    """What a confound does that the target follows from."""
+    suspicious: float
+    """A score from which a probe may be reading the confound and not the concept."""
+    least: float
+    """Below it a confound tells nothing, however little the probe tells."""
+
+    @property
+    def key(self) -> str:
+        """The main score's name in results.json."""
+        return f"test_{self.metric}"
+
+
+CLASSES = Target(
+    metric="roc_auc",
+    label="AUROC",
+    chance=0.5,
+    main=lambda y, said, classes: roc_auc(y, said.scores, classes),
+    scores=classification_scores,
+    on_train=("accuracy", "cross_entropy_loss"),
+    intervals=lambda y, said, classes, groups: classification_intervals(y, said.labels, said.scores, classes, groups),
+    baseline="majority",
+    constant=lambda: DummyClassifier(strategy="prior"),
+    tells="tells the classes apart",
+    suspicious=0.8,
+    least=0.6,
+)
+NUMBERS = Target(
+    metric="r2",
+    label="R²",
+    chance=0.0,
+    main=lambda y, said, _: r2(y, said.labels),
+    scores=lambda y, said, _: regression_scores(y, said.labels),
+    on_train=("mae", "r2"),
+    intervals=lambda y, said, _, groups: regression_intervals(y, said.labels, groups),
+    baseline="mean",
+    constant=DummyRegressor,
+    tells="predicts the target",
+    suspicious=0.5,
+    least=0.1,
+)

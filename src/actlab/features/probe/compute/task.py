@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from actlab.features.probe.compute.estimators import PROBE_TYPES
-from actlab.features.probe.compute.targets import CLASSES, Target
+from actlab.features.probe.compute.scores import CLASSES, Target
 from actlab.features.probe.config import ProbeConfig
 from actlab.features.probe.source.samples import Samples
-from actlab.features.split.compute.order import shuffled_order
-from actlab.features.split.compute.sides import classes_of, divide
+from actlab.features.split.compute.sides import classes_of, divide, shuffled_order
 from actlab.ground.errors import DataError
 from actlab.ground.seeds import derive_seed
 

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from actlab.features.probe.config import ProbeConfig
-from actlab.features.probe.source.leaks import judge, n_straddling
 from actlab.features.probe.source.samples import RAW, Affine, Samples, group_numbers
 from actlab.formats.classifier import ClassifierDataset, load_dataset
 from actlab.formats.groups import joined
@@ -42,10 +41,8 @@ def read_datasets(config: ProbeConfig) -> tuple[Samples, ...]:
     for other in loaded[1:]:
         _check_same_rows(loaded[0], other)
     splits = None if config.split is None else read_splits(config.split)
-    groupings = [one.together for one in loaded]
-    if splits is not None:
-        groupings.append(splits.groups(_sentences(loaded[0].data)))
-    groups = joined(*groupings)
+    of_split = [] if splits is None else [splits.groups(_sentences(loaded[0].data))]
+    groups = joined(*(one.together for one in loaded), *of_split)
     return tuple(_samples(one, groups, splits, config) for one in loaded)
 
 
@@ -53,8 +50,12 @@ def _load(path: Path) -> _Loaded:
     data = load_dataset(path)
     if not data.X.size:
         raise DataError(f"{path} is empty: X is {list(data.X.shape)}", hint="see what generate-datasets dropped")
-    light = data._replace(X=np.broadcast_to(np.float32(0), data.X.shape))
-    return _Loaded(path, light, data.together, file_entry("dataset", path))
+    return _Loaded(
+        path=path,
+        data=data._replace(X=np.broadcast_to(np.float32(0), data.X.shape)),
+        together=data.together,
+        entry=file_entry("dataset", path),
+    )
 
 
 def _check_same_rows(first: _Loaded, other: _Loaded) -> None:
@@ -74,7 +75,7 @@ def _check_same_rows(first: _Loaded, other: _Loaded) -> None:
 def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None, config: ProbeConfig) -> Samples:
     data = one.data
     sides, fingerprint = _sides(data, splits)
-    straddling = 0 if sides is None else n_straddling(groups, sides)
+    straddling = 0 if sides is None else len(np.intersect1d(groups[sides == "train"], groups[sides == "test"]))
     held_out, leaks = judge(data.metadata, fingerprint, straddling, allow_leak=config.allow_leak)
     confounds, scaled = _confounds(data), _scaling(data)
     layers = np.asarray(data.metadata.get("input_layers", ()))
@@ -109,13 +110,11 @@ def _samples(one: _Loaded, groups: Int[np.ndarray, " n"], splits: Splits | None,
 
 def _confounds(data: ClassifierDataset) -> dict[str, Int[np.ndarray, " n"]]:
     """Return each row's length and last token, the token as a number, where the dataset says them."""
-    found = {}
     n_tokens, last_token = data.of_rows("n_tokens"), data.of_rows("last_token")
-    if n_tokens is not None and n_tokens.dtype.kind in "iu":
-        found["n_tokens"] = n_tokens
-    if last_token is not None:
-        found["last_token"] = group_numbers(last_token)
-    return found
+    return {
+        **({"n_tokens": n_tokens} if n_tokens is not None and n_tokens.dtype.kind in "iu" else {}),
+        **({"last_token": group_numbers(last_token)} if last_token is not None else {}),
+    }
 
 
 def _unsaid(data: ClassifierDataset, confounds: Mapping[str, object]) -> Iterator[str]:
@@ -181,3 +180,56 @@ def _scaling(data: ClassifierDataset) -> Affine | None:
     if [one.shape for one in found] != [data.X.shape[1:]] * 2:
         return None
     return Affine(found[0], np.where(found[1] == 0, 1.0, found[1]))
+
+
+def judge(
+    metadata: Mapping[str, object], fingerprint: str | None, straddling: int, *, allow_leak: bool
+) -> tuple[bool | None, list[str]]:
+    """Say whether the test rows are held out, None where that is not known, and what there is to note.
+
+    `fingerprint` is that of the split in use, None for one drawn here; `straddling` counts the groups that have both
+    training and test rows.
+
+    Raises:
+        DataError: They are not, and `allow_leak` is not given.
+    """
+    has_chosen = metadata.get("output_type") == "concept" and "input_features" in metadata
+    chosen_on = str(metadata.get("features_chosen_on", "given")) if has_chosen else ""
+    split = chosen_on.removeprefix("train:")
+    leaks = []
+    if chosen_on == "all":
+        leaks.append("its features were chosen by a ranking on all rows, the test rows among them")
+    elif split not in (chosen_on, fingerprint):
+        used = "one drawn here" if fingerprint is None else f"the split {fingerprint}"
+        leaks.append(f"its features were chosen on the split {split}, and this test is on {used}")
+    way_out = "rank, generate and train with one --split (actlab split)"
+    if straddling:
+        way_out = way_out if leaks else "draw the split from this dataset: actlab split --input DATASET"
+        what = "of one sentence or prompt, of near-equal texts, or equal"
+        leaks.append(f"the split goes through the middle of groups of rows ({straddling} of them: {what})")
+    if leaks and not allow_leak:
+        raise DataError(
+            f"the test rows are not held out: {leaks[0]}",
+            hint=f"{way_out}; or give --allow-leak to go on",
+        )
+    notes = [f"not held out: {leak}" for leak in leaks]
+    is_unknown = has_chosen and chosen_on == split != "all"
+    if is_unknown:
+        notes.append(
+            "its features were chosen by hand or without record: whether on the test rows too is not known, "
+            "so held_out is null"
+        )
+    notes += _normalised_on(metadata, fingerprint)
+    return False if leaks else None if is_unknown else True, notes
+
+
+def _normalised_on(metadata: Mapping[str, object], fingerprint: str | None) -> list[str]:
+    """Say whose statistics the features were normalised by, where those may be the test rows' too."""
+    fitted_on = str(metadata.get("fit_norm", ""))
+    if str(metadata.get("method", "none")) == "none":
+        return []
+    if fitted_on == "all":
+        return ["a mild leak: its features were normalised by the statistics of all rows, test rows included"]
+    if fitted_on.startswith("train") and fingerprint != metadata.get("split_fingerprint"):
+        return ["a mild leak: its features were normalised on another split's training rows"]
+    return [] if fitted_on else ["its features were normalised, and on which rows is not recorded"]

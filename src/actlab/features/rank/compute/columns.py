@@ -59,14 +59,10 @@ class Columns:
         return np.asarray(is_level_s & (self.n_active_s == self.n_rows))
 
     @cached_property
-    def n_negative_s(self) -> Int[np.ndarray, " s"]:
-        """Return how many rows of each feature are below zero."""
-        return np.bincount(self.place_k[self.value_k < 0], minlength=len(self.feature_s))
-
-    @cached_property
     def zero_rank_s(self) -> Float[np.ndarray, " s"]:
         """Return the average rank of each feature's zeros, from 1."""
-        return self.n_negative_s + (self.n_rows - self.n_active_s + 1) / 2
+        n_negative_s = np.bincount(self.place_k[self.value_k < 0], minlength=len(self.feature_s))
+        return n_negative_s + (self.n_rows - self.n_active_s + 1) / 2
 
     @cached_property
     def rank_k(self) -> Float[np.ndarray, " k"]:

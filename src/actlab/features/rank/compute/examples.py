@@ -52,23 +52,22 @@ def examples_of(
     features: Sequence[RankedFeature], configurations: Sequence[Configuration], activations: Activations, most: int
 ) -> list[FeatureExamples]:
     """Return the sentences of some features, token by token."""
-    places = {(one.layer, one.average_l0): number for number, one in enumerate(configurations)}
-    best: list[list[tuple[int, float]]] = []
+    pairs = zip(configurations, activations.matrices, strict=True)
+    by_sae = {(one.layer, one.average_l0): (one.place, matrix) for one, matrix in pairs}
+    best: list[list[tuple[int, float, tuple[int, int, int]]]] = []
     wanted: dict[tuple[int, int], list[int]] = {}
     for feature in features:
-        number = places[feature.layer, feature.average_l0]
-        value_n = activations.matrices[number][:, [feature.feature_id]].toarray()[:, 0]
-        best.append(most_active(value_n, activations.sentence_n, most))
-        for i, _ in best[-1]:
-            wanted.setdefault((i, configurations[number].place), []).append(feature.feature_id)
+        place, matrix = by_sae[feature.layer, feature.average_l0]
+        value_n = matrix[:, [feature.feature_id]].toarray()[:, 0]
+        chosen = most_active(value_n, activations.sentence_n, most)
+        best.append([(i, value, (i, place, feature.feature_id)) for i, value in chosen])
+        for i, _ in chosen:
+            wanted.setdefault((i, place), []).append(feature.feature_id)
     tokens = read_tokens(activations, wanted)
-    examples = []
-    for feature, chosen in zip(features, best, strict=True):
-        configuration = configurations[places[feature.layer, feature.average_l0]].place
-        keys = [(i, value, (i, configuration, feature.feature_id)) for i, value in chosen]
-        shown = [_example(activations, i, value, tokens[key]) for i, value, key in keys if key in tokens]
-        examples.append(FeatureExamples(feature, shown))
-    return examples
+    return [
+        FeatureExamples(one, [_example(activations, i, value, tokens[key]) for i, value, key in some if key in tokens])
+        for one, some in zip(features, best, strict=True)
+    ]
 
 
 def _example(activations: Activations, i: int, activation: float, values: Sequence[float | None]) -> Example:

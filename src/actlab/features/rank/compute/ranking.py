@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from actlab.features.rank.compute.columns import columns_of
 from actlab.features.rank.compute.statistics import Statistics, describe, score
 from actlab.features.rank.config import RankConfig
-from actlab.features.rank.source import Activations, Configuration, Source
-from actlab.features.split.compute.order import shuffled_order
+from actlab.features.rank.source import Activations, Configuration, Source, layer_and_l0
+from actlab.features.split.compute.sides import shuffled_order
 from actlab.formats.ranking import RankedFeature
 from actlab.ground.progress import More
 from actlab.ground.seeds import derive_seed
@@ -127,5 +127,4 @@ def _feature(
 
 def _order(feature: RankedFeature) -> tuple[float, int, int, int]:
     assert feature.interpretability_score is not None
-    average_l0 = -1 if feature.average_l0 is None else feature.average_l0
-    return -feature.interpretability_score, feature.layer, average_l0, feature.feature_id
+    return -feature.interpretability_score, *layer_and_l0(feature), feature.feature_id

@@ -115,10 +115,9 @@ def auroc(columns: Columns, is_positive_n: Bool[np.ndarray, " n"]) -> Float[np.n
     Positive are the rows whose label is above the midpoint of the lowest and the highest; the rest are not.
     """
     n_positive = int(is_positive_n.sum())
-    n_rest = columns.n_rows - n_positive
     from_zero_k = columns.rank_k - columns.zero_rank_s[columns.place_k]
     rank_sum_s = columns.sums(from_zero_k, is_positive_n.astype(np.float64)) + columns.zero_rank_s * n_positive
-    return np.asarray((rank_sum_s - n_positive * (n_positive + 1) / 2) / (n_positive * n_rest))
+    return np.asarray((rank_sum_s - n_positive * (n_positive + 1) / 2) / (n_positive * (columns.n_rows - n_positive)))
 
 
 def cohens_d(

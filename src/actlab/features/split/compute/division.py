@@ -2,7 +2,6 @@
 
 # i sentence, c class
 
-import logging
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,8 @@ from actlab.features.split.source import Items
 from actlab.formats.groups import joined
 from actlab.formats.splits import SIDES
 from actlab.ground.errors import ConfigError, DataError, did_you_mean
+from actlab.ground.log import log
 from actlab.ground.seeds import derive_seed
-
-log = logging.getLogger("actlab")
 
 _TRAIN, _VALIDATION, _TEST = range(3)
 _MOST_NAMED = 5
@@ -39,8 +37,7 @@ class Division:
     @cached_property
     def several(self) -> list[list[int]]:
         """The places of those that stay together, group by group, where they are more than one."""
-        order = np.argsort(self.group_i, kind="stable")
-        parts = np.split(order, np.cumsum(np.bincount(self.group_i))[:-1])
+        parts = np.split(np.argsort(self.group_i, kind="stable"), np.cumsum(np.bincount(self.group_i))[:-1])
         return [part.tolist() for part in parts if len(part) > 1]
 
     @property
