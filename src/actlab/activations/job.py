@@ -20,7 +20,8 @@ from actlab.backends.reader import Reader
 from actlab.formats.activations import KIND, read_metadata
 from actlab.ground.errors import ConfigError, DataError
 from actlab.ground.integrity import sealed_manifest
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_jobs
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_jobs
+from actlab.ground.log import log
 from actlab.ground.manifest import n_dropped
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More, progress

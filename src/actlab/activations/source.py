@@ -4,7 +4,6 @@ import difflib
 import hashlib
 import itertools
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -16,10 +15,9 @@ from actlab.ground.errors import ActlabError, ConfigError, DataError
 from actlab.ground.hashes import FileState
 from actlab.ground.integrity import open_sealed
 from actlab.ground.limits import LONG_LINE, lines_of, refuse_pipe
+from actlab.ground.log import log
 from actlab.ground.manifest import InputEntry
 from actlab.ground.storage import safe_name
-
-log = logging.getLogger("actlab")
 
 TEXT_SPLIT = "text"
 UNIT_LINES = 512

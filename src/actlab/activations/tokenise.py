@@ -1,7 +1,6 @@
 """Join prompt and response, tokenise them once, cut what is too long, and find the state to save."""
 
 import ast
-import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from actlab.activations.positions import POSITIONS, Spans
 from actlab.activations.source import Dropped, Row
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import LONG_TEXT, bounded_batches, is_too_long
+from actlab.ground.log import log
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-log = logging.getLogger("actlab")
 
 EMPTY = "empty after tokenisation"
 TOO_LONG = "the response alone is too long"

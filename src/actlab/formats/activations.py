@@ -8,7 +8,6 @@ Layer k holds the output of block k. `docs/formats.md` is the normative page.
 import copy
 import io
 import itertools
-import logging
 import mmap
 import operator
 import re
@@ -31,6 +30,7 @@ from torch.utils.data import Dataset
 from actlab.formats.parquet import refuse_false_counts
 from actlab.ground.errors import ConfigError, StorageError, reason_of
 from actlab.ground.integrity import check_sealed, read_sealed, read_sealed_as, sealed_manifest
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA, stored_files
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     """What chooses rows by their numbers, or is a mask."""
     Column = SupportsIndex | slice | EllipsisType | Tensor
     Index = Numbers | slice | EllipsisType
-
-log = logging.getLogger("actlab")
 
 KIND = "activations"
 EXAMPLES = "examples.parquet"

@@ -6,7 +6,6 @@ names is read as it is.
 
 import hashlib
 import io
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import FileState
 from actlab.ground.limits import JSON_BYTES, read_at_most
+from actlab.ground.log import log
 from actlab.ground.manifest import (
     MANIFEST,
     METADATA,
@@ -36,8 +36,6 @@ from actlab.ground.shapes import Shape, as_shape
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-log = logging.getLogger("actlab")
 
 _PIECE_BYTES = 1 << 20
 

@@ -6,7 +6,6 @@ made, in groups: before any work on a group all of it is refused that would fail
 """
 
 import importlib
-import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
@@ -18,12 +17,11 @@ from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from actlab.ground import kinds
 from actlab.ground.errors import ActlabError, EmptyDatasetError
+from actlab.ground.log import log as log
 from actlab.ground.options import CommonOptions, config_of
 from actlab.ground.progress import More, progress
 from actlab.ground.storage import Finish, NewFile, Plan, Staging, refuse_others, stage
 from actlab.ground.units import Part
-
-log = logging.getLogger("actlab")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,10 @@
 """On what a dataset's units were made: versions and machines, which bytes may depend on besides the settings."""
 
 import json
-import logging
 from collections.abc import Iterable, Sequence
 
+from actlab.ground.log import log
 from actlab.ground.manifest import Environment
-
-log = logging.getLogger("actlab")
 
 
 def made_on(environments: Iterable[Environment]) -> list[Environment]:

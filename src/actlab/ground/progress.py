@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
+from actlab.ground.log import log
 from actlab.ground.printing import printable_line
-
-log = logging.getLogger("actlab")
 
 LOG_EVERY_S = 30.0
 

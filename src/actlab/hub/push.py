@@ -4,21 +4,19 @@ A commit is whole or not at all, so a push that was stopped goes on with what is
 """
 
 import hashlib
-import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.hashes import sha256_of
+from actlab.ground.log import log
 from actlab.ground.manifest import MANIFEST, METADATA, Manifest, damaged_files, read_manifest, stored_files
 from actlab.ground.storage import is_complete
 from actlab.ground.storage.plan import PLAN
 from actlab.ground.verify import check_against_manifest
 from actlab.hub.card import CARD, make_card
 from actlab.hub.repository import Commit, NewFile, found, hub_errors, make, send
-
-log = logging.getLogger("actlab")
 
 FILES_A_COMMIT = 100
 BYTES_A_COMMIT = 1_000_000_000

@@ -1,7 +1,6 @@
 """A dataset repository on the hub, through the hub's own client and login: look into it, add to it, its errors."""
 
 import hashlib
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -14,8 +13,6 @@ from actlab.ground.progress import progress
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
-
-log = logging.getLogger("actlab")
 
 _TYPE = "dataset"
 

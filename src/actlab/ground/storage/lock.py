@@ -7,16 +7,14 @@ those on which a lock is seen by one machine alone, cost work that is done twice
 import errno
 import fcntl
 import functools
-import logging
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from actlab.ground.errors import StorageError
+from actlab.ground.log import log
 from actlab.ground.storage.files import storage_errors
-
-log = logging.getLogger("actlab")
 
 
 class Lock:

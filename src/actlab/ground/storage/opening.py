@@ -1,7 +1,6 @@
 """Where a dataset is made: opened for work, alone or with other parts, or found sealed."""
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,8 +36,6 @@ from actlab.ground.storage.plan import (
 from actlab.ground.storage.publish import is_replaced, old_of, recover
 from actlab.ground.storage.staging import TRIES, PublishedError, Staging
 from actlab.ground.units import Part
-
-log = logging.getLogger("actlab")
 
 _LOCK_WAIT_S = 20.0
 

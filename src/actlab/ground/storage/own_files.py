@@ -1,18 +1,16 @@
 """Whose files lie in a dataset's folder: actlab deletes what its manifest or its records name, and nothing else."""
 
 import contextlib
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from actlab.ground.errors import StorageError
+from actlab.ground.log import log
 from actlab.ground.manifest import DROPPED, MANIFEST, read_manifest, read_object, stored_files
 from actlab.ground.storage.plan import PLAN, UNITS, inode
 from actlab.ground.temporary import TEMPORARY
-
-log = logging.getLogger("actlab")
 
 REPLACED = ".replaced"
 """A mark inside an old dataset that is being replaced: only what carries it is ever deleted."""

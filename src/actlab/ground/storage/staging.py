@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import time
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from actlab.ground.errors import EmptyDatasetError, StorageError
+from actlab.ground.log import log
 from actlab.ground.made_on import unlike_parts
 from actlab.ground.manifest import (
     DROPPED,
@@ -49,8 +49,6 @@ from actlab.ground.storage.plan import (
 from actlab.ground.storage.publish import publish
 from actlab.ground.temporary import new_token, temporary_of
 from actlab.ground.units import Part
-
-log = logging.getLogger("actlab")
 
 TRIES = 10
 """How often something is tried again that another process changed under it."""

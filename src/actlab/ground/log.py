@@ -1,0 +1,5 @@
+"""The log of everything in actlab."""
+
+import logging
+
+log = logging.getLogger("actlab")
