@@ -2,7 +2,6 @@
 
 import bisect
 import importlib.metadata
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,10 @@ from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 from actlab.ground.integrity import check_sealed
 from actlab.ground.limits import JSON_BYTES
+from actlab.ground.log import log
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig
-
-log = logging.getLogger("actlab")
 
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|cls|score|classifier|predictions|output_layer|pooler)\b")
 _WHOLE = "is it a complete model folder in Hugging Face format, its files whole?"

@@ -4,7 +4,6 @@
 
 import copy
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -18,8 +17,7 @@ from actlab.backends.models import Backbone, ModelFacts
 from actlab.backends.reader import Padding, Span
 from actlab.backends.state import LoadedState
 from actlab.ground.errors import ModelError
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 """Largest relative error of a row between two ways to compute it, by the model's dtype.

@@ -2,7 +2,6 @@
 
 # l layer, b batch row, t token, n text, d model width
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -16,8 +15,7 @@ from actlab.backends.capture import all_of, last_of, mean_of, residual_rows
 from actlab.backends.memory import free_memory, is_out_of_memory
 from actlab.backends.models import Backbone, ModelFacts
 from actlab.ground.errors import ModelError
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 Padding = Literal["right, no mask", "right, masked", "none"]
 """How rows of different lengths share a batch without changing one another's results."""

@@ -3,7 +3,6 @@
 # t token, d model width, l layer
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from actlab.backends.models import Backbone, Loading, load_backbone
 from actlab.backends.proof import TOLERANCE, float32_cut, prove_padding, relative_error
 from actlab.backends.reader import Reader, Span, TokenSpan, read_states
 from actlab.ground.errors import ModelError, foreign_errors
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 UNPROVEN = ("mps",)
 """Devices on which plain operations give wrong numbers without a word, batched and alone alike, so that only another

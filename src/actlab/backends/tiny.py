@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -27,12 +26,11 @@ from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.cache import cache_folder
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import sha256_of
+from actlab.ground.log import log
 from actlab.ground.manifest import fingerprint
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import Lock, storage_errors, write_file
-
-log = logging.getLogger("actlab")
 
 TINY = "actlab/tiny"
 _TEXT = "tiny_text.jsonl"

@@ -1,7 +1,6 @@
 """Text to ids and back to counts, exactly what a tokenizer gives and several times as fast."""
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,10 +15,9 @@ from actlab.backends.models import load_tokenizer
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import bounded_batches
+from actlab.ground.log import log
 from actlab.ground.manifest import fingerprint
 from actlab.ground.temporary import saved_files
-
-log = logging.getLogger("actlab")
 
 _PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 """How GPT-2 cuts a text before it merges bytes: the `ByteLevel` pre-tokenizer of the tokenizers library."""

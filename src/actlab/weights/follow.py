@@ -1,6 +1,5 @@
 """Following a run: TensorBoard's curves, and TensorBoard itself where it is asked for."""
 
-import logging
 import subprocess
 import sys
 import time
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from actlab.formats.weights import Row, numbers
+from actlab.ground.log import log
 from actlab.weights.compute.unit import SURPLUS
 from actlab.weights.config.output import TensorBoardSettings
 from actlab.weights.training.spec import Epoch
-
-log = logging.getLogger("actlab")
 
 
 class Seen(NamedTuple):
