@@ -21,7 +21,7 @@ from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
 from actlab.ground.verify import sizes_of
 from actlab.weights.compute.judge import Accuracies, measure, measure_unlisted
-from actlab.weights.compute.recorded import architecture_of, as_rows, as_weights, digits_of
+from actlab.weights.compute.recorded import architecture_of, as_rows, digits_of
 from actlab.weights.compute.stored import DTYPES
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Weights
@@ -136,7 +136,7 @@ def _examples(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[_Example]:
         example_id = spec["example_id"]
         yield _Example(
             spec,
-            {model: as_weights(weights[example_id, model]) for model in MODELS if (example_id, model) in weights},
+            {model: weights[example_id, model] for model in MODELS if (example_id, model) in weights},
             codes.get(example_id, {}),
             metrics.get(example_id, {}),
             {part: rows[part][example_id] for part in _PARTS if example_id in rows[part]},
@@ -251,7 +251,7 @@ def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, Spec], sour
     stored = dataset.weights(sample)
     for _, row in dataset.records(task, sample, ("example_id", "prompt", "completion")):
         example_id = row["example_id"]
-        networks = {model: as_weights(stored.get((example_id, model), ())) for model in MODELS}
+        networks = {model: stored.get((example_id, model), ()) for model in MODELS}
         try:
             problems = list(_check_texts(task, row, specs[example_id], networks, source))
         except DataError as error:

@@ -12,6 +12,7 @@ from scipy.special import entr
 
 from actlab.formats.sequence_sets import NEGATIVE
 from actlab.ground.errors import DataError
+from actlab.ground.later import Later
 from actlab.weights.config.methods import METHODS, ProfileMethod
 from actlab.weights.networks import Architecture, Weights, pre_activations
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32, NumberFormat
@@ -42,6 +43,9 @@ class Groups(NamedTuple):
 
 Profile = dict[str, Float[np.ndarray, "o k"]]
 """A layer's numbers by method, float32."""
+
+NamedProfiles = Later[[np.ndarray, Groups, Mapping[str, int]], np.ndarray]
+"""`Profiles` by the name that a `Method` gives."""
 
 
 class Signature(NamedTuple):
@@ -82,11 +86,10 @@ def signature(
 def layer_profile(outputs_no: Float[np.ndarray, "n o"], groups: Groups, methods: Sequence[ProfileMethod]) -> Profile:
     """Profile a layer's neurons, all at once; computed in float64, returned in float32."""
     double_no = outputs_no.astype(np.float64)
-    found: Profile = {}
-    for name, settings in methods:
-        profile: Profiles = globals()[METHODS[name].profile]
-        found[name] = profile(double_no, groups, settings).astype(np.float32)
-    return found
+    return {
+        name: NamedProfiles(METHODS[name].profile)(double_no, groups, settings).astype(np.float32)
+        for name, settings in methods
+    }
 
 
 def signature_json(

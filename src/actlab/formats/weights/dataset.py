@@ -32,7 +32,7 @@ from actlab.ground.manifest import METADATA, Identity, damaged_files, stored_fil
 from actlab.ground.options import read_yaml
 
 
-class LayerArrays(NamedTuple):
+class Layer(NamedTuple):
     """One Linear's parameters."""
 
     weight: Float[np.ndarray, "o i"]
@@ -131,14 +131,15 @@ class WeightsDataset:
                 raise DataError(f"there is no example {example_id} in {self.folder}", hint="see its store/specs")
         return rows
 
-    def weights(self, example_ids: Iterable[int]) -> dict[tuple[int, str], list[LayerArrays]]:
+    def weights(self, example_ids: Iterable[int]) -> dict[tuple[int, str], tuple[Layer, ...]]:
         """Return the layers of examples' networks, by example and "degraded" or "improved"."""
         table = self.table("weights", example_ids).combine_chunks()
         places = table.select(["example_id", "model", "n_outputs", "n_inputs"]).to_pylist()
-        networks: dict[tuple[int, str], list[LayerArrays]] = {}
+        networks: dict[tuple[int, str], tuple[Layer, ...]] = {}
         for row, weight, bias in zip(places, _arrays(table["weight"]), _arrays(table["bias"]), strict=True):
-            layer = LayerArrays(weight.reshape(row["n_outputs"], row["n_inputs"]), bias)
-            networks.setdefault((row["example_id"], row["model"]), []).append(layer)
+            key = (row["example_id"], row["model"])
+            layer = Layer(weight.reshape(row["n_outputs"], row["n_inputs"]), bias)
+            networks[key] = (*networks.get(key, ()), layer)
         return networks
 
     def rows(self, example_ids: Iterable[int], part: str = "test") -> dict[int, StoredRows]:

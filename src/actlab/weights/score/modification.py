@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from actlab.formats.weights import Row, Spec, WeightsDataset
 from actlab.ground.progress import progress
-from actlab.weights.compute.recorded import architecture_of, as_weights, digits_of
+from actlab.weights.compute.recorded import architecture_of, digits_of
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.prompts import parse_weights
 from actlab.weights.score.baselines import MeanWeights
@@ -99,8 +99,8 @@ def _cases(
             spec,
             Case(
                 architecture=architecture_of(spec),
-                degraded=as_weights(stored[example_id, "degraded"]),
-                improved=as_weights(stored[example_id, "improved"]),
+                degraded=stored[example_id, "degraded"],
+                improved=stored[example_id, "improved"],
                 reference=references[example_id],
                 target=names.index(spec["target_pattern"]),
                 n_patterns=len(names),
