@@ -133,13 +133,9 @@ def _is_sequence_set(path: Path) -> bool:
 
 def _at_most(n_per_pattern: int, drawn: Sequences) -> Sequences:
     """Leave out what large patterns gave in the place of small ones."""
-    counts: Counter[str] = Counter()
-    kept = []
-    for number, pattern in enumerate(drawn.patterns):
-        counts[pattern] += 1
-        if counts[pattern] <= n_per_pattern:
-            kept.append(number)
     sequences, labels, patterns, vocab = drawn
+    places = {name: [number for number, one in enumerate(patterns) if one == name] for name in set(patterns)}
+    kept = sorted(number for own in places.values() for number in own[:n_per_pattern])
     return Sequences(
         [sequences[number] for number in kept],
         [labels[number] for number in kept],

@@ -117,8 +117,7 @@ def signature_json(
 def _json_values(name: str, values_ok: np.ndarray, patterns: tuple[str, ...]) -> list[object]:
     if METHODS[name].by_pattern:
         return [dict(zip(patterns, row, strict=True)) for row in values_ok.tolist()]
-    values: list[object] = (values_ok[:, 0] if values_ok.shape[1] == 1 else values_ok).tolist()
-    return values
+    return list((values_ok[:, 0] if values_ok.shape[1] == 1 else values_ok).tolist())
 
 
 # The methods: each takes a layer's outputs in float64, the groups of the rows and its own settings.
@@ -231,8 +230,7 @@ def _best_centres(sorted_no: np.ndarray, n_clusters: int) -> np.ndarray:
     best_cno = np.full((n_clusters, n + 1, n_neurons), -np.inf)
     best_cno[0, 1:] = sums_no[1:] ** 2 / sizes_n[1:]
     start_cno = np.zeros((n_clusters, n + 1, n_neurons), dtype=np.intp)
-    ends = range(2, n + 1) if n_clusters > 2 else (n,)  # for two clusters only the whole is asked for
-    for end in ends:
+    for end in range(2, n + 1) if n_clusters > 2 else (n,):  # for two clusters only the whole is asked for
         gain_no = (sums_no[end] - sums_no[1:end]) ** 2 / (end - sizes_n[1:end])
         reached_cno = best_cno[:-1, 1:end] + gain_no
         start_co = reached_cno.argmax(axis=1)
@@ -244,5 +242,4 @@ def _best_centres(sorted_no: np.ndarray, n_clusters: int) -> np.ndarray:
         start_o = start_cno[cluster, end_o, neurons_o]
         centres_co[cluster] = (sums_no[end_o, neurons_o] - sums_no[start_o, neurons_o]) / (end_o - start_o)
         end_o = start_o
-    centres_co += mean_o
-    return centres_co
+    return np.asarray(centres_co + mean_o)

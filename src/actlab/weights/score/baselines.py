@@ -64,9 +64,6 @@ def _shape(architecture: Architecture) -> _Shape:
 
 
 def _unflat(row_q: Float64[np.ndarray, " q"], architecture: Architecture) -> Weights:
-    layers, start = [], 0
-    for o, i in architecture.sizes:
-        weight, bias = np.split(row_q[start : start + o * i + o].astype(np.float32), [o * i])
-        layers.append(Layer(weight.reshape(o, i), bias))
-        start += o * i + o
-    return tuple(layers)
+    ends = np.cumsum([length for o, i in architecture.sizes for length in (o * i, o)])
+    parts = iter(np.split(row_q.astype(np.float32), ends[:-1]))
+    return tuple(Layer(next(parts).reshape(shape), next(parts)) for shape in architecture.sizes)

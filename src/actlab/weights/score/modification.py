@@ -74,8 +74,10 @@ def _report(repaired: Sequence[Repaired]) -> TaskReport:
     figures: list[RepairFigures] = []
     for split in splits_of(completed):
         own = [one for one in repaired if split in (one.completed.split, ALL)]
-        for who in (PREDICTIONS, STRICT, UNCHANGED, MEAN, IMPROVED):
-            figures.append(repair_figures(split, who, [one.scores[who] for one in own if who in one.scores]))
+        figures += [
+            repair_figures(split, who, [one.scores[who] for one in own if who in one.scores])
+            for who in (PREDICTIONS, STRICT, UNCHANGED, MEAN, IMPROVED)
+        ]
     n_alone = sum(MEAN not in one.scores and UNCHANGED in one.scores for one in repaired)
     notes = [f"{n_alone} examples have no mean weights: train has no other network of their shape"] if n_alone else []
     return TaskReport(coverage(completed), failures(completed), figures, notes)
