@@ -263,13 +263,12 @@ def load_backbone(loading: Loading) -> Backbone:
         hint = "load fewer blocks (--layers), use a smaller model or --model-dtype, or another --device"
         with device_errors(device, if_out_of_memory=hint):
             decoder.to(device)
-    embedding = decoder.get_input_embeddings()
     return Backbone(
         module=decoder,
         blocks=list(blocks),
         n_layers=facts.n_layers,
         hidden_dim=facts.hidden_dim,
-        vocab_size=embedding.num_embeddings,
+        vocab_size=decoder.get_input_embeddings().num_embeddings,
         dtype=next(p.dtype for p in decoder.parameters() if p.is_floating_point()),
         device=device,
         state=LoadedState(decoder),

@@ -118,10 +118,10 @@ class _Prover:
         sides: dict[int, list[_Padded]] = {}
         for text in self.texts if padding != "none" else ():
             sides.setdefault(self.facts.side(len(text.ids)), []).append(text)
-        proven = []
-        for texts in sides.values():
-            shortest = min(len(text.run_as(padding)) for text in texts)
-            proven.append((shortest, max(text.to for text in texts)))
+        proven = [
+            (min(len(text.run_as(padding)) for text in texts), max(text.to for text in texts))
+            for texts in sides.values()
+        ]
         lengths = sorted(len(text.ids) for text in self.texts)
         return Proof(padding, tuple(proven), error, tuple(lengths), self.n_tokens)
 
@@ -191,8 +191,7 @@ class _Prover:
         Raises:
             ModelError: It differs from the text alone.
         """
-        left = self.budget - self.n_tokens
-        affordable = [text for text in self.texts if 2 * len(text.ids) <= left]
+        affordable = [text for text in self.texts if 2 * len(text.ids) <= self.budget - self.n_tokens]
         if self.one_by_one or not affordable:
             return 0.0
         error = self._beside_another(max(affordable, key=lambda text: len(text.ids)))

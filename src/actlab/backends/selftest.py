@@ -133,8 +133,7 @@ class CpuRow(NamedTuple):
 def shortest_median_longest(examples: Sequence[Span]) -> list[Span]:
     """Return up to three of the examples, by the number of their tokens."""
     by_length = sorted(examples, key=lambda example: len(example.ids))
-    places = {0, (len(by_length) - 1) // 2, len(by_length) - 1}
-    return [by_length[place] for place in sorted(places)]
+    return [by_length[place] for place in sorted({0, (len(by_length) - 1) // 2, len(by_length) - 1})]
 
 
 def rows_on_cpu(loading: Loading, layers: tuple[int, ...], examples: Sequence[Span]) -> list[CpuRow]:
