@@ -33,10 +33,11 @@ def load_reader(
     *,
     batch_size: int,
     batch_tokens: int,
+    dtype: torch.dtype | None = None,
     load: Callable[[Loading], Backbone] = load_backbone,
     ask_cpu: bool = True,
 ) -> Reader:
-    """Load a model and test on a few of the run's texts how it is to be fed.
+    """Load a model and test on a few of the run's texts how it is to be fed; `dtype` is that of the states to save.
 
     At most `proof.BUDGET` times the tokens of the longest text are run for that. In half precision the padding is
     decided in float32, on the model's first blocks; quantised models are measured against their own noise. On a
@@ -60,7 +61,7 @@ def load_reader(
     ):
         truth = compare_hidden_states(backbone, shortest.ids)
         proof = prove_padding(_exact(backbone), loading.facts, texts, kept_back=n_tokens, one_by_one=batch_size == 1)
-        reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
+        reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven, dtype)
         error = max(proof.error, self_test(reader, in_batch, truth))
         if on_cpu:
             compare_with_cpu(reader, on_cpu)
