@@ -94,7 +94,8 @@ class _Prover:
         self.budget = BUDGET * self.longest - kept_back
         self.n_tokens = 0
         self.texts = self._choose(texts)
-        self.truths = {text: self._alone(text) for text in self.texts}
+        self.truths = {text: self._run(torch.tensor([text.ids]), None, _places([text])) for text in self.texts}
+        """Each text alone, whole, not padded, by the module as it was loaded: [l, n, d]."""
         self.tolerance = self._noise() if backbone.is_quantised else TOLERANCE[backbone.dtype]
 
     def prove(self) -> Proof:
@@ -152,10 +153,6 @@ class _Prover:
         """Return the tokens of a proof that fails: each alone, a few looked at, all padded, pairs of equal length."""
         n_pairs = 2 if self.backbone.is_quantised else 1  # one for the noise
         return 3 * _FEW + sum(len(text.ids) + text.to for text in texts) + n_pairs * 2 * len(texts[0].ids)
-
-    def _alone(self, text: _Padded) -> Float[Tensor, "l n d"]:
-        """Return the truth of a text: alone, whole, not padded, by the module as it was loaded."""
-        return self._run(torch.tensor([text.ids]), None, _places([text]))
 
     def _error(self, texts: Sequence[_Padded], padding: Padding) -> float:
         """Return the largest error of texts in batches, padded, against alone; each side has its batch."""

@@ -112,9 +112,8 @@ def _rows(sampler: Sampler, example: Example) -> Iterator[Row]:
     attempt = example.attempt
     for part, rows in attempt.rows._asdict().items():
         corrupted = attempt.corrupted if part == "train" else np.zeros(len(rows.labels), dtype=bool)
-        sequences = letters_of(rows.tokens)
         for sequence, label, pattern, flipped in zip(
-            sequences, rows.labels.tolist(), rows.patterns.tolist(), corrupted.tolist(), strict=True
+            letters_of(rows.tokens), rows.labels.tolist(), rows.patterns.tolist(), corrupted.tolist(), strict=True
         ):
             yield {
                 "example_id": attempt.slot,
