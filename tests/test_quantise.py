@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from actlab.weights import quantise as module
+from actlab.ground.later import Later
 from actlab.weights.compute.stored import as_stored
 from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.networks import Architecture, initial_weights
@@ -105,4 +105,4 @@ def test_stored_weights_are_codes_times_scales_in_numbers_of_the_precision(preci
 
 def test_every_quantisation_that_a_config_may_name_has_its_function():
     assert QUANTISATIONS.names == ("none", "int8", "int4", "ternary", "binary")
-    assert all(one.codes is None or callable(getattr(module, one.codes)) for one in QUANTISATIONS)
+    assert all(one.codes is None or callable(Later(one.codes).function) for one in QUANTISATIONS)

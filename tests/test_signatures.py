@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from actlab.ground.errors import ConfigError, DataError
-from actlab.weights import signatures
+from actlab.ground.later import Later
 from actlab.weights.config import methods
 from actlab.weights.config.methods import check_methods
 from actlab.weights.networks import Architecture, Layer, initial_weights, state_dict
@@ -55,7 +55,7 @@ def random_outputs(n=60, o=8, seed=0):
 
 
 def test_every_method_that_a_config_may_name_has_its_function():
-    assert all(callable(getattr(signatures, method.profile)) for method in methods.METHODS)
+    assert all(callable(Later(method.profile).function) for method in methods.METHODS)
     assert all(1 <= usual <= most for method in methods.METHODS for usual, most in method.parameters.values())
 
 

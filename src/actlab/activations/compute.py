@@ -14,24 +14,14 @@ from torch import Tensor
 from actlab.activations.config import ExtractConfig
 from actlab.activations.source import Dropped
 from actlab.activations.tokenise import NOT_FINITE, Example, Tokens, asks_the_clock
-from actlab.backends.hub import ModelFolder, model_files, weights_bytes
-from actlab.backends.models import (
-    Backbone,
-    Loading,
-    ModelFacts,
-    load_backbone,
-    load_tokenizer,
-    pick_device,
-    read_facts,
-    token_limit,
-)
+from actlab.backends.hub import ModelFolder, weights_bytes
+from actlab.backends.models import Backbone, Loading, OpenModel, load_backbone
 from actlab.backends.proof import BLOCKS_IN_FLOAT32
 from actlab.backends.reader import Reader, read_states
 from actlab.backends.selftest import load_reader
 from actlab.formats.activations import DTYPES
 from actlab.ground.errors import ConfigError, ModelError
 from actlab.ground.layers import parse_layers
-from actlab.ground.manifest import InputEntry
 
 
 class UnitStates(NamedTuple):
@@ -44,18 +34,14 @@ class UnitStates(NamedTuple):
     dropped: list[Dropped]
 
 
-class Model:
+class Model(OpenModel):
     """One model under one set of settings, for all datasets; its weights are loaded with the first unit."""
 
     def __init__(self, folder: ModelFolder, config: ExtractConfig) -> None:
-        self.folder = folder
+        super().__init__(folder, device=config.device, max_length=config.max_length)
         self.config = config
-        self.device = pick_device(config.device)
-        self.facts: ModelFacts = read_facts(folder, trust_remote_code=config.trust_remote_code)
         self.layers = parse_layers(config.layers, self.facts.n_layers)
-        self._tokenizer = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
-        self.max_tokens = token_limit(self.facts, self._tokenizer, config.max_length)
-        self.writes_date: bool = config.chat_template and asks_the_clock(self._tokenizer)
+        self.writes_date: bool = config.chat_template and asks_the_clock(self.tokenizer)
         """Whether its chat template writes the date."""
         if config.template_date is not None and not self.writes_date:
             raise ConfigError(f"the chat template of {folder.name} writes no date", hint="omit --template-date")
@@ -63,12 +49,7 @@ class Model:
 
     def tokens(self, today: str | None) -> Tokens:
         """Return what makes examples of rows, on a day for the chat template."""
-        return Tokens(self._tokenizer, self.config, self.max_tokens, today)
-
-    @cached_property
-    def input_files(self) -> list[InputEntry]:
-        """The model's files, hashed."""
-        return [{"role": "model", **file} for file in model_files(self.folder)]
+        return Tokens(self.tokenizer, self.config, self.max_tokens, today)
 
     @property
     def saved_dtype(self) -> torch.dtype:
@@ -113,7 +94,6 @@ class Model:
             dtype=self.config.model_dtype,
             device=self.device,
             load_in_4bit=self.config.load_in_4bit,
-            trust_remote_code=self.config.trust_remote_code,
         )
 
     @cached_property

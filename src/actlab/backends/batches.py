@@ -22,13 +22,12 @@ def plan_batches(
     batches: list[list[int]] = []
     for index in order:
         batch = batches[-1] if batches else []
-        fits = (
+        if (
             batch
             and len(batch) < batch_size
             and (len(batch) + 1) * lengths[batch[0]] <= batch_tokens
             and group(lengths[batch[0]]) == group(lengths[index])
-        )
-        if fits:
+        ):
             batch.append(index)
         else:
             batches.append([index])

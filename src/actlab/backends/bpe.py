@@ -1,6 +1,6 @@
 """The tokenizer that small models get here: a byte-level BPE, trained on their own text."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from actlab.backends.tokenizers import FastTokenizer
 
@@ -28,7 +28,8 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> F
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_pieces(documents), trainer)
+    pieces = (text[at : at + _MOST_CHARACTERS] for text in documents for at in range(0, len(text), _MOST_CHARACTERS))
+    tokenizer.train_from_iterator(pieces, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
     made: FastTokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -38,9 +39,3 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> F
         clean_up_tokenization_spaces=False,
     )
     return made
-
-
-def _pieces(documents: Iterable[str]) -> Iterator[str]:
-    for text in documents:
-        for start in range(0, len(text), _MOST_CHARACTERS):
-            yield text[start : start + _MOST_CHARACTERS]

@@ -4,6 +4,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,21 +27,18 @@ def hooked(blocks: Mapping[int, nn.Module], take: Callable[[int, Tensor], None])
         ModelError: A block's output is not one residual stream.
     """
 
-    def hook_for(layer: int) -> Callable[[nn.Module, object, object], None]:
-        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            if not isinstance(hidden, Tensor) or hidden.ndim != 3:
-                raise ModelError(
-                    f"block {layer} returns no [batch, token, width] tensor but {_described(hidden)}",
-                    hint="actlab cannot read this architecture yet",
-                )
-            take(layer, hidden)
-
-        return hook
+    def hook(layer: int, _module: nn.Module, _inputs: object, output: object) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if not isinstance(hidden, Tensor) or hidden.ndim != 3:
+            raise ModelError(
+                f"block {layer} returns no [batch, token, width] tensor but {_described(hidden)}",
+                hint="actlab cannot read this architecture yet",
+            )
+        take(layer, hidden)
 
     with ExitStack() as hooks:
         for layer, block in blocks.items():
-            hooks.enter_context(block.register_forward_hook(hook_for(layer)))
+            hooks.enter_context(block.register_forward_hook(partial(hook, layer)))
         yield
 
 
@@ -79,8 +77,7 @@ def residual_rows(
 
     with hooked({layer: backbone.blocks[layer] for layer in layers}, take), suppress(_StopForward):
         _forward(backbone, ids_bt, mask_bt)
-    if len(rows) < len(layers):
-        absent = sorted(set(layers) - rows.keys())
+    if absent := sorted(set(layers) - rows.keys()):
         raise ModelError(f"blocks {absent} did not run", hint="actlab cannot read this architecture yet")
     return torch.stack([rows[layer] for layer in layers]).cpu()
 
@@ -118,16 +115,13 @@ def own_hidden_states(
 def _weights_checked(backbone: Backbone, is_over: Callable[[], bool]) -> Iterator[None]:
     """Refuse to run a module whose weights the checkpoint lacks, before the blocks are over."""
 
-    def refuse(key: str) -> Callable[[nn.Module, object], None]:
-        def hook(_module: nn.Module, _inputs: object) -> None:
-            if not is_over():
-                raise lacks_weights([key])
-
-        return hook
+    def refuse(key: str, _module: nn.Module, _inputs: object) -> None:
+        if not is_over():
+            raise lacks_weights([key])
 
     with ExitStack() as hooks:
         for key, module in backbone.without_weights:
-            hooks.enter_context(module.register_forward_pre_hook(refuse(key)))
+            hooks.enter_context(module.register_forward_pre_hook(partial(refuse, key)))
         yield
 
 
@@ -168,7 +162,6 @@ def mean_of(wanted_bt: Bool[Tensor, "b t"]) -> Callable[[Tensor], Tensor]:
 
     def pick(hidden_btd: Tensor) -> Tensor:
         wanted = wanted_bt.to(hidden_btd.device)[:, :, None]
-        total_bd = hidden_btd.float().masked_fill(~wanted, 0.0).sum(dim=1)
-        return total_bd / wanted.sum(dim=1)
+        return hidden_btd.float().masked_fill(~wanted, 0.0).sum(dim=1) / wanted.sum(dim=1)
 
     return pick

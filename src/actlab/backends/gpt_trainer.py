@@ -134,8 +134,7 @@ class Schedule:
         if step < self.n_warm_up:
             return self.learning_rate * (step + 1) / self.n_warm_up
         done = (step - self.n_warm_up) / max(1, self.n_steps - 1 - self.n_warm_up)
-        share = _LEAST_RATE + (1 - _LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2
-        return self.learning_rate * share
+        return self.learning_rate * (_LEAST_RATE + (1 - _LEAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
 
 
 def new_optimizer(model: nn.Module, *, weight_decay: float) -> torch.optim.AdamW:

@@ -28,6 +28,8 @@ class ModelFolder:
     path: Path
     revision: str | None = None
     """The hub's commit."""
+    code: bool = False
+    """Whether code that it brings may be run."""
     hashed: dict[Path, Hashed] = field(default_factory=dict, compare=False, repr=False)
     """The files that `model_files` hashed, as they were then."""
 
@@ -51,8 +53,8 @@ def find_model(name: str, revision: str | None = None, *, weights: bool = True, 
     if here is not None and not (path / "config.json").is_file():
         raise ModelError(f"{name} is no model: it has no config.json", hint="give a folder in Hugging Face format")
     if here is None:
-        return ModelFolder(name, path, revision=path.name)
-    return ModelFolder(name if name == tiny.TINY else path.resolve().name, path)
+        return ModelFolder(name, path, revision=path.name, code=code)
+    return ModelFolder(name if name == tiny.TINY else path.resolve().name, path, code=code)
 
 
 def local_folder(name: str, *, hint: str) -> Path | None:

@@ -2,28 +2,28 @@
 
 import bisect
 import importlib.metadata
-import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from actlab.backends.devices import device_errors
-from actlab.backends.hub import ModelFolder, refuse_changed
+from actlab.backends.hub import ModelFolder, model_files, refuse_changed
 from actlab.backends.quiet import quiet_transformers
 from actlab.backends.state import LoadedState
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ConfigError, ModelError, foreign_errors
 from actlab.ground.integrity import check_sealed
 from actlab.ground.limits import JSON_BYTES
+from actlab.ground.log import log
+from actlab.ground.manifest import InputEntry
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedConfig
-
-log = logging.getLogger("actlab")
 
 _HEADS = re.compile(r"(^|\.)(lm_head|embed_out|cls|score|classifier|predictions|output_layer|pooler)\b")
 _WHOLE = "is it a complete model folder in Hugging Face format, its files whole?"
@@ -99,7 +99,7 @@ class Backbone:
         return any(n_there == -(-n_tokens // limit) * limit for limit in self.limits)
 
 
-def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelFacts:
+def read_facts(model: ModelFolder) -> ModelFacts:
     """Read a model's config.
 
     Raises:
@@ -109,7 +109,7 @@ def read_facts(model: ModelFolder, *, trust_remote_code: bool = False) -> ModelF
 
     _check_sealed(model)
     with foreign_errors(f"cannot read the config of {model.name}", hint=_WHOLE):
-        config = AutoConfig.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(model.path, trust_remote_code=model.code)
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
             f"{model.name} is an encoder-decoder model: it has two streams, and actlab reads one",
@@ -156,7 +156,7 @@ def _limits(config: "PreTrainedConfig") -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> FastTokenizer:
+def load_tokenizer(model: ModelFolder) -> FastTokenizer:
     """Load a model's tokenizer.
 
     Raises:
@@ -167,7 +167,7 @@ def load_tokenizer(model: ModelFolder, *, trust_remote_code: bool = False) -> Fa
     _check_sealed(model)
     hint = "save it into the model's folder with tokenizer.save_pretrained(folder)"
     with foreign_errors(f"cannot load the tokenizer of {model.name}", hint=hint):
-        tokenizer: FastTokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=trust_remote_code)
+        tokenizer: FastTokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=model.code)
         tokenizer.model_max_length = int(tokenizer.model_max_length)
     if not set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens):
         raise ModelError(f"the tokenizer of {model.name} knows no word: its files are missing", hint=hint)
@@ -212,6 +212,22 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+class OpenModel:
+    """A model of which all is read but its weights."""
+
+    def __init__(self, folder: ModelFolder, *, device: str, max_length: int) -> None:
+        self.folder = folder
+        self.device = pick_device(device)
+        self.facts = read_facts(folder)
+        self.tokenizer = load_tokenizer(folder)
+        self.max_tokens = token_limit(self.facts, self.tokenizer, max_length)
+
+    @cached_property
+    def input_files(self) -> list[InputEntry]:
+        """The manifest's entries for its files."""
+        return [{"role": "model", **file} for file in model_files(self.folder)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loading:
     """Which model to load, and how."""
@@ -224,7 +240,6 @@ class Loading:
     """The dtype to compute in; "auto" is the checkpoint's own."""
     device: torch.device
     load_in_4bit: bool = False
-    trust_remote_code: bool = False
 
 
 def load_backbone(loading: Loading) -> Backbone:
@@ -250,7 +265,7 @@ def load_backbone(loading: Loading) -> Backbone:
             model.path,
             config=facts.config,
             dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            trust_remote_code=loading.trust_remote_code,
+            trust_remote_code=model.code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
             **extra,
@@ -265,13 +280,12 @@ def load_backbone(loading: Loading) -> Backbone:
         hint = "load fewer blocks (--layers), use a smaller model or --model-dtype, or another --device"
         with device_errors(device, if_out_of_memory=hint):
             decoder.to(device)
-    embedding = decoder.get_input_embeddings()
     return Backbone(
         module=decoder,
         blocks=list(blocks),
         n_layers=facts.n_layers,
         hidden_dim=facts.hidden_dim,
-        vocab_size=embedding.num_embeddings,
+        vocab_size=decoder.get_input_embeddings().num_embeddings,
         dtype=next(p.dtype for p in decoder.parameters() if p.is_floating_point()),
         device=device,
         state=LoadedState(decoder),

@@ -4,7 +4,6 @@
 
 import copy
 import dataclasses
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -18,8 +17,7 @@ from actlab.backends.models import Backbone, ModelFacts
 from actlab.backends.reader import Padding, Span
 from actlab.backends.state import LoadedState
 from actlab.ground.errors import ModelError
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 """Largest relative error of a row between two ways to compute it, by the model's dtype.
@@ -96,7 +94,8 @@ class _Prover:
         self.budget = BUDGET * self.longest - kept_back
         self.n_tokens = 0
         self.texts = self._choose(texts)
-        self.truths = {text: self._alone(text) for text in self.texts}
+        self.truths = {text: self._run(torch.tensor([text.ids]), None, _places([text])) for text in self.texts}
+        """Each text alone, whole, not padded, by the module as it was loaded: [l, n, d]."""
         self.tolerance = self._noise() if backbone.is_quantised else TOLERANCE[backbone.dtype]
 
     def prove(self) -> Proof:
@@ -120,10 +119,10 @@ class _Prover:
         sides: dict[int, list[_Padded]] = {}
         for text in self.texts if padding != "none" else ():
             sides.setdefault(self.facts.side(len(text.ids)), []).append(text)
-        proven = []
-        for texts in sides.values():
-            shortest = min(len(text.run_as(padding)) for text in texts)
-            proven.append((shortest, max(text.to for text in texts)))
+        proven = [
+            (min(len(text.run_as(padding)) for text in texts), max(text.to for text in texts))
+            for texts in sides.values()
+        ]
         lengths = sorted(len(text.ids) for text in self.texts)
         return Proof(padding, tuple(proven), error, tuple(lengths), self.n_tokens)
 
@@ -154,10 +153,6 @@ class _Prover:
         """Return the tokens of a proof that fails: each alone, a few looked at, all padded, pairs of equal length."""
         n_pairs = 2 if self.backbone.is_quantised else 1  # one for the noise
         return 3 * _FEW + sum(len(text.ids) + text.to for text in texts) + n_pairs * 2 * len(texts[0].ids)
-
-    def _alone(self, text: _Padded) -> Float[Tensor, "l n d"]:
-        """Return the truth of a text: alone, whole, not padded, by the module as it was loaded."""
-        return self._run(torch.tensor([text.ids]), None, _places([text]))
 
     def _error(self, texts: Sequence[_Padded], padding: Padding) -> float:
         """Return the largest error of texts in batches, padded, against alone; each side has its batch."""
@@ -193,8 +188,7 @@ class _Prover:
         Raises:
             ModelError: It differs from the text alone.
         """
-        left = self.budget - self.n_tokens
-        affordable = [text for text in self.texts if 2 * len(text.ids) <= left]
+        affordable = [text for text in self.texts if 2 * len(text.ids) <= self.budget - self.n_tokens]
         if self.one_by_one or not affordable:
             return 0.0
         error = self._beside_another(max(affordable, key=lambda text: len(text.ids)))

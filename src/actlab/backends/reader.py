@@ -2,7 +2,6 @@
 
 # l layer, b batch row, t token, n text, d model width
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
@@ -10,14 +9,14 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from actlab.backends.batches import plan_batches
 from actlab.backends.capture import all_of, last_of, mean_of, residual_rows
 from actlab.backends.memory import free_memory, is_out_of_memory
 from actlab.backends.models import Backbone, ModelFacts
 from actlab.ground.errors import ModelError
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 Padding = Literal["right, no mask", "right, masked", "none"]
 """How rows of different lengths share a batch without changing one another's results."""
@@ -175,13 +174,9 @@ def _run(reader: Reader, inputs: Sequence[TokenSpan], mean: bool) -> Float[Tenso
 
 def _run_whole(reader: Reader, inputs: Sequence[TokenSpan], mean: bool) -> Float[Tensor, "l n d"]:
     lengths = [len(one.ids) for one in inputs]
-    ids_bt = torch.zeros(len(inputs), max(lengths), dtype=torch.long)
-    for row, one in enumerate(inputs):
-        ids_bt[row, : len(one.ids)] = torch.tensor(one.ids)
+    ids_bt = pad_sequence([torch.tensor(one.ids) for one in inputs], batch_first=True)
     place_t = torch.arange(max(lengths))
-    mask_bt = None
-    if reader.padding != "right, no mask":
-        mask_bt = (place_t < torch.tensor(lengths)[:, None]).long()
+    mask_bt = None if reader.is_causal else (place_t < torch.tensor(lengths)[:, None]).long()
     start_b = torch.tensor([one.start for one in inputs])
     stop_b = torch.tensor([one.stop for one in inputs])
     wanted_bt = (place_t >= start_b[:, None]) & (place_t < stop_b[:, None])

@@ -3,7 +3,6 @@
 # t token, d model width, l layer
 
 import dataclasses
-import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from actlab.backends.models import Backbone, Loading, load_backbone
 from actlab.backends.proof import TOLERANCE, float32_cut, prove_padding, relative_error
 from actlab.backends.reader import Reader, Span, TokenSpan, read_states
 from actlab.ground.errors import ModelError, foreign_errors
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 UNPROVEN = ("mps",)
 """Devices on which plain operations give wrong numbers without a word, batched and alone alike, so that only another
@@ -35,10 +33,11 @@ def load_reader(
     *,
     batch_size: int,
     batch_tokens: int,
+    dtype: torch.dtype | None = None,
     load: Callable[[Loading], Backbone] = load_backbone,
     ask_cpu: bool = True,
 ) -> Reader:
-    """Load a model and test on a few of the run's texts how it is to be fed.
+    """Load a model and test on a few of the run's texts how it is to be fed; `dtype` is that of the states to save.
 
     At most `proof.BUDGET` times the tokens of the longest text are run for that. In half precision the padding is
     decided in float32, on the model's first blocks; quantised models are measured against their own noise. On a
@@ -62,7 +61,7 @@ def load_reader(
     ):
         truth = compare_hidden_states(backbone, shortest.ids)
         proof = prove_padding(_exact(backbone), loading.facts, texts, kept_back=n_tokens, one_by_one=batch_size == 1)
-        reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven)
+        reader = Reader(backbone, loading.facts, layers, batch_size, batch_tokens, proof.padding, proof.proven, dtype)
         error = max(proof.error, self_test(reader, in_batch, truth))
         if on_cpu:
             compare_with_cpu(reader, on_cpu)
@@ -135,8 +134,7 @@ class CpuRow(NamedTuple):
 def shortest_median_longest(examples: Sequence[Span]) -> list[Span]:
     """Return up to three of the examples, by the number of their tokens."""
     by_length = sorted(examples, key=lambda example: len(example.ids))
-    places = {0, (len(by_length) - 1) // 2, len(by_length) - 1}
-    return [by_length[place] for place in sorted(places)]
+    return [by_length[place] for place in sorted({0, (len(by_length) - 1) // 2, len(by_length) - 1})]
 
 
 def rows_on_cpu(loading: Loading, layers: tuple[int, ...], examples: Sequence[Span]) -> list[CpuRow]:

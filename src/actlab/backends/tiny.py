@@ -7,7 +7,6 @@ import dataclasses
 import hashlib
 import importlib.resources
 import json
-import logging
 import os
 import secrets
 import shutil
@@ -27,12 +26,11 @@ from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.cache import cache_folder
 from actlab.ground.errors import StorageError
 from actlab.ground.hashes import sha256_of
+from actlab.ground.log import log
 from actlab.ground.manifest import fingerprint
 from actlab.ground.progress import progress
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import Lock, storage_errors, write_file
-
-log = logging.getLogger("actlab")
 
 TINY = "actlab/tiny"
 _TEXT = "tiny_text.jsonl"
@@ -131,8 +129,7 @@ def _wrong(folder: Path) -> str | None:
         return "has no record of its files' hashes"
     written = {name: sha256 for sha256, _, name in (line.partition("  ") for line in lines)}
     for name, sha256 in written.items():
-        path = folder / name
-        if not path.is_file() or sha256_of(path) != sha256:
+        if not (folder / name).is_file() or sha256_of(folder / name) != sha256:
             return f"is damaged: {name} is not as it was made"
     return None if "config.json" in written else "has no record of its files' hashes"
 
@@ -147,8 +144,7 @@ def _train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> Non
     schedule = Schedule(recipe.learning_rate, recipe.n_steps, recipe.n_warm_up)
     with progress(f"training {TINY}", total=recipe.n_steps, unit="step") as more, one_thread():
         for step, window_bt in zip(range(recipe.n_steps), _windows(documents, tokenizer, recipe), strict=False):
-            rate = schedule.rate(step)
-            loss = train_step(model, optimizer, window_bt[:, :-1], window_bt[:, 1:], rate=rate)
+            loss = train_step(model, optimizer, window_bt[:, :-1], window_bt[:, 1:], rate=schedule.rate(step))
             more(1, f"loss {loss:.3f}")
     with quiet_transformers():
         model.eval().save_pretrained(folder)
@@ -157,13 +153,12 @@ def _train_folder(documents: Sequence[str], recipe: Recipe, folder: Path) -> Non
 
 def _windows(documents: Sequence[str], tokenizer: FastTokenizer, recipe: Recipe) -> Iterator[Int64[Tensor, "b t"]]:
     """Yield batches without end: in every epoch each stretch of the documents' stream once, in another order."""
-    ids = [one for text in tokenizer(list(documents))["input_ids"] for one in [*text, tokenizer.eos_token_id]]
-    stream_t = torch.tensor(ids)
+    texts = tokenizer(list(documents))["input_ids"]
+    stream_t = torch.tensor([one for text in texts for one in [*text, tokenizer.eos_token_id]])
     draw = torch.Generator().manual_seed(derive_seed(recipe.seed, "windows"))
     offsets = torch.arange(recipe.context + 1)
     while True:
         phase = int(torch.randint(recipe.context, (1,), generator=draw))
         starts = torch.arange(phase, len(stream_t) - recipe.context, recipe.context)
-        order = starts[torch.randperm(len(starts), generator=draw)]
-        for some in torch.split(order, recipe.batch_size):
+        for some in torch.split(starts[torch.randperm(len(starts), generator=draw)], recipe.batch_size):
             yield stream_t[some[:, None] + offsets]

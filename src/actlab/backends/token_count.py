@@ -1,7 +1,6 @@
 """Text to ids and back to counts, exactly what a tokenizer gives and several times as fast."""
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,10 +15,9 @@ from actlab.backends.models import load_tokenizer
 from actlab.backends.tokenizers import FastTokenizer
 from actlab.ground.errors import ModelError, foreign_errors
 from actlab.ground.limits import bounded_batches
+from actlab.ground.log import log
 from actlab.ground.manifest import fingerprint
 from actlab.ground.temporary import saved_files
-
-log = logging.getLogger("actlab")
 
 _PIECES = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 """How GPT-2 cuts a text before it merges bytes: the `ByteLevel` pre-tokenizer of the tokenizers library."""
@@ -59,8 +57,7 @@ def find_tokenizer(name: str) -> FastTokenizer:
 
 def _end_dropout(tokenizer: Tokenizer) -> None:
     """Let a tokenizer merge all that it can, each time."""
-    rate = getattr(tokenizer.model, "dropout", None)
-    if rate:
+    if rate := getattr(tokenizer.model, "dropout", None):
         log.warning("the tokenizer drops %g of its merges at random: not here, or no two runs were alike", rate)
         tokenizer.model.dropout = None
 
@@ -82,8 +79,7 @@ def special_prefix(tokenizer: FastTokenizer) -> list[int]:
     """
     with _read_by_library():
         encoding = tokenizer("a", return_special_tokens_mask=True, verbose=False)
-    first = encoding["special_tokens_mask"].index(0)
-    return list(encoding["input_ids"][:first])
+    return list(encoding["input_ids"][: encoding["special_tokens_mask"].index(0)])
 
 
 def vocab_size_of(tokenizer: FastTokenizer) -> int:
@@ -179,10 +175,8 @@ class TokenCounter:
     def _is_plain(self, text: str) -> bool:
         if not self.is_cached:
             return False
-        if not text.isascii():
-            new = set(text) - self._known
-            if new:
-                self._learn(new)
+        if not text.isascii() and (new := set(text) - self._known):
+            self._learn(new)
         return self._odd_pattern is None or self._odd_pattern.search(text) is None
 
     def _learn(self, characters: Iterable[str]) -> None:

@@ -1,7 +1,6 @@
 """Sets of labelled letter sequences as JSON files: signature datasets and benchmark datasets."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,7 @@ from typing import NamedTuple
 from actlab.ground.errors import DataError
 from actlab.ground.integrity import read_sealed
 from actlab.ground.limits import JSON_BYTES
-
-log = logging.getLogger("actlab")
+from actlab.ground.log import log
 
 NEGATIVE = "none"
 """What stands for the pattern of a sequence that satisfies none."""

@@ -1,20 +1,22 @@
 """Following a run: TensorBoard's curves, and TensorBoard itself where it is asked for."""
 
-import logging
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from actlab.formats.weights import Row, numbers
+from actlab.ground.log import log
 from actlab.weights.compute.unit import SURPLUS
 from actlab.weights.config.output import TensorBoardSettings
 from actlab.weights.training.spec import Epoch
 
-log = logging.getLogger("actlab")
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class Seen(NamedTuple):
@@ -25,18 +27,10 @@ class Seen(NamedTuple):
     """Of the accepted examples, by their ids."""
 
 
-class _Writer(Protocol):
-    """What is used of TensorBoard's `SummaryWriter`."""
-
-    def add_scalar(self, tag: str, value: float, step: int, /) -> None: ...
-
-    def flush(self) -> None: ...
-
-
 class _Curves:
     """The run's own curves, a point every so many units; `x` is the number of attempts so far."""
 
-    def __init__(self, writer: _Writer, settings: TensorBoardSettings) -> None:
+    def __init__(self, writer: "SummaryWriter", settings: TensorBoardSettings) -> None:
         self._writer = writer
         self._settings = settings
         self._start = time.monotonic()
@@ -61,12 +55,10 @@ class _Curves:
             "run/yield": len(accepted) / n if n else 0.0,
             "run/examples_per_s": len(accepted) / max(time.monotonic() - self._start, 1e-9),
         }
-        for name in ("degraded_accuracy", "improved_accuracy", "target_gain"):
-            if accepted:
-                points[f"accepted/{name}"] = sum(numbers(accepted, name)) / len(accepted)
-        for reason in {str(attempt["reason"]) for attempt in self._attempts if not attempt["accepted"]}:
-            share = sum(attempt["reason"] == reason for attempt in self._attempts) / n
-            points[f"rejected/{reason.replace(' ', '_')}"] = share
+        for name in ("degraded_accuracy", "improved_accuracy", "target_gain") if accepted else ():
+            points[f"accepted/{name}"] = sum(numbers(accepted, name)) / len(accepted)
+        rejected = Counter(str(attempt["reason"]) for attempt in self._attempts if not attempt["accepted"])
+        points |= {f"rejected/{reason.replace(' ', '_')}": count / n for reason, count in rejected.items()}
         for tag, value in points.items():
             self._writer.add_scalar(tag, value, n)
         self._writer.flush()

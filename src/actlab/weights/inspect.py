@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
@@ -21,7 +22,7 @@ from actlab.ground.options import from_settings
 from actlab.ground.progress import progress
 from actlab.ground.verify import sizes_of
 from actlab.weights.compute.judge import Accuracies, measure, measure_unlisted
-from actlab.weights.compute.recorded import architecture_of, as_rows, as_weights, digits_of
+from actlab.weights.compute.recorded import architecture_of, as_rows, digits_of
 from actlab.weights.compute.stored import DTYPES
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.networks import Weights
@@ -30,7 +31,7 @@ from actlab.weights.patterns.registry import PATTERNS
 from actlab.weights.patterns.space import Space
 from actlab.weights.prompts import parse_patterns, parse_prompt_weights, weights_json
 from actlab.weights.rows import Rows
-from actlab.weights.sampler import Sampler as Source
+from actlab.weights.sampler import Sampler
 
 _READ_BACK = 20
 """Examples of each task whose texts are parsed."""
@@ -58,24 +59,24 @@ def check_weights(folder: Path, _manifest: Manifest, quiet: bool) -> Iterator[st
 
 
 def _check_tables(dataset: WeightsDataset, *, quiet: bool) -> Iterator[str]:
-    source = Source(from_settings(WeightsSettings, dataset.settings()))
+    sampler = Sampler(from_settings(WeightsSettings, dataset.settings()))
     read = {entry["sha256"] for entry in dataset.manifest["inputs"] if entry["role"] == "signature_dataset"}
     if sha256_of(dataset.folder / SIGNATURE_FILE) not in read:
         yield f"{SIGNATURE_FILE} is not the one that the manifest names as read"
     specs = dataset.specs()
-    accepted = dataset.attempts().filter(pc.field("accepted")).to_pylist()
-    highest = {row["example_id"]: row["highest_unlisted_accuracy"] for row in accepted}
+    accepted = dataset.attempts().filter(pc.field("accepted"))
+    highest = {row["example_id"]: row["highest_unlisted_accuracy"] for row in accepted.to_pylist()}
     yield from _check_specs(dataset, specs)
-    yield from _check_attempts(dataset, specs)
+    yield from _check_attempts(specs, accepted)
     with progress("measuring", total=len(specs), unit="example", quiet=quiet) as more:
         by_id = {spec["example_id"]: spec for spec in specs}
         for example_ids in dataset.by_unit(by_id):
             for example in _examples(dataset, [by_id[example_id] for example_id in example_ids]):
-                found = _check(example, source, highest.get(example.spec["example_id"]))
+                found = _check(example, sampler, highest.get(example.spec["example_id"]))
                 yield from (f"example {example.spec['example_id']}: {what}" for what in found)
                 more(1)
     for task in dataset.tasks:
-        yield from _check_task(dataset, task, by_id, source)
+        yield from _check_task(dataset, task, by_id, sampler)
 
 
 def _check_specs(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[str]:
@@ -96,18 +97,17 @@ def _check_specs(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[str]:
         yield from (f"example {example_id}: in store/{table}, not in store/specs" for example_id in sorted(others))
 
 
-def _check_attempts(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[str]:
+def _check_attempts(specs: list[Spec], accepted: pa.Table) -> Iterator[str]:
     columns = ("attempt", "patterns", "target_pattern", "num_layers", "neurons_per_layer", "activation_type")
-    accepted: dict[int, list[dict[str, Any]]] = {}
-    for row in dataset.attempts().to_pylist():
-        if row["accepted"]:
-            accepted.setdefault(row["example_id"], []).append(row)
+    by_id: dict[int, list[dict[str, Any]]] = {}
+    for row in accepted.to_pylist():
+        by_id.setdefault(row["example_id"], []).append(row)
     for spec in specs:
         own = spec | {"attempt": spec["accepted_try"]}
-        attempts = accepted.pop(spec["example_id"], [])
+        attempts = by_id.pop(spec["example_id"], [])
         if [[row[column] for column in columns] for row in attempts] != [[own[column] for column in columns]]:
             yield f"example {spec['example_id']}: the attempts do not have one accepted one, like it"
-    yield from (f"example {example_id}: accepted in the attempts, not in store/specs" for example_id in accepted)
+    yield from (f"example {example_id}: accepted in the attempts, not in store/specs" for example_id in by_id)
 
 
 class _Example(NamedTuple):
@@ -136,7 +136,7 @@ def _examples(dataset: WeightsDataset, specs: list[Spec]) -> Iterator[_Example]:
         example_id = spec["example_id"]
         yield _Example(
             spec,
-            {model: as_weights(weights[example_id, model]) for model in MODELS if (example_id, model) in weights},
+            {model: weights[example_id, model] for model in MODELS if (example_id, model) in weights},
             codes.get(example_id, {}),
             metrics.get(example_id, {}),
             {part: rows[part][example_id] for part in _PARTS if example_id in rows[part]},
@@ -152,9 +152,9 @@ def _keyed(dataset: WeightsDataset, table: str, ids: list[int], key: str) -> dic
     return keyed
 
 
-def _check(example: _Example, source: Source, highest_unlisted: float | None) -> Iterator[str]:
+def _check(example: _Example, sampler: Sampler, highest_unlisted: float | None) -> Iterator[str]:
     """Yield what is wrong with an example of the store; measured only where all that it takes is there."""
-    spec, space = example.spec, source.space
+    spec, space = example.spec, sampler.space
     architecture = architecture_of(spec)
     for model in MODELS:
         if tuple(layer.weight.shape for layer in example.weights.get(model, ())) != architecture.sizes:
@@ -175,7 +175,7 @@ def _check(example: _Example, source: Source, highest_unlisted: float | None) ->
             stored = example.metrics.get((model, pattern))
             if stored is None or any(stored[name] != value for name, value in accuracies.items()):
                 yield f"the {model} network's accuracies on {pattern} are not those in store/metrics"
-    yield from _check_unlisted(example, test, source, highest_unlisted)
+    yield from _check_unlisted(example, test, sampler, highest_unlisted)
 
 
 def _by_pattern(found: Accuracies, names: list[str]) -> dict[str, dict[str, float]]:
@@ -201,16 +201,16 @@ def _check_rows(rows: dict[str, StoredRows], names: list[str], space: Space) -> 
         yield f"{n_twice} sequences come twice in its rows"
 
 
-def _check_unlisted(example: _Example, test: Rows, source: Source, highest: float | None) -> Iterator[str]:
+def _check_unlisted(example: _Example, test: Rows, sampler: Sampler, highest: float | None) -> Iterator[str]:
     """Ask the patterns whether the rows of others are theirs and no rows of the network's own, and measure on them."""
-    spec, stored, space = example.spec, example.unlisted, source.space
+    spec, stored, space = example.spec, example.unlisted, sampler.space
     if stored is None:
         if highest is not None:
             yield "it has no rows in store/unlisted"
         return
-    rows = as_rows(stored, [pattern.name for pattern in source.patterns])
+    rows = as_rows(stored, [pattern.name for pattern in sampler.patterns])
     of_own_n = ~none_of(tuple(PATTERNS[name] for name in spec["patterns"])).holds(rows.tokens, space)
-    of_it_nk = np.stack([pattern.holds(rows.tokens, space) for pattern in source.patterns], axis=1)
+    of_it_nk = np.stack([pattern.holds(rows.tokens, space) for pattern in sampler.patterns], axis=1)
     is_wrong_n = rows.labels | of_own_n | (rows.patterns < 0) | ~of_it_nk[np.arange(len(of_it_nk)), rows.patterns]
     if is_wrong_n.any():
         yield f"{is_wrong_n.sum()} rows of store/unlisted are not what the patterns say"
@@ -220,7 +220,7 @@ def _check_unlisted(example: _Example, test: Rows, source: Source, highest: floa
     if n_twice := len(both_np) - len(np.unique(both_np, axis=0)):
         yield f"{n_twice} sequences of store/unlisted come twice, or in its rows"
     improved, negatives_np = example.weights["improved"], test.tokens[~test.labels]
-    again = measure_unlisted(architecture_of(spec), improved, rows, negatives_np, source.patterns, space)
+    again = measure_unlisted(architecture_of(spec), improved, rows, negatives_np, sampler.patterns, space)
     if again.highest != highest:
         yield "the improved network's accuracy on unlisted patterns is not the one in the attempts"
 
@@ -242,7 +242,7 @@ def _check_codes(example: _Example) -> Iterator[str]:
                 yield f"the {model} network's {module}.{name} is not what its codes stand for"
 
 
-def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, Spec], source: Source) -> Iterator[str]:
+def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, Spec], sampler: Sampler) -> Iterator[str]:
     """Compare which examples a task has, and read some of its texts back to the stored numbers."""
     there = Counter((row["example_id"], split) for split, row in dataset.records(task, columns=("example_id",)))
     if there != Counter((example_id, spec["split"]) for example_id, spec in specs.items()):
@@ -251,16 +251,16 @@ def _check_task(dataset: WeightsDataset, task: str, specs: dict[int, Spec], sour
     stored = dataset.weights(sample)
     for _, row in dataset.records(task, sample, ("example_id", "prompt", "completion")):
         example_id = row["example_id"]
-        networks = {model: as_weights(stored.get((example_id, model), ())) for model in MODELS}
+        networks = {model: stored.get((example_id, model), ()) for model in MODELS}
         try:
-            problems = list(_check_texts(task, row, specs[example_id], networks, source))
+            problems = list(_check_texts(task, row, specs[example_id], networks, sampler))
         except DataError as error:
             problems = [f"cannot be read: {error}"]
         yield from (f"example {example_id}: the {task} text {what}" for what in problems)
 
 
-def _check_texts(task: str, row: TaskRow, spec: Spec, networks: dict[str, Weights], source: Source) -> Iterator[str]:
-    architecture, digits = architecture_of(spec), digits_of(source.config)
+def _check_texts(task: str, row: TaskRow, spec: Spec, networks: dict[str, Weights], sampler: Sampler) -> Iterator[str]:
+    architecture, digits = architecture_of(spec), digits_of(sampler.config)
     written = {
         model: weights_json(architecture, weights, digits)
         for model, weights in networks.items()
@@ -272,7 +272,7 @@ def _check_texts(task: str, row: TaskRow, spec: Spec, networks: dict[str, Weight
     if task == "modification":
         is_right = row["completion"] == written.get("improved")
     else:
-        candidates = [pattern.name for pattern in source.patterns]
+        candidates = [pattern.name for pattern in sampler.patterns]
         is_right = parse_patterns(row["completion"], candidates) == frozenset(spec["patterns"])
     if not is_right:
         yield "completes with another answer than the stored one"

@@ -1,6 +1,5 @@
 """`actlab run-data-gen`: from settings to a dataset of networks' weights, a unit of slots at a time."""
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from actlab.formats.weights import KIND, WeightsMetadata
 from actlab.ground.errors import ConfigError, StorageError
 from actlab.ground.integrity import read_sealed_as, sealed_manifest
 from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA, n_dropped
 from actlab.ground.options import takes
 from actlab.ground.progress import More
@@ -27,8 +27,6 @@ from actlab.weights.networks import Architecture
 from actlab.weights.patterns.registry import equivalents
 from actlab.weights.sampler import Sampler
 from actlab.weights.sink import example_files, input_files, unit_record
-
-log = logging.getLogger("actlab")
 
 _BYTES_PER_PARAMETER = 40
 """On disk, of an example with one task: two networks in the store, texts of about nine characters a number."""

@@ -4,13 +4,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional
+
+from actlab.formats.weights import Layer as Layer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
@@ -63,33 +64,23 @@ class Architecture:
         return asdict(self)
 
 
-class Layer(NamedTuple):
-    """One Linear's parameters."""
-
-    weight: Float[np.ndarray, "o i"]
-    bias: Float[np.ndarray, " o"]
-
-
 Weights = tuple[Layer, ...]
 """A network's Linears from input to output, float32."""
 
 
 def initial_weights(architecture: Architecture, rng: np.random.Generator) -> Weights:
     """Draw weights as `nn.Linear` does: all uniform within 1 / sqrt(inputs) of zero."""
-    layers = []
-    for o, i in architecture.sizes:
-        drawn = rng.uniform(-1, 1, size=(o, i + 1)) / np.sqrt(i)
-        layers.append(Layer(drawn[:, :i].astype(np.float32), drawn[:, i].astype(np.float32)))
-    return tuple(layers)
+    drawn = [rng.uniform(-1, 1, size=(o, i + 1)) / np.sqrt(i) for o, i in architecture.sizes]
+    return tuple(Layer(one[:, :-1].astype(np.float32), one[:, -1].astype(np.float32)) for one in drawn)
 
 
 def state_dict(architecture: Architecture, weights: Weights) -> dict[str, np.ndarray]:
     """Return the weights under the names that the `nn.Sequential` gives them: `network.0.weight` and so on."""
-    named = {}
-    for index, layer in zip(architecture.module_indices, weights, strict=True):
-        named[f"network.{index}.weight"] = layer.weight
-        named[f"network.{index}.bias"] = layer.bias
-    return named
+    return {
+        f"network.{index}.{part}": values
+        for index, layer in zip(architecture.module_indices, weights, strict=True)
+        for part, values in layer._asdict().items()
+    }
 
 
 def pre_activations(
@@ -100,7 +91,7 @@ def pre_activations(
     In float64: a ternary network has many logits near zero, whose sign float32 would leave to the machine.
     """
     activate = ACTIVATIONS[architecture.activation_type]
-    outputs: list[np.ndarray] = []
+    outputs = []
     with torch.inference_mode():
         hidden = torch.from_numpy(tokens_np.astype(np.float64))  # letters' indices: A is 0
         for number, layer in enumerate(weights):

@@ -85,8 +85,7 @@ def pattern_names(patterns: Collection[str], candidates: Iterable[str]) -> str:
     >>> pattern_names({"all_same", "palindrome"}, ["palindrome", "no_repeats", "all_same"])
     'palindrome, all_same'
     """
-    order = list(candidates)
-    return ", ".join(sorted(patterns, key=order.index))
+    return ", ".join(sorted(patterns, key=list(candidates).index))
 
 
 def weights_json(architecture: Architecture, weights: Weights, digits: NumberFormat) -> str:

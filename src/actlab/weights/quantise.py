@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from actlab.ground.later import Later
 from actlab.weights.config.networks import QuantizationScale
 from actlab.weights.config.quantisations import QUANTISATIONS
 
@@ -29,11 +30,7 @@ class Quantised(NamedTuple):
         return self.codes * self.scales
 
 
-Codes = Callable[[Tensor, Tensor], Quantised]
-"""From values and the largest magnitude of those that share a scale."""
-
-
-def _integer(levels: int) -> Codes:
+def _integer(levels: int) -> Callable[[Tensor, Tensor], Quantised]:
     def quantise(values: Tensor, largest: Tensor) -> Quantised:
         codes = torch.round(values * levels / torch.where(largest > 0, largest, 1))
         return Quantised(codes.to(torch.int8), largest / levels)
@@ -52,8 +49,7 @@ def ternary(values: Tensor, largest: Tensor) -> Quantised:
 
 def binary(values: Tensor, largest: Tensor) -> Quantised:
     """Quantise to signs, that of zero being plus."""
-    codes = torch.where(values < 0, -1, 1)
-    return Quantised(codes.to(torch.int8), torch.ones_like(largest))
+    return Quantised(torch.where(values < 0, -1, 1).to(torch.int8), torch.ones_like(largest))
 
 
 def quantise(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Quantised:
@@ -64,7 +60,7 @@ def quantise(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Quantised
     >>> quantise(torch.tensor([0.5, -1.0, 0.1]), "ternary", dims=(-1,)).codes
     tensor([ 1, -1,  0], dtype=torch.int8)
     """
-    codes: Codes = globals()[str(QUANTISATIONS[method].codes)]
+    codes = Later[[Tensor, Tensor], Quantised](str(QUANTISATIONS[method].codes))
     return codes(values, values.abs().amax(dim=dims, keepdim=True))
 
 
@@ -75,5 +71,5 @@ def dims_of(scale: QuantizationScale, *, is_bias: bool) -> tuple[int, ...]:
 
 def straight_through(values: Tensor, method: str, *, dims: tuple[int, ...]) -> Tensor:
     """Return the quantised values, with the gradient of the values themselves."""
-    quantised = quantise(values.detach(), method, dims=dims).values
-    return quantised + (values - values.detach())  # in this order exactly the quantised values
+    exact = values.detach()
+    return quantise(exact, method, dims=dims).values + (values - exact)  # in this order exactly the quantised values

@@ -133,22 +133,18 @@ def _sampler(dataset: WeightsDataset, tokenizer: str | None) -> Sampler:
     counts = {"task_generation.tokenizer": tokenizer} if limit is not None else {}
     sampler = Sampler(from_settings(WeightsSettings, {**dataset.settings(), **counts}))
     hint = "actlab verify tells whether the dataset is damaged; another actlab version may have made it"
-    identity = json.loads(json.dumps(sampler.identity()))
-    if found := differences(dataset.identity, identity):
+    if found := differences(dataset.identity, json.loads(json.dumps(sampler.identity()))):
         raise StorageError(f"{dataset.folder}: its settings are not those that it was made with: {found[0]}", hint=hint)
-    inputs = _hashes(dataset.manifest["inputs"])
-    if sha256_of(dataset.folder / SIGNATURE_FILE) not in inputs["signature_dataset"]:
+    inputs = dataset.manifest["inputs"]
+    if sha256_of(dataset.folder / SIGNATURE_FILE) not in _hashes(inputs, "signature_dataset"):
         raise StorageError(f"{dataset.folder}: its {SIGNATURE_FILE} is not the one that it was made with", hint=hint)
-    if limit is not None and _hashes(sampler.inputs()).get("tokenizer") != inputs.get("tokenizer"):
+    if limit is not None and _hashes(sampler.inputs(), "tokenizer") != _hashes(inputs, "tokenizer"):
         raise ConfigError(f"{tokenizer} is not the tokenizer that the dataset was made with", hint="give that one")
     return sampler
 
 
-def _hashes(inputs: Sequence[InputEntry]) -> dict[str, set[str]]:
-    by_role: dict[str, set[str]] = {}
-    for entry in inputs:
-        by_role.setdefault(str(entry["role"]), set()).add(str(entry["sha256"]))
-    return by_role
+def _hashes(inputs: Sequence[InputEntry], role: str) -> set[str]:
+    return {str(entry["sha256"]) for entry in inputs if entry["role"] == role}
 
 
 def _filled_again(sampler: Sampler, slots: range, config: ReproduceConfig) -> Filled:

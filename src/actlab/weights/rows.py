@@ -2,7 +2,7 @@
 
 # n rows, p positions
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -85,9 +85,10 @@ def draw_rows(rng: np.random.Generator, patterns: Sequence[Pattern], *, space: S
     negatives = _negatives(patterns, space)
     taken: set[bytes] = set()
     wanted = _positives_wanted(sizes, len(patterns))
-    strata: dict[int, _Stratum] = {}
-    for index in _smallest_first(patterns, space):
-        strata[index] = _draw_stratum(rng, patterns[index], space, taken, wanted[index], sizes)
+    strata = {
+        index: _draw_stratum(rng, patterns[index], space, taken, wanted[index], sizes)
+        for index in _smallest_first(patterns, space)
+    }
     n_positives = sum(len(train_np) + len(validation_np) for train_np, validation_np, _ in strata.values())
     n_of_share = round(n_positives * sizes.negative_ratio / (1 - sizes.negative_ratio))
     n_negatives = min(n_of_share, sizes.max_total_examples - n_positives)
@@ -148,8 +149,7 @@ def draw_labelled(
     if n_positives > sum(pattern.count(space) for pattern in patterns) or n_negatives > space.size:
         raise _too_many(n_positives, n_negatives, space)
     for n_before, index in enumerate(_smallest_first(patterns, space)):
-        n_share = n_missing // (len(patterns) - n_before)
-        drawn[index] = _take(rng, patterns[index], space, taken, n_share)
+        drawn[index] = _take(rng, patterns[index], space, taken, n_missing // (len(patterns) - n_before))
         n_missing -= len(drawn[index])
     drawn[_NEGATIVE] = _take(rng, negatives, space, taken, n_negatives)
     if n_missing or len(drawn[_NEGATIVE]) < n_negatives:
@@ -219,23 +219,16 @@ def _take(
     # Half of the set stays free to the end: 64 draws in a row without a new one only happen where the count was
     # estimated, and far too high.
     parts = [_new_ones(pattern.draw(rng, n + n // 8 + 64, space), taken, n)]
-    n_missing = n - len(parts[0])
-    while n_missing and len(parts[-1]):
+    while len(parts[-1]) and (n_missing := n - sum(map(len, parts))):
         parts.append(_new_ones(pattern.draw(rng, 2 * n_missing + 64, space), taken, n_missing))
-        n_missing -= len(parts[-1])
     return np.concatenate(parts)
 
 
 def _new_ones(tokens_np: UInt8[np.ndarray, "n p"], taken: set[bytes], n: int) -> UInt8[np.ndarray, "new p"]:
     """Return the first n sequences that are not taken, and take them."""
-    new: list[int] = []
-    for index, sequence in enumerate(_as_bytes(tokens_np)):
-        if len(new) == n:
-            break
-        if sequence not in taken:
-            taken.add(sequence)
-            new.append(index)
-    return tokens_np[new]
+    new = [sequence for sequence in dict.fromkeys(_as_bytes(tokens_np)) if sequence not in taken][:n]
+    taken.update(new)
+    return _as_tokens(new, tokens_np.shape[1])
 
 
 def _as_bytes(tokens_np: UInt8[np.ndarray, "n p"]) -> list[bytes]:
@@ -243,9 +236,12 @@ def _as_bytes(tokens_np: UInt8[np.ndarray, "n p"]) -> list[bytes]:
     return sequences
 
 
+def _as_tokens(sequences: Collection[bytes], length: int) -> UInt8[np.ndarray, "n p"]:
+    return np.frombuffer(b"".join(sequences), dtype=np.uint8).reshape(-1, length)
+
+
 def _n_taken_of(pattern: Pattern, space: Space, taken: set[bytes]) -> int:
-    tokens_np = np.frombuffer(b"".join(taken), dtype=np.uint8).reshape(-1, space.length)
-    return int(pattern.holds(tokens_np, space).sum())
+    return int(pattern.holds(_as_tokens(taken, space.length), space).sum())
 
 
 def _shuffled(rng: np.random.Generator, drawn: dict[int, np.ndarray]) -> Rows:

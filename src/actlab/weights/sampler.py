@@ -308,8 +308,7 @@ class Sampler:
             self.notes.append(f"no pair of the {len(names)} patterns is held out: most networks would have it")
             return ()
         rng = np.random.default_rng(derive_seed(self.config.pipeline.random_seed, "heldout"))
-        chosen = sorted(rng.choice(len(names), 2, replace=False))
-        return tuple(names[index] for index in chosen)
+        return tuple(names[index] for index in sorted(rng.choice(len(names), 2, replace=False)))
 
     def _architecture(self, rng: np.random.Generator) -> Architecture:
         model = self.config.model
@@ -325,8 +324,7 @@ class Sampler:
     def _pattern_set(self, rng: np.random.Generator) -> tuple[Pattern, ...]:
         settings = self.config.dataset.patterns
         n = int(rng.integers(settings.min_patterns_per_batch, settings.max_patterns_per_batch + 1))
-        chosen = rng.choice(len(self.patterns), n, replace=False)
-        return tuple(self.patterns[index] for index in sorted(chosen))
+        return tuple(self.patterns[index] for index in sorted(rng.choice(len(self.patterns), n, replace=False)))
 
     def _sizes(self) -> RowSizes:
         patterns = self.config.dataset.patterns

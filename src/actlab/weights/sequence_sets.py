@@ -1,7 +1,6 @@
 """`actlab create-sig-dataset` and `create-benchmark-dataset`: labelled sequences for a config's patterns."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +12,13 @@ from actlab.formats.sequence_sets import NEGATIVE, Sequences, benchmark_json, si
 from actlab.formats.weights import letters_of
 from actlab.ground.job import Cost, FileJob, Outcome, run_job
 from actlab.ground.limits import read_at_most
+from actlab.ground.log import log
 from actlab.ground.options import takes
 from actlab.ground.seeds import derive_seed
 from actlab.ground.storage import OneFile, write_file
 from actlab.weights.config.sequence_sets import BenchmarkConfig, SigDatasetConfig
 from actlab.weights.rows import draw_labelled
 from actlab.weights.sampler import Sampler
-
-log = logging.getLogger("actlab")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,13 +133,9 @@ def _is_sequence_set(path: Path) -> bool:
 
 def _at_most(n_per_pattern: int, drawn: Sequences) -> Sequences:
     """Leave out what large patterns gave in the place of small ones."""
-    counts: Counter[str] = Counter()
-    kept = []
-    for number, pattern in enumerate(drawn.patterns):
-        counts[pattern] += 1
-        if counts[pattern] <= n_per_pattern:
-            kept.append(number)
     sequences, labels, patterns, vocab = drawn
+    places = {name: [number for number, one in enumerate(patterns) if one == name] for name in set(patterns)}
+    kept = sorted(number for own in places.values() for number in own[:n_per_pattern])
     return Sequences(
         [sequences[number] for number in kept],
         [labels[number] for number in kept],

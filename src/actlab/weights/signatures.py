@@ -12,6 +12,7 @@ from scipy.special import entr
 
 from actlab.formats.sequence_sets import NEGATIVE
 from actlab.ground.errors import DataError
+from actlab.ground.later import Later
 from actlab.weights.config.methods import METHODS, ProfileMethod
 from actlab.weights.networks import Architecture, Weights, pre_activations
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32, NumberFormat
@@ -42,6 +43,9 @@ class Groups(NamedTuple):
 
 Profile = dict[str, Float[np.ndarray, "o k"]]
 """A layer's numbers by method, float32."""
+
+NamedProfiles = Later[[np.ndarray, Groups, Mapping[str, int]], np.ndarray]
+"""`Profiles` by the name that a `Method` gives."""
 
 
 class Signature(NamedTuple):
@@ -82,11 +86,10 @@ def signature(
 def layer_profile(outputs_no: Float[np.ndarray, "n o"], groups: Groups, methods: Sequence[ProfileMethod]) -> Profile:
     """Profile a layer's neurons, all at once; computed in float64, returned in float32."""
     double_no = outputs_no.astype(np.float64)
-    found: Profile = {}
-    for name, settings in methods:
-        profile: Profiles = globals()[METHODS[name].profile]
-        found[name] = profile(double_no, groups, settings).astype(np.float32)
-    return found
+    return {
+        name: NamedProfiles(METHODS[name].profile)(double_no, groups, settings).astype(np.float32)
+        for name, settings in methods
+    }
 
 
 def signature_json(
@@ -114,8 +117,7 @@ def signature_json(
 def _json_values(name: str, values_ok: np.ndarray, patterns: tuple[str, ...]) -> list[object]:
     if METHODS[name].by_pattern:
         return [dict(zip(patterns, row, strict=True)) for row in values_ok.tolist()]
-    values: list[object] = (values_ok[:, 0] if values_ok.shape[1] == 1 else values_ok).tolist()
-    return values
+    return list((values_ok[:, 0] if values_ok.shape[1] == 1 else values_ok).tolist())
 
 
 # The methods: each takes a layer's outputs in float64, the groups of the rows and its own settings.
@@ -228,8 +230,7 @@ def _best_centres(sorted_no: np.ndarray, n_clusters: int) -> np.ndarray:
     best_cno = np.full((n_clusters, n + 1, n_neurons), -np.inf)
     best_cno[0, 1:] = sums_no[1:] ** 2 / sizes_n[1:]
     start_cno = np.zeros((n_clusters, n + 1, n_neurons), dtype=np.intp)
-    ends = range(2, n + 1) if n_clusters > 2 else (n,)  # for two clusters only the whole is asked for
-    for end in ends:
+    for end in range(2, n + 1) if n_clusters > 2 else (n,):  # for two clusters only the whole is asked for
         gain_no = (sums_no[end] - sums_no[1:end]) ** 2 / (end - sizes_n[1:end])
         reached_cno = best_cno[:-1, 1:end] + gain_no
         start_co = reached_cno.argmax(axis=1)
@@ -241,5 +242,4 @@ def _best_centres(sorted_no: np.ndarray, n_clusters: int) -> np.ndarray:
         start_o = start_cno[cluster, end_o, neurons_o]
         centres_co[cluster] = (sums_no[end_o, neurons_o] - sums_no[start_o, neurons_o]) / (end_o - start_o)
         end_o = start_o
-    centres_co += mean_o
-    return centres_co
+    return np.asarray(centres_co + mean_o)

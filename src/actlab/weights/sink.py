@@ -56,20 +56,15 @@ class UnitRecord(TypedDict):
 
 def example_files(sampler: Sampler, unit: int, examples: Sequence[Example]) -> Iterator[NewFile]:
     """Yield the tables of a unit's examples."""
-    tables: dict[str, list[Row]] = {name: [] for name in STORE}
+    for name, rows_of in STORED.items():
+        if rows := [row for example in examples for row in rows_of(sampler, example)]:
+            yield NewFile(f"store/{name}-{unit:05d}.parquet", table_bytes(STORE[name], rows), len(rows))
     records: dict[tuple[str, str], list[Row]] = {}
     for example in examples:
-        for name, rows in STORED.items():
-            tables[name] += rows(sampler, example)
         for task in example.tasks:
             records.setdefault((task, example.attempt.split), []).append(task_row(sampler, example, task))
-    for name, rows_of_table in tables.items():
-        if rows_of_table:
-            data = table_bytes(STORE[name], rows_of_table)
-            yield NewFile(f"store/{name}-{unit:05d}.parquet", data, len(rows_of_table))
-    for (task, split), rows_of_split in records.items():
-        data = table_bytes(RECORDS, rows_of_split)
-        yield NewFile(f"{task}/{split}-{unit:05d}.parquet", data, len(rows_of_split))
+    for (task, split), rows in records.items():
+        yield NewFile(f"{task}/{split}-{unit:05d}.parquet", table_bytes(RECORDS, rows), len(rows))
 
 
 def input_files(sampler: Sampler) -> Iterator[NewFile]:

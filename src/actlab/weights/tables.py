@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from actlab.formats.weights import OVERALL, Row, letters_of
+from actlab.formats.weights import OVERALL, Layer, Row, letters_of
 from actlab.weights.compute.examples import Example
 from actlab.weights.compute.judge import ACCEPTED, Accuracies, change
-from actlab.weights.compute.stored import StoredNetwork
+from actlab.weights.compute.stored import LayerCodes
 from actlab.weights.compute.unit import Judged
 from actlab.weights.number_format import ROUND_TRIP_FLOAT32
 from actlab.weights.sampler import Sampler
-from actlab.weights.signatures import Signature, signature_json
+from actlab.weights.signatures import Profile, signature_json
 
 
 def _spec(sampler: Sampler, example: Example) -> Iterator[Row]:
@@ -35,43 +35,45 @@ def _spec(sampler: Sampler, example: Example) -> Iterator[Row]:
     }
 
 
-def _networks(example: Example) -> tuple[tuple[str, StoredNetwork], ...]:
-    return ("degraded", example.pair.degraded), ("improved", example.pair.improved)
+def _modules(example: Example) -> Iterator[tuple[Row, Layer, LayerCodes | None, Profile]]:
+    """Yield all Linears of both networks: which one it is, its weights, its codes and its signature."""
+    for model, network, signature in (
+        ("degraded", example.pair.degraded, example.degraded_signature),
+        ("improved", example.pair.improved, example.improved_signature),
+    ):
+        modules = [f"network.{index}" for index in example.attempt.architecture.module_indices]
+        all_codes = network.codes or [None] * len(modules)
+        for module, layer, codes, profile in zip(modules, network.weights, all_codes, signature.layers, strict=True):
+            yield {"example_id": example.attempt.slot, "model": model, "module": module}, layer, codes, profile
 
 
 def _weights(sampler: Sampler, example: Example) -> Iterator[Row]:
-    for model, network in _networks(example):
-        for index, layer in zip(example.attempt.architecture.module_indices, network.weights, strict=True):
-            n_outputs, n_inputs = layer.weight.shape
-            yield {
-                **_place(example, model, index),
-                "n_outputs": n_outputs,
-                "n_inputs": n_inputs,
-                "weight": layer.weight.ravel(),
-                "bias": layer.bias,
-            }
+    for place, layer, _, _ in _modules(example):
+        n_outputs, n_inputs = layer.weight.shape
+        yield {
+            **place,
+            "n_outputs": n_outputs,
+            "n_inputs": n_inputs,
+            "weight": layer.weight.ravel(),
+            "bias": layer.bias,
+        }
 
 
 def _codes(sampler: Sampler, example: Example) -> Iterator[Row]:
-    for model, network in _networks(example):
-        for index, codes in zip(example.attempt.architecture.module_indices, network.codes or (), strict=False):
-            yield {**_place(example, model, index), **{name: array.ravel() for name, array in codes._asdict().items()}}
+    for place, _, codes, _ in _modules(example):
+        if codes is not None:
+            yield {**place, **{name: array.ravel() for name, array in codes._asdict().items()}}
 
 
 def _signatures(sampler: Sampler, example: Example) -> Iterator[Row]:
-    profiled: tuple[tuple[str, Signature], ...] = (
-        ("degraded", example.degraded_signature),
-        ("improved", example.improved_signature),
-    )
-    for model, signature in profiled:
-        for index, profile in zip(example.attempt.architecture.module_indices, signature.layers, strict=True):
-            for method, values_ok in profile.items():
-                yield {
-                    **_place(example, model, index),
-                    "method": method,
-                    "n_values": values_ok.shape[1],
-                    "values": np.ascontiguousarray(values_ok).ravel(),
-                }
+    for place, _, _, profile in _modules(example):
+        for method, values_ok in profile.items():
+            yield {
+                **place,
+                "method": method,
+                "n_values": values_ok.shape[1],
+                "values": np.ascontiguousarray(values_ok).ravel(),
+            }
 
 
 def _metrics(sampler: Sampler, example: Example) -> Iterator[Row]:
@@ -110,9 +112,8 @@ def _rows(sampler: Sampler, example: Example) -> Iterator[Row]:
     attempt = example.attempt
     for part, rows in attempt.rows._asdict().items():
         corrupted = attempt.corrupted if part == "train" else np.zeros(len(rows.labels), dtype=bool)
-        sequences = letters_of(rows.tokens)
         for sequence, label, pattern, flipped in zip(
-            sequences, rows.labels.tolist(), rows.patterns.tolist(), corrupted.tolist(), strict=True
+            letters_of(rows.tokens), rows.labels.tolist(), rows.patterns.tolist(), corrupted.tolist(), strict=True
         ):
             yield {
                 "example_id": attempt.slot,
@@ -142,10 +143,6 @@ STORED = {
     "rows": _rows,
     "unlisted": _unlisted,
 }
-
-
-def _place(example: Example, model: str, index: int) -> Row:
-    return {"example_id": example.attempt.slot, "model": model, "module": f"network.{index}"}
 
 
 def task_row(sampler: Sampler, example: Example, name: str) -> Row:

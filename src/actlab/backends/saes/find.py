@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +14,8 @@ from actlab.backends.hub import fetch_folder, refuse_changed
 from actlab.backends.saes.families import FAMILIES
 from actlab.backends.saes.sae import Encoder, SaeFacts, make_encoder
 from actlab.ground.errors import ConfigError, ModelError
+from actlab.ground.log import log
 from actlab.ground.options import as_path
-
-log = logging.getLogger("actlab")
 
 _ON_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*/[\w-][\w./-]*")
 """owner/repository/folder: whole repositories of SAEs hold hundreds of gigabytes."""

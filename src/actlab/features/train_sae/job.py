@@ -9,8 +9,8 @@ from functools import cached_property
 import torch
 
 from actlab.backends.devices import device_errors
-from actlab.backends.hub import find_model, model_files
-from actlab.backends.models import Loading, environment, load_tokenizer, pick_device, read_facts, token_limit
+from actlab.backends.hub import find_model
+from actlab.backends.models import Loading, OpenModel, environment
 from actlab.backends.reader import Reader
 from actlab.backends.saes import saelens
 from actlab.backends.selftest import load_reader
@@ -58,42 +58,34 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
 
     def __init__(self, config: TrainSaeConfig) -> None:
         super().__init__(config, output_of(config.output))
-        self.model = find_model(config.model, config.revision, code=config.trust_remote_code)
-        self.facts = read_facts(self.model, trust_remote_code=config.trust_remote_code)
-        self.layers = parse_layers(config.layers, self.facts.n_layers)
-        self.device = pick_device(config.device)
+        folder = find_model(config.model, config.revision, code=config.trust_remote_code)
+        self.model = OpenModel(folder, device=config.device, max_length=config.max_length)
+        self.layers = parse_layers(config.layers, self.model.facts.n_layers)
         texts = read_texts(config.input, text_column=config.text_column, limit=config.limit)
-        tokenizer = load_tokenizer(self.model, trust_remote_code=config.trust_remote_code)
-        self.max_tokens = token_limit(self.facts, tokenizer, config.max_length)
-        self.texts = tokenise(tokenizer, texts, self.max_tokens)
+        self.texts = tokenise(self.model.tokenizer, texts, self.model.max_tokens)
 
     @cached_property
     def reader(self) -> Reader:
         """The model, loaded once for all layers."""
         loading = Loading(
-            model=self.model,
-            facts=self.facts,
+            model=self.model.folder,
+            facts=self.model.facts,
             deepest=max(self.layers),
-            device=self.device,
-            trust_remote_code=self.config.trust_remote_code,
+            device=self.model.device,
         )
-        reader = load_reader(loading, self.layers, self.texts, batch_size=32, batch_tokens=4096)
-        return dataclasses.replace(reader, dtype=torch.float32)
+        return load_reader(loading, self.layers, self.texts, batch_size=32, batch_tokens=4096, dtype=torch.float32)
 
     @cached_property
     def plan(self) -> Plan:
         """All that decides the SAEs' bytes."""
         identity = identity_of(self.config) | {
             "layers": list(self.layers),
-            "model_name": self.model.name,
-            "revision": self.model.revision,
-            "hidden_dim": self.facts.hidden_dim,
+            "model_name": self.model.folder.name,
+            "revision": self.model.folder.revision,
+            "hidden_dim": self.model.facts.hidden_dim,
             "sae_lens_version": saelens.VERSION,  # before, cfg.json named none
         }
-        inputs = [
-            file_entry("texts", self.config.input),
-            *({"role": "model", **file} for file in model_files(self.model)),
-        ]
+        inputs = [file_entry("texts", self.config.input), *self.model.input_files]
         return Plan(KIND, identity, inputs, [{"unit": unit, "layer": one} for unit, one in enumerate(self.layers)])
 
     def bar(self, units: Sequence[int]) -> Bar:
@@ -104,7 +96,7 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
         """Train the SAE of one layer. Its curves are drawn beside the output, as TensorBoard's files hold times."""
         config, layer = self.config, self.layers[number]
         beside = self.output.with_name(self.output.name + ".tensorboard") / folder_of(layer)
-        with device_errors(self.device, if_out_of_memory=_SMALLER):
+        with device_errors(self.model.device, if_out_of_memory=_SMALLER):
             batches = residual_batches(
                 dataclasses.replace(self.reader, layers=(layer,)),
                 self.texts,
@@ -112,15 +104,15 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
                 seed=config.seed,
             )
             drawn = curves(beside) if config.tensorboard else nullcontext(lambda number, step: None)
-            trained = train_on(batches, config, layer, device=self.device, curves=drawn, more=more)
+            trained = train_on(batches, config, layer, device=self.model.device, curves=drawn, more=more)
         about = {
-            "model_name": self.model.name,
+            "model_name": self.model.folder.name,
             "hook_name": f"blocks.{layer}.hook_resid_post",
             "prepend_bos": self.texts[0].start > 0,
-            "context_size": self.max_tokens,
+            "context_size": self.model.max_tokens,
         }
         record = LayerRecord(
-            environment=environment(self.device, self.reader.backbone.module),
+            environment=environment(self.model.device, self.reader.backbone.module),
             layer=layer,
             last=trained.last._asdict(),
             curve=[list(step) for step in trained.curve],
@@ -140,7 +132,7 @@ class TrainSaeJob(DatasetJob[TrainedSaes]):
             n_records=len(self.texts),
             records="texts",
             n_tokens=sum(text.stop - text.start for text in self.texts),
-            bytes_to_write=n_layers * 4 * (2 * self.facts.hidden_dim + 2) * n_features,
+            bytes_to_write=n_layers * 4 * (2 * self.model.facts.hidden_dim + 2) * n_features,
             notes=(f"{n_layers} layers, {n_steps} steps each",),
             details={"layers": list(self.layers), "n_texts": len(self.texts), "n_steps": n_steps},
         )

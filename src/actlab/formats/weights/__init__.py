@@ -7,7 +7,7 @@ attempts.parquet                      every network that was trained, accepted o
 signature_dataset.json, config.yaml, README.md, metadata.json, manifest.json
 """
 
-from actlab.formats.weights.dataset import LayerArrays, StoredRows, WeightsDataset
+from actlab.formats.weights.dataset import Layer, StoredRows, WeightsDataset
 from actlab.formats.weights.tables import (
     ATTEMPTS,
     ATTEMPTS_FILE,
@@ -44,7 +44,7 @@ __all__ = [
     "SPLITS",
     "STORE",
     "TASKS",
-    "LayerArrays",
+    "Layer",
     "Row",
     "Spec",
     "StoredRows",

@@ -4,7 +4,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ from actlab.ground.manifest import METADATA, Identity, damaged_files, stored_fil
 from actlab.ground.options import read_yaml
 
 
-class LayerArrays(NamedTuple):
+class Layer(NamedTuple):
     """One Linear's parameters."""
 
     weight: Float[np.ndarray, "o i"]
@@ -88,10 +88,7 @@ class WeightsDataset:
 
     def by_unit(self, example_ids: Iterable[int]) -> list[list[int]]:
         """Share ids out by unit, both in ascending order."""
-        shared: dict[int, list[int]] = {}
-        for example_id in sorted(example_ids):
-            shared.setdefault(example_id // self._unit_size, []).append(example_id)
-        return list(shared.values())
+        return [list(some) for _, some in groupby(sorted(example_ids), key=lambda one: one // self._unit_size)]
 
     def table(self, name: str, example_ids: Iterable[int] | None = None) -> pa.Table:
         """Read a table of the store, or the rows of some examples, in the examples' order.
@@ -99,8 +96,7 @@ class WeightsDataset:
         Raises:
             StorageError: A file is missing or damaged.
         """
-        wanted = None if example_ids is None else list(example_ids)
-        return self._read(f"store/{name}", STORE[name], wanted)
+        return self._read(f"store/{name}", STORE[name], None if example_ids is None else list(example_ids))
 
     def ids(self, name: str) -> set[int]:
         """Return the examples of which a table of the store has rows."""
@@ -126,19 +122,19 @@ class WeightsDataset:
         wanted = None if example_ids is None else list(example_ids)
         rows: list[Spec] = self.table("specs", wanted).to_pylist()
         there = {row["example_id"] for row in rows}
-        for example_id in wanted or ():
-            if example_id not in there:
-                raise DataError(f"there is no example {example_id} in {self.folder}", hint="see its store/specs")
+        if absent := [example_id for example_id in wanted or () if example_id not in there]:
+            raise DataError(f"there is no example {absent[0]} in {self.folder}", hint="see its store/specs")
         return rows
 
-    def weights(self, example_ids: Iterable[int]) -> dict[tuple[int, str], list[LayerArrays]]:
+    def weights(self, example_ids: Iterable[int]) -> dict[tuple[int, str], tuple[Layer, ...]]:
         """Return the layers of examples' networks, by example and "degraded" or "improved"."""
         table = self.table("weights", example_ids).combine_chunks()
         places = table.select(["example_id", "model", "n_outputs", "n_inputs"]).to_pylist()
-        networks: dict[tuple[int, str], list[LayerArrays]] = {}
+        networks: dict[tuple[int, str], tuple[Layer, ...]] = {}
         for row, weight, bias in zip(places, _arrays(table["weight"]), _arrays(table["bias"]), strict=True):
-            layer = LayerArrays(weight.reshape(row["n_outputs"], row["n_inputs"]), bias)
-            networks.setdefault((row["example_id"], row["model"]), []).append(layer)
+            key = (row["example_id"], row["model"])
+            layer = Layer(weight.reshape(row["n_outputs"], row["n_inputs"]), bias)
+            networks[key] = (*networks.get(key, ()), layer)
         return networks
 
     def rows(self, example_ids: Iterable[int], part: str = "test") -> dict[int, StoredRows]:
@@ -209,9 +205,8 @@ def _by_example(table: pa.Table, labels: Bool[np.ndarray, " n"]) -> dict[int, St
 
 def _arrays(column: pa.ChunkedArray) -> list[np.ndarray]:
     """Return each list of a column as an array."""
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return [
         array
-        for chunk in chunks
+        for chunk in column.chunks
         for array in np.split(chunk.flatten().to_numpy().copy(), np.cumsum(chunk.value_lengths())[:-1])
     ]

@@ -121,21 +121,18 @@ def verdict(
     """Return `ACCEPTED`, or the first criterion of a version that is not met on the network's own patterns."""
     settings = config.validation
     changed = change(degraded, improved, target)
-    others_k = np.delete(degraded.by_pattern, target)
-    near_chance = settings.pattern_specific and len(others_k) > 0 and others_k.mean() < settings.min_accuracy
-    is_second = settings.pattern_specific and acceptance >= 2
-    not_degraded = is_second and degraded.by_pattern[target] >= settings.max_degraded_accuracy
-    not_repaired = settings.pattern_specific and improved.by_pattern[target] < settings.min_accuracy
-    not_learnt = is_second and improved.by_pattern.min() < settings.min_accuracy
+    others_k, least = np.delete(degraded.by_pattern, target), settings.min_accuracy
+    by_pattern = settings.pattern_specific
+    is_second = by_pattern and acceptance >= 2
     checks = [
         (UNTRAINED, degraded.one_sided > settings.max_one_sided),
         (DEAD, improved.one_sided > settings.max_one_sided),
-        (NEAR_CHANCE, near_chance),
-        (NOT_DEGRADED, not_degraded),
-        (NOT_REPAIRED, not_repaired),
-        (NOT_LEARNT, not_learnt),
-        (TARGET, settings.pattern_specific and changed.target_gain < settings.min_pattern_improvement),
-        (OTHERS, settings.pattern_specific and -changed.worst_other > settings.max_other_degradation),
+        (NEAR_CHANCE, by_pattern and len(others_k) > 0 and others_k.mean() < least),
+        (NOT_DEGRADED, is_second and degraded.by_pattern[target] >= settings.max_degraded_accuracy),
+        (NOT_REPAIRED, by_pattern and improved.by_pattern[target] < least),
+        (NOT_LEARNT, is_second and improved.by_pattern.min() < least),
+        (TARGET, by_pattern and changed.target_gain < settings.min_pattern_improvement),
+        (OTHERS, by_pattern and -changed.worst_other > settings.max_other_degradation),
         (TOO_LITTLE, changed.overall_gain < config.training.min_degradation_threshold),
     ]
     return next((reason for reason, is_met in checks if is_met), ACCEPTED)

@@ -1,10 +1,10 @@
 """A dataset's examples, back from its tables: ready to be measured and written again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from actlab.formats.weights import LayerArrays, Spec, StoredRows
+from actlab.formats.weights import Spec, StoredRows
 from actlab.weights.config.data_gen import WeightsSettings
-from actlab.weights.networks import Architecture, Layer, Weights
+from actlab.weights.networks import Architecture
 from actlab.weights.number_format import NumberFormat, number_format
 from actlab.weights.rows import Rows
 
@@ -19,11 +19,6 @@ def architecture_of(spec: Spec) -> Architecture:
         spec["activation_type"],
         spec["dropout_rate"],
     )
-
-
-def as_weights(layers: Iterable[LayerArrays]) -> Weights:
-    """Return stored layers as a network's weights."""
-    return tuple(Layer(*layer) for layer in layers)
 
 
 def as_rows(stored: StoredRows, names: Sequence[str]) -> Rows:

@@ -7,11 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int8
+from torch import Tensor
 
 from actlab.weights.config.networks import QuantizationScale
 from actlab.weights.config.quantisations import QUANTISATIONS
 from actlab.weights.networks import Layer, Weights
-from actlab.weights.quantise import Quantised, dims_of, quantise
+from actlab.weights.quantise import dims_of, quantise
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -37,20 +38,25 @@ class StoredNetwork(NamedTuple):
 
 def as_stored(weights: Weights, quantization: str, scale: QuantizationScale, precision: str) -> StoredNetwork:
     """Quantise a trained network, then round it to the precision."""
-    layers, codes = [], []
-    for layer in weights:
-        values = []
-        coded: list[Quantised] = []
-        for array in layer:
-            tensor = torch.from_numpy(array)
-            if QUANTISATIONS[quantization].codes:
-                coded.append(quantise(tensor, quantization, dims=dims_of(scale, is_bias=array.ndim == 1)))
-                tensor = coded[-1].values
-            values.append(tensor.to(DTYPES[precision]).float().numpy())
-        layers.append(Layer(*values))
-        if coded:
-            codes.append(LayerCodes(*(part.numpy() for one in coded for part in (one.codes, one.scales.flatten()))))
-    return StoredNetwork(tuple(layers), tuple(codes) or None)
+
+    def rounded(values: Tensor) -> np.ndarray:
+        return values.to(DTYPES[precision]).float().numpy()
+
+    if not QUANTISATIONS[quantization].codes:
+        return StoredNetwork(
+            tuple(Layer(*(rounded(torch.from_numpy(array)) for array in layer)) for layer in weights), None
+        )
+    coded = [
+        [quantise(torch.from_numpy(one), quantization, dims=dims_of(scale, is_bias=one.ndim == 1)) for one in layer]
+        for layer in weights
+    ]
+    return StoredNetwork(
+        tuple(Layer(*(rounded(one.values) for one in layer)) for layer in coded),
+        tuple(
+            LayerCodes(*(part.numpy() for one in layer for part in (one.codes, one.scales.flatten())))
+            for layer in coded
+        ),
+    )
 
 
 def is_finite(weights: Weights) -> bool:

@@ -96,11 +96,10 @@ def fill(
 def _round(sampler: Sampler, tries: dict[int, int], device: str) -> tuple[list[Judged], list[Example]]:
     """Train and judge the next tries of the open slots, in the slots' order."""
     at_once = max(1, _ROUND // len(tries))
-    most = sampler.config.pipeline.max_tries
     drawn: list[Attempt] = []
     judged: list[Judged] = []
     for slot, first in tries.items():
-        for number in range(first, min(first + at_once, most)):
+        for number in range(first, min(first + at_once, sampler.config.pipeline.max_tries)):
             try:
                 attempt = sampler.attempt(slot, number)
             except DataError:

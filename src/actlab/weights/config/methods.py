@@ -13,7 +13,7 @@ class Method(Variant):
     """A way to put what a neuron does over the rows of the signature dataset into a few numbers."""
 
     profile: str = ""
-    """Of its function of a layer's outputs, groups of rows and parameters: a name in `weights.signatures`."""
+    """Where its function of a layer's outputs, groups of rows and parameters is, as "module:function"."""
     parameters: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Of each parameter what is usual and the most: more is a slip of the finger, and the exact clustering takes time
     in proportion to clusters × rows²."""
@@ -32,31 +32,31 @@ METHODS = Table(
         name="mean",
         help="the mean",
         hint="a neuron whose mean is always 0 is dead: lower model.learning_rate",
-        profile="mean",
+        profile="actlab.weights.signatures:mean",
     ),
     Method(
         name="std",
         help="the population's standard deviation",
         hint="it is 0 where all rows are alike: take a larger signature dataset",
-        profile="std",
+        profile="actlab.weights.signatures:std",
     ),
     Method(
         name="max",
         help="the largest value",
         hint="it says little of many rows: name mean or entropy too",
-        profile="largest",
+        profile="actlab.weights.signatures:largest",
     ),
     Method(
         name="min",
         help="the smallest value",
         hint="it says little of many rows: name mean or entropy too",
-        profile="smallest",
+        profile="actlab.weights.signatures:smallest",
     ),
     Method(
         name="entropy",
         help="the entropy in nats of a histogram over the neuron's own range (`bins` 20)",
         hint="raise bins to tell more values apart",
-        profile="entropy",
+        profile="actlab.weights.signatures:entropy",
         parameters={"bins": (20, 1000)},
     ),
     Method(
@@ -64,21 +64,21 @@ METHODS = Table(
         help="the neuron's loadings (component's entry × square root of the explained variance) on the layer's first "
         "`components`, each component's largest entry positive",
         hint="components that are not there are 0: ask for at most one a neuron",
-        profile="pca",
+        profile="actlab.weights.signatures:pca",
         parameters={"components": (1, 1000)},
     ),
     Method(
         name="svd",
         help="the same without centring (singular vector's entry × singular value / √rows)",
         hint="components that are not there are 0: ask for at most one a neuron",
-        profile="svd",
+        profile="actlab.weights.signatures:svd",
         parameters={"components": (1, 1000)},
     ),
     Method(
         name="clustering",
         help="the centres of the best `n_clusters`-means of the neuron's values, ascending",
         hint="a neuron with fewer values repeats the last one: lower n_clusters",
-        profile="clustering",
+        profile="actlab.weights.signatures:clustering",
         parameters={"n_clusters": (2, 20)},
     ),
     Method(
@@ -86,21 +86,21 @@ METHODS = Table(
         help="the `n_frequencies` largest magnitudes / rows of the spectrum over the rows in their order, without the "
         "mean",
         hint="frequencies that are not there are 0: ask for at most half as many as there are rows",
-        profile="fourier",
+        profile="actlab.weights.signatures:fourier",
         parameters={"n_frequencies": (1, 1000)},
     ),
     Method(
         name="pattern_wise",
         help="the mean over each pattern's rows, patterns in the order in which they first appear, negatives as `none`",
         hint="it has no column for a pattern without rows: make the signature dataset with this config",
-        profile="pattern_wise",
+        profile="actlab.weights.signatures:pattern_wise",
         by_pattern=True,
     ),
     Method(
         name="sparsity",
         help="the share of values that a ReLU would silence",
         hint="it is 1 for a dead neuron: lower model.learning_rate",
-        profile="sparsity",
+        profile="actlab.weights.signatures:sparsity",
     ),
     is_open=False,
 )
@@ -153,8 +153,8 @@ def _method(name: object, parameters: object) -> ProfileMethod:
     usual = METHODS[name].usual
     if parameters is None or isinstance(parameters, bool):
         return ProfileMethod(name, usual)
-    example = f"write {name}: {{{', '.join(f'{key}: {value}' for key, value in usual.items())}}}"
-    example += "" if usual else ", it has no parameters"
+    written = ", ".join(f"{key}: {value}" for key, value in usual.items())
+    example = f"write {name}: {{{written}}}" if usual else f"write {name}: {{}}, it has no parameters"
     if not isinstance(parameters, Mapping):
         raise ConfigError(f"{_KEY}.{name} is {parameters!r}, not a mapping", hint=example)
     for key, value in parameters.items():

@@ -106,10 +106,7 @@ def none_of(patterns: tuple[Pattern, ...]) -> Pattern:
     """Return the pattern of the sequences that satisfy none of these."""
 
     def satisfies_none(tokens_np: Integer[np.ndarray, "n p"], space: Space) -> Bool[np.ndarray, " n"]:
-        none_n = np.ones(len(tokens_np), dtype=bool)
-        for one in patterns:
-            none_n &= ~one.holds(tokens_np, space)
-        return none_n
+        return np.asarray(~np.logical_or.reduce([one.holds(tokens_np, space) for one in patterns]))
 
     names = ", ".join(one.name for one in patterns)
     return Pattern(name=f"none of {names}", help=f"None of {names}", holds=satisfies_none)
@@ -120,8 +117,7 @@ def _count(pattern: Pattern, space: Space) -> int:
     if pattern.own_count is not None:
         return pattern.own_count(space)
     tokens_np = _all_or_some(space)
-    n_held = int(pattern.holds(tokens_np, space).sum())
-    return n_held * space.size // len(tokens_np)
+    return int(pattern.holds(tokens_np, space).sum()) * space.size // len(tokens_np)
 
 
 @lru_cache(maxsize=4)

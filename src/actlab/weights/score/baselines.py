@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from actlab.formats.weights import Spec, WeightsDataset
-from actlab.weights.compute.recorded import architecture_of, as_weights
+from actlab.weights.compute.recorded import architecture_of
 from actlab.weights.networks import Architecture, Layer, Weights
 from actlab.weights.score.repair import flat
 
@@ -28,7 +28,7 @@ class MeanWeights:
             stored = dataset.weights(example_ids)
             for example_id in example_ids:
                 shape = _shape(self._train[example_id])
-                row_q = flat(as_weights(stored[example_id, "improved"]))
+                row_q = flat(stored[example_id, "improved"])
                 self._sums[shape] = self._sums[shape] + row_q if shape in self._sums else row_q
                 self._counts[shape] += 1
 
@@ -64,9 +64,6 @@ def _shape(architecture: Architecture) -> _Shape:
 
 
 def _unflat(row_q: Float64[np.ndarray, " q"], architecture: Architecture) -> Weights:
-    layers, start = [], 0
-    for o, i in architecture.sizes:
-        weight, bias = np.split(row_q[start : start + o * i + o].astype(np.float32), [o * i])
-        layers.append(Layer(weight.reshape(o, i), bias))
-        start += o * i + o
-    return tuple(layers)
+    ends = np.cumsum([length for o, i in architecture.sizes for length in (o * i, o)])
+    parts = iter(np.split(row_q.astype(np.float32), ends[:-1]))
+    return tuple(Layer(next(parts).reshape(shape), next(parts)) for shape in architecture.sizes)

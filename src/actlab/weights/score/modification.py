@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from actlab.formats.weights import Row, Spec, WeightsDataset
 from actlab.ground.progress import progress
-from actlab.weights.compute.recorded import architecture_of, as_weights, digits_of
+from actlab.weights.compute.recorded import architecture_of, digits_of
 from actlab.weights.config.data_gen import WeightsSettings
 from actlab.weights.prompts import parse_weights
 from actlab.weights.score.baselines import MeanWeights
@@ -74,8 +74,10 @@ def _report(repaired: Sequence[Repaired]) -> TaskReport:
     figures: list[RepairFigures] = []
     for split in splits_of(completed):
         own = [one for one in repaired if split in (one.completed.split, ALL)]
-        for who in (PREDICTIONS, STRICT, UNCHANGED, MEAN, IMPROVED):
-            figures.append(repair_figures(split, who, [one.scores[who] for one in own if who in one.scores]))
+        figures += [
+            repair_figures(split, who, [one.scores[who] for one in own if who in one.scores])
+            for who in (PREDICTIONS, STRICT, UNCHANGED, MEAN, IMPROVED)
+        ]
     n_alone = sum(MEAN not in one.scores and UNCHANGED in one.scores for one in repaired)
     notes = [f"{n_alone} examples have no mean weights: train has no other network of their shape"] if n_alone else []
     return TaskReport(coverage(completed), failures(completed), figures, notes)
@@ -99,8 +101,8 @@ def _cases(
             spec,
             Case(
                 architecture=architecture_of(spec),
-                degraded=as_weights(stored[example_id, "degraded"]),
-                improved=as_weights(stored[example_id, "improved"]),
+                degraded=stored[example_id, "degraded"],
+                improved=stored[example_id, "improved"],
                 reference=references[example_id],
                 target=names.index(spec["target_pattern"]),
                 n_patterns=len(names),

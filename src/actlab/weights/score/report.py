@@ -138,12 +138,11 @@ def splits_of(completed: Iterable[Completed]) -> list[str]:
 
 def coverage(completed: Sequence[Completed]) -> list[Coverage]:
     """Count examples and predictions by split and over all."""
-    counted = []
-    for split in splits_of(completed):
-        own = [one for one in completed if split in (one.split, ALL)]
-        n_there, n_parsed = sum(one.is_there for one in own), sum(one.is_parsed for one in own)
-        counted.append(Coverage(split, len(own), n_there, n_parsed))
-    return counted
+    by_split = {split: [one for one in completed if split in (one.split, ALL)] for split in splits_of(completed)}
+    return [
+        Coverage(split, len(own), sum(one.is_there for one in own), sum(one.is_parsed for one in own))
+        for split, own in by_split.items()
+    ]
 
 
 def failures(completed: Iterable[Completed]) -> dict[str, int]:

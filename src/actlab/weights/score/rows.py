@@ -78,9 +78,9 @@ class Benchmark:
             n_negatives = int((~rows.labels).sum())
             n_own = {name: int((rows.patterns == place).sum()) for place, name in enumerate(patterns)}
             wrong = [
-                f"the benchmark has no sequence for {name} that is new to them" for name, n in n_own.items() if not n
+                *(f"the benchmark has no sequence for {one} that is new to them" for one, n in n_own.items() if not n),
+                *([] if n_negatives else ["every sequence of the benchmark satisfies one of their patterns"]),
             ]
-            wrong += [] if n_negatives else ["every sequence of the benchmark satisfies one of their patterns"]
             if wrong:
                 self._trouble[f"not measured: {wrong[0]}"] += 1
                 continue

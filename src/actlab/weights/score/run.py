@@ -53,9 +53,7 @@ def _modifications(
     config: ScoreConfig, dataset: WeightsDataset, specs: Mapping[int, Spec], completions: dict[int, str]
 ) -> Scored:
     settings = from_settings(WeightsSettings, dataset.settings())
-    benchmark = None
-    if config.benchmark:
-        benchmark = Benchmark(config.benchmark, Sampler(settings).space, dataset)
+    benchmark = Benchmark(config.benchmark, Sampler(settings).space, dataset) if config.benchmark else None
     with one_thread():
         scored = score_modifications(
             dataset, specs, completions, settings, benchmark or stored_rows(dataset), quiet=config.quiet

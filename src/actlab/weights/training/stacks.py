@@ -60,29 +60,29 @@ class Form:
 
     def pack(self, weights: Weights) -> Float[np.ndarray, " q"]:
         """Return one network's parameters, padded, in a row."""
-        parts = []
-        for (o, i), layer in zip(self.sizes, weights, strict=True):
-            rows, columns = layer.weight.shape
-            parts.append(np.pad(layer.weight, ((0, o - rows), (0, i - columns))).ravel())
-            parts.append(np.pad(layer.bias, (0, o - rows)))
-        return np.concatenate(parts)
+        shapes = [shape for o, i in self.sizes for shape in ((o, i), (o,))]
+        arrays = [array for layer in weights for array in layer]
+        return np.concatenate(
+            [
+                np.pad(array, [(0, to - n) for to, n in zip(shape, array.shape, strict=True)]).ravel()
+                for shape, array in zip(shapes, arrays, strict=True)
+            ]
+        )
 
     def unpack(self, parameters_q: Float[Tensor, " q"], architecture: Architecture) -> Weights:
         """Return one network's parameters without the padding."""
         parts = iter(parameters_q.cpu().float().split_with_sizes(self.split_sizes))
-        layers = []
-        for (o, i), (rows, columns) in zip(self.sizes, architecture.sizes, strict=True):
-            weight, bias = next(parts).view(o, i)[:rows, :columns], next(parts)[:rows]
-            layers.append(Layer(weight.numpy().copy(), bias.numpy().copy()))
-        return tuple(layers)
+        return tuple(
+            Layer(next(parts).view(o, i)[:rows, :columns].numpy().copy(), next(parts)[:rows].numpy().copy())
+            for (o, i), (rows, columns) in zip(self.sizes, architecture.sizes, strict=True)
+        )
 
     def mask(self, specs: Sequence[TrainingSpec], *, like: Tensor) -> Float[Tensor, "n w 1"] | None:
         """Return one for a network's own units and zero for the padding, where that is needed."""
         if not self.is_masked:
             return None
         widths_n = torch.tensor([spec.architecture.neurons_per_layer for spec in specs])
-        mask_nw = torch.arange(self.sizes[0][0]) < widths_n[:, None]
-        return mask_nw[..., None].to(like)
+        return (torch.arange(self.sizes[0][0]) < widths_n[:, None])[..., None].to(like)
 
     def logits(
         self,

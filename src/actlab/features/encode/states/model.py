@@ -1,6 +1,5 @@
 """States by a model's forward pass, one for all layers."""
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -9,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from actlab.backends.hub import find_model, model_files
-from actlab.backends.models import Loading, environment, load_tokenizer, pick_device, read_facts, token_limit
+from actlab.backends.hub import find_model
+from actlab.backends.models import Loading, OpenModel, environment
 from actlab.backends.reader import Reader, TokenSpan, read_tokens
 from actlab.backends.selftest import load_reader
 from actlab.features.encode.config import EncodeConfig
@@ -46,9 +45,8 @@ class ModelStates:
         self._config = config
         self._input = config.input
         self._layers = layers
-        self._model = find_model(config.model, config.revision, code=config.trust_remote_code)
-        self._facts = read_facts(self._model, trust_remote_code=config.trust_remote_code)
-        self._tokenizer = load_tokenizer(self._model, trust_remote_code=config.trust_remote_code)
+        folder = find_model(config.model, config.revision, code=config.trust_remote_code)
+        self._model = OpenModel(folder, device=config.device, max_length=config.max_length)
         self._rows = read_sentences(
             self._input,
             text_column=config.text_column,
@@ -56,13 +54,12 @@ class ModelStates:
             labels=config.labels,
             limit=config.limit,
         )
-        self._max_tokens = token_limit(self._facts, self._tokenizer, config.max_length)
-        self.device = pick_device(config.device)
-        self.hidden_dim = self._facts.hidden_dim
+        self.device = self._model.device
+        self.hidden_dim = self._model.facts.hidden_dim
         self.n_sentences = len(self._rows)
-        if max(layers) >= self._facts.n_layers:
+        if max(layers) >= self._model.facts.n_layers:
             raise ConfigError(
-                f"an SAE is for layer {max(layers)}, but {self._model.name} has {self._facts.n_layers} layers",
+                f"an SAE is for layer {max(layers)}, but {folder.name} has {self._model.facts.n_layers} layers",
                 hint="is it this model's SAE? --layers chooses some",
             )
 
@@ -72,23 +69,20 @@ class ModelStates:
 
     def describe(self) -> dict[str, object]:
         """Return model, hook, BOS and scale."""
-        made = self._tokenizer("a", return_special_tokens_mask=True)
+        made = self._model.tokenizer("a", return_special_tokens_mask=True)
         return {
-            "model_name": self._model.name,
-            "revision": self._model.revision,
-            "num_layers": self._facts.n_layers,
+            "model_name": self._model.folder.name,
+            "revision": self._model.folder.revision,
+            "num_layers": self._model.facts.n_layers,
             "hook": HOOK,
             "leading_special_tokens": made["special_tokens_mask"].index(0),
             "embedding_scale": 1.0,
-            "max_length": self._max_tokens,
+            "max_length": self._model.max_tokens,
         }
 
     def inputs(self) -> list[InputEntry]:
         """Return the CSV and the model's files, hashed."""
-        return [
-            file_entry("sentences", self._input),
-            *({"role": "model", **file} for file in model_files(self._model)),
-        ]
+        return [file_entry("sentences", self._input), *self._model.input_files]
 
     def n_tokens(self) -> list[int]:
         """Return how many rows each good sentence has."""
@@ -139,11 +133,11 @@ class ModelStates:
 
     def _text(self, row: Row) -> _Text | Dropped:
         with foreign_errors(f"cannot tokenise sentence {row.sentence}", hint="is it text?", kind=DataError):
-            made = self._tokenizer(
+            made = self._model.tokenizer(
                 row.text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
             )
         own = [place for place, is_special in enumerate(made["special_tokens_mask"]) if not is_special]
-        if not own or len(made["input_ids"]) > self._max_tokens:
+        if not own or len(made["input_ids"]) > self._model.max_tokens:
             return Dropped(row.sentence, TOO_LONG if own else NO_TOKEN)
         return _Text(
             row=row,
@@ -159,19 +153,18 @@ class ModelStates:
         config, rows = self._config, self._rows
         evenly = rows[:: -(-len(rows) // _SENTENCES_TESTED)]
         loading = Loading(
-            model=self._model,
-            facts=self._facts,
+            model=self._model.folder,
+            facts=self._model.facts,
             deepest=max(self._layers),
             dtype=config.model_dtype,
             device=self.device,
             load_in_4bit=config.load_in_4bit,
-            trust_remote_code=config.trust_remote_code,
         )
-        reader = load_reader(
+        return load_reader(
             loading,
             self._layers,
             self._tokenise(evenly)[0] or self._tokenise(rows)[0],
             batch_size=config.batch_size,
             batch_tokens=config.batch_tokens,
+            dtype=torch.float32,
         )
-        return dataclasses.replace(reader, dtype=torch.float32)

@@ -8,8 +8,7 @@ from actlab.weights.patterns.space import Space
 def _draw(rng: np.random.Generator, n: int, space: Space) -> UInt8[np.ndarray, "n p"]:
     first_n = rng.integers(space.vocab_size, size=n)
     second_n = (first_n + rng.integers(1, space.vocab_size, size=n)) % space.vocab_size
-    odd_p = np.arange(space.length) % 2
-    return np.where(odd_p, second_n[:, None], first_n[:, None]).astype(np.uint8)
+    return np.where(np.arange(space.length) % 2, second_n[:, None], first_n[:, None]).astype(np.uint8)
 
 
 alternating = Pattern(
