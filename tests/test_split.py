@@ -402,7 +402,7 @@ def test_the_command_prints_the_path_and_says_how_many_are_where(hundred, tmp_pa
     output = str(tmp_path / "s.json")
     arguments = ["--input", str(hundred), "--output", output]
     dry = CliRunner().invoke(command, [*arguments, "--dry-run"])
-    assert dry.stdout.splitlines()[:3] == [output, "  1 units, 100 sentences", "  train 80, validation 0, test 20"]
+    assert dry.stdout.splitlines()[:3] == [output, "  1 unit, 100 sentences", "  train 80, validation 0, test 20"]
     assert not Path(output).exists()
     with caplog.at_level(logging.INFO, "actlab"):
         done = CliRunner().invoke(command, arguments)

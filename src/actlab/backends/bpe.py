@@ -28,8 +28,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> F
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    pieces = (text[at : at + _MOST_CHARACTERS] for text in documents for at in range(0, len(text), _MOST_CHARACTERS))
-    tokenizer.train_from_iterator(pieces, trainer)
+    tokenizer.train_from_iterator(_pieces(documents), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
     made: FastTokenizer = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -39,3 +38,7 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = VOCAB_SIZE) -> F
         clean_up_tokenization_spaces=False,
     )
     return made
+
+
+def _pieces(documents: Iterable[str]) -> Iterable[str]:
+    return (text[at : at + _MOST_CHARACTERS] for text in documents for at in range(0, len(text), _MOST_CHARACTERS))

@@ -193,7 +193,7 @@ def judge(
     Raises:
         DataError: They are not, and `allow_leak` is not given.
     """
-    has_chosen = metadata.get("output_type") == "concept" and "input_features" in metadata
+    has_chosen = "input_features" in metadata or metadata.get("strategy") == "feature-to-concept"
     chosen_on = str(metadata.get("features_chosen_on", "given")) if has_chosen else ""
     split = chosen_on.removeprefix("train:")
     leaks = []
