@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 from actlab.ground import kinds
 from actlab.ground.errors import ActlabError, EmptyDatasetError
-from actlab.ground.log import log as log
+from actlab.ground.log import log
 from actlab.ground.options import CommonOptions, config_of
 from actlab.ground.progress import More, progress
 from actlab.ground.storage import Finish, NewFile, Plan, Staging, refuse_others, stage

@@ -19,7 +19,8 @@ from actlab.features.datasets.strategies import STRATEGIES
 from actlab.formats.classifier import load_dataset
 from actlab.ground.errors import ConfigError
 from actlab.ground.hashes import sha256_of
-from actlab.ground.job import Cost, FileJob, Outcome, log, run_jobs
+from actlab.ground.job import Cost, FileJob, Outcome, run_jobs
+from actlab.ground.log import log
 from actlab.ground.options import takes
 from actlab.ground.storage import Plan
 from actlab.ground.variants import plugins_identity

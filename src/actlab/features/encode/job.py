@@ -20,8 +20,9 @@ from actlab.features.encode.states.stored import StoredStates
 from actlab.formats.sentences.file import KIND
 from actlab.ground.errors import ConfigError, DataError, ModelError
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, Worker, run_job
 from actlab.ground.layers import parse_layers_arg
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA, Unit
 from actlab.ground.options import identity_of, takes
 from actlab.ground.printing import format_bytes

@@ -20,7 +20,8 @@ from actlab.features.probe.source.dataset import read_datasets
 from actlab.features.probe.source.dumps import read_dumps
 from actlab.features.split.compute.sides import VERSION as SPLIT_VERSION
 from actlab.ground.integrity import read_sealed_object
-from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, log, run_job
+from actlab.ground.job import Bar, Cost, DatasetJob, Done, Outcome, run_job
+from actlab.ground.log import log
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More
 from actlab.ground.storage import SINGLE, Plan

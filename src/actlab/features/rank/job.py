@@ -13,7 +13,8 @@ from actlab.features.rank.source import Activations, open_source, read_activatio
 from actlab.features.split.compute.sides import VERSION as SPLIT_VERSION
 from actlab.formats.ranking import FALSE_DISCOVERY_RATE, KIND, RankedFeature, discoveries, read_ranking
 from actlab.ground.integrity import read_sealed_as
-from actlab.ground.job import Cost, DatasetJob, Done, Outcome, log, run_job
+from actlab.ground.job import Cost, DatasetJob, Done, Outcome, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import METADATA
 from actlab.ground.options import identity_of, takes
 from actlab.ground.progress import More, progress

@@ -10,7 +10,8 @@ from actlab.features.split.config import SplitConfig
 from actlab.features.split.source import Items, read_items
 from actlab.formats.splits import SIDES, Splits, is_split, splits_bytes, text_id
 from actlab.ground.errors import StorageError
-from actlab.ground.job import Cost, FileJob, Outcome, log, run_job
+from actlab.ground.job import Cost, FileJob, Outcome, run_job
+from actlab.ground.log import log
 from actlab.ground.manifest import read_object
 from actlab.ground.options import identity_of, takes
 from actlab.ground.storage import OneFile, write_file
